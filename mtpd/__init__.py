@@ -1,0 +1,21 @@
+"""Progressive multi-teacher distillation of mmdet detectors.
+
+Importing the package registers everything; a config needs no more than
+``custom_imports = dict(imports=['mtpd'])``.
+"""
+from .compat.operators import install_operators
+from .compat.versions import check_versions
+
+# Before anything imports mmdet, which imports mmcv's operators.
+check_versions()
+install_operators()
+
+from .compat import atomic_files, checkpoints  # noqa: E402
+
+checkpoints.install_safe_loading()
+
+from . import distill  # noqa: E402
+from .progression import stage  # noqa: E402
+
+__version__ = '0.1.0'
+__all__ = ['atomic_files', 'checkpoints', 'distill', 'stage', '__version__']

@@ -1,0 +1,1 @@
+"""Pictures to try the project on without downloading any."""

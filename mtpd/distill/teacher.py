@@ -1,0 +1,59 @@
+"""The frozen teacher."""
+from typing import Any, Mapping, Sequence
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from torch import Tensor
+
+from .detector import Features, build_detector, by_stride, pyramid_channels
+
+
+class FrozenTeacher:
+    """A detector that only ever looks: backbone and neck, eval, no gradient.
+
+    It is no ``nn.Module`` and so no part of the distiller's module tree:
+    ``train()``, ``init_weights()``, optimizers, DDP buckets and checkpoints
+    do not reach it. Copies (EMA deep-copies the model) are the teacher itself.
+
+    Args:
+        detector: Built and loaded; it is switched to eval and frozen here.
+
+    Attributes:
+        channels: stride -> channels of its maps.
+    """
+
+    def __init__(self, detector: BaseDetector) -> None:
+        self._detector = detector.eval().requires_grad_(False)
+        self.channels = pyramid_channels(detector)
+        self._device = next(detector.parameters()).device
+
+    @classmethod
+    def build(cls, model: Mapping[str, Any], checkpoint: str,
+              field: str) -> 'FrozenTeacher':
+        """From the ``model`` part of its config and a strictly loaded file."""
+        return cls(build_detector(model, checkpoint, field))
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+        return self
+
+    @property
+    def detector(self) -> BaseDetector:
+        """The frozen detector, for measuring; do not train it."""
+        return self._detector
+
+    @torch.no_grad()  # inference-mode tensors could not be saved for backward
+    def __call__(self, inputs: Tensor,
+                 strides: Sequence[int] | None = None) -> Features:
+        """Maps of a batch.
+
+        Args:
+            inputs: (N, 3, H, W), normalised as this teacher wants it.
+            strides: Which maps to return; None returns all.
+        """
+        if inputs.device != self._device:
+            # The one place that moves the teacher: where its pictures are.
+            self._detector.to(inputs.device)
+            self._device = inputs.device
+        maps = by_stride(self._detector.extract_feat(inputs),
+                         tuple(self.channels))
+        return {s: maps[s] for s in strides or maps}

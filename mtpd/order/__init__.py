@@ -1,0 +1,14 @@
+"""Which teacher when: moments of maps, costs between detectors, the order."""
+# The function adaptation_cost is not among these names: it would hide the
+# module that it stands in.
+from .adaptation_cost import (AdaptationCosts, LinearMap, adaptation_costs,
+                              fit_linear_map)
+from .moments import FeatureMoments, Moments, fold_of
+from .selection import (SelectionStep, TeachingOrder,
+                        backward_greedy_selection)
+
+__all__ = [
+    'AdaptationCosts', 'FeatureMoments', 'LinearMap', 'Moments',
+    'SelectionStep', 'TeachingOrder', 'adaptation_costs',
+    'backward_greedy_selection', 'fit_linear_map', 'fold_of',
+]

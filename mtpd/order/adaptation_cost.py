@@ -1,0 +1,391 @@
+"""How hard each detector's maps are to get from each other's.
+
+From moments alone: the linear map of each pair and its error on pictures that
+it was not fitted on.
+"""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .moments import FeatureMoments, Moments
+
+# A direction of the scaled source channels with less than this share of a
+# channel's variance is not told from rounding (float32, float64 products).
+_RANK_FLOOR = {True: 1e-7, False: 1e-13}
+
+# Rounding of a summed product, as a part of it, with a factor of about ten to
+# spare (float32, float64 products).
+_ROUNDING = {True: 1e-6, False: 1e-13}
+
+# Fewer positions per fitted coefficient than this leave a held-out error that
+# speaks of the fit's chance and not of the detectors.
+_POSITIONS_PER_COEFFICIENT = 10
+
+
+class LinearMap(NamedTuple):
+    """A 1x1 convolution: target = weight @ source + bias.
+
+    Attributes:
+        weight: (C_target, C_source), float64.
+        bias: (C_target,), float64.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+def fit_linear_map(moments: FeatureMoments, stride: int, source: str,
+                   target: str, folds: Iterable[int] | None = None
+                   ) -> LinearMap:
+    """The least-squares 1x1 convolution from one detector's maps to another's.
+
+    Solved on centred sums, so that the bias is not a column that spoils the
+    condition, with every source channel scaled to variance 1, by a symmetric
+    eigendecomposition. Eigenvalues are left out that lie below 1e-7 (float32
+    products; 1e-13 for float64) of their mean, which the scaling makes 1, or
+    beyond the rank that so many positions can have. Of scaled or not, cut off
+    or ridge, this came closest to ``torch.linalg.lstsq`` in float64: without
+    the scaling a quiet channel falls below the floor though it is well
+    measured, and a ridge, also a tiny one, shifts the costs of ill-conditioned
+    sources by more than rounding does. Where a source's channels depend on one
+    another (duplicated, constant, more than positions) the answer is the
+    smallest weight in scaled channels; a constant channel gets weight 0.
+
+    Limit: sums hold squares, so half of the digits. What a target takes from
+    source directions with less than the floor of a channel's variance is not
+    seen; ``lstsq`` on the maps themselves would see it, and fit the maps' own
+    rounding as well. Near the floor digits are lost gradually; float64 maps
+    keep twice as many.
+
+    Args:
+        moments: Holds both detectors.
+        stride: Of the maps.
+        source: Detector to map from.
+        target: Detector to map to.
+        folds: To be fitted on; all of them if None.
+
+    Raises:
+        ValueError: A stride or detector that is not there, or no position.
+    """
+    fitting = moments.over(
+        stride, range(moments.folds) if folds is None else folds,
+        (source, target))
+    channels = moments.channels[stride][source]
+    weights, = _least_squares(fitting, [slice(0, channels)],
+                              moments.in_float32(stride))
+    weight = weights[:, channels:].T
+    mean = fitting.mean
+    return LinearMap(weight, mean[channels:] - weight @ mean[:channels])
+
+
+@dataclass(frozen=True)
+class AdaptationCosts:
+    """Held-out errors of the linear maps between all pairs of detectors.
+
+    Attributes:
+        names: The detectors.
+        strides: The levels.
+        mse: (source, target) -> stride -> mean squared error per position and
+            channel, in squared units of the target's features; 0 where it is
+            less than rounding.
+        variance: Target -> stride -> mean over channels of the variance over
+            all positions, in the same units.
+        positions: Stride -> number of positions that were scored.
+    """
+
+    names: tuple[str, ...]
+    strides: tuple[int, ...]
+    mse: dict[tuple[str, str], dict[int, float]]
+    variance: dict[str, dict[int, float]]
+    positions: dict[int, int]
+
+    def cost(self, source: str, target: str) -> float:
+        """Mean error over levels: the published quantity.
+
+        In squared units of the target's features: compare only costs into the
+        same target.
+
+        Raises:
+            ValueError: No such pair.
+        """
+        levels = self._levels(source, target)
+        return sum(levels.values()) / len(levels)
+
+    def normalised_cost(self, source: str, target: str) -> float:
+        """Mean over levels of the error as a part of the target's variance.
+
+        0 means that the target's maps follow from the source's, 1 that the
+        source says nothing of them; above 1 the map misleads. Not from the
+        paper, whose costs into quiet maps are small for their scale alone.
+
+        Raises:
+            ValueError: No such pair, or a target that is constant at a level.
+        """
+        levels = self._levels(source, target)
+        variance = self.variance[target]
+        constant = [stride for stride in levels if not variance[stride]]
+        if constant:
+            raise ValueError(
+                f'{target} is constant at stride {constant}: it has no '
+                'variance to normalise by. Check its checkpoint, leave these '
+                'strides out, or use cost().')
+        return sum(error / variance[stride]
+                   for stride, error in levels.items()) / len(levels)
+
+    def matrix(self, normalised: bool = False) -> np.ndarray:
+        """(sources, targets) in the order of ``names``; nan on the diagonal.
+
+        Raises:
+            ValueError: As ``normalised_cost``, if normalised.
+        """
+        cost = self.normalised_cost if normalised else self.cost
+        matrix = np.full((len(self.names), len(self.names)), np.nan)
+        for source, target in permutations(range(len(self.names)), 2):
+            matrix[source, target] = cost(self.names[source],
+                                          self.names[target])
+        return matrix
+
+    def into(self, target: str) -> dict[str, float]:
+        """Source -> cost into ``target``: the costs that can be compared.
+
+        Raises:
+            ValueError: No such target.
+        """
+        if target not in self.names:
+            raise ValueError(f'No costs into {target!r}; the detectors are '
+                             f'{list(self.names)}.')
+        return {name: self.cost(name, target)
+                for name in self.names if name != target}
+
+    def to_json(self) -> dict:
+        """Plain values for ``json.dump``; ``from_json`` reads them."""
+        mse: dict[str, dict] = {name: {} for name in self.names}
+        for (source, target), levels in self.mse.items():
+            mse[source][target] = _with_text_keys(levels)
+        return dict(
+            names=list(self.names), strides=list(self.strides), mse=mse,
+            variance={name: _with_text_keys(levels)
+                      for name, levels in self.variance.items()},
+            positions=_with_text_keys(self.positions))
+
+    @classmethod
+    def from_json(cls, costs: Mapping) -> AdaptationCosts:
+        """What ``to_json`` was called on.
+
+        Raises:
+            ValueError: An entry of ``to_json`` is missing.
+        """
+        entries = {'names', 'strides', 'mse', 'variance', 'positions'}
+        if not entries <= set(costs):
+            raise ValueError('Not adaptation costs: the JSON lacks '
+                             f'{sorted(entries - set(costs))}.')
+        return cls(
+            names=tuple(costs['names']), strides=tuple(costs['strides']),
+            mse={(source, target): _with_number_keys(levels)
+                 for source, targets in costs['mse'].items()
+                 for target, levels in targets.items()},
+            variance={name: _with_number_keys(levels)
+                      for name, levels in costs['variance'].items()},
+            positions=_with_number_keys(costs['positions']))
+
+    def _levels(self, source: str, target: str) -> dict[int, float]:
+        if (source, target) not in self.mse:
+            raise ValueError(f'No cost {source!r} -> {target!r}; there are '
+                             'those between two different detectors of '
+                             f'{list(self.names)}.')
+        return self.mse[source, target]
+
+
+def adaptation_costs(moments: FeatureMoments) -> AdaptationCosts:
+    """Costs of all ordered pairs of detectors, cross-fitted.
+
+    Each fold with positions is held out once: the map is fitted on the other
+    folds' moments and scored on the held-out ones', so every position is
+    scored once, by a map that has not seen its picture. A squared error is a
+    small difference of large sums; one that comes out negative within rounding
+    is taken as 0. Rounding is reckoned as 1e-6 (float32 products; 1e-13 for
+    float64) of the mean square, about the shift, of the target plus that of
+    the source channels weighted by the map's squared weights.
+
+    Raises:
+        ValueError: Fewer than two detectors, fewer than two folds with
+            positions at a stride, or an error that is negative beyond
+            rounding.
+
+    Warns:
+        UserWarning: A level whose smallest fitting set has fewer than ten
+            positions per coefficient of an output channel.
+
+    Source:
+        Cao et al., ICML 2023 (arXiv 2308.09105), section 3.2, where the map is
+        trained by gradient descent and scored on the validation set; this is
+        the minimiser of the same objective, and cross-fitting scores every
+        picture.
+    """
+    if len(moments.names) < 2:
+        raise ValueError('Costs are between two detectors at least; the '
+                         f'moments are those of {list(moments.names)}.')
+    pairs = tuple(permutations(moments.names, 2))
+    mse: dict[tuple[str, str], dict[int, float]] = {p: {} for p in pairs}
+    variance: dict[str, dict[int, float]] = {n: {} for n in moments.names}
+    positions = {}
+    for stride in moments.strides:
+        _check_folds(moments, stride)
+        everything = moments.over(stride, moments.filled_folds(stride))
+        positions[stride] = everything.count
+        spans = _slices(moments.channels[stride])
+        per_channel = _variance(everything, moments.in_float32(stride))
+        for name, span in spans.items():
+            variance[name][stride] = per_channel[span].mean().item()
+        errors, rounding = _held_out_errors(moments, stride)
+        for source, target in pairs:
+            mse[source, target][stride] = _not_negative(
+                errors[source][spans[target]].mean().item(),
+                rounding[source][spans[target]].mean().item(),
+                f'{source} -> {target} at stride {stride}')
+    return AdaptationCosts(moments.names, moments.strides, mse, variance,
+                           positions)
+
+
+def adaptation_cost(source: Mapping[int, Tensor],
+                    target: Mapping[int, Tensor], folds: int = 10) -> float:
+    """Cost of turning one frozen detector's maps into another's.
+
+    Picture i is held out with fold i modulo ``folds``; see
+    ``adaptation_costs``, which does many detectors without keeping maps.
+
+    Args:
+        source: Maps of the detector that adapts, stride -> (N, C_s, H, W).
+        target: Maps to be predicted, stride -> (N, C_t, H, W), the same
+            pictures in the same order. Strides that only one has are left out.
+        folds: Number of parts into which the N pictures are divided.
+
+    Returns:
+        Mean over levels, in squared units of the target's features: compare
+        only costs into the same target. 0 means the target adds nothing.
+
+    Raises:
+        ValueError: No common stride, different pictures or grids, fewer than
+            two pictures, or a value that is not finite.
+    """
+    strides = [stride for stride in source if stride in target]
+    if not strides:
+        raise ValueError('source and target need a stride in common; they '
+                         f'have {tuple(source)} and {tuple(target)}.')
+    moments = FeatureMoments(
+        {stride: dict(source=source[stride].shape[1],
+                      target=target[stride].shape[1]) for stride in strides},
+        folds)
+    pictures = source[strides[0]].shape[0]
+    moments.add(dict(source=source, target=target),
+                [picture % folds for picture in range(pictures)])
+    return adaptation_costs(moments).cost('source', 'target')
+
+
+def _least_squares(fitting: Moments, sources: Iterable[slice],
+                   in_float32: bool) -> Iterator[Tensor]:
+    """For each source (C_source, C): weights from it to all channels."""
+    centred = fitting.about(fitting.mean).outer
+    variance = _variance(fitting, in_float32)
+    scales = torch.where(variance > 0,
+                         (variance * fitting.count).rsqrt(), 0.)
+    for source in sources:
+        scale = scales[source]
+        scaled = scale[:, None] * centred[source]
+        values, vectors = torch.linalg.eigh(scaled[:, source] * scale)
+        kept = values > _RANK_FLOOR[in_float32]
+        # Ascending; n centred positions span n - 1 directions at most, and
+        # what rounding leaves in the others can lie above the floor.
+        kept[:max(0, len(values) - (fitting.count - 1))] = False
+        values, vectors = values[kept], vectors[:, kept]
+        yield scale[:, None] * (
+            vectors @ (vectors.T @ scaled / values[:, None]))
+
+
+def _held_out_errors(moments: FeatureMoments, stride: int
+                     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Source -> mean squared error to every channel, and its rounding.
+
+    Both (C,); at the source's own channels they mean nothing.
+    """
+    in_float32 = moments.in_float32(stride)
+    filled = moments.filled_folds(stride)
+    spans = _slices(moments.channels[stride])
+    everything = moments.over(stride, filled)
+    squares = everything.outer.diagonal() / everything.count
+    errors = {name: torch.zeros_like(squares) for name in spans}
+    rounding = {name: torch.zeros_like(squares) for name in spans}
+    for held_out in filled:
+        fitting = moments.over(stride, set(filled) - {held_out})
+        # About the fitting mean the bias is 0, and so the sum of
+        # (t - w s)^2 is that of t^2 - 2 w s t + w s s w.
+        scored = moments.over(stride, [held_out]).about(fitting.mean)
+        outer, share = scored.outer, scored.count / everything.count
+        weights = _least_squares(fitting, spans.values(), in_float32)
+        for (name, source), weight in zip(spans.items(), weights, strict=True):
+            errors[name] += (
+                outer.diagonal() - 2 * (weight * outer[source]).sum(0)
+                + (weight * (outer[source, source] @ weight)).sum(0)
+            ) / everything.count
+            rounding[name] += share * _ROUNDING[in_float32] * (
+                squares + weight.square().T @ squares[source])
+    return errors, rounding
+
+
+def _variance(moments: Moments, in_float32: bool) -> Tensor:
+    """(C,), exactly 0 where a channel does not vary beyond rounding."""
+    square = moments.outer.diagonal() / moments.count
+    variance = square - (moments.total / moments.count).square()
+    return torch.where(variance > _ROUNDING[in_float32] * square, variance, 0.)
+
+
+def _not_negative(error: float, rounding: float, what: str) -> float:
+    if error < -rounding:
+        raise ValueError(
+            f'The squared error of {what} is {error:.3g}, negative by more '
+            f'than rounding explains ({rounding:.3g}): the moments are not '
+            'sums of squares. Measure them again.')
+    return max(error, 0.)
+
+
+def _check_folds(moments: FeatureMoments, stride: int) -> None:
+    filled = moments.filled_folds(stride)
+    if len(filled) < 2:
+        raise ValueError(
+            'A cost needs at least two folds with positions, one to fit on '
+            f'and one to score; at stride {stride} there are {len(filled)} of '
+            f'{moments.folds}. Add more pictures.')
+    counts = [moments.count(stride, fold) for fold in filled]
+    fitted = sum(counts) - max(counts)
+    channels = max(moments.channels[stride].values())
+    wanted = _POSITIONS_PER_COEFFICIENT * (channels + 1)
+    if fitted < wanted:
+        warnings.warn(
+            f'At stride {stride} a map of {channels} channels is fitted on '
+            f'{fitted} positions, fewer than {_POSITIONS_PER_COEFFICIENT} x '
+            f'({channels} + 1) = {wanted}: its cost is partly the chance of '
+            'these pictures. Add more pictures.', stacklevel=3)
+
+
+def _slices(channels: Mapping[str, int]) -> dict[str, slice]:
+    slices, start = {}, 0
+    for name, count in channels.items():
+        slices[name] = slice(start, start + count)
+        start += count
+    return slices
+
+
+def _with_text_keys(levels: Mapping[int, float]) -> dict[str, float]:
+    return {str(stride): value for stride, value in levels.items()}
+
+
+def _with_number_keys(levels: Mapping[str, float]) -> dict[int, float]:
+    return {int(stride): value for stride, value in levels.items()}

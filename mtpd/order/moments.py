@@ -1,0 +1,436 @@
+"""Second moments of detectors' maps, added up while pictures go by.
+
+Least squares between maps needs no map, only sums of their products. These
+sums add over pictures, processes and folds, so one pass of each detector over
+each picture is enough for every pair and for every way of holding out.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import accumulate
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+# A float32 product of more positions than this loses digits in the summing;
+# one of far fewer spends its time on adding blocks up.
+_BLOCK = 4096
+
+
+def fold_of(picture_id: str, folds: int) -> int:
+    """Fold of a picture: the same in every process, run and machine.
+
+    Raises:
+        ValueError: ``folds`` is below 1.
+    """
+    if folds < 1:
+        raise ValueError(f'fold_of needs folds >= 1; got {folds}.')
+    # Not hash(): Python salts it, so processes would disagree.
+    digest = hashlib.sha256(picture_id.encode()).digest()
+    return int.from_bytes(digest, 'big') % folds
+
+
+class Moments(NamedTuple):
+    """Sums over positions of x - shift, x being C concatenated channels.
+
+    All tensors are float64.
+
+    Attributes:
+        count: Positions n.
+        shift: (C,), what was subtracted from each position.
+        total: (C,), sum of x - shift.
+        outer: (C, C), sum of (x - shift)(x - shift)^T.
+    """
+
+    count: int
+    shift: Tensor
+    total: Tensor
+    outer: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """(C,), mean of x."""
+        return self.shift + self.total / self.count
+
+    def about(self, point: Tensor) -> Moments:
+        """The sums that ``point`` (C,) as shift would have given."""
+        step = self.shift - point
+        # Both factors keep their order in each product, so that a symmetric
+        # ``outer`` stays symmetric to the last bit.
+        cross = torch.outer(self.total, step)
+        return Moments(
+            self.count, point, self.total + self.count * step,
+            self.outer + (cross + cross.T)
+            + self.count * torch.outer(step, step))
+
+
+class FeatureMoments:
+    """Second moments of several detectors' concatenated maps, per stride.
+
+    Products are taken in float32 (in float64 where a map is float64) of blocks
+    of at most 4096 positions from which one saved shift was subtracted, the
+    mean over the first batch, and added up in float64: unshifted float32
+    products lose the digits that the residual of a fit consists of. Autocast
+    and TF32 do not apply here. The sums take 8 C^2 bytes per stride and
+    non-empty fold, C being the channels of all detectors together; they lie on
+    the maps' device where it is a CUDA device, else on the CPU.
+
+    Args:
+        channels: Stride -> (detector's name -> channels); every stride lists
+            the same detectors in the same order.
+        folds: Number of folds into which the pictures are divided.
+
+    Raises:
+        ValueError: No stride or detector, strides that list different
+            detectors, a channel count or ``folds`` below 1.
+    """
+
+    def __init__(self, channels: Mapping[int, Mapping[str, int]],
+                 folds: int = 10) -> None:
+        self.channels = {stride: dict(of) for stride, of in channels.items()}
+        self.folds = folds
+        _check_layout(self.channels, folds)
+        # Where a detector's channels lie among the concatenated ones.
+        self._spans = {stride: _spans(of)
+                       for stride, of in self.channels.items()}
+        self._shift: dict[int, Tensor] = {}
+        self._in_float32: dict[int, bool] = {s: False for s in self.channels}
+        self._count: dict[int, dict[int, int]] = {s: {} for s in self.channels}
+        self._total: dict[int, dict[int, Tensor]] = {
+            s: {} for s in self.channels}
+        # Right on and above the diagonal; `over` mirrors it.
+        self._outer: dict[int, dict[int, Tensor]] = {
+            s: {} for s in self.channels}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The detectors, in the order of their channels."""
+        return tuple(next(iter(self.channels.values())))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return tuple(self.channels)
+
+    def count(self, stride: int, fold: int) -> int:
+        """Positions added at ``stride`` in ``fold``."""
+        return self._count[stride].get(fold, 0)
+
+    def filled_folds(self, stride: int) -> tuple[int, ...]:
+        """The folds that hold at least one position at ``stride``."""
+        return tuple(sorted(self._count[stride]))
+
+    def in_float32(self, stride: int) -> bool:
+        """Whether any product at ``stride`` was taken in float32."""
+        return self._in_float32[stride]
+
+    @torch.no_grad()
+    def add(self, maps: Mapping[str, Mapping[int, Tensor]],
+            folds: Sequence[int],
+            valid: Mapping[int, Tensor] | None = None) -> None:
+        """Add a batch of pictures; all of it or, on an error, nothing.
+
+        Args:
+            maps: Detector's name -> stride -> (N, C, H, W): the same pictures
+                for all, and at one stride the same grid. Strides and detectors
+                not asked for in the constructor are left out.
+            folds: The N pictures' folds, each from 0 on.
+            valid: Stride -> (N, H, W), bool; False marks padding, which is
+                left out. None where nothing is padded.
+
+        Raises:
+            ValueError: A missing detector or stride, a wrong shape, a fold
+                that does not exist, or a map that is not finite at a valid
+                position.
+        """
+        self._check_batch(maps, folds, valid)
+        for stride in self.strides:
+            levels = [maps[name][stride] for name in self.names]
+            keep = None if valid is None else valid[stride]
+            with _full_precision(levels[0].device.type):
+                self._add_level(stride, levels, folds, keep)
+
+    def merge(self, other: FeatureMoments) -> None:
+        """Add what ``other`` holds, e.g. another process's pictures.
+
+        Raises:
+            ValueError: ``other`` has other detectors, channels or folds.
+        """
+        if (_ordered(other.channels) != _ordered(self.channels)
+                or other.folds != self.folds):
+            raise ValueError(
+                'Only moments of the same detectors, channels and folds can '
+                f'be merged: this has {self.channels} in {self.folds} folds, '
+                f'the other {other.channels} in {other.folds} folds.')
+        for stride in self.strides:
+            self._in_float32[stride] |= other._in_float32[stride]
+            if stride not in other._shift:
+                continue
+            shift = self._shift.setdefault(stride, other._shift[stride])
+            for fold, count in other._count[stride].items():
+                device = self._total[stride].get(fold, shift).device
+                rebased = Moments(
+                    count, other._shift[stride].to(device),
+                    other._total[stride][fold].to(device),
+                    other._outer[stride][fold].to(device),
+                ).about(shift.to(device))
+                total, outer = self._sums(stride, fold, device)
+                self._count[stride][fold] += count
+                total += rebased.total
+                outer += rebased.outer
+
+    def over(self, stride: int, folds: Iterable[int],
+             names: Sequence[str] | None = None) -> Moments:
+        """Moments at ``stride`` over a union of folds, on the CPU.
+
+        Args:
+            stride: One of ``strides``.
+            folds: Different folds; empty ones add nothing.
+            names: The detectors whose channels are wanted, in this order; all
+                of them if None.
+
+        Raises:
+            ValueError: A stride or detector that is not here, or no position
+                in these folds.
+        """
+        if stride not in self.channels:
+            raise ValueError(f'No moments at stride {stride!r}; there are '
+                             f'those of {self.strides}.')
+        names = self.names if names is None else names
+        absent = [name for name in names if name not in self.names]
+        if absent:
+            raise ValueError(f'No moments of {absent}; there are those of '
+                             f'{list(self.names)}.')
+        folds = tuple(folds)
+        filled = [fold for fold in folds if self.count(stride, fold)]
+        if not filled:
+            raise ValueError(
+                f'No position of folds {folds} at stride {stride}; those with '
+                f'positions are {self.filled_folds(stride)}.')
+        index = torch.cat([torch.arange(*self._spans[stride][name])
+                           for name in names])
+        total = sum(self._total[stride][fold].cpu() for fold in filled)
+        upper = sum(self._outer[stride][fold].cpu() for fold in filled)
+        outer = upper.triu() + upper.triu(1).T
+        return Moments(sum(self.count(stride, fold) for fold in filled),
+                       self._shift[stride][index], total[index],
+                       outer[index][:, index])
+
+    def state_dict(self) -> dict:
+        """All of it as plain values and CPU tensors, for ``torch.save``."""
+        return dict(
+            channels={s: dict(of) for s, of in self.channels.items()},
+            folds=self.folds,
+            in_float32=dict(self._in_float32),
+            shift=dict(self._shift),
+            count={s: dict(of) for s, of in self._count.items()},
+            total=_copied(self._total), outer=_copied(self._outer))
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping) -> FeatureMoments:
+        """What ``state_dict`` was called on.
+
+        Raises:
+            ValueError: An entry of ``state_dict`` is missing.
+        """
+        entries = {'channels', 'folds', 'in_float32', 'shift', 'count',
+                   'total', 'outer'}
+        if not entries <= set(state):
+            raise ValueError(
+                'Not a state_dict of FeatureMoments: it lacks '
+                f'{sorted(entries - set(state))}.')
+        self = cls(state['channels'], state['folds'])
+        self._in_float32 = dict(state['in_float32'])
+        self._shift = dict(state['shift'])
+        self._count = {s: dict(of) for s, of in state['count'].items()}
+        self._total = _copied(state['total'])
+        self._outer = _copied(state['outer'])
+        return self
+
+    def _add_level(self, stride: int, levels: Sequence[Tensor],
+                   folds: Sequence[int], keep: Tensor | None) -> None:
+        double = any(level.dtype == torch.float64 for level in levels)
+        dtype = torch.float64 if double else torch.float32
+        if stride not in self._shift:
+            pictures = [_columns(levels, picture, keep, dtype)
+                        for picture in range(len(folds))]
+            count = sum(columns.shape[1] for columns in pictures)
+            if not count:
+                return
+            mean = sum(columns.sum(1, dtype=torch.float64)
+                       for columns in pictures) / count
+            # A value that float32 holds, so that maps of either precision
+            # have the very same shift subtracted.
+            self._shift[stride] = mean.float().double().cpu()
+        device = levels[0].device
+        shift = self._shift[stride].to(device, dtype)[:, None]
+        for picture, fold in enumerate(folds):
+            columns = _columns(levels, picture, keep, dtype)
+            if not columns.shape[1]:
+                continue
+            self._in_float32[stride] |= not double
+            total, outer = self._sums(stride, fold, _sums_device(device))
+            self._count[stride][fold] += columns.shape[1]
+            for block in (columns - shift).split(_BLOCK, dim=1):
+                total += block.sum(1, dtype=torch.float64).to(total.device)
+                for start, stop in self._spans[stride].values():
+                    product = block[start:stop] @ block[start:].T
+                    outer[start:stop, start:] += product.to(outer.device)
+
+    def _sums(self, stride: int, fold: int,
+              device: torch.device) -> tuple[Tensor, Tensor]:
+        """The fold's total and outer on ``device``, made if absent."""
+        size = sum(self.channels[stride].values())
+        self._count[stride].setdefault(fold, 0)
+        for sums, shape in ((self._total, (size,)), (self._outer,
+                                                     (size, size))):
+            present = sums[stride].get(fold)
+            sums[stride][fold] = (
+                torch.zeros(shape, dtype=torch.float64, device=device)
+                if present is None else present.to(device))
+        return self._total[stride][fold], self._outer[stride][fold]
+
+    def _check_batch(self, maps: Mapping[str, Mapping[int, Tensor]],
+                     folds: Sequence[int],
+                     valid: Mapping[int, Tensor] | None) -> None:
+        wrong = [fold for fold in folds if not 0 <= fold < self.folds]
+        if wrong:
+            raise ValueError(f'Folds go from 0 to {self.folds - 1}; got '
+                             f'{wrong}. fold_of(picture_id, {self.folds}) '
+                             'gives them.')
+        finite = []
+        for stride, channels in self.channels.items():
+            grid = None
+            for name, wanted in channels.items():
+                level = _level_of(maps, name, stride)
+                grid = tuple(level.shape[2:]) if grid is None else grid
+                expected = (len(folds), wanted, *grid)
+                if level.ndim != 4 or tuple(level.shape) != expected:
+                    raise ValueError(
+                        f'{name} at stride {stride}: expected a map of shape '
+                        f'{expected} (pictures, channels, and the grid of '
+                        f'{self.names[0]}); got {tuple(level.shape)}.')
+                if not level.dtype.is_floating_point:
+                    raise ValueError(f'{name} at stride {stride}: expected a '
+                                     f'floating map; got {level.dtype}.')
+            keep = _valid_of(valid, stride, (len(folds), *grid))
+            for name in channels:
+                fine = maps[name][stride].isfinite().all(1)
+                if keep is not None:
+                    fine |= ~keep.to(fine.device)
+                finite.append((name, stride, fine.all()))
+        # Read together: on a GPU each reading waits for the device.
+        for (name, stride, _), fine in zip(
+                finite, torch.stack([fine for *_, fine in finite]).tolist(),
+                strict=True):
+            if not fine:
+                raise ValueError(
+                    f'{name} at stride {stride} holds a value that is not '
+                    'finite, at a position that is not padding. Check its '
+                    'checkpoint; if it ran in float16, run it in float32.')
+
+
+def _check_layout(channels: Mapping[int, Mapping[str, int]],
+                  folds: int) -> None:
+    if folds < 1:
+        raise ValueError(f'FeatureMoments needs folds >= 1; got {folds}.')
+    if not channels or not all(channels.values()):
+        raise ValueError('FeatureMoments needs at least one stride and one '
+                         f'detector at each; got {channels}.')
+    orders = {stride: list(of) for stride, of in channels.items()}
+    first, *others = orders.values()
+    if any(other != first for other in others):
+        raise ValueError('Every stride must list the same detectors in the '
+                         f'same order; got {orders}.')
+    if min(count for of in channels.values() for count in of.values()) < 1:
+        raise ValueError(f'A detector has at least 1 channel; got {channels}.')
+
+
+def _level_of(maps: Mapping[str, Mapping[int, Tensor]], name: str,
+              stride: int) -> Tensor:
+    if name not in maps:
+        raise ValueError(f'No maps of {name}; there are those of '
+                         f'{list(maps)}.')
+    if stride not in maps[name]:
+        raise ValueError(f'{name} has no map with stride {stride}; it has '
+                         f'{tuple(maps[name])}.')
+    return maps[name][stride]
+
+
+def _valid_of(valid: Mapping[int, Tensor] | None, stride: int,
+              expected: tuple[int, ...]) -> Tensor | None:
+    if valid is None:
+        return None
+    if stride not in valid:
+        raise ValueError(f'valid has no mask with stride {stride}; it has '
+                         f'{tuple(valid)}. Give one per stride, or None where '
+                         'nothing is padded.')
+    keep = valid[stride]
+    if keep.dtype != torch.bool or tuple(keep.shape) != expected:
+        raise ValueError(
+            f'valid at stride {stride}: expected bool of shape {expected} '
+            f'(pictures and grid); got {keep.dtype} of {tuple(keep.shape)}.')
+    return keep
+
+
+def _columns(levels: Sequence[Tensor], picture: int, keep: Tensor | None,
+             dtype: torch.dtype) -> Tensor:
+    """One picture's valid positions as columns: (channels of all, P)."""
+    columns = torch.cat([level[picture].to(dtype).flatten(1)
+                         for level in levels])
+    if keep is None:
+        return columns
+    return columns[:, keep[picture].flatten().to(columns.device)]
+
+
+@contextmanager
+def _full_precision(device_type: str) -> Iterator[None]:
+    """Float32 products in float32, whatever the surroundings ask for.
+
+    torch has two ways to ask for less, `set_float32_matmul_precision` and,
+    from 2.9 on, `fp32_precision` per backend, and refuses to read the first
+    after the second was used. Setting the first sets both; so both are kept
+    and put back.
+    """
+    matmuls = [backend.matmul
+               for backend in (torch.backends.cuda, torch.backends.mkldnn)
+               if hasattr(backend, 'matmul')
+               and hasattr(backend.matmul, 'fp32_precision')]
+    by_backend = [matmul.fp32_precision for matmul in matmuls]
+    try:
+        overall = torch.get_float32_matmul_precision()
+    except RuntimeError:  # only fp32_precision was used
+        overall = None
+    torch.set_float32_matmul_precision('highest')
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        if overall is not None:
+            torch.set_float32_matmul_precision(overall)
+        for matmul, precision in zip(matmuls, by_backend, strict=True):
+            matmul.fp32_precision = precision
+
+
+def _spans(channels: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    stops = list(accumulate(channels.values()))
+    return {name: (stop - channels[name], stop)
+            for name, stop in zip(channels, stops, strict=True)}
+
+
+def _sums_device(device: torch.device) -> torch.device:
+    # Not every accelerator has float64; CUDA devices have.
+    return device if device.type == 'cuda' else torch.device('cpu')
+
+
+def _ordered(channels: Mapping[int, Mapping[str, int]]) -> dict:
+    # Dicts compare equal in any order; the order is that of the channels.
+    return {stride: list(of.items()) for stride, of in channels.items()}
+
+
+def _copied(sums: Mapping[int, Mapping[int, Tensor]]) -> dict:
+    return {stride: {fold: tensor.to('cpu', copy=True)
+                     for fold, tensor in of.items()}
+            for stride, of in sums.items()}

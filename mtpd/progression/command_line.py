@@ -1,0 +1,81 @@
+"""What the tools share: mmdet's own flags and how they change a config."""
+import argparse
+import os
+import sys
+from contextlib import contextmanager
+from typing import Iterator
+
+from mmengine.config import Config, DictAction
+
+import mtpd  # noqa: F401  (registers everything before a config is read)
+from mtpd.compat.checkpoints import CorruptCheckpoint, UnsafeCheckpoint
+from mtpd.distill.checkpoint_hook import OtherTeacher
+from mtpd.distill.detector import CheckpointMismatch
+
+from .plan import PlanError, load_config
+from .run import DiskFull
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """With the flags of mmdet's ``tools/train.py`` that every tool takes."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument('config', help='config file, or mmdet::family/name.py')
+    made.add_argument('--work-dir', help='where results are written; '
+                      'work_dirs/<name of the config> unless set here or in '
+                      'the config')
+    made.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override fields of the config, such as mtpd.max_teachers=1 or '
+        'mtpd.order=swin_t,swin_s')
+    made.add_argument('--launcher', default='none',
+                      choices=['none', 'pytorch', 'slurm', 'mpi'])
+    made.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return made
+
+
+def add_training_flags(made: argparse.ArgumentParser) -> None:
+    """``--resume``, ``--amp``, ``--auto-scale-lr`` as mmdet has them."""
+    made.add_argument('--amp', action='store_true',
+                      help='train in automatic mixed precision')
+    made.add_argument('--auto-scale-lr', action='store_true',
+                      help='scale the learning rate with the batch size')
+    made.add_argument('--resume', nargs='?', const='auto', metavar='FILE',
+                      help='go on with what the work dir holds (a progression '
+                      'finds stage and epoch by itself; a plain config also '
+                      'takes a checkpoint)')
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config that the flags ask for."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        stem = os.path.splitext(os.path.basename(args.config))[0]
+        cfg.work_dir = os.path.join('work_dirs', stem)
+    if getattr(args, 'amp', False):
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    if getattr(args, 'auto_scale_lr', False):
+        scaling = cfg.get('auto_scale_lr') or {}
+        if 'base_batch_size' not in scaling:
+            raise PlanError(['--auto-scale-lr needs '
+                             'auto_scale_lr.base_batch_size in the config: '
+                             'the total batch that optimizer.lr is meant '
+                             'for.'])
+        cfg.auto_scale_lr.enable = True
+    return cfg
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What a user can mend ends with its message, not with a traceback."""
+    try:
+        yield
+    except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
+            UnsafeCheckpoint, CorruptCheckpoint) as error:
+        sys.exit(f'{type(error).__name__}: {error}')

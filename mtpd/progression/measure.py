@@ -1,0 +1,266 @@
+"""Frozen detectors and pictures -> their AP and their feature moments."""
+import copy
+import hashlib
+import io
+import json
+import math
+import os
+import statistics
+import time
+from contextlib import redirect_stdout
+from typing import Any, Callable, Iterator, Mapping
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import DATASETS
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+from mmengine.dist import (all_gather_object, get_rank, get_world_size,
+                           is_main_process)
+from mmengine.evaluator import Evaluator
+from mmengine.model.utils import stack_batch
+from mmengine.runner import Runner
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.distill.detector import Features
+from mtpd.distill.teacher import FrozenTeacher
+from mtpd.order.moments import FeatureMoments, fold_of
+
+from .plan import DetectorSpec, PlanError
+
+FOLDS = 10
+
+
+def validation_config(student: Config, own: Config | None = None) -> Config:
+    """Loader and evaluator of a detector's box AP on the student's data.
+
+    The pictures and annotations are the student's validation set; a teacher
+    sees them through its own test pipeline, as it was trained to.
+
+    Args:
+        student: The student's config.
+        own: The teacher's config; None for the student itself.
+    """
+    loader = copy.deepcopy(student.val_dataloader)
+    if own is not None and own.get('val_dataloader'):
+        loader.dataset.pipeline = own.val_dataloader.dataset.pipeline
+    evaluator = copy.deepcopy(student.val_evaluator)
+    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        if metric.get('type') == 'CocoMetric':
+            metric.metric = 'bbox'  # a pool may mix detectors without masks
+    return Config(dict(loader=loader, evaluator=evaluator))
+
+
+def box_ap(detector: BaseDetector, validation: Config) -> float:
+    """Box AP in percent; every process takes part and gets the same value.
+
+    Raises:
+        KeyError: The evaluator reports no mean AP.
+    """
+    loader = Runner.build_dataloader(validation.loader)
+    evaluator = Evaluator(validation.evaluator)
+    evaluator.dataset_meta = loader.dataset.metainfo
+    detector = detector.to(get_device()).eval()
+    # pycocotools prints its own table; the caller prints one of all.
+    with torch.no_grad(), redirect_stdout(io.StringIO()):
+        for batch in loader:
+            evaluator.process(data_samples=detector.val_step(batch),
+                              data_batch=batch)
+        metrics = evaluator.evaluate(len(loader.dataset))
+    return 100 * mean_ap(metrics)
+
+
+def latency(detector: BaseDetector, validation: Config) -> float:
+    """Median seconds of a prediction, one picture at a time, pre-processing
+    and post-processing included; after three that do not count."""
+    loader = Runner.build_dataloader({**validation.loader, 'batch_size': 1})
+    detector = detector.to(get_device()).eval()
+    seconds = []
+    with torch.no_grad():
+        for _, batch in zip(range(3 + 20), loader):
+            start = time.perf_counter()
+            detector.val_step(batch)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[3:] or seconds)
+
+
+def mean_ap(metrics: Mapping[str, float]) -> float:
+    """The box mAP among an evaluator's metrics, in its own units (0 to 1).
+
+    CocoMetric reports nothing at all where nothing was detected: 0.
+
+    Raises:
+        KeyError: There are metrics, and none is a mean AP.
+    """
+    if not metrics:
+        return 0.0
+    for ending in ('bbox_mAP', 'mAP'):
+        for key, value in metrics.items():
+            if key.endswith(ending):
+                return float(value)
+    raise KeyError(f'val_evaluator reports {sorted(metrics)}, none of which '
+                   "is a mean AP. Use mmdet's CocoMetric or VOCMetric.")
+
+
+def measured_aps(specs: Mapping[str, DetectorSpec],
+                 detectors: Mapping[str, BaseDetector], student: Config,
+                 cache: str) -> dict[str, float]:
+    """Box AP of each detector on the student's validation set, in percent.
+
+    Args:
+        specs: What each is, by name.
+        detectors: The built detectors, by name.
+        student: The student's config.
+        cache: A JSON file of what was measured before, by checkpoint hash and
+            validation set.
+    """
+    known = json.load(open(cache)) if os.path.isfile(cache) else {}
+    aps = {}
+    for name, detector in detectors.items():
+        validation = validation_config(
+            student, None if name == 'student' else specs[name].config)
+        checkpoint = specs[name].hash()
+        key = f'{checkpoint}:{_fingerprint(validation)}'
+        if checkpoint is None or key not in known:
+            known[key] = box_ap(detector, validation)
+            if is_main_process() and checkpoint is not None:
+                atomic_write(cache, json.dumps(known, indent=1).encode())
+        aps[name] = known[key]
+    return aps
+
+
+def _fingerprint(validation: Config) -> str:
+    text = json.dumps(validation.to_dict(), sort_keys=True, default=str)
+    root = validation.loader.dataset.get('data_root') or ''
+    annotations = os.path.join(root,
+                               validation.loader.dataset.get('ann_file') or '')
+    digest = hashlib.sha256(text.encode())
+    if os.path.isfile(annotations):
+        digest.update(open(annotations, 'rb').read())
+    return digest.hexdigest()[:16]
+
+
+def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
+                   strides: tuple[int, ...],
+                   progress: Callable[[int, int], None] = lambda *_: None
+                   ) -> FeatureMoments:
+    """Second moments of all detectors' maps over the training pictures.
+
+    Each picture goes once through each detector. Pictures come from the
+    training split through the student's test pipeline: nothing is random, no
+    label is read. A batch holds pictures of one size, because a picture's maps
+    change by a tenth when it is padded beside a larger one; what remains
+    beyond a picture's edge is left out. Several processes share the pictures
+    and all of them return the whole sum.
+
+    Args:
+        detectors: Name -> detector, all with maps at ``strides``.
+        student: The student's config.
+        strides: Levels to gather.
+        progress: Called with pictures done and pictures in all.
+    """
+    device = torch.device(get_device())
+    views = {name: FrozenTeacher(d.to(device)) for name, d in detectors.items()}
+    # The padding of training (DistillDataPreprocessor), for the whole pool.
+    divisor = math.lcm(*(d.data_preprocessor.pad_size_divisor
+                         for d in detectors.values()))
+    moments = FeatureMoments(
+        {s: {name: view.channels[s] for name, view in views.items()}
+         for s in strides}, folds=FOLDS)
+    dataset = _pictures(student)
+    mine = Subset(dataset, range(get_rank(), len(dataset), get_world_size()))
+    done = 0
+    for pictures, folds in _batches(mine, student):
+        maps = {name: view(_normalised(detectors[name], pictures, divisor,
+                                       device), strides)
+                for name, view in views.items()}
+        moments.add(maps, folds, _valid_positions(
+            pictures[0].shape[-2:], next(iter(maps.values()))))
+        done += len(pictures)
+        progress(done, len(mine))
+    parts = all_gather_object(moments.state_dict())
+    total = FeatureMoments.from_state_dict(parts[0])
+    for part in parts[1:]:
+        total.merge(FeatureMoments.from_state_dict(part))
+    return total
+
+
+def _pictures(student: Config) -> Any:
+    """The training split's pictures through the student's test pipeline."""
+    steps = [step for step in student.val_dataloader.dataset.pipeline
+             if step['type'] != 'LoadAnnotations']
+
+    def of(dataset: ConfigDict) -> ConfigDict:
+        dataset = dataset.copy()
+        if 'datasets' in dataset:
+            dataset.datasets = [of(d) for d in dataset.datasets]
+            dataset.pop('pipeline', None)
+        elif 'dataset' in dataset:
+            # A repeated or mixed data set has no other pictures than its own.
+            return of(dataset.dataset)
+        else:
+            dataset.pipeline = steps
+            dataset.test_mode = True  # keeps pictures without boxes
+        return dataset
+
+    built = DATASETS.build(of(student.train_dataloader.dataset))
+    built.full_init()
+    return built
+
+
+def _batches(dataset: Subset, student: Config
+             ) -> Iterator[tuple[list[Tensor], list[int]]]:
+    """Raw pictures (3, H, W) of one size, and the fold of each."""
+    size = student.train_dataloader.batch_size
+    loader = DataLoader(dataset, batch_size=None,
+                        num_workers=student.val_dataloader.num_workers,
+                        collate_fn=lambda sample: sample)
+    waiting: dict[tuple[int, int], list[tuple[Tensor, int]]] = {}
+    for sample in loader:
+        picture = sample['inputs']
+        info = sample['data_samples']
+        fold = fold_of(os.path.basename(info.img_path), FOLDS)
+        group = waiting.setdefault(tuple(picture.shape[-2:]), [])
+        group.append((picture, fold))
+        if len(group) == size:
+            yield [p for p, _ in group], [f for _, f in group]
+            group.clear()
+    for group in waiting.values():
+        if group:
+            yield [p for p, _ in group], [f for _, f in group]
+
+
+def _normalised(detector: BaseDetector, pictures: list[Tensor], divisor: int,
+                device: torch.device) -> Tensor:
+    """(N, 3, H, W) as the detector's own preprocessor would make it, padded
+    to the divisor that all detectors share."""
+    batch = detector.data_preprocessor(
+        {'inputs': [p.to(device) for p in pictures], 'data_samples': None})
+    return stack_batch(list(batch['inputs']), divisor,
+                       detector.data_preprocessor.pad_value)
+
+
+def _valid_positions(size: tuple[int, int],
+                     maps: Features) -> dict[int, Tensor]:
+    """stride -> bool (N, H, W): cells whose centre lies in the picture."""
+    valid = {}
+    for s, m in maps.items():
+        rows = torch.arange(m.shape[2], device=m.device)
+        columns = torch.arange(m.shape[3], device=m.device)
+        inside = ((rows + 0.5) * s < size[0])[:, None] \
+            & ((columns + 0.5) * s < size[1])[None]
+        valid[s] = inside.expand(len(m), *inside.shape)
+    return valid
+
+
+def check_aps(aps: Mapping[str, float]) -> None:
+    """Refuse a pool in which nothing was detected: its best is arbitrary."""
+    if aps and max(aps.values()) <= 0:
+        raise PlanError([
+            'No teacher detects anything on the validation set (AP 0): '
+            'mtpd.teachers hold untrained checkpoints, or val_dataloader shows '
+            'other classes.'])

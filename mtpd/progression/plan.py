@@ -1,0 +1,369 @@
+"""From a config to a checked plan: student, pool, order, stages.
+
+Everything that can be wrong is looked for here, also in the last stage, and
+all of it is reported together, before any work.
+"""
+import difflib
+import os
+from dataclasses import dataclass
+from typing import Any, Iterator, Mapping
+from urllib.parse import urlparse
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+
+from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
+
+FIELDS = {
+    'student': 'dict(checkpoint=...)',
+    'teachers': 'dict(name=dict(config=..., checkpoint=..., ap=...), ...)',
+    'order': "'bgs' or a list of teacher names",
+    'max_teachers': 'an integer of at least 1',
+    'distill': 'the mechanism, such as '
+               "dict(type='FeatureL2Loss', loss_weight=1.0)",
+    'strides': 'a tuple of strides to match',
+    'handover': "'last' or 'best'",
+}
+
+
+class PlanError(ValueError):
+    """What is wrong with a progression's config, all of it at once."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        many = '' if len(problems) == 1 else f' ({len(problems)} problems)'
+        super().__init__(f'The progression cannot start{many}:\n' + '\n'.join(
+            f'  - {p}' for p in problems))
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """A detector of the pool, or the student.
+
+    Attributes:
+        name: Its key in ``mtpd.teachers``; ``student`` for the student.
+        config: Its whole mmdet config.
+        checkpoint: File or URL; None (student only) for no weights.
+        ap: Box AP as declared, in percent; None to be measured.
+    """
+    name: str
+    config: Config
+    checkpoint: str | None
+    ap: float | None = None
+
+    @property
+    def field(self) -> str:
+        """Where the user wrote it."""
+        return 'mtpd.student' if self.name == 'student' \
+            else f'mtpd.teachers.{self.name}'
+
+    @property
+    def model(self) -> ConfigDict:
+        """The ``model`` part, with its data preprocessor inside."""
+        model = self.config.model.copy()
+        if 'data_preprocessor' not in model and \
+                'data_preprocessor' in self.config:
+            model.data_preprocessor = self.config.data_preprocessor
+        return model
+
+    def hash(self) -> str | None:
+        """sha256 of the checkpoint file, None without one."""
+        return None if self.checkpoint is None else checkpoint_hash(
+            fetch_checkpoint(self.checkpoint))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One progression.
+
+    Attributes:
+        student: The student; its config is the user's without ``mtpd``.
+        teachers: The pool by name.
+        order: Teacher names first to last, or None where Backward Greedy
+            Selection is to find them.
+        max_teachers: At most so many stages; None for no limit.
+        distill: The mechanism's config.
+        strides: Levels to match; None for all shared ones.
+        handover: Which weights a stage hands on, 'last' or 'best'.
+        work_dir: Where everything is written.
+    """
+    student: DetectorSpec
+    teachers: Mapping[str, DetectorSpec]
+    order: tuple[str, ...] | None
+    max_teachers: int | None
+    distill: dict[str, Any]
+    strides: tuple[int, ...] | None
+    handover: str
+    work_dir: str
+
+    def describe(self) -> str:
+        """The plan in words, for people."""
+        cfg = self.student.config
+        train = cfg.train_cfg
+        length = f'{train.max_epochs} epochs' if 'max_epochs' in train \
+            else f'{train.max_iters} iterations'
+        optimizer = cfg.optim_wrapper.optimizer
+        lines = [
+            f'Student   {cfg.model.type}, '
+            f'{cfg.model.backbone.type}'
+            f'{_depth(cfg.model.backbone)}, from '
+            + (self.student.checkpoint or 'its own initialisation'),
+            'Pool      ' + ('\n          '.join(
+                f'{t.name}: {t.config.model.type}, '
+                f'{t.config.model.backbone.type}'
+                f'{_depth(t.config.model.backbone)}, '
+                + ('AP to be measured' if t.ap is None else f'AP {t.ap:g}')
+                + f', from {t.checkpoint}' for t in self.teachers.values())),
+            'Order     ' + (
+                'found by Backward Greedy Selection from adaptation costs '
+                'between the detectors' if self.order is None
+                else ' > '.join(self.order)) + (
+                '' if self.max_teachers is None else
+                f', at most {self.max_teachers}'),
+            'Levels    ' + ('all strides that student and teacher share'
+                            if self.strides is None else
+                            f'strides {self.strides}'),
+            f'Distill   {dict(self.distill)}',
+            f'Each stage is one run of {length}, batch '
+            f'{cfg.train_dataloader.batch_size} per process, '
+            f'{optimizer.type} lr {optimizer.lr:g}, '
+            + ' + '.join(_scheduler(s) for s in _as_list(
+                cfg.get('param_scheduler'))),
+            'The learning rate and its warm-up start anew in every stage; '
+            f'the {self.handover} weights are handed on.',
+            f'Results   {self.work_dir}',
+        ]
+        count = None if self.order is None else len(self.order)
+        if count is None and self.max_teachers is not None:
+            count = min(self.max_teachers, len(self.teachers))
+        names = self.order or [f'teacher {i + 1} of the order'
+                               for i in range(count or len(self.teachers))]
+        most = '' if self.order else ' (fewer if the order stops before)'
+        lines.insert(5, 'Stages    ' + '; '.join(
+            f'{i}: {name}, {length}' for i, name in enumerate(names, 1))
+            + most)
+        return '\n'.join(lines)
+
+
+def make_plan(cfg: Config) -> Plan:
+    """The plan of a config that has an ``mtpd`` part; touches no data.
+
+    Args:
+        cfg: The user's config, with ``work_dir`` set.
+
+    Raises:
+        PlanError: With every problem found.
+    """
+    problems: list[str] = []
+    given = cfg.mtpd
+    for key in given:
+        if key not in FIELDS:
+            near = difflib.get_close_matches(key, FIELDS, 1)
+            problems.append(
+                f'mtpd.{key} is not known' + (
+                    f'; did you mean mtpd.{near[0]}?' if near else
+                    f'. Known: {", ".join(FIELDS)}.'))
+
+    own = Config({k: v for k, v in cfg._cfg_dict.items() if k != 'mtpd'})
+    if 'checkpoint' not in given.get('student', {}):
+        problems.append(
+            'mtpd.student.checkpoint is not set. Set the trained student that '
+            'the progression starts from, or None for its own initialisation.')
+    student = DetectorSpec('student', own,
+                           given.get('student', {}).get('checkpoint'))
+
+    teachers = {}
+    for name, entry in given.get('teachers', {}).items():
+        field = f'mtpd.teachers.{name}'
+        for key in ('config', 'checkpoint'):
+            if not entry.get(key):
+                problems.append(f'{field}.{key} is not set.')
+        for key in set(entry) - {'config', 'checkpoint', 'ap'}:
+            problems.append(f'{field}.{key} is not known. Known: config, '
+                            'checkpoint, ap.')
+        if entry.get('config'):
+            try:
+                config = load_config(entry.config)
+                teachers[name] = DetectorSpec(
+                    name, config, entry.get('checkpoint'), entry.get('ap'))
+            except (FileNotFoundError, OSError) as error:
+                problems.append(
+                    f'{field}.config: {entry.config} cannot be read '
+                    f'({error}). Name a file, or mmdet::family/name.py for '
+                    "one of mmdet's own.")
+    if not given.get('teachers'):
+        problems.append('mtpd.teachers is empty: a progression needs at least '
+                        f'one teacher. Set {FIELDS["teachers"]}.')
+    if 'student' in given.get('teachers', {}):
+        problems.append("mtpd.teachers.student: the name 'student' is taken. "
+                        'Rename this teacher.')
+
+    order = given.get('order', 'bgs')
+    if order == 'bgs':
+        order = None
+        known = [t.name for t in teachers.values() if t.ap is not None]
+        if known and len(known) < len(teachers):
+            lacking = [n for n in teachers if n not in known]
+            problems.append(
+                f'mtpd.teachers: ap is declared for {", ".join(known)} but '
+                f'not for {", ".join(lacking)}. Declared and measured AP may '
+                'come from different data and do not compare: declare all of '
+                'them, or none to have all measured.')
+    else:
+        order = (order,) if isinstance(order, str) else tuple(order)
+        for name in order:
+            if name not in given.get('teachers', {}):
+                near = difflib.get_close_matches(str(name), teachers, 1)
+                problems.append(
+                    f'mtpd.order names {name!r}, which is not in mtpd.teachers'
+                    + (f'; did you mean {near[0]!r}?' if near else
+                       f' ({", ".join(teachers) or "empty"}).'))
+        if len(set(order)) < len(order):
+            problems.append(f'mtpd.order names a teacher twice: {order}.')
+        if not order:
+            problems.append("mtpd.order is empty. Set 'bgs' or a list of "
+                            'teacher names.')
+
+    most = given.get('max_teachers')
+    if most is not None and (not isinstance(most, int) or most < 1):
+        problems.append(f'mtpd.max_teachers is {most!r}; it has to be an '
+                        'integer of at least 1, or None for no limit.')
+    elif most is not None and order is not None and len(order) > most:
+        order = order[-most:]  # later teachers matter more
+
+    handover = given.get('handover', 'last')
+    if handover not in ('last', 'best'):
+        problems.append(f"mtpd.handover is {handover!r}; it has to be 'last' "
+                        "or 'best'.")
+    distill = given.get('distill', dict(type='FeatureL2Loss'))
+    if not isinstance(distill, Mapping) or 'type' not in distill:
+        problems.append(f'mtpd.distill is {distill!r}; it has to be '
+                        f'{FIELDS["distill"]}.')
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
+                'val_dataloader', 'val_evaluator'):
+        if not own.get(key):
+            problems.append(f'{key} is not set: the progression trains and '
+                            "validates with the student's own config.")
+    if problems:
+        raise PlanError(problems)
+    strides = given.get('strides')
+    return Plan(student, teachers, order, most, dict(distill),
+                None if strides is None else tuple(strides), handover,
+                cfg.work_dir)
+
+
+def load_config(name: str) -> Config:
+    """A config by path, or of an installed package (``mmdet::family/x.py``).
+
+    mmengine's ``Config.fromfile`` does not know the second form.
+    """
+    return get_config(name) if '::' in name else Config.fromfile(name)
+
+
+def missing_files(plan: Plan) -> list[str]:
+    """What the plan needs and is not there, one message each.
+
+    Looks at checkpoints, annotation files, picture folders and each picture
+    that the annotations name. URLs are looked at when they are fetched.
+    """
+    problems = []
+    used = [plan.student, *(plan.teachers[n]
+                            for n in plan.order or plan.teachers)]
+    for spec in used:
+        path = spec.checkpoint
+        if path and not is_url(path) and not os.path.isfile(path):
+            problems.append(
+                f'{spec.field}.checkpoint: there is no file {path}. Train it '
+                '(tools/train.py with its own config), or correct the path.')
+    for part in ('train_dataloader', 'val_dataloader'):
+        for field, dataset in inner_datasets(
+                plan.student.config[part].dataset, f'{part}.dataset'):
+            problems += _missing_data(field, dataset,
+                                      training=part == 'train_dataloader')
+    return problems
+
+
+def inner_datasets(dataset: ConfigDict,
+                   field: str) -> Iterator[tuple[str, ConfigDict]]:
+    """The data sets that wrappers (repeat, concat, ...) are made of."""
+    if 'datasets' in dataset:
+        for i, inner in enumerate(dataset.datasets):
+            yield from inner_datasets(inner, f'{field}.datasets.{i}')
+    elif 'dataset' in dataset:
+        yield from inner_datasets(dataset.dataset, f'{field}.dataset')
+    else:
+        yield field, dataset
+
+
+def _missing_data(field: str, dataset: ConfigDict,
+                  training: bool) -> list[str]:
+    root = dataset.get('data_root') or ''
+    annotations = os.path.join(root, dataset.get('ann_file') or '')
+    if is_url(annotations):
+        return []
+    problems = []
+    if not os.path.isfile(annotations):
+        problems.append(
+            f'{field}.ann_file: there is no file {annotations}. Put the '
+            f'annotations there, or set data_root and ann_file of {field}.')
+    for key, prefix in dataset.get('data_prefix', {}).items():
+        folder = os.path.join(root, prefix)
+        if not os.path.isdir(folder):
+            problems.append(
+                f'{field}.data_prefix.{key}: there is no folder {folder}. Put '
+                f'the pictures there, or set data_root of {field}.')
+    if problems:
+        return problems
+    built = DATASETS.build(ConfigDict({**dataset, 'pipeline': []}))
+    built.full_init()
+    if len(built) == 0:
+        return [f'{field}: no {"training " if training else ""}picture is '
+                f'left of {annotations} (classes '
+                f'{built.metainfo.get("classes")}, filter_cfg '
+                f'{dataset.get("filter_cfg")}). Check that '
+                f'{field}.metainfo.classes are the names of the annotation '
+                "file's categories."]
+    there: dict[str, set[str]] = {}
+    absent = []
+    for i in range(len(built)):
+        path = built.get_data_info(i).get('img_path', '')
+        if is_url(path) or not path:
+            continue
+        folder, name = os.path.split(path)
+        if folder not in there:
+            there[folder] = set(os.listdir(folder)) \
+                if os.path.isdir(folder) else set()
+        if name not in there[folder]:
+            absent.append(path)
+    if absent:
+        return [f'{field}: {len(absent)} of {len(built)} pictures that '
+                f'{annotations} names are missing, the first is {absent[0]}. '
+                f'Complete the folder, or set {field}.data_prefix.']
+    return []
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is fetched and not opened."""
+    return urlparse(path).scheme in ('http', 'https', 's3', 'petrel')
+
+
+def _as_list(value: Any) -> list:
+    return [] if value is None else \
+        list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _depth(backbone: Mapping) -> str:
+    depth = backbone.get('depth', backbone.get('depths'))
+    return '' if depth is None else f'-{depth}' if isinstance(depth, int) \
+        else f' {tuple(depth)}'
+
+
+def _scheduler(scheduler: Mapping) -> str:
+    unit = 'epoch' if scheduler.get('by_epoch', True) else 'iteration'
+    if 'milestones' in scheduler:
+        span = f'at {unit}s {list(scheduler["milestones"])}'
+    else:
+        span = f'{unit}s {scheduler.get("begin", 0)} to ' \
+               f'{scheduler.get("end", "the last")}'
+    return f'{scheduler["type"]} ({span})'

@@ -1,0 +1,172 @@
+"""What a progression will take, from three real steps of every stage."""
+import resource
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.dist import get_world_size
+from mmengine.optim import build_optim_wrapper
+
+from mtpd.distill.detector import own_randomness
+
+from .plan import PlanError, inner_datasets
+from .stage import stage_config
+
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class StageEstimate:
+    """Measured on three steps at the largest training size.
+
+    Attributes:
+        teacher: The stage's teacher.
+        size: (height, width) of the batch in pixels.
+        seconds: Median seconds of a step.
+        peak: Peak memory in bytes, of the GPU or of the whole process.
+        steps: Steps of the stage.
+    """
+    teacher: str
+    size: tuple[int, int]
+    seconds: float
+    peak: int
+    steps: int
+
+    @property
+    def hours(self) -> float:
+        """Hours of training, without validation and data loading."""
+        return self.seconds * self.steps / 3600
+
+    def __str__(self) -> str:
+        return (f'{self.teacher}: {self.size[1]}x{self.size[0]}, '
+                f'{self.seconds:.3g} s per step, peak '
+                f'{self.peak / 2 ** 30:.2f} GiB, {self.steps} steps, '
+                f'{self.hours:.2f} h')
+
+
+def probe(plan: Any, order: tuple[str, ...]) -> list[StageEstimate]:
+    """Three real steps with every stage's teacher; nothing of them is kept.
+
+    Raises:
+        PlanError: A stage does not fit into the GPU's memory.
+    """
+    estimates = []
+    cfg = plan.student.config
+    with own_randomness(0):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        dataset.full_init() if hasattr(dataset, 'full_init') else None
+        batch, size = _largest_batch(cfg, dataset)
+        for index, name in enumerate(order, 1):
+            estimates.append(_one_stage(plan, index, name, batch, size,
+                                        len(dataset)))
+    return estimates
+
+
+def _one_stage(plan: Any, index: int, name: str, batch: Mapping[str, Any],
+               size: tuple[int, int], pictures: int) -> StageEstimate:
+    cfg = stage_config(plan, index, name, plan.student.checkpoint, {})
+    cuda = torch.cuda.is_available()
+    device = get_device()
+    try:
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        model = model.to(device).train()
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        seconds = []
+        for _ in range(STEPS):
+            start = time.perf_counter()
+            model.train_step(batch, optimizer)
+            if cuda:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    except torch.OutOfMemoryError as error:
+        raise PlanError([
+            f'Stage {index} ({name}) does not fit into the memory of {device} '
+            f'at {size[1]}x{size[0]}, batch '
+            f'{cfg.train_dataloader.batch_size}: '
+            f'{str(error).splitlines()[0]} Reduce '
+            'train_dataloader.batch_size (with --auto-scale-lr), or train '
+            'with --amp; --no-probe skips this check.']) from error
+    peak = torch.cuda.max_memory_allocated() if cuda else \
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    train = cfg.train_cfg
+    per_epoch = -(-pictures // (cfg.train_dataloader.batch_size
+                                * get_world_size()))
+    steps = train.max_iters if 'max_iters' in train \
+        else train.max_epochs * per_epoch
+    del model, optimizer
+    if cuda:
+        torch.cuda.empty_cache()
+    return StageEstimate(name, size, statistics.median(seconds), peak, steps)
+
+
+def _largest_batch(cfg: Config, dataset: Any
+                   ) -> tuple[dict[str, Any], tuple[int, int]]:
+    """A batch of real training pictures on the largest canvas that occurs.
+
+    Pictures are enlarged by padding, boxes stay: what counts for time and
+    memory is the size.
+    """
+    count = cfg.train_dataloader.batch_size
+    samples = [dataset[i % len(dataset)] for i in range(count)]
+    height = max(s['inputs'].shape[-2] for s in samples)
+    width = max(s['inputs'].shape[-1] for s in samples)
+    shapes = _orientations(dataset)
+    for scale in _scales(cfg):
+        long, short = max(scale), min(scale)
+        if shapes >= {'portrait', 'landscape'} and count > 1:
+            # One of each in a batch is padded to the long edge both ways.
+            height, width = max(height, long), max(width, long)
+        elif 'portrait' in shapes:
+            height, width = max(height, long), max(width, short)
+        else:
+            height, width = max(height, short), max(width, long)
+    for sample in samples:
+        picture = sample['inputs']
+        sample['inputs'] = F.pad(picture, (0, width - picture.shape[-1],
+                                           0, height - picture.shape[-2]))
+    return pseudo_collate(samples), (height, width)
+
+
+def _orientations(dataset: Any) -> set[str]:
+    seen = set()
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        if 'height' in info and 'width' in info:
+            seen.add('portrait' if info['height'] > info['width']
+                     else 'landscape')
+        if len(seen) == 2:
+            break
+    return seen
+
+
+def _scales(cfg: Config) -> list[tuple[int, int]]:
+    """All sizes that the training pipelines resize to."""
+    found = []
+
+    def walk(step: Any) -> None:
+        if isinstance(step, (list, tuple)):
+            for inner in step:
+                walk(inner)
+        elif isinstance(step, Mapping):
+            scales = step.get('scales') or (
+                [step['scale']] if step.get('scale') else [])
+            if scales and not isinstance(scales[0], (list, tuple)):
+                scales = [scales]
+            if 'Resize' in str(step.get('type')):
+                found.extend(tuple(s) for s in scales
+                             if isinstance(s, (list, tuple)) and len(s) == 2)
+            walk(step.get('transforms', []))
+
+    for _, inner in inner_datasets(cfg.train_dataloader.dataset, ''):
+        walk(inner.get('pipeline', []))
+    return found

@@ -1,0 +1,349 @@
+"""The whole progression: check, order, probe, stage after stage, export."""
+import errno
+import gc
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import mmdet
+import mmengine
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS, DefaultScope
+
+import mtpd
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.compat.checkpoints import checkpoint_hash, read_checkpoint
+from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
+from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.report.pictures import draw_costs, draw_order
+from mtpd.report.tables import cost_table, progression_table
+
+from .export import export_student, plain_config
+from .measure import (box_ap, mean_ap, measured_aps, validation_config)
+from .plan import Plan, PlanError, make_plan, missing_files
+from .probe import probe
+from .search import FoundOrder, build_pool, find_order
+from .stage import (RememberMetrics, StageRunner, best_checkpoint,
+                    newest_checkpoint, stage_config, stage_dir)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage.
+
+    Attributes:
+        index: From 1.
+        teacher: Its name.
+        start: The student's box AP in percent before it, None if unknown.
+        end: The box AP in percent of what it hands on.
+        checkpoint: The student that it hands on, a plain mmdet checkpoint.
+        seconds: Of training, in the process that finished it.
+    """
+    index: int
+    teacher: str
+    start: float | None
+    end: float
+    checkpoint: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Progression:
+    """A finished progression.
+
+    Attributes:
+        stages: In order.
+        student: The last stage's student, a plain mmdet checkpoint.
+        found: The order with costs, None where the config gave the order.
+    """
+    stages: tuple[StageResult, ...]
+    student: str
+    found: FoundOrder | None
+
+    @property
+    def best(self) -> StageResult:
+        """The stage whose student has the highest AP."""
+        return max(self.stages, key=lambda s: s.end)
+
+
+class DiskFull(OSError):
+    """A checkpoint could not be written; what was written before is whole."""
+
+
+def prepare(cfg: Config) -> Plan:
+    """Set up processes and scope, make the plan and check what it needs.
+
+    Raises:
+        PlanError: With everything that is wrong or missing.
+    """
+    launcher = cfg.get('launcher', 'none')
+    if launcher != 'none' and not is_distributed():
+        init_dist(launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
+    _scope(cfg)
+    plan = make_plan(cfg)
+    missing = missing_files(plan)
+    if missing:
+        raise PlanError(missing)
+    return plan
+
+
+def search(plan: Plan) -> FoundOrder:
+    """The order by Backward Greedy Selection, said, saved and drawn."""
+    return _found(plan, build_pool(plan))
+
+
+def run_progression(cfg: Config, resume: bool = False,
+                    with_probe: bool = True) -> Progression:
+    """Everything that ``tools/train.py`` does for a config with ``mtpd``.
+
+    Args:
+        cfg: The user's config, with ``work_dir`` set.
+        resume: Go on with what ``work_dir`` holds: finished stages are not
+            repeated, an unfinished one continues from its newest checkpoint.
+        with_probe: Do three steps of every stage first.
+
+    Raises:
+        PlanError: Something is wrong or missing, or a stage does not fit.
+        OtherTeacher: ``resume`` with other teachers, order or student.
+        DiskFull: The disk is full or read-only.
+    """
+    plan = prepare(cfg)
+    if not resume and is_main_process() and _started(plan):
+        raise PlanError([
+            f'{plan.work_dir} holds a progression already. Add --resume to go '
+            'on with it, or choose another --work-dir.'])
+    barrier()
+    print_log(plan.describe(), logger='current')
+    pool = build_pool(plan)
+    found = None if plan.order else _found(plan, pool)
+    order = plan.order or tuple(found.order.teachers)
+    identity = _identity(plan, order)
+    _same_progression(plan, identity, resume)
+    with own_randomness(0):
+        start = _starting_ap(plan, pool)
+    del pool
+    _free_memory()
+    if with_probe:
+        _say_estimates(probe(plan, order))
+        _free_memory()
+    record = {'identity': identity, 'aps': _aps(plan, found),
+              'costs': None if found is None else _cost_record(found),
+              'versions': _versions()}
+    if is_main_process():
+        os.makedirs(plan.work_dir, exist_ok=True)
+        atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
+    stages: list[StageResult] = []
+    weights = plan.student.checkpoint
+    for index, name in enumerate(order, 1):
+        result = _finished(plan, index, name, identity)
+        if result is None:
+            result = _guarded(plan, index, name, weights, start, record)
+        else:
+            print_log(f'Stage {index} ({name}) is finished: AP '
+                      f'{result.end:.1f}', logger='current')
+        stages.append(result)
+        weights, start = result.checkpoint, result.end
+    out = os.path.join(plan.work_dir, 'student.pth')
+    if is_main_process():
+        export_student(stages[-1].checkpoint, out)
+        plain_config(plan.student.config).dump(
+            os.path.join(plan.work_dir, 'student.py'))
+    barrier()
+    progression = Progression(tuple(stages), out, found)
+    if is_main_process():
+        print(progression_table(progression.stages))
+        print(f'Student: {out} (best of the stages: stage '
+              f'{progression.best.index}, AP {progression.best.end:.1f}, '
+              f'{progression.best.checkpoint})')
+    return progression
+
+
+def run_stage(cfg: Config) -> tuple[dict[str, float] | None, str]:
+    """One mmengine run; its Runner is gone when this returns.
+
+    Args:
+        cfg: A stage's config, or any mmdet config.
+
+    Returns:
+        Metrics of the final weights (None if they were not validated in this
+        run), and the run's folder.
+    """
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
+        else StageRunner.from_cfg(cfg)
+    runner.train()
+    memory = next((h for h in runner.hooks
+                   if isinstance(h, RememberMetrics)), None)
+    metrics = memory.of_the_end(runner) if memory else None
+    if runner.visualizer is not None:
+        runner.visualizer.close()
+    folder = runner.work_dir
+    del runner, memory
+    _free_memory()
+    return metrics, folder
+
+
+def _guarded(plan: Plan, *args: Any) -> StageResult:
+    try:
+        return _train_stage(plan, *args)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS,
+                               errno.EFBIG):
+            raise
+        raise DiskFull(
+            error.errno,
+            f'Writing to {plan.work_dir} failed: {error.strerror}. Every '
+            'checkpoint written before is whole. Free some space, then run '
+            'the same command with --resume') from error
+
+
+def _train_stage(plan: Plan, index: int, name: str, weights: str | None,
+                 start: float | None, record: dict[str, Any]) -> StageResult:
+    provenance = {**record, 'stage': index, 'teacher': name,
+                  'teacher_hash': record['identity']['teachers'][name],
+                  'start_ap': start}
+    cfg = stage_config(plan, index, name, weights, provenance)
+    folder = cfg.work_dir
+    newest = newest_checkpoint(folder)
+    if newest is not None:
+        cfg.resume, cfg.load_from = True, newest
+    print_log(f'Stage {index}: {name}' + (
+        f', going on from {newest}' if newest else ''), logger='current')
+    began = time.time()
+    metrics, _ = run_stage(cfg)
+    seconds = time.time() - began
+    source = best_checkpoint(folder) if plan.handover == 'best' else None
+    source = source or newest_checkpoint(folder)
+    if source is None:
+        raise RuntimeError(
+            f'Stage {index} left no checkpoint in {folder}. Set '
+            'default_hooks.checkpoint with save_last=True.')
+    if metrics is not None and plan.handover == 'last':
+        end = 100 * mean_ap(metrics)
+    else:
+        with own_randomness(0):
+            end = box_ap(build_detector(plan.student.model, source, source),
+                         validation_config(plan.student.config))
+    out = os.path.join(folder, 'student.pth')
+    if is_main_process():
+        # Written last: its presence is what makes the stage finished.
+        export_student(source, out, {'end_ap': end, 'seconds': seconds})
+    barrier()
+    return StageResult(index, name, start, end, out, seconds)
+
+
+def _finished(plan: Plan, index: int, name: str,
+              identity: dict[str, Any]) -> StageResult | None:
+    path = os.path.join(stage_dir(plan, index, name), 'student.pth')
+    if not os.path.isfile(path):
+        return None
+    said = read_checkpoint(path)['meta'][ENTRY]
+    other = differences(said['identity'], identity)
+    if other:
+        raise OtherTeacher(f'{path} belongs to another progression:\n  '
+                           + '\n  '.join(other))
+    return StageResult(index, name, said['start_ap'], said['end_ap'], path,
+                       said['seconds'])
+
+
+def _found(plan: Plan, pool: dict) -> FoundOrder:
+    began = time.time()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal began
+        if done == total or time.time() - began > 10:
+            began = time.time()
+            print_log(f'Adaptation costs: {done} of {total} pictures',
+                      logger='current')
+
+    found = find_order(plan, pool, progress)
+    if is_main_process():
+        folder = os.path.join(plan.work_dir, 'order')
+        draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
+        draw_order(found.costs, found.aps, found.order,
+                   os.path.join(folder, 'teacher_order.png'))
+        print(cost_table(found.costs))
+        for step in found.order.steps:
+            print(f'  {step.reason}')
+        print('Order: ' + ' > '.join(found.order.teachers))
+    return found
+
+
+def _starting_ap(plan: Plan, pool: dict) -> float | None:
+    if plan.student.checkpoint is None:
+        return None
+    return measured_aps({'student': plan.student},
+                        {'student': pool['student']}, plan.student.config,
+                        os.path.join(plan.work_dir, 'ap.json'))['student']
+
+
+def _say_estimates(estimates: list) -> None:
+    for index, estimate in enumerate(estimates, 1):
+        print_log(f'Probe of stage {index}, {estimate}', logger='current')
+    print_log(f'In all {sum(e.hours for e in estimates):.2f} h of training '
+              '(validation and data loading not counted)', logger='current')
+
+
+def _identity(plan: Plan, order: tuple[str, ...]) -> dict[str, Any]:
+    return json.loads(json.dumps({
+        'student': plan.student.hash(),
+        'teachers': {n: plan.teachers[n].hash() for n in order},
+        'order': list(order), 'distill': plan.distill,
+        'strides': plan.strides, 'handover': plan.handover}, default=str))
+
+
+def _same_progression(plan: Plan, identity: dict[str, Any],
+                      resume: bool) -> None:
+    path = _state_file(plan)
+    if not resume or not os.path.isfile(path):
+        return
+    other = differences(json.load(open(path))['identity'], identity)
+    if other:
+        raise OtherTeacher(
+            f'{plan.work_dir} holds another progression:\n  '
+            + '\n  '.join(other) + '\nRestore the config, or start without '
+            '--resume in another --work-dir.')
+
+
+def _started(plan: Plan) -> bool:
+    return os.path.isfile(_state_file(plan))
+
+
+def _state_file(plan: Plan) -> str:
+    return os.path.join(plan.work_dir, 'progression.json')
+
+
+def _aps(plan: Plan, found: FoundOrder | None) -> dict[str, float | None]:
+    return dict(found.aps) if found else {n: t.ap
+                                          for n, t in plan.teachers.items()}
+
+
+def _cost_record(found: FoundOrder) -> dict[str, float]:
+    names = found.costs.names
+    return {f'{a}>{b}': found.costs.cost(a, b) for a in names for b in names
+            if a != b}
+
+
+def _versions() -> dict[str, str]:
+    return {'mtpd': mtpd.__version__, 'mmdet': mmdet.__version__,
+            'mmengine': mmengine.__version__, 'torch': torch.__version__,
+            'python': platform.python_version(), 'device': get_device()}
+
+
+def _scope(cfg: Config) -> None:
+    """mmdet's registries find their parts, also before there is a Runner."""
+    scope = cfg.get('default_scope') or 'mmdet'
+    if DefaultScope.get_current_instance() is None:
+        DefaultScope.get_instance('mtpd', scope_name=scope)
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

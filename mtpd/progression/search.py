@@ -1,0 +1,217 @@
+"""The order of the teachers: taken from the config, from disk, or found."""
+import json
+import os
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.compat.checkpoints import fetch_checkpoint, read_checkpoint
+from mtpd.distill.adapters import shared_strides
+from mtpd.distill.detector import (CheckpointMismatch, build_detector,
+                                   own_randomness, pyramid_channels)
+from mtpd.order.adaptation_cost import AdaptationCosts, adaptation_costs
+from mtpd.order.selection import TeachingOrder, backward_greedy_selection
+
+from .measure import check_aps, gather_moments, measured_aps
+from .plan import DetectorSpec, Plan, PlanError
+
+SCHEMA = 1
+"""Version of order.json."""
+
+
+@dataclass(frozen=True)
+class FoundOrder:
+    """An order with everything that led to it.
+
+    Attributes:
+        order: The teachers and the reason of each step.
+        costs: The cost matrix that it was chosen from.
+        aps: Box AP of each teacher, in percent, as declared or measured.
+        belongs_to: Hashes of what was measured.
+    """
+    order: TeachingOrder
+    costs: AdaptationCosts
+    aps: Mapping[str, float]
+    belongs_to: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, see :data:`SCHEMA`."""
+        return {'schema': SCHEMA, 'belongs_to': dict(self.belongs_to),
+                'aps': dict(self.aps), 'order': self.order.to_json(),
+                'costs': self.costs.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> 'FoundOrder':
+        """The other way round."""
+        return cls(TeachingOrder.from_json(content['order']),
+                   AdaptationCosts.from_json(content['costs']),
+                   content['aps'], content['belongs_to'])
+
+
+def build_pool(plan: Plan) -> dict[str, BaseDetector]:
+    """Student and teachers, built and strictly loaded; the student first.
+
+    Each pair's levels and classes are looked at too, so that the last stage's
+    mistake is found before the first.
+
+    Raises:
+        PlanError: With all mismatches.
+    """
+    specs = [plan.student, *(plan.teachers[n]
+                             for n in plan.order or plan.teachers)]
+    pool, problems = {}, []
+    with own_randomness(0):
+        for spec in specs:
+            try:
+                pool[spec.name] = build_detector(
+                    spec.model, spec.checkpoint, f'{spec.field}.checkpoint')
+            except (CheckpointMismatch, RuntimeError, TypeError,
+                    FileNotFoundError) as error:
+                problems.append(str(error))
+        if 'student' in pool:
+            own = pyramid_channels(pool['student'])
+            for name in list(pool)[1:]:
+                try:
+                    shared_strides(own, pyramid_channels(pool[name]),
+                                   f'teachers.{name}', plan.strides)
+                except ValueError as error:
+                    problems.append(str(error))
+    if problems:
+        raise PlanError(problems)
+    _say_other_classes(plan, specs)
+    return pool
+
+
+def common_strides(plan: Plan,
+                   pool: Mapping[str, BaseDetector]) -> tuple[int, ...]:
+    """The strides that student and every teacher share, ascending.
+
+    Raises:
+        PlanError: There is none.
+    """
+    pyramids = {name: pyramid_channels(d) for name, d in pool.items()}
+    shared = set.intersection(*(set(p) for p in pyramids.values()))
+    if plan.strides is not None:
+        shared &= set(plan.strides)
+    if not shared:
+        raise PlanError(['The pool has no stride in common: ' + '; '.join(
+            f'{name} {sorted(p)}' for name, p in pyramids.items()) +
+            '. Costs of one order are compared on one set of levels: take out '
+            'the teacher that does not fit, or set mtpd.order by hand.'])
+    return tuple(sorted(shared))
+
+
+def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
+               progress: Callable[[int, int], None] = lambda *_: None
+               ) -> FoundOrder:
+    """Measure APs and adaptation costs, and choose the order.
+
+    A result on disk (``work_dir/order/order.json``) that belongs to the same
+    checkpoints, pictures and levels is used again: only the selection is done
+    anew, with the present ``max_teachers``.
+
+    Args:
+        plan: With ``order`` None.
+        pool: From :func:`build_pool`.
+        progress: Called with pictures done and pictures in all.
+    """
+    folder = os.path.join(plan.work_dir, 'order')
+    path = os.path.join(folder, 'order.json')
+    strides = common_strides(plan, pool)
+    belongs_to = _belongs_to(plan, strides)
+    saved = None
+    if os.path.isfile(path):
+        saved = json.load(open(path))
+        if saved.get('belongs_to') != belongs_to:
+            print_log(f'{path} belongs to other checkpoints, pictures or '
+                      'levels; measuring anew.', logger='current')
+            saved = None
+    declared = {n: t.ap for n, t in plan.teachers.items()
+                if t.ap is not None}
+    if saved:
+        costs = AdaptationCosts.from_json(saved['costs'])
+        aps = declared or saved['aps']
+        print_log(f'Costs taken from {path}', logger='current')
+    else:
+        aps = declared or _measured(plan, pool)
+        costs = adaptation_costs(gather_moments(
+            pool, plan.student.config, strides, progress))
+    check_aps(aps)
+    order = backward_greedy_selection(costs.cost, 'student', aps,
+                                      plan.max_teachers)
+    found = FoundOrder(order, costs, aps, belongs_to)
+    if is_main_process():
+        os.makedirs(folder, exist_ok=True)
+        atomic_write(path, json.dumps(found.to_json(), indent=1).encode())
+    return found
+
+
+def _measured(plan: Plan, pool: Mapping[str, BaseDetector]
+              ) -> dict[str, float]:
+    """Teachers' APs; refused where the student's data cannot tell."""
+    classes = _classes(plan.student)
+    other = [n for n, t in plan.teachers.items()
+             if _head_classes(t.config.model) not in (None, len(classes))]
+    if classes and other:
+        raise PlanError([
+            f'mtpd.teachers.{n}.ap is not known and cannot be measured: it '
+            f'predicts {_head_classes(plan.teachers[n].config.model)} classes, '
+            f'the validation set has {len(classes)}. Declare ap for every '
+            'teacher.' for n in other])
+    return measured_aps(plan.teachers,
+                        {n: d for n, d in pool.items() if n != 'student'},
+                        plan.student.config,
+                        os.path.join(plan.work_dir, 'ap.json'))
+
+
+def _belongs_to(plan: Plan, strides: tuple[int, ...]) -> dict[str, Any]:
+    cfg: Config = plan.student.config
+    dataset = cfg.train_dataloader.dataset
+    return {
+        'student': plan.student.hash(),
+        'teachers': {n: t.hash() for n, t in plan.teachers.items()},
+        'strides': list(strides),
+        'pictures': json.loads(json.dumps(dataset.to_dict() if hasattr(
+            dataset, 'to_dict') else dataset, sort_keys=True, default=str)),
+        'pipeline': json.loads(json.dumps(
+            cfg.val_dataloader.dataset.pipeline, default=str))}
+
+
+def _classes(spec: DetectorSpec) -> tuple[str, ...]:
+    """Classes by config, else by checkpoint, else unknown (empty)."""
+    metainfo = spec.config.get('val_dataloader', {}).get(
+        'dataset', {}).get('metainfo') or {}
+    classes = metainfo.get('classes')
+    if classes is None and spec.checkpoint is not None:
+        meta = read_checkpoint(fetch_checkpoint(spec.checkpoint)).get(
+            'meta', {})
+        dataset_meta = meta.get('dataset_meta') or {}
+        classes = dataset_meta.get('classes', dataset_meta.get(
+            'CLASSES', meta.get('CLASSES')))
+    return tuple(classes or ())
+
+
+def _head_classes(model: Mapping[str, Any]) -> int | None:
+    """``num_classes`` of a detector's box head, None where it has none."""
+    head = model.get('bbox_head') or (model.get('roi_head') or {}).get(
+        'bbox_head') or {}
+    if isinstance(head, (list, tuple)):  # cascades have one head per step
+        head = head[-1]
+    return head.get('num_classes')
+
+
+def _say_other_classes(plan: Plan, specs: list[DetectorSpec]) -> None:
+    own = _classes(plan.student)
+    for spec in specs[1:]:
+        theirs = _classes(spec)
+        if own and theirs and own != theirs:
+            print_log(
+                f'{spec.field} was trained on other classes than the '
+                f"student's ({len(theirs)}, not {len(own)}, or in another "
+                'order). Its maps are matched all the same: no head takes '
+                'part.', logger='current')

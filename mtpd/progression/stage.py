@@ -1,0 +1,131 @@
+"""One stage of the progression as an ordinary mmengine config."""
+import copy
+import glob
+import logging
+import os
+import re
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
+
+from .plan import Plan
+
+
+def stage_dir(plan: Plan, index: int, name: str) -> str:
+    """Where stage ``index`` (from 1) writes, e.g. ``.../stage1_swin_t``."""
+    return os.path.join(plan.work_dir, f'stage{index}_{name}')
+
+
+def stage_config(plan: Plan, index: int, name: str,
+                 student_checkpoint: str | None,
+                 provenance: dict[str, Any]) -> Config:
+    """The config of one stage; dumped, it can be run alone.
+
+    It is the student's own config with the model wrapped. What else is set:
+    names that are each stage's own (mmdet's visualizer is a singleton called
+    'visualizer', and logger and message hub would share a time stamp), atomic
+    checkpoints, and two of them kept, since mmengine deletes the old one
+    before it writes the new one.
+
+    Args:
+        plan: The progression.
+        index: The stage, from 1.
+        name: Its teacher.
+        student_checkpoint: The weights that it starts from.
+        provenance: Recorded in its checkpoints.
+    """
+    cfg = copy.deepcopy(plan.student.config)
+    teacher = plan.teachers[name]
+    folder = stage_dir(plan, index, name)
+    cfg.model = dict(
+        type='FeatureDistiller', student=plan.student.model,
+        student_checkpoint=student_checkpoint,
+        teacher=dict(name=name, model=teacher.model,
+                     checkpoint=teacher.checkpoint),
+        distill=plan.distill, strides=plan.strides)
+    cfg.pop('data_preprocessor', None)
+    cfg.work_dir = folder
+    cfg.experiment_name = folder.strip(os.sep).replace(os.sep, '_')
+    cfg.load_from, cfg.resume = None, False
+    imports = cfg.get('custom_imports') or dict(imports=[])
+    if 'mtpd' not in imports['imports']:
+        cfg.custom_imports = dict(imports=[*imports['imports'], 'mtpd'])
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.experiment_name
+    hooks = cfg.setdefault('default_hooks', {})
+    checkpoint = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+    checkpoint.backend_args = dict(backend='atomic')
+    if checkpoint.get('max_keep_ckpts', -1) > 0:
+        checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
+    if plan.handover == 'best':
+        checkpoint.setdefault('save_best', 'auto')
+    cfg.custom_hooks = list(cfg.get('custom_hooks') or []) + [
+        dict(type='DistillCheckpointHook', provenance=provenance),
+        dict(type='RememberMetrics')]
+    return cfg
+
+
+class StageRunner(Runner):
+    """A Runner that keeps its long records for the log file.
+
+    mmengine logs environment, config and hooks at every start, some 500 lines
+    each; with a Runner per stage they would bury what happens.
+    """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(lambda record: '\n' not in record.msg)
+        return logger
+
+
+@HOOKS.register_module()
+class RememberMetrics(Hook):
+    """Keeps the last validation's metrics and when it was."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.iter = -1
+
+    def after_val_epoch(self, runner: Runner,
+                        metrics: dict[str, float] | None = None) -> None:
+        self.metrics = dict(metrics or {})
+        self.iter = runner.iter
+
+    def of_the_end(self, runner: Runner) -> dict[str, float] | None:
+        """Metrics of the final weights, None if they were not validated."""
+        return self.metrics if self.iter == runner.iter else None
+
+
+def newest_checkpoint(folder: str) -> str | None:
+    """The newest ``epoch_*.pth`` or ``iter_*.pth`` that can be read.
+
+    Found by looking at the files: mmengine's ``last_checkpoint`` is written in
+    place, after the checkpoint, and may name one that is torn or gone.
+    """
+    def number(path: str) -> int:
+        return int(re.search(r'(\d+)\.pth$', path)[1])
+
+    found = [p for kind in ('epoch', 'iter')
+             for p in glob.glob(os.path.join(folder, f'{kind}_*.pth'))
+             if re.fullmatch(kind + r'_\d+\.pth', os.path.basename(p))]
+    for path in sorted(found, key=number, reverse=True):
+        try:
+            read_checkpoint(path)
+            return path
+        except CorruptCheckpoint:
+            continue
+    return None
+
+
+def best_checkpoint(folder: str) -> str | None:
+    """The file that mmengine's ``save_best`` keeps, None if there is none."""
+    found = glob.glob(os.path.join(folder, 'best_*.pth'))
+    return max(found, key=os.path.getmtime) if found else None

@@ -1,0 +1,26 @@
+"""Write the student of a training checkpoint as a plain mmdet checkpoint.
+
+    python tools/export_student.py work_dirs/x/stage2_swin_s/epoch_12.pth \\
+        --out student.pth
+"""
+import argparse
+
+from mtpd.progression import export_student
+from mtpd.progression.command_line import plain_errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='written by a stage, or by mmdet')
+    parser.add_argument('--out', required=True, help='the file to write')
+    args = parser.parse_args()
+    with plain_errors():
+        meta = export_student(args.checkpoint, args.out)
+    said = meta['mtpd']
+    print(f'{args.out}: student after epoch {meta["epoch"]}' + (
+        f' of stage {said["stage"]} ({said["teacher"]})'
+        if 'stage' in said else ''))
+
+
+if __name__ == '__main__':
+    main()

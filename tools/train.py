@@ -1,0 +1,53 @@
+"""Train a config: a progression if it has an `mtpd` part, else plain mmdet.
+
+    python tools/train.py configs/mtpd_retina.py [--dry-run] [--resume]
+"""
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from mtpd.progression import make_plan, run_progression
+from mtpd.progression.command_line import (add_training_flags, parser,
+                                           plain_errors, read_config)
+from mtpd.progression.plan import PlanError, missing_files
+
+
+def main() -> None:
+    made = parser(__doc__)
+    add_training_flags(made)
+    made.add_argument('--dry-run', action='store_true',
+                      help='print the plan and what is missing, and stop')
+    made.add_argument('--no-probe', action='store_true',
+                      help='start without the three trial steps per stage')
+    args = made.parse_args()
+    with plain_errors():
+        cfg = read_config(args)
+        if 'mtpd' not in cfg:
+            train_plainly(cfg, args.resume)
+        elif args.dry_run:
+            plan = make_plan(cfg)
+            print(plan.describe())
+            missing = missing_files(plan)
+            if missing:
+                raise PlanError(missing)
+        else:
+            if args.resume not in (None, 'auto'):
+                raise PlanError([
+                    f'--resume {args.resume}: a progression finds its stage '
+                    'and checkpoint in the work dir. Use --resume alone, '
+                    'with --work-dir.'])
+            run_progression(cfg, resume=args.resume is not None,
+                            with_probe=not args.no_probe)
+
+
+def train_plainly(cfg, resume: str | None) -> None:
+    """As mmdet's own tools/train.py does."""
+    cfg.resume = resume is not None or cfg.get('resume', False)
+    if resume is not None:
+        cfg.load_from = None if resume == 'auto' else resume
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
+        else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    main()
