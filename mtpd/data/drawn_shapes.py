@@ -19,8 +19,8 @@ CLASSES = ('disc', 'triangle', 'square', 'star', 'cross')
 _DRAWING = 1
 
 _SUPERSAMPLE = 4  # outlines are drawn this much larger, for soft edges
-_SIDE = (0.09, 0.36)  # a shape's diameter as a part of the picture's width
-_CONTRAST = (22, 60)  # grey levels between a fill and the ground below it
+_SIDE = (0.13, 0.4)  # a shape's diameter as a part of the picture's width
+_CONTRAST = (40, 110)  # grey levels between a fill and the ground below it
 _MIN_VISIBLE = 0.55  # of a shape, after everything above it is drawn
 _MIN_AREA = 40  # visible pixels; smaller remnants tell no shape
 
@@ -93,11 +93,11 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
 def _draw_picture(rng, width, height):
     """One picture: (H, W, 3) uint8, class numbers, visible (H, W) bool masks.
     """
-    canvas = _texture(rng, width, height, rng.uniform(60, 195, 3),
-                      rng.uniform(10, 28))
+    canvas = _texture(rng, width, height, rng.uniform(30, 130, 3),
+                      rng.uniform(5, 16))
     _draw_clutter(rng, canvas)
     labels, masks, whole_areas = [], [], []
-    wanted = rng.integers(3, 8)
+    wanted = rng.integers(5, 12)
     for _ in range(4 * wanted):  # tries; a full picture may end with fewer
         if len(labels) == wanted:
             break
@@ -110,7 +110,7 @@ def _draw_picture(rng, width, height):
             continue
         ground = canvas[mask].mean(axis=0)
         fill = _texture(rng, width, height, _contrasting(rng, ground),
-                        rng.uniform(4, 22))
+                        rng.uniform(3, 14))
         canvas += alpha[..., None] * (fill - canvas)
         labels.append(label)
         masks = remaining + [mask]
@@ -161,15 +161,14 @@ def _draw_clutter(rng, canvas):
 
 
 def _contrasting(rng, ground):
-    """A BGR colour at a distance of ``_CONTRAST`` grey levels from ``ground``,
-    in a random direction of colour space.
+    """A BGR colour brighter than ``ground`` by ``_CONTRAST`` grey levels in its
+    strongest channel.
+
+    Always brighter: with either sign a RetinaNet from random weights had
+    learned next to nothing after 500 steps (4 AP).
     """
-    direction = rng.normal(size=3)
-    direction *= rng.uniform(*_CONTRAST) / np.abs(direction).max()
-    # away from black and white, where clipping would eat the contrast
-    flip = np.where(ground > 170, -1, np.where(ground < 85, 1, 0))
-    direction = np.where(flip == 0, direction, flip * np.abs(direction))
-    return ground + direction
+    tint = rng.uniform(0.2, 1, 3)
+    return ground + rng.uniform(*_CONTRAST) * tint / tint.max()
 
 
 def _shape_alpha(rng, name, width, height):

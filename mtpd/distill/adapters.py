@@ -2,6 +2,7 @@
 resolution by resampling. Both exist only in training."""
 from typing import Iterable, Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,6 +44,12 @@ class FeatureAdapter(nn.Module):
                              align_corners=False)
 
 
+def in_full_precision(feature: Tensor) -> Tensor:
+    """float32 for half precision; squares of large maps overflow there."""
+    return feature.float() if feature.dtype in (torch.half, torch.bfloat16) \
+        else feature
+
+
 class PyramidAdapter(nn.Module):
     """One :class:`FeatureAdapter` per stride that both pyramids have.
 
@@ -61,8 +68,9 @@ class PyramidAdapter(nn.Module):
             for s in self.strides})
 
     def forward(self, student: Features, teacher: Features) -> Features:
-        """The student's maps on the teacher's channels and grids, float32."""
-        return {s: self.levels[str(s)](student[s].float(),
+        """The student's maps on the teacher's channels and grids, in the
+        precision of the adapter's own weights (float32)."""
+        return {s: self.levels[str(s)](in_full_precision(student[s]),
                                        tuple(teacher[s].shape[-2:]))
                 for s in self.strides}
 

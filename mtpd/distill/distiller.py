@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .adapters import PyramidAdapter, shared_strides
+from .adapters import PyramidAdapter, in_full_precision, shared_strides
 from .detector import (build_detector, by_stride, own_randomness,
                        pyramid_channels, record_output)
 from .preprocessor import DistillDataPreprocessor
@@ -109,11 +109,11 @@ class FeatureDistiller(BaseDetector):
                 f"{type(self.student).__name__}.loss ran the neck "
                 f'{len(outputs)} times; one run per step is expected.')
         teacher = self.teacher(teacher_inputs, self.adapter.strides)
-        # In float32: squares of large maps overflow half precision.
+        maps = by_stride(outputs[0], self._student_strides)
         with torch.autocast(batch_inputs.device.type, enabled=False):
-            maps = by_stride(outputs[0], self._student_strides)
-            distill = self.mechanism(self.adapter(maps, teacher), {
-                s: m.float() for s, m in teacher.items()})
+            distill = self.mechanism(
+                self.adapter(maps, teacher),
+                {s: in_full_precision(m) for s, m in teacher.items()})
         detection, _ = self.parse_losses(losses)
         # No "loss" in its name, so that mmengine logs it and adds it nowhere.
         ratio = sum(distill.values()).detach() / detection.detach()

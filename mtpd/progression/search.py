@@ -10,7 +10,9 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.compat.checkpoints import fetch_checkpoint, read_checkpoint
+from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
+                                     UnsafeCheckpoint, fetch_checkpoint,
+                                     read_checkpoint)
 from mtpd.distill.adapters import shared_strides
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    own_randomness, pyramid_channels)
@@ -70,7 +72,8 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
             try:
                 pool[spec.name] = build_detector(
                     spec.model, spec.checkpoint, f'{spec.field}.checkpoint')
-            except (CheckpointMismatch, RuntimeError, TypeError,
+            except (CheckpointMismatch, CheckpointUnavailable,
+                    CorruptCheckpoint, UnsafeCheckpoint, TypeError,
                     FileNotFoundError) as error:
                 problems.append(str(error))
         if 'student' in pool:

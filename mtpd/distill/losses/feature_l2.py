@@ -61,6 +61,6 @@ class FeatureL2Loss(nn.Module):
                     f'map is {tuple(source.shape)}, the teacher map '
                     f'{tuple(target.shape)}. Adapt it first.')
             losses[f'loss_distill_s{stride}'] = \
-                F.mse_loss(source, target.float()) \
+                F.mse_loss(source, target) \
                 * (self.loss_weight / len(student))
         return losses
