@@ -1,0 +1,418 @@
+import json
+import warnings
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mtpd.order import (AdaptationCosts, FeatureMoments, adaptation_costs,
+                        fit_linear_map, fold_of)
+from mtpd.order.adaptation_cost import adaptation_cost
+
+CHANNELS = {8: dict(a=6, b=9, c=4), 16: dict(a=6, b=5, c=8)}
+GRIDS = {8: (9, 12), 16: (5, 6)}
+PICTURES = 24
+FOLDS = [fold_of(str(i), 4) for i in range(PICTURES)]  # uneven; of 5
+SINGLE, DOUBLE = torch.float32, torch.float64
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads waiting for each other cost seconds on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def pyramid(seed=0, dtype=SINGLE, offset=0., pictures=PICTURES):
+    """Three detectors that see a common world, each through its own ReLU."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def randn(*shape):
+        return torch.randn(shape, generator=generator, dtype=DOUBLE)
+
+    maps = dict(a={}, b={}, c={})
+    for stride, of in CHANNELS.items():
+        world = randn(pictures, 7, *GRIDS[stride])
+        for name, count in of.items():
+            seen = torch.einsum('oc,nchw->nohw', randn(count, 7), world)
+            own = randn(pictures, count, *GRIDS[stride])
+            scale = torch.logspace(-1, 1, count, dtype=DOUBLE)[:, None, None]
+            maps[name][stride] = (
+                (seen.relu() + .3 * own) * scale + offset * scale).to(dtype)
+    return maps
+
+
+def measured(maps, folds=FOLDS, valid=None):
+    names = list(maps)
+    channels = {stride: {name: maps[name][stride].shape[1] for name in names}
+                for stride in maps[names[0]]}
+    moments = FeatureMoments(channels, folds=5)
+    moments.add(maps, folds, valid)
+    return moments
+
+
+def rows(level, pictures, keep=None):
+    """(P, C) float64 positions of these pictures."""
+    positions = level[pictures].double().movedim(1, -1)
+    return (positions.flatten(0, 2) if keep is None
+            else positions[keep[pictures]])
+
+
+def cross_fitted(source, target, folds=FOLDS, keep=None):
+    """Mean squared error by lstsq on the maps themselves."""
+    error = positions = 0
+    for held_out in set(folds):
+        fitting = [i for i, fold in enumerate(folds) if fold != held_out]
+        scored = [i for i, fold in enumerate(folds) if fold == held_out]
+
+        def design(pictures):
+            x = rows(source, pictures, keep)
+            return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+
+        weights = torch.linalg.lstsq(design(fitting),
+                                     rows(target, fitting, keep)).solution
+        residual = rows(target, scored, keep) - design(scored) @ weights
+        error += residual.square().sum().item()
+        positions += len(residual)
+    return error / positions / target.shape[1]
+
+
+def variance_of(level, keep=None):
+    positions = rows(level, range(len(level)), keep)
+    return positions.var(0, correction=0).mean().item()
+
+
+@pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize('offset', [0., 100.])
+@pytest.mark.parametrize('dtype, tolerance', [(SINGLE, 1e-4), (DOUBLE, 1e-9)])
+def test_costs_equal_lstsq_on_the_maps(dtype, tolerance, offset, masked):
+    maps = pyramid(dtype=dtype, offset=offset)
+    valid = masked and {
+        stride: torch.rand((PICTURES, *grid), generator=torch.Generator()
+                           .manual_seed(stride)) < .8
+        for stride, grid in GRIDS.items()} or None
+    costs = adaptation_costs(measured(maps, valid=valid))
+    assert costs.names == ('a', 'b', 'c') and costs.strides == (8, 16)
+    for stride in CHANNELS:
+        keep = valid and valid[stride]
+        assert costs.positions[stride] == len(
+            rows(maps['a'][stride], range(PICTURES), keep))
+        for name in maps:
+            assert costs.variance[name][stride] == pytest.approx(
+                variance_of(maps[name][stride], keep), rel=tolerance)
+        for source, target in permutations(maps, 2):
+            expected = cross_fitted(maps[source][stride],
+                                    maps[target][stride], keep=keep)
+            assert costs.mse[source, target][stride] == pytest.approx(
+                expected, rel=tolerance)
+            assert expected > .01 * costs.variance[target][stride]
+
+
+def test_costs_are_means_over_levels():
+    costs = adaptation_costs(measured(pyramid()))
+    for pair in permutations('abc', 2):
+        errors = costs.mse[pair]
+        assert costs.cost(*pair) == pytest.approx(
+            (errors[8] + errors[16]) / 2, rel=1e-14)
+        assert costs.normalised_cost(*pair) == pytest.approx(
+            (errors[8] / costs.variance[pair[1]][8]
+             + errors[16] / costs.variance[pair[1]][16]) / 2, rel=1e-14)
+    for normalised, cost in ((False, costs.cost),
+                             (True, costs.normalised_cost)):
+        expected = [[np.nan if source == target else cost(source, target)
+                     for target in 'abc'] for source in 'abc']
+        np.testing.assert_array_equal(costs.matrix(normalised), expected)
+    assert costs.into('b') == dict(a=costs.cost('a', 'b'),
+                                   c=costs.cost('c', 'b'))
+
+
+def test_a_trained_convolution_ends_at_the_same_error():
+    maps, held_out, stride = pyramid(), 2, 8
+    fitting = [i for i in range(PICTURES) if FOLDS[i] != held_out]
+    scored = [i for i in range(PICTURES) if FOLDS[i] == held_out]
+    moments = measured(maps)
+    for source, target in permutations('abc', 2):
+        x, y = maps[source][stride], maps[target][stride]
+        torch.manual_seed(0)
+        convolution = nn.Conv2d(x.shape[1], y.shape[1], 1)
+        optimiser = torch.optim.LBFGS(convolution.parameters(), lr=1,
+                                      max_iter=400, history_size=50,
+                                      tolerance_change=1e-12,
+                                      line_search_fn='strong_wolfe')
+
+        def closure():
+            optimiser.zero_grad()
+            loss = (convolution(x[fitting]) - y[fitting]).square().mean()
+            loss.backward()
+            return loss
+
+        optimiser.step(closure)
+        weight, bias = fit_linear_map(
+            moments, stride, source, target,
+            [fold for fold in range(5) if fold != held_out])
+        with torch.no_grad():
+            trained = (convolution(x[scored]) - y[scored]).square().mean()
+            ours = (nn.functional.conv2d(x[scored].double(),
+                                         weight[..., None, None], bias)
+                    - y[scored]).square().mean()
+        assert ours.item() == pytest.approx(trained.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize('folds', [None, [1, 3]])
+def test_the_map_is_that_of_lstsq(folds):
+    maps = pyramid(dtype=DOUBLE, offset=5.)
+    pictures = [i for i in range(PICTURES) if not folds or FOLDS[i] in folds]
+    x, y = (rows(maps[name][16], pictures) for name in 'cb')
+    weight, bias = fit_linear_map(measured(maps), 16, 'c', 'b', folds)
+    expected = torch.linalg.lstsq(
+        torch.cat([x, torch.ones_like(x[:, :1])], 1), y).solution
+    torch.testing.assert_close(weight, expected[:-1].T, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(bias, expected[-1], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('dtype, resolution', [(SINGLE, 1e-6),
+                                               (DOUBLE, 1e-12)])
+def test_what_follows_linearly_costs_nothing(dtype, resolution):
+    maps = pyramid(dtype=DOUBLE)
+    generator = torch.Generator().manual_seed(3)
+    exact = {stride: torch.einsum(
+        'oc,nchw->nohw',
+        torch.randn((10, level.shape[1]), generator=generator, dtype=DOUBLE),
+        level) + 7 for stride, level in maps['a'].items()}
+    both = {name: {s: level.to(dtype) for s, level in levels.items()}
+            for name, levels in dict(a=maps['a'], b=exact).items()}
+    costs = adaptation_costs(measured(both))
+    assert costs.normalised_cost('a', 'b') < resolution
+    # Six channels follow from ten that were made of them.
+    assert costs.normalised_cost('b', 'a') < 10 * resolution
+    # Half of such errors come out negative; none is left so.
+    assert min(min(levels.values()) for levels in costs.mse.values()) >= 0
+
+
+def test_costs_have_a_direction():
+    world = torch.randn((PICTURES, 5, 9, 12), dtype=DOUBLE,
+                        generator=torch.Generator().manual_seed(1))
+    few, many = {8: world[:, :2]}, {8: world}
+    costs = adaptation_costs(measured(dict(few=few, many=many)))
+    assert costs.cost('many', 'few') < 1e-20
+    # Two of five independent channels are there, three are not.
+    assert costs.normalised_cost('few', 'many') == pytest.approx(.6, rel=.02)
+    assert costs.cost('few', 'many') == pytest.approx(
+        cross_fitted(few[8], many[8]), rel=1e-9)
+
+
+@pytest.mark.parametrize('scale', [1e-4, 30.])
+def test_a_louder_target_costs_its_scale_squared(scale):
+    maps = pyramid(dtype=DOUBLE)
+    costs = adaptation_costs(measured(maps))
+    maps['b'] = {s: scale * level for s, level in maps['b'].items()}
+    scaled = adaptation_costs(measured(maps))
+    for other in 'ac':
+        assert scaled.cost(other, 'b') == pytest.approx(
+            scale**2 * costs.cost(other, 'b'), rel=1e-9)
+        assert scaled.normalised_cost(other, 'b') == pytest.approx(
+            costs.normalised_cost(other, 'b'), rel=1e-9)
+        assert scaled.cost('b', other) == pytest.approx(
+            costs.cost('b', other), rel=1e-9)
+
+
+# Mixed, channels of 1 and 100 need digits that float32 products do not keep.
+@pytest.mark.parametrize('dtype, tolerance', [(SINGLE, 2e-3), (DOUBLE, 1e-9)])
+def test_mixing_a_sources_channels_changes_nothing(dtype, tolerance):
+    maps = pyramid(dtype=DOUBLE)
+    mixed = dict(maps, a={})
+    for stride, level in maps['a'].items():
+        mix = torch.randn((6, 6), dtype=DOUBLE,
+                          generator=torch.Generator().manual_seed(stride))
+        mixed['a'][stride] = torch.einsum('oc,nchw->nohw', mix, level) - 4
+    before, after = (adaptation_costs(measured(
+        {name: {s: level.to(dtype) for s, level in levels.items()}
+         for name, levels in each.items()})) for each in (maps, mixed))
+    for target in 'bc':
+        assert after.cost('a', target) == pytest.approx(
+            before.cost('a', target), rel=tolerance)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(SINGLE, 1e-5), (DOUBLE, 1e-11)])
+@pytest.mark.filterwarnings('ignore:At stride 16')
+def test_dependent_channels_of_a_source_change_nothing(dtype, tolerance):
+    maps = pyramid(dtype=dtype, offset=1.)
+    before = adaptation_costs(measured(maps))
+    maps['a'] = {stride: torch.cat([
+        level, level[:, :4], 2 * level[:, 1:3],
+        torch.full_like(level[:, :1], 3.7), torch.zeros_like(level[:, :2])], 1)
+        for stride, level in maps['a'].items()}
+    after = adaptation_costs(measured(maps))
+    for target in 'bc':
+        assert after.cost('a', target) == pytest.approx(
+            before.cost('a', target), rel=tolerance)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(SINGLE, 1e-3), (DOUBLE, 1e-9)])
+@pytest.mark.filterwarnings('ignore:At stride')
+def test_more_channels_than_positions(dtype, tolerance):
+    generator = torch.Generator().manual_seed(0)
+    source = torch.randn((6, 256, 4, 6), generator=generator).to(dtype)
+    target = torch.randn((6, 3, 4, 6), generator=generator).to(dtype)
+    folds = [0, 0, 1, 1, 2, 2]
+    moments = measured(dict(s={8: source}, t={8: target}), folds)
+    # The smallest weight in scaled channels that fits the positions exactly.
+    expected = positions = 0
+    for held_out in range(3):
+        fitting, scored = ([i for i in range(6)
+                            if (folds[i] != held_out) == wanted]
+                           for wanted in (True, False))
+        x, y = rows(source, fitting), rows(target, fitting)
+        scale = x.std(0, correction=0)
+        weights = torch.linalg.lstsq(
+            (x - x.mean(0)) / scale, y - y.mean(0), driver='gelsd').solution
+        weight, bias = fit_linear_map(
+            moments, 8, 's', 't', {0, 1, 2} - {held_out})
+        torch.testing.assert_close(weight, (weights / scale[:, None]).T,
+                                   rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(x @ weight.T + bias, y, rtol=1e-4,
+                                   atol=1e-4)
+        expected += (rows(target, scored) - y.mean(0)
+                     - (rows(source, scored) - x.mean(0)) / scale @ weights
+                     ).square().sum().item()
+        positions += 48
+    assert adaptation_costs(moments).cost('s', 't') == pytest.approx(
+        expected / positions / 3, rel=tolerance)
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(SINGLE, 2e-2), (DOUBLE, 1e-9)])
+def test_a_badly_conditioned_source(dtype, tolerance):
+    """Directions down to a millionth of the variance, all of them needed."""
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randn((PICTURES, 24, 12, 12), generator=generator,
+                        dtype=DOUBLE)
+    turn = torch.linalg.qr(torch.randn((24, 24), generator=generator,
+                                       dtype=DOUBLE)).Q
+    spread = torch.logspace(0, -3, 24, dtype=DOUBLE)[:, None, None]
+    source = torch.einsum('oc,nchw->nohw', turn, whole * spread).to(dtype)
+    target = torch.einsum(
+        'oc,nchw->nohw', torch.randn((8, 24), generator=generator,
+                                     dtype=DOUBLE), whole)
+    target = (target + .5 * torch.randn(target.shape, generator=generator,
+                                        dtype=DOUBLE)).to(dtype)
+    assert adaptation_cost({8: source}, {8: target}) == pytest.approx(
+        cross_fitted(source, target, [i % 10 for i in range(PICTURES)]),
+        rel=tolerance)
+
+
+def test_half_precision_surroundings_have_no_say():
+    maps = pyramid()
+    plain = adaptation_costs(measured(maps))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert adaptation_costs(measured(maps)) == plain
+    half, same = ({name: {s: level.bfloat16().to(dtype)
+                          for s, level in levels.items()}
+                   for name, levels in maps.items()}
+                  for dtype in (torch.bfloat16, SINGLE))
+    assert adaptation_costs(measured(half)) == adaptation_costs(measured(same))
+
+
+def test_cost_of_two_pyramids():
+    maps = pyramid()
+    expected = np.mean([cross_fitted(maps['a'][stride], maps['b'][stride],
+                                     [i % 4 for i in range(PICTURES)])
+                        for stride in CHANNELS])
+    assert adaptation_cost(maps['a'], maps['b'], folds=4) == pytest.approx(
+        expected, rel=1e-4)
+    # Strides that only one has are left out.
+    maps['a'][32] = torch.zeros(1)
+    del maps['b'][16]
+    assert adaptation_cost(maps['a'], maps['b'], folds=4) == pytest.approx(
+        cross_fitted(maps['a'][8], maps['b'][8],
+                     [i % 4 for i in range(PICTURES)]), rel=1e-4)
+
+
+@pytest.mark.parametrize('spoil, message', [
+    (lambda a, b: b.clear(), r'\(8, 16\) and \(\)'),
+    (lambda a, b: b.update({8: b[8][:20]}), 'target at stride 8.*20'),
+    (lambda a, b: b.update({8: b[8] / 0}), 'target at stride 8.*not finite'),
+    (lambda a, b: [levels.update({s: level[:1] for s, level in
+                                  levels.items()}) for levels in (a, b)],
+     'two folds with positions.* 1 of 10'),
+])
+def test_pyramids_that_do_not_pair(spoil, message):
+    maps = pyramid()
+    spoil(maps['a'], maps['b'])
+    with pytest.raises(ValueError, match=message):
+        adaptation_cost(maps['a'], maps['b'])
+
+
+def test_a_cost_needs_two_folds_and_two_detectors():
+    maps = pyramid()
+    with pytest.raises(ValueError, match='stride 8 there are 1 of 5'):
+        adaptation_costs(measured(maps, [3] * PICTURES))
+    with pytest.raises(ValueError, match='stride 8 there are 0 of 5'):
+        adaptation_costs(FeatureMoments(CHANNELS, folds=5))
+    with pytest.raises(ValueError, match='two detectors at least'):
+        adaptation_costs(measured(dict(a=maps['a'])))
+
+
+def test_few_positions_are_told():
+    # Stride 8: 432 positions to fit 10 coefficients; stride 16: 120 - 60.
+    with pytest.warns(UserWarning) as told:
+        adaptation_costs(measured(pyramid(pictures=4), [0, 0, 1, 2]))
+    assert [str(warning.message) for warning in told] == [
+        'At stride 16 a map of 8 channels is fitted on 60 positions, fewer '
+        'than 10 x (8 + 1) = 90: its cost is partly the chance of these '
+        'pictures. Add more pictures.']
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        adaptation_costs(measured(pyramid()))
+
+
+@pytest.mark.parametrize('dtype', [SINGLE, DOUBLE])
+def test_a_constant_target_has_no_normalised_cost(dtype):
+    maps = pyramid(dtype=dtype)
+    maps['b'][16] = torch.full_like(maps['b'][16], 3.7)
+    costs = adaptation_costs(measured(maps))
+    assert costs.variance['b'][16] == 0
+    assert costs.mse['a', 'b'][16] < 1e-12
+    for ask in (lambda: costs.normalised_cost('a', 'b'),
+                lambda: costs.matrix(normalised=True)):
+        with pytest.raises(ValueError, match=r'b is constant at stride .16.'):
+            ask()
+    assert costs.cost('a', 'b') == pytest.approx(costs.mse['a', 'b'][8] / 2,
+                                                 rel=1e-9)
+    assert np.isfinite(costs.normalised_cost('b', 'a'))
+    # A constant source predicts the mean.
+    assert costs.mse['b', 'a'][16] == pytest.approx(
+        costs.variance['a'][16], rel=.02)
+
+
+def test_sums_that_no_maps_can_have_are_refused():
+    state = measured(pyramid()).state_dict()
+    for outer in state['outer'][8].values():
+        outer[10:15, 10:15] *= .1
+    with pytest.raises(ValueError, match='-> b at stride 8 is -.*negative'):
+        adaptation_costs(FeatureMoments.from_state_dict(state))
+
+
+def test_json_gives_the_same_back():
+    costs = adaptation_costs(measured(pyramid()))
+    text = json.dumps(costs.to_json())
+    again = AdaptationCosts.from_json(json.loads(text))
+    assert again == costs
+    assert json.dumps(again.to_json()) == text
+    with pytest.raises(ValueError, match="lacks .*'variance'"):
+        AdaptationCosts.from_json(dict(names=[], strides=[], mse={},
+                                       positions={}))
+
+
+def test_pairs_that_are_not_there():
+    costs = adaptation_costs(measured(pyramid()))
+    for pair in (('a', 'a'), ('a', 'z')):
+        with pytest.raises(ValueError, match=f'{pair[0]!r} -> {pair[1]!r}'):
+            costs.cost(*pair)
+        with pytest.raises(ValueError, match=f'{pair[0]!r} -> {pair[1]!r}'):
+            costs.normalised_cost(*pair)
+    with pytest.raises(ValueError, match="into 'z'"):
+        costs.into('z')
