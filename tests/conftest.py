@@ -1,5 +1,4 @@
 """Small detectors and pictures that the tests share."""
-import os
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,15 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _two_threads():
-    torch.set_num_threads(min(2, os.cpu_count()))
+def _one_thread():
+    # Maps of a few pixels: a second thread waits longer than it works, and
+    # beside another busy process steps were seen to take ten times as long.
+    torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def mmdet_scope():
-    """Registries look in mmdet, as they do below a Runner."""
+def pytest_runtest_setup():
+    """Registries look in mmdet, as they do below a Runner: before any fixture,
+    and whatever scope an earlier test's Runner left behind."""
     scope = DefaultScope.get_current_instance()
     if scope is None or scope.scope_name != 'mmdet':
         DefaultScope.get_instance(f'tests{id(scope)}', scope_name='mmdet')
@@ -49,7 +50,9 @@ def retinanet() -> ConfigDict:
            'neck.out_channels': 16, 'bbox_head.in_channels': 16,
            'bbox_head.feat_channels': 16, 'bbox_head.stacked_convs': 1,
            'bbox_head.num_classes': 5,
-           'bbox_head.anchor_generator.octave_base_scale': 2})
+           'bbox_head.anchor_generator.octave_base_scale': 2,
+           # Random weights score about the focal prior of 0.01.
+           'test_cfg.score_thr': 0.001})
 
 
 @pytest.fixture(scope='session')
@@ -87,8 +90,8 @@ def caffe_fcos() -> ConfigDict:
            'data_preprocessor.pad_size_divisor': 64})
 
 
-@pytest.fixture
-def checkpoint_of(tmp_path):
+@pytest.fixture(scope='session')
+def checkpoint_of(tmp_path_factory):
     """Writes a checkpoint of a model config with given random weights."""
     def write(model, seed: int, name: str) -> str:
         from mtpd.distill.detector import build_detector, own_randomness
@@ -98,7 +101,7 @@ def checkpoint_of(tmp_path):
             # Fresh detectors are too alike: batch norms all 1 and 0.
             for parameter in detector.parameters():
                 parameter.data += 0.02 * torch.randn_like(parameter)
-        path = str(tmp_path / f'{name}.pth')
+        path = str(tmp_path_factory.mktemp('weights') / f'{name}.pth')
         torch.save(dict(state_dict=detector.state_dict(), meta=dict(
             dataset_meta=dict(classes=('disc', 'triangle', 'square', 'star',
                                        'cross')))), path)

@@ -7,7 +7,7 @@ Writes order.json, adaptation_cost.png and teacher_order.png to
 """
 import os
 
-from mtpd.progression import prepare, search
+from mtpd.progression import order_teachers, prepare
 from mtpd.progression.command_line import parser, plain_errors, read_config
 from mtpd.progression.plan import PlanError
 
@@ -22,7 +22,7 @@ def main() -> None:
         # What is asked for here is the search, whatever training would use.
         cfg.mtpd.order = 'bgs'
         plan = prepare(cfg)
-        search(plan)
+        order_teachers(plan)
         print('Written to ' + os.path.join(plan.work_dir, 'order'))
 
 

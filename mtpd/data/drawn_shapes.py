@@ -20,8 +20,8 @@ _DRAWING = 1
 
 _SUPERSAMPLE = 4  # outlines are drawn this much larger, for soft edges
 _SIDE = (0.13, 0.4)  # a shape's diameter as a part of the picture's width
-_CONTRAST = (40, 110)  # grey levels between a fill and the ground below it
-_MIN_VISIBLE = 0.55  # of a shape, after everything above it is drawn
+_CONTRAST = (60, 130)  # grey levels between a fill and the ground below it
+_MIN_VISIBLE = 0.7  # of a shape, after everything above it is drawn
 _MIN_AREA = 40  # visible pixels; smaller remnants tell no shape
 
 
@@ -93,11 +93,11 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
 def _draw_picture(rng, width, height):
     """One picture: (H, W, 3) uint8, class numbers, visible (H, W) bool masks.
     """
-    canvas = _texture(rng, width, height, rng.uniform(30, 130, 3),
-                      rng.uniform(5, 16))
+    canvas = _texture(rng, width, height, rng.uniform(20, 110, 3),
+                      rng.uniform(4, 12))
     _draw_clutter(rng, canvas)
     labels, masks, whole_areas = [], [], []
-    wanted = rng.integers(5, 12)
+    wanted = rng.integers(5, 11)
     for _ in range(4 * wanted):  # tries; a full picture may end with fewer
         if len(labels) == wanted:
             break
@@ -110,13 +110,13 @@ def _draw_picture(rng, width, height):
             continue
         ground = canvas[mask].mean(axis=0)
         fill = _texture(rng, width, height, _contrasting(rng, ground),
-                        rng.uniform(3, 14))
+                        rng.uniform(3, 12))
         canvas += alpha[..., None] * (fill - canvas)
         labels.append(label)
         masks = remaining + [mask]
         whole_areas.append(mask.sum())
     canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 0.9))
-    canvas += rng.normal(0, rng.uniform(3, 9), canvas.shape)
+    canvas += rng.normal(0, rng.uniform(2, 7), canvas.shape)
     return np.clip(canvas, 0, 255).round().astype(np.uint8), labels, masks
 
 
@@ -143,7 +143,7 @@ def _texture(rng, width, height, colour, strength):
 def _draw_clutter(rng, canvas):
     """Draw unlabelled strokes and arcs on ``canvas``, below all shapes."""
     height, width = canvas.shape[:2]
-    for _ in range(rng.integers(4, 12)):
+    for _ in range(rng.integers(2, 8)):
         colour = _contrasting(rng, canvas.mean(axis=(0, 1))).tolist()
         centre = (int(rng.integers(width)), int(rng.integers(height)))
         thickness = int(rng.integers(1, 4))

@@ -1,7 +1,8 @@
 """One run over all stages: plan, order, stages, export."""
 from .export import export_student
 from .plan import Plan, PlanError, make_plan
-from .run import Progression, prepare, run_progression, run_stage, search
+from .run import (Progression, order_teachers, prepare, run_progression,
+                  run_stage)
 
 __all__ = ['Plan', 'PlanError', 'Progression', 'export_student', 'make_plan',
-           'prepare', 'run_progression', 'run_stage', 'search']
+           'order_teachers', 'prepare', 'run_progression', 'run_stage']

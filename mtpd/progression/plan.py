@@ -315,7 +315,9 @@ def _missing_data(field: str, dataset: ConfigDict,
                 f'the pictures there, or set data_root of {field}.')
     if problems:
         return problems
-    built = DATASETS.build(ConfigDict({**dataset, 'pipeline': []}))
+    built = DATASETS.build(ConfigDict({**dataset, 'pipeline': [],
+                                       'lazy_init': True}))
+    built.serialize_data = False  # numpy cannot serialise an empty list
     built.full_init()
     if len(built) == 0:
         return [f'{field}: no {"training " if training else ""}picture is '

@@ -94,7 +94,7 @@ def prepare(cfg: Config) -> Plan:
     return plan
 
 
-def search(plan: Plan) -> FoundOrder:
+def order_teachers(plan: Plan) -> FoundOrder:
     """The order by Backward Greedy Selection, said, saved and drawn."""
     return _found(plan, build_pool(plan))
 

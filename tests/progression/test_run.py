@@ -1,0 +1,372 @@
+"""A whole progression, small: what it writes, resumes and refuses."""
+import errno
+import gc
+import json
+import os
+import subprocess
+import sys
+import weakref
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mtpd.compat import atomic_files
+from mtpd.compat.checkpoints import checkpoint_hash
+from mtpd.distill.checkpoint_hook import OtherTeacher
+from mtpd.distill.distiller import FeatureDistiller
+from mtpd.progression import PlanError, make_plan, run_progression
+from mtpd.progression import run as run_module
+from mtpd.progression.search import build_pool, find_order
+
+
+def scalars(folder) -> list[dict]:
+    """All logged training lines of a stage."""
+    lines = []
+    for path in sorted(Path(folder).glob('*/vis_data/scalars.json')):
+        lines += [json.loads(line) for line in open(path)]
+    return [line for line in lines if 'lr' in line]
+
+
+def go(cfg, **options):
+    return run_progression(cfg, with_probe=False, **options)
+
+
+@pytest.fixture(scope='module')
+def finished(toy_in, tmp_path_factory):
+    """A finished progression, to look at and not to change."""
+    cfg = toy_in(tmp_path_factory.mktemp('finished') / 'work')
+    return cfg, go(cfg)
+
+
+def test_stages_restart_the_schedule_and_hand_the_student_on(finished,
+                                                              retinanet):
+    cfg, result = finished
+    work = Path(cfg.work_dir)
+    assert [s.teacher for s in result.stages] == ['wide', 'swin']
+    first, second = work / 'stage1_wide', work / 'stage2_swin'
+    # Warm-up and decay, the same numbers in both stages.
+    rates = [line['lr'] for line in scalars(first)]
+    assert rates == [line['lr'] for line in scalars(second)]
+    assert rates == pytest.approx([.001, .0025, .004, .002, .002, .002])
+    # Each stage's own terms: levels 8 to 128 with the RetinaNet, 8 to 64 with
+    # the Mask R-CNN.
+    terms = [{k for k in scalars(f)[0] if 'loss_distill' in k}
+             for f in (first, second)]
+    assert terms == [{f'loss_distill_s{s}' for s in (8, 16, 32, 64, 128)},
+                     {f'loss_distill_s{s}' for s in (8, 16, 32, 64)}]
+    line = scalars(second)[0]
+    distill = sum(line[k] for k in terms[1])
+    assert line['distill_ratio'] == pytest.approx(
+        distill / (line['loss'] - distill), rel=1e-3)
+    # The second starts from the first's last epoch.
+    handed = torch.load(first / 'student.pth')['state_dict']
+    last = torch.load(first / 'epoch_2.pth', weights_only=True)['state_dict']
+    assert all(torch.equal(handed[k], last[k]) for k in handed)
+    config = Config.fromfile(str(next(second.glob('*.py'))))
+    assert config.model.student_checkpoint == str(first / 'student.pth')
+    assert result.stages[1].start == result.stages[0].end
+    # The result is the last stage's student, under plain keys.
+    final = torch.load(result.student)
+    assert set(final['state_dict']) == set(
+        MODELS.build(retinanet).state_dict())
+    assert all(torch.equal(
+        final['state_dict'][k],
+        torch.load(second / 'student.pth')['state_dict'][k])
+        for k in final['state_dict'])
+
+
+def test_every_file_of_a_stage_has_the_student_under_plain_keys(finished,
+                                                                 retinanet):
+    cfg, _ = finished
+    keys = set(MODELS.build(retinanet).state_dict())
+    files = sorted(Path(cfg.work_dir).rglob('*.pth'))
+    assert len(files) == 2 * 3 + 1
+    for path in files:
+        assert set(torch.load(path, weights_only=True)['state_dict']) == keys
+
+
+def test_checkpoints_say_where_they_come_from(finished):
+    cfg, result = finished
+    said = torch.load(result.student)['meta']['mtpd']
+    assert said['stage'] == 2 and said['teacher'] == 'swin'
+    assert said['identity']['order'] == ['wide', 'swin']
+    for name in ('wide', 'swin'):
+        assert said['identity']['teachers'][name] == checkpoint_hash(
+            cfg.mtpd.teachers[name].checkpoint)
+    assert said['teacher_hash'] == said['identity']['teachers']['swin']
+    assert said['identity']['student'] == checkpoint_hash(
+        cfg.mtpd.student.checkpoint)
+    assert said['versions']['torch'] == str(torch.__version__)
+    assert said['end_ap'] == result.stages[-1].end
+
+
+def test_finished_stages_are_not_repeated_and_others_refused(finished, toy_in):
+    cfg, result = finished
+    toy = partial(toy_in, cfg.work_dir)
+    times = {p: p.stat().st_mtime_ns
+             for p in Path(cfg.work_dir).rglob('epoch_*.pth')}
+    again = go(toy(), resume=True)
+    assert [s.end for s in again.stages] == [s.end for s in result.stages]
+    assert times == {p: p.stat().st_mtime_ns
+                     for p in Path(cfg.work_dir).rglob('epoch_*.pth')}
+    with pytest.raises(PlanError, match='holds a progression already.*--res'):
+        go(toy())
+    other = toy(order=['swin', 'wide'])
+    with pytest.raises(OtherTeacher, match=r"order: \['wide', 'swin'\] there, "
+                                           r"\['swin', 'wide'\] here"):
+        go(other, resume=True)
+    changed = toy()
+    changed.mtpd.teachers.swin.checkpoint = _retrained(
+        cfg.mtpd.teachers.swin.checkpoint)
+    with pytest.raises(OtherTeacher, match='teachers.swin'):
+        go(changed, resume=True)
+
+
+def _retrained(path: str) -> str:
+    content = torch.load(path)
+    content['state_dict'] = {
+        k: v + 1 if v.is_floating_point() else v
+        for k, v in content['state_dict'].items()}
+    torch.save(content, path + '.new')
+    return path + '.new'
+
+
+def test_resume_goes_on_in_the_stage_and_epoch_where_it_stopped(
+        toy, monkeypatch):
+    cfg = toy()
+    whole = FeatureDistiller.loss
+    steps = []
+
+    def dies(self, *args):
+        steps.append(tuple(self.adapter.strides))
+        if len(steps) == 6 + 4:  # the first step of stage 2, epoch 2
+            raise KeyboardInterrupt
+        return whole(self, *args)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
+    with pytest.raises(KeyboardInterrupt):
+        go(cfg)
+    work = Path(cfg.work_dir)
+    first = (work / 'stage1_wide' / 'student.pth').stat().st_mtime_ns
+    assert not (work / 'stage2_swin' / 'student.pth').exists()
+    steps.clear()
+    monkeypatch.setattr(FeatureDistiller, 'loss', lambda self, *args: (
+        steps.append(tuple(self.adapter.strides)), whole(self, *args))[1])
+    result = go(toy(), resume=True)
+    # One epoch of three steps was left, all of them stage 2's.
+    assert steps == [(8, 16, 32, 64)] * 3
+    assert first == (work / 'stage1_wide' / 'student.pth').stat().st_mtime_ns
+    assert len(result.stages) == 2
+    rates = [line['lr'] for line in scalars(work / 'stage2_swin')]
+    assert rates == pytest.approx([.001, .0025, .004, .002, .002, .002])
+
+
+def test_adapters_survive_a_resume(toy, monkeypatch):
+    """The resumed run trains on the saved adapters, not on fresh ones."""
+    cfg = toy(order=['swin'])
+    go(cfg)
+    work = Path(cfg.work_dir) / 'stage1_swin'
+    saved = torch.load(work / 'epoch_1.pth', weights_only=True)
+    os.remove(work / 'epoch_2.pth')
+    os.remove(work / 'student.pth')
+    seen = []
+    whole = FeatureDistiller.loss
+
+    def look(self, *args):
+        seen.append({k: v.clone() for k, v in
+                     self.training_parts().state_dict().items()})
+        return whole(self, *args)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', look)
+    go(toy(order=['swin']), resume=True)
+    parts = saved['mtpd']['training_parts']
+    assert parts and parts.keys() == seen[0].keys()
+    assert all(torch.equal(parts[k], seen[0][k]) for k in parts)
+    assert len(seen) == 3
+
+
+def test_runner_and_teacher_are_gone_after_their_stage(toy, monkeypatch):
+    alive = []
+    built = run_module.StageRunner.from_cfg
+
+    def remember(cfg):
+        gc.collect()
+        assert not [r for r in alive if r() is not None]
+        runner = built(cfg)
+        alive.extend([weakref.ref(runner), weakref.ref(runner.model),
+                      weakref.ref(runner.model.teacher)])
+        return runner
+
+    monkeypatch.setattr(run_module.StageRunner, 'from_cfg', remember)
+    go(toy())
+    gc.collect()
+    assert len(alive) == 6
+    assert not [r for r in alive if r() is not None]
+
+
+def test_two_stages_within_a_second_keep_to_themselves(toy, monkeypatch):
+    """Same time stamp; logs, scores and files are each stage's own."""
+    import mmengine.runner.runner as module
+    clock = module.time.strftime
+    monkeypatch.setattr(module.time, 'strftime', lambda fmt, *args: (
+        '20300101_000000' if fmt.startswith('%Y%m%d_') else clock(fmt, *args)))
+    cfg = toy(handover='best')
+    result = go(cfg)
+    work = Path(cfg.work_dir)
+    for folder, strides in (('stage1_wide', 'loss_distill_s128'),
+                            ('stage2_swin', None)):
+        logs = list((work / folder).glob('*/*.log'))
+        assert [p.name for p in logs] == ['20300101_000000.log']
+        text = logs[0].read_text()
+        assert ('loss_distill_s128' in text) == (strides is not None)
+        lines = scalars(work / folder)
+        assert len(lines) == 6
+    for index, folder in ((0, 'stage1_wide'), (1, 'stage2_swin')):
+        hub = torch.load(work / folder / 'epoch_2.pth',
+                         weights_only=True)['message_hub']
+        history = hub['log_scalars']['train/loss'].data[0]
+        assert len(history) == 6, 'scores of another stage are in this one'
+        assert result.stages[index].checkpoint == str(
+            work / folder / 'student.pth')
+
+
+def test_ema_weights_are_handed_on(toy):
+    cfg = toy(order=['swin'])
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
+    result = go(cfg)
+    raw = torch.load(Path(cfg.work_dir) / 'stage1_swin' / 'epoch_2.pth',
+                     weights_only=True)
+    handed = torch.load(result.stages[0].checkpoint)['state_dict']
+    ema = {k.removeprefix('module.'): v
+           for k, v in raw['ema_state_dict'].items() if k != 'steps'}
+    # mmengine swaps: state_dict holds the averages, ema_state_dict the raw.
+    assert handed.keys() == ema.keys()
+    key = 'bbox_head.retina_cls.weight'
+    assert torch.equal(handed[key], raw['state_dict'][key])
+    assert not torch.equal(handed[key], ema[key])
+    assert result.stages[0].end >= 0
+
+
+def test_a_full_disk_stops_with_a_word_and_loses_nothing(toy, monkeypatch):
+    cfg = toy()
+    write = atomic_files.atomic_write
+    count = []
+
+    def full(path, data):
+        if str(path).endswith('epoch_1.pth'):
+            count.append(path)
+            if len(count) == 2:
+                raise OSError(errno.ENOSPC, 'No space left on device')
+        return write(path, data)
+
+    monkeypatch.setattr(atomic_files, 'atomic_write', full)
+    with pytest.raises(run_module.DiskFull,
+                       match='No space left.*written before is whole.*--resu'):
+        go(cfg)
+    work = Path(cfg.work_dir)
+    torch.load(work / 'stage1_wide' / 'student.pth')
+    assert not list((work / 'stage2_swin').glob('*.pth'))
+    monkeypatch.setattr(atomic_files, 'atomic_write', write)
+    assert len(go(toy(), resume=True).stages) == 2
+
+
+STOCK = '''
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location('operators', sys.argv[1])
+operators = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(operators)
+operators.install_operators()
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+init_default_scope('mmdet')
+cfg = Config.fromfile(sys.argv[2])
+model = MODELS.build(cfg.model).eval()
+saved = torch.load(sys.argv[3])        # plain: no allow-list in this process
+model.load_state_dict(saved['state_dict'], strict=True)
+predictions = []
+with torch.no_grad():
+    for batch in Runner.build_dataloader(cfg.val_dataloader):
+        predictions += [(s.pred_instances.bboxes, s.pred_instances.scores,
+                         s.pred_instances.labels)
+                        for s in model.val_step(batch)]
+assert not [m for m in sys.modules if m.split('.')[0] == 'mtpd']
+torch.save(predictions, sys.argv[4])
+'''
+
+
+def test_stock_mmdet_takes_the_export_and_predicts_the_same(
+        finished, tmp_path, repository):
+    cfg, result = finished
+    script = tmp_path / 'stock.py'
+    script.write_text(STOCK)
+    out = tmp_path / 'predictions.pth'
+    subprocess.run(
+        [sys.executable, str(script),
+         str(repository / 'mtpd/compat/operators.py'),
+         str(Path(cfg.work_dir) / 'student.py'), result.student, str(out)],
+        check=True, cwd=tmp_path, env={**os.environ, 'OMP_NUM_THREADS': str(
+            torch.get_num_threads())})
+    stock = torch.load(out)
+
+    stage = Path(cfg.work_dir) / 'stage2_swin'
+    distilled = MODELS.build(Config.fromfile(str(next(
+        stage.glob('*.py')))).model).eval()
+    distilled.load_state_dict(torch.load(
+        stage / 'epoch_2.pth', weights_only=True)['state_dict'], strict=True)
+    ours = []
+    with torch.no_grad():
+        for batch in Runner.build_dataloader(cfg.val_dataloader):
+            ours += [(s.pred_instances.bboxes, s.pred_instances.scores,
+                      s.pred_instances.labels)
+                     for s in distilled.val_step(batch)]
+    assert len(stock) == len(ours) == 8
+    assert sum(len(boxes) for boxes, _, _ in ours) > 0
+    for one, other in zip(stock, ours):
+        assert all(torch.equal(a, b) for a, b in zip(one, other))
+
+
+def test_a_stage_config_runs_alone(finished, tmp_path):
+    """What a stage dumped is an ordinary config."""
+    cfg, _ = finished
+    stage = Path(cfg.work_dir) / 'stage2_swin'
+    alone = Config.fromfile(str(next(stage.glob('*.py'))))
+    alone.work_dir = str(tmp_path / 'alone')
+    alone.experiment_name = 'alone'
+    alone.visualizer.name = 'alone'
+    runner = Runner.from_cfg(alone)
+    runner.train()
+    ours = torch.load(stage / 'epoch_2.pth', weights_only=True)['state_dict']
+    again = torch.load(tmp_path / 'alone' / 'epoch_2.pth',
+                       weights_only=True)['state_dict']
+    key = 'backbone.layer4.1.conv2.weight'
+    torch.testing.assert_close(ours[key], again[key], rtol=1e-3, atol=1e-4)
+
+
+def test_order_is_found_and_used_again(toy, capsys):
+    cfg = toy(order='bgs')
+    result = go(cfg)
+    said = capsys.readouterr().out
+    assert 'final teacher swin: highest AP 30' in said
+    assert result.found.order.teachers[-1] == 'swin'
+    folder = Path(cfg.work_dir) / 'order'
+    content = json.load(open(folder / 'order.json'))
+    assert content['order']['teachers'] == [s.teacher for s in result.stages]
+    for name in ('adaptation_cost.png', 'teacher_order.png'):
+        assert (folder / name).stat().st_size > 5000
+    provenance = torch.load(result.student)['meta']['mtpd']
+    assert provenance['costs']['student>swin'] == pytest.approx(
+        result.found.costs.cost('student', 'swin'))
+
+    # Another k needs no new pass over the pictures.
+    plan = make_plan(toy(order='bgs', max_teachers=1))
+    found = find_order(plan, build_pool(plan),
+                       lambda *_: pytest.fail('measured anew'))
+    assert found.order.teachers == ('swin',)
