@@ -23,7 +23,7 @@ from mtpd.compat.checkpoints import checkpoint_hash, read_checkpoint
 from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.report.pictures import draw_costs, draw_order
-from mtpd.report.tables import cost_table, progression_table
+from mtpd.report.tables import cost_table, level_table, progression_table
 
 from .export import export_student, plain_config
 from .measure import (box_ap, mean_ap, measured_aps, validation_config)
@@ -115,7 +115,7 @@ def run_progression(cfg: Config, resume: bool = False,
         DiskFull: The disk is full or read-only.
     """
     plan = prepare(cfg)
-    if not resume and is_main_process() and _started(plan):
+    if not resume and _started(plan):
         raise PlanError([
             f'{plan.work_dir} holds a progression already. Add --resume to go '
             'on with it, or choose another --work-dir.'])
@@ -158,7 +158,8 @@ def run_progression(cfg: Config, resume: bool = False,
     barrier()
     progression = Progression(tuple(stages), out, found)
     if is_main_process():
-        print(progression_table(progression.stages))
+        print(progression_table(progression.stages,
+                                taught=plan.distill.get('loss_weight') != 0))
         print(f'Student: {out} (best of the stages: stage '
               f'{progression.best.index}, AP {progression.best.end:.1f}, '
               f'{progression.best.checkpoint})')
@@ -218,6 +219,7 @@ def _train_stage(plan: Plan, index: int, name: str, weights: str | None,
     began = time.time()
     metrics, _ = run_stage(cfg)
     seconds = time.time() - began
+    barrier()  # the others wait until the first has written
     source = best_checkpoint(folder) if plan.handover == 'best' else None
     source = source or newest_checkpoint(folder)
     if source is None:
@@ -268,6 +270,7 @@ def _found(plan: Plan, pool: dict) -> FoundOrder:
         draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
         draw_order(found.costs, found.aps, found.order,
                    os.path.join(folder, 'teacher_order.png'))
+        print(level_table(found.costs))
         print(cost_table(found.costs))
         for step in found.order.steps:
             print(f'  {step.reason}')

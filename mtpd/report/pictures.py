@@ -1,9 +1,9 @@
 """Pictures of costs and order, readable in black and white."""
-import math
 import os
 from typing import Mapping
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
@@ -46,13 +46,13 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
     student = next(n for n in costs.names if n not in aps)
     others = [n for n in aps if n not in order.teachers]
     chain = [student, *order.teachers]
+    # The chain on a line, the others above it: edges that skip a link of the
+    # chain bow below it, so nothing crosses a node.
     place = {name: (2.6 * i, 0.0) for i, name in enumerate(chain)}
     middle = 1.3 * (len(chain) - 1)
     for i, name in enumerate(others):
-        side = 1 if i % 2 == 0 else -1
-        place[name] = (middle + 2.4 * (i // 2 - (len(others) - 1) // 4),
-                       side * 2.0)
-    figure = Figure(figsize=(3.2 + 2.4 * len(chain), 5.4))
+        place[name] = (middle + 2.6 * (i - (len(others) - 1) / 2), 2.0)
+    figure = Figure(figsize=(3.2 + 2.4 * len(chain), 5 if others else 3.6))
     axes = figure.add_subplot()
     path_edges = set(zip(chain, chain[1:]))
     for target in order.teachers:
@@ -62,7 +62,8 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
                 continue
             _edge(axes, place[source], place[target],
                   f'{costs.cost(source, target):.3g}',
-                  chosen=(source, target) in path_edges)
+                  chosen=(source, target) in path_edges,
+                  skips=source in chain and position - chain.index(source) > 1)
     for name, (x, y) in place.items():
         chosen = name in chain
         label = name if name == student else f'{name}\nAP {aps[name]:.1f}'
@@ -74,7 +75,8 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
                   color='white' if name == student else 'black')
     xs = [x for x, _ in place.values()]
     axes.set_xlim(min(xs) - 1.2, max(xs) + 1.2)
-    axes.set_ylim(-2.9, 2.9)
+    lowest = -0.15 * 2.6 * max(len(chain) - 1, 1)
+    axes.set_ylim(lowest - 0.5, 2.7 if others else 0.9)
     axes.axis('off')
     axes.set_title('Order of the teachers: ' + ' > '.join(order.teachers)
                    + '\nnumbers: adaptation cost; bold: the chosen path',
@@ -82,22 +84,21 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
     _save(figure, path)
 
 
-def _edge(axes, start: tuple[float, float], end: tuple[float, float],
-          label: str, chosen: bool) -> None:
-    length = math.dist(start, end)
-    # Neighbours on the line are joined straight; what passes over others bows.
-    straight = length < 3.2
-    bow = 0.0 if straight else -0.35
+def _edge(axes: Axes, start: tuple[float, float], end: tuple[float, float],
+          label: str, chosen: bool, skips: bool) -> None:
+    bow = 0.3 if skips else 0.0
     axes.add_patch(FancyArrowPatch(
-        start, end, connectionstyle=f'arc3,rad={bow}', shrinkA=30, shrinkB=30,
+        start, end, connectionstyle=f'arc3,rad={bow}', shrinkA=34, shrinkB=34,
         arrowstyle='-|>', mutation_scale=16, zorder=2,
         linewidth=3 if chosen else 1, color='black' if chosen else '0.45',
         linestyle='-' if chosen else '--'))
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    x = (start[0] + end[0]) / 2 - bow * dy / 2
-    y = (start[1] + end[1]) / 2 + bow * dx / 2
-    axes.text(x, y - (0.0 if not straight else -0.22), label, ha='center',
-              va='center', fontsize=9, zorder=3,
+    # arc3's curve passes half a bow beside the middle of its chord. Straight
+    # edges carry their number nearer to the source, where they lie apart.
+    share = 0.5 if skips or chosen else 0.4
+    x = start[0] + share * (end[0] - start[0]) + bow * (end[1] - start[1]) / 2
+    y = start[1] + share * (end[1] - start[1]) - bow * (end[0] - start[0]) / 2
+    axes.text(x, y + (0.25 if chosen else 0), label, ha='center', va='center',
+              fontsize=9, zorder=3,
               fontweight='bold' if chosen else 'normal',
               bbox=dict(boxstyle='round,pad=0.15', facecolor='white',
                         edgecolor='none'))

@@ -39,23 +39,38 @@ def cost_table(costs: AdaptationCosts) -> str:
         [[a, *(cell(a, b) for b in costs.names)] for a in costs.names])
 
 
-def progression_table(stages: Sequence[Any]) -> str:
-    """Stage by stage; a stage that ends below its start is named so."""
-    def row(stage: Any) -> list[str]:
-        if stage.start is None:
-            return [f'{stage.index} {stage.teacher}', '-', f'{stage.end:.1f}',
-                    '-', f'{stage.seconds / 60:.1f}', '']
-        gain = stage.end - stage.start
-        note = '' if gain >= 0 else 'ended below its start'
-        return [f'{stage.index} {stage.teacher}', f'{stage.start:.1f}',
-                f'{stage.end:.1f}', f'{gain:+.1f}',
-                f'{stage.seconds / 60:.1f}', note]
+def level_table(costs: AdaptationCosts) -> str:
+    """Each pair's mean squared error per level and its mean over levels."""
+    return text_table(
+        'Mean squared error per level', ['pair', *(
+            f'stride {s}' for s in costs.strides), 'mean'],
+        [[f'{source} > {target}', *(f'{levels[s]:.4g}'
+                                    for s in costs.strides),
+          f'{costs.cost(source, target):.4g}']
+         for (source, target), levels in costs.mse.items()])
 
+
+def progression_table(stages: Sequence[Any], taught: bool = True) -> str:
+    """Stage by stage; a stage that ends below its start is named so.
+
+    Args:
+        stages: ``StageResult``s in order.
+        taught: Whether the teachers took part (distillation weight above 0).
+    """
     best = max(stages, key=lambda s: s.end)
-    rows = [row(s) for s in stages]
-    for stage, cells in zip(stages, rows):
+
+    def row(stage: Any) -> list[str]:
+        remarks = []
+        if stage.start is not None and stage.end < stage.start:
+            remarks.append('ended below its start')
         if stage is best and len(stages) > 1:
-            cells[-1] = ', '.join(filter(None, [cells[-1], 'best']))
+            remarks.append('best')
+        start, gain = ('-', '-') if stage.start is None else (
+            f'{stage.start:.1f}', f'{stage.end - stage.start:+.1f}')
+        name = stage.teacher if taught else '(no teacher)'
+        return [f'{stage.index} {name}', start, f'{stage.end:.1f}', gain,
+                f'{stage.seconds / 60:.1f}', ', '.join(remarks)]
+
     return text_table('Progression (box AP of the student alone)',
                       ['stage, teacher', 'start', 'end', 'gain', 'minutes',
-                       ''], rows)
+                       ''], [row(s) for s in stages])

@@ -1,0 +1,18 @@
+# Progressive distillation on BCCD, everything from random weights:
+#   python tools/from_scratch.py configs/bccd/mtpd.py        (`make bccd`)
+# Data: see dataset.py. Results and time: docs/bccd.md.
+_base_ = './student.py'
+custom_imports = dict(imports=['mtpd'])
+work_dir = 'work_dirs/bccd'
+pool = 'work_dirs/bccd/pool/'
+mtpd = dict(
+    student=dict(checkpoint=pool + 'student.pth'),
+    teachers=dict(
+        resnext=dict(config='configs/bccd/resnext.py',
+                     checkpoint=pool + 'resnext.pth'),
+        swin=dict(config='configs/bccd/swin.py',
+                  checkpoint=pool + 'swin.pth'),
+        two_stage=dict(config='configs/bccd/two_stage.py',
+                       checkpoint=pool + 'two_stage.pth')),
+    order='bgs', max_teachers=2,
+    distill=dict(type='FeatureL2Loss', loss_weight=1.0))

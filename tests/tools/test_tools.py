@@ -1,0 +1,86 @@
+"""The commands as a user types them, on the toy progression."""
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture
+def config(toy, tmp_path) -> Path:
+    cfg = toy(order='bgs')
+    path = tmp_path / 'toy.py'
+    cfg.dump(str(path))
+    return path
+
+
+def run(repository, *words, ok: bool = True):
+    done = subprocess.run([sys.executable, *map(str, words)], cwd=repository,
+                          capture_output=True, text=True)
+    assert (done.returncode == 0) == ok, done.stdout[-3000:] + \
+        done.stderr[-3000:]
+    return done
+
+
+def test_order_then_training_then_export(config, repository, tmp_path):
+    done = run(repository, 'tools/bgs_order.py', config)
+    assert 'final teacher swin: highest AP 30' in done.stdout
+    assert 'Mean squared error per level' in done.stdout
+    content = json.load(open(tmp_path / 'work/order/order.json'))
+    assert content['order']['teachers'][-1] == 'swin'
+    assert (tmp_path / 'work/order/teacher_order.png').stat().st_size > 5000
+
+    done = run(repository, 'tools/train.py', config, '--cfg-options',
+               'mtpd.max_teachers=1', 'train_cfg.max_epochs=1')
+    assert 'Costs taken from' in done.stdout
+    assert 'Probe of stage 1, swin: 96x64' in done.stdout
+    assert 's per step, peak' in done.stdout and 'GiB, 3 steps' in done.stdout
+    assert 'In all' in done.stdout
+    assert 'Progression (box AP of the student alone)' in done.stdout
+
+    out = tmp_path / 'plain.pth'
+    done = run(repository, 'tools/export_student.py',
+               tmp_path / 'work/stage1_swin/epoch_1.pth', '--out', out)
+    assert 'student after epoch 1 of stage 1 (swin)' in done.stdout
+    plain, final = torch.load(out), torch.load(tmp_path / 'work/student.pth')
+    assert all(torch.equal(plain['state_dict'][k], v)
+               for k, v in final['state_dict'].items())
+    assert plain['meta']['dataset_meta']['classes'][0] == 'disc'
+
+    done = run(repository, 'tools/train.py', config, '--cfg-options',
+               'mtpd.max_teachers=1', 'train_cfg.max_epochs=1', ok=False)
+    assert 'Add --resume' in done.stderr and 'Traceback' not in done.stderr
+
+
+def test_a_config_without_mtpd_is_plain_training(toy, repository, tmp_path,
+                                                  retinanet):
+    from mmdet.registry import MODELS
+    cfg = toy()
+    cfg.pop('mtpd')
+    cfg.dump(str(tmp_path / 'plain.py'))
+    run(repository, 'tools/train.py', tmp_path / 'plain.py', '--cfg-options',
+        'train_cfg.max_epochs=1')
+    saved = torch.load(tmp_path / 'work/epoch_1.pth', weights_only=False)
+    assert 'mtpd' not in saved
+    assert set(saved['state_dict']) == set(MODELS.build(
+        retinanet).state_dict())
+    # mmengine's own checkpoint, resumed by file as mmdet's tool does.
+    done = run(repository, 'tools/train.py', tmp_path / 'plain.py',
+               '--resume', tmp_path / 'work/epoch_1.pth')
+    assert 'resumed epoch: 1, iter: 3' in done.stdout
+    assert (tmp_path / 'work/epoch_2.pth').exists()
+
+
+def test_mistakes_end_with_a_message(config, repository, tmp_path):
+    for words, options in (
+            ("names 'none'", ['mtpd.order=none']),
+            ('at least 1', ['mtpd.max_teachers=0']),
+            ('there is no file gone.pth',
+             ['mtpd.teachers.swin.checkpoint=gone.pth'])):
+        done = run(repository, 'tools/train.py', config, '--cfg-options',
+                   *options, ok=False)
+        assert words in done.stderr
+        assert 'Traceback' not in done.stderr
+    assert not (tmp_path / 'work').exists()
