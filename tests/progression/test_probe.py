@@ -1,0 +1,71 @@
+"""Three real steps before hours are spent."""
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import DATASETS
+
+from mtpd.distill.distiller import FeatureDistiller
+from mtpd.progression import PlanError, make_plan, run_progression
+from mtpd.progression.probe import _largest_batch, probe
+
+
+def test_every_stage_is_probed_at_the_largest_size(toy, monkeypatch):
+    cfg = toy()
+    steps = cfg.train_dataloader.dataset.pipeline
+    steps[1] = dict(type='RandomChoiceResize', scales=[(96, 64), (160, 100)],
+                    keep_ratio=True)
+    sizes = []
+    step = FeatureDistiller.train_step
+
+    def look(self, data, optimizer):
+        sizes.append({tuple(p.shape[-2:]) for p in data['inputs']})
+        return step(self, data, optimizer)
+
+    monkeypatch.setattr(FeatureDistiller, 'train_step', look)
+    estimates = probe(make_plan(cfg), ('wide', 'swin'))
+    # The drawn pictures are all landscape.
+    assert sizes == [{(100, 160)}] * 6
+    assert [e.teacher for e in estimates] == ['wide', 'swin']
+    for estimate in estimates:
+        assert estimate.size == (100, 160)
+        assert estimate.steps == 2 * 3  # epochs x steps of 8 of 24 pictures
+        assert estimate.peak > 2 ** 26 and estimate.seconds > 0
+        assert estimate.hours == pytest.approx(6 * estimate.seconds / 3600)
+
+
+def test_a_batch_of_both_orientations_is_padded_to_a_square(toy, monkeypatch):
+    cfg = toy()
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    info = dataset.get_data_info
+    monkeypatch.setattr(dataset, 'get_data_info', lambda i: {
+        **info(i), **(dict(height=96, width=64) if i == 7 else {})})
+    batch, size = _largest_batch(cfg, dataset)
+    assert size == (96, 96)
+    assert {tuple(p.shape) for p in batch['inputs']} == {(3, 96, 96)}
+
+
+def test_what_does_not_fit_stops_before_the_first_stage(toy, monkeypatch):
+    cfg = toy()
+    step = FeatureDistiller.train_step
+
+    def small(self, data, optimizer):
+        if 128 not in self.adapter.strides:  # the Swin, stage 2
+            raise torch.OutOfMemoryError('Tried to allocate 9 GiB.')
+        return step(self, data, optimizer)
+
+    monkeypatch.setattr(FeatureDistiller, 'train_step', small)
+    with pytest.raises(PlanError, match=r'Stage 2 \(swin\) does not fit.*9 GiB'
+                                        r'.*batch_size.*--no-probe'):
+        run_progression(cfg)
+    assert not list(Path(cfg.work_dir).glob('stage*'))
+
+
+def test_the_probe_changes_nothing(toy_in, tmp_path):
+    weights = []
+    for with_probe in (True, False):
+        cfg = toy_in(tmp_path / str(with_probe), order=['swin'])
+        cfg.train_cfg.max_epochs = 1
+        result = run_progression(cfg, with_probe=with_probe)
+        weights.append(torch.load(result.student)['state_dict'])
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
