@@ -12,7 +12,7 @@ model = dict(
         num_classes=3, in_channels=64, feat_channels=64, stacked_convs=2,
         norm_cfg=dict(type='GN', num_groups=8)))
 
-max_epochs = 24
+max_epochs = 14
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [

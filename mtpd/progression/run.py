@@ -107,7 +107,7 @@ def run_progression(cfg: Config, resume: bool = False,
         cfg: The user's config, with ``work_dir`` set.
         resume: Go on with what ``work_dir`` holds: finished stages are not
             repeated, an unfinished one continues from its newest checkpoint.
-        with_probe: Do three steps of every stage first.
+        with_probe: Do three steps of every stage first, at the first start.
 
     Raises:
         PlanError: Something is wrong or missing, or a stage does not fit.
@@ -130,7 +130,7 @@ def run_progression(cfg: Config, resume: bool = False,
         start = _starting_ap(plan, pool)
     del pool
     _free_memory()
-    if with_probe:
+    if with_probe and not _started(plan):
         _say_estimates(probe(plan, order))
         _free_memory()
     record = {'identity': identity, 'aps': _aps(plan, found),
@@ -139,24 +139,14 @@ def run_progression(cfg: Config, resume: bool = False,
     if is_main_process():
         os.makedirs(plan.work_dir, exist_ok=True)
         atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
-    stages: list[StageResult] = []
-    weights = plan.student.checkpoint
-    for index, name in enumerate(order, 1):
-        result = _finished(plan, index, name, identity)
-        if result is None:
-            result = _guarded(plan, index, name, weights, start, record)
-        else:
-            print_log(f'Stage {index} ({name}) is finished: AP '
-                      f'{result.end:.1f}', logger='current')
-        stages.append(result)
-        weights, start = result.checkpoint, result.end
+    stages = _run_stages(plan, order, start, record)
     out = os.path.join(plan.work_dir, 'student.pth')
     if is_main_process():
         export_student(stages[-1].checkpoint, out)
         plain_config(plan.student.config).dump(
             os.path.join(plan.work_dir, 'student.py'))
     barrier()
-    progression = Progression(tuple(stages), out, found)
+    progression = Progression(stages, out, found)
     if is_main_process():
         print(progression_table(progression.stages,
                                 taught=plan.distill.get('loss_weight') != 0))
@@ -166,15 +156,32 @@ def run_progression(cfg: Config, resume: bool = False,
     return progression
 
 
-def run_stage(cfg: Config) -> tuple[dict[str, float] | None, str]:
+def _run_stages(plan: Plan, order: tuple[str, ...], start: float | None,
+                record: dict[str, Any]) -> tuple[StageResult, ...]:
+    """Every stage that is not finished yet, each from the one before."""
+    stages: list[StageResult] = []
+    weights = plan.student.checkpoint
+    for index, name in enumerate(order, 1):
+        result = _finished(plan, index, name, record['identity'])
+        if result is None:
+            result = _guarded(plan, index, name, weights, start, record)
+        else:
+            print_log(f'Stage {index} ({name}) is finished: AP '
+                      f'{result.end:.1f}', logger='current')
+        stages.append(result)
+        weights, start = result.checkpoint, result.end
+    return tuple(stages)
+
+
+def run_stage(cfg: Config) -> dict[str, float] | None:
     """One mmengine run; its Runner is gone when this returns.
 
     Args:
         cfg: A stage's config, or any mmdet config.
 
     Returns:
-        Metrics of the final weights (None if they were not validated in this
-        run), and the run's folder.
+        Metrics of the final weights, None if they were not validated in this
+        run.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else StageRunner.from_cfg(cfg)
@@ -184,10 +191,9 @@ def run_stage(cfg: Config) -> tuple[dict[str, float] | None, str]:
     metrics = memory.of_the_end(runner) if memory else None
     if runner.visualizer is not None:
         runner.visualizer.close()
-    folder = runner.work_dir
     del runner, memory
     _free_memory()
-    return metrics, folder
+    return metrics
 
 
 def _guarded(plan: Plan, *args: Any) -> StageResult:
@@ -217,7 +223,7 @@ def _train_stage(plan: Plan, index: int, name: str, weights: str | None,
     print_log(f'Stage {index}: {name}' + (
         f', going on from {newest}' if newest else ''), logger='current')
     began = time.time()
-    metrics, _ = run_stage(cfg)
+    metrics = run_stage(cfg)
     seconds = time.time() - began
     barrier()  # the others wait until the first has written
     source = best_checkpoint(folder) if plan.handover == 'best' else None

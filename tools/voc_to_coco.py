@@ -1,0 +1,180 @@
+"""Convert a Pascal VOC folder to the COCO JSON that mmdet's CocoDataset reads.
+
+    python tools/voc_to_coco.py BCCD_Dataset/BCCD --out data/bccd
+
+reads ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and
+``ImageSets/Main/{train,val}.txt`` (as in github.com/Shenggan/BCCD_Dataset), and
+writes ``OUT/{train,val}/*.jpg`` and ``OUT/annotations/instances_{train,val}.json``.
+
+Boxes: VOC counts pixels from 1 and includes the last one, so pixels xmin to
+xmax cover the edge coordinates xmin - 1 to xmax. This is written as
+x = xmin - 1, width = xmax - xmin + 1, which fills the picture exactly when
+xmin = 1 and xmax = its width. mmdet's XMLDataset subtracts 1 from xmax as
+well: its boxes have the same corner and are one pixel smaller. A box with
+xmax <= xmin or ymax <= ymin is an annotator's slip; it is dropped and counted.
+
+``difficult`` objects become ``iscrowd=1``: neither trained on nor counted for
+or against a detector, as in mmdet's own converter and XMLDataset.
+"""
+import argparse
+import json
+import os
+import shutil
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+
+def voc_to_coco(voc: Path, out: Path, splits: list[str],
+                classes: list[str] | None = None) -> dict[str, dict]:
+    """Convert splits of a VOC folder; everything is read before any is written.
+
+    A picture's file is its annotation's name with ``.jpg``; the ``filename``
+    inside the XML is not read, since a renamed picture often keeps an old one.
+
+    Args:
+        voc: Folder with JPEGImages, Annotations and ImageSets/Main.
+        out: Folder to write to; made if absent.
+        splits: Names of the lists in ImageSets/Main.
+        classes: Category names in the order of their ids, which start at 1;
+            None takes all names that occur in the splits, sorted.
+
+    Returns:
+        Split -> number of ``images``, ``annotations``, ``dropped`` boxes.
+
+    Raises:
+        FileNotFoundError: A split's list, an XML or a picture is missing.
+        ValueError: An empty split, an XML that cannot be read, or an object
+            whose class is not in ``classes``.
+    """
+    objects = {split: {stem: _read_annotation(voc, stem)
+                       for stem in _read_split(voc, split)}
+               for split in splits}
+    found = sorted({name for pictures in objects.values()
+                    for _, boxes in pictures.values()
+                    for name, _, _ in boxes})
+    classes = classes or found
+    if unknown := sorted(set(found) - set(classes)):
+        raise ValueError(
+            f'the annotations name {", ".join(unknown)}, and the classes are '
+            f'{", ".join(classes)}. Set --classes to all of: '
+            f'{" ".join(found)}.')
+    counts = {}
+    for split, pictures in objects.items():
+        coco, dropped = _coco(pictures, classes)
+        (out / split).mkdir(parents=True, exist_ok=True)
+        for stem in pictures:
+            _place(_picture_path(voc, stem), out / split / f'{stem}.jpg')
+        (out / 'annotations').mkdir(exist_ok=True)
+        (out / 'annotations' / f'instances_{split}.json').write_text(
+            json.dumps(coco))
+        counts[split] = dict(images=len(coco['images']),
+                             annotations=len(coco['annotations']),
+                             dropped=dropped)
+    return counts
+
+
+def _read_split(voc, split):
+    """Stems listed in a split, in its order."""
+    path = voc / 'ImageSets' / 'Main' / f'{split}.txt'
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} is missing: the first argument must be the folder that '
+            'holds JPEGImages, Annotations and ImageSets, and --splits must '
+            'name lists in ImageSets/Main.')
+    # class lists of VOC have a second column, 1 or -1
+    stems = [line.split()[0] for line in path.read_text().splitlines()
+             if line.strip()]
+    if not stems:
+        raise ValueError(f'{path} names no picture.')
+    if len(set(stems)) < len(stems):
+        raise ValueError(f'{path} names a picture twice.')
+    return stems
+
+
+def _picture_path(voc, stem):
+    return voc / 'JPEGImages' / f'{stem}.jpg'
+
+
+def _read_annotation(voc, stem):
+    """((width, height), [(class, difficult, (xmin, ymin, xmax, ymax)), ...])
+    of one picture, in VOC's own coordinates.
+    """
+    path = voc / 'Annotations' / f'{stem}.xml'
+    for needed in (path, _picture_path(voc, stem)):
+        if not needed.is_file():
+            raise FileNotFoundError(
+                f'{needed} is missing, and a split names {stem}.')
+    try:
+        root = ET.parse(path).getroot()
+        size = tuple(int(root.findtext(f'size/{side}'))
+                     for side in ('width', 'height'))
+        boxes = [
+            (obj.findtext('name').strip(),
+             obj.findtext('difficult', '0').strip() == '1',
+             # some tools write 34.0
+             tuple(int(float(obj.findtext(f'bndbox/{key}')))
+                   for key in ('xmin', 'ymin', 'xmax', 'ymax')))
+            for obj in root.findall('object')]
+    except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} lacks a part that is needed (size/width, size/height; '
+            'for each object name, bndbox/xmin, ymin, xmax, ymax), or it is '
+            f'not readable: {error}') from error
+    return size, boxes
+
+
+def _coco(pictures, classes):
+    """The COCO dictionary of one split, and how many boxes were dropped."""
+    coco = dict(
+        info={}, licenses=[], images=[], annotations=[],
+        categories=[dict(id=i + 1, name=name)
+                    for i, name in enumerate(classes)])
+    dropped = 0
+    for image_id, (stem, (size, boxes)) in enumerate(pictures.items(), 1):
+        width, height = size
+        coco['images'].append(dict(id=image_id, file_name=f'{stem}.jpg',
+                                   width=width, height=height))
+        for name, difficult, (xmin, ymin, xmax, ymax) in boxes:
+            if xmax <= xmin or ymax <= ymin:
+                dropped += 1
+                continue
+            box = [xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1]
+            coco['annotations'].append(dict(
+                id=len(coco['annotations']) + 1, image_id=image_id,
+                category_id=classes.index(name) + 1, bbox=box,
+                area=box[2] * box[3], iscrowd=int(difficult)))
+    return coco, dropped
+
+
+def _place(source, target):
+    """Hard-link a picture, or copy it where links are not possible."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description='Convert a Pascal VOC folder to COCO JSON.')
+    parser.add_argument('voc', type=Path,
+                        help='folder with JPEGImages, Annotations, ImageSets')
+    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--splits', nargs='+', default=['train', 'val'])
+    parser.add_argument('--classes', nargs='+',
+                        help='in the order of their ids; default: all that '
+                        'occur, sorted')
+    arguments = parser.parse_args()
+    try:
+        counts = voc_to_coco(arguments.voc, arguments.out, arguments.splits,
+                             arguments.classes)
+    except (FileNotFoundError, ValueError) as error:
+        parser.exit(1, f'{error}\n')
+    for split, count in counts.items():
+        print(f'{split}: {count["images"]} pictures, {count["annotations"]} '
+              f'boxes, {count["dropped"]} of zero or negative size dropped')
+
+
+if __name__ == '__main__':
+    main()
