@@ -14,7 +14,7 @@ model = dict(
         anchor_generator=dict(octave_base_scale=3)))
 
 optim_wrapper = dict(optimizer=dict(lr=6e-3))
-max_epochs = 9
+max_epochs = 11
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [

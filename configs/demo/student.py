@@ -16,7 +16,7 @@ model = dict(
         anchor_generator=dict(octave_base_scale=3)))
 
 optim_wrapper = dict(optimizer=dict(lr=5e-3))
-max_epochs = 15
+max_epochs = 14
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [

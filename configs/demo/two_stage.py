@@ -26,7 +26,7 @@ model = dict(
 train_dataloader = dict(
     dataset=dict(pipeline=_base_.train_pipeline_with_masks))
 
-max_epochs = 9
+max_epochs = 8
 train_cfg = dict(
     type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [

@@ -33,21 +33,22 @@ def check_versions() -> None:
             'place') from error
     import mmcv
     import mmengine
-    version = tuple(map(int, mmengine.__version__.split('.')[:3]))
-    if version <= (0, 10, 7) and \
+    from mmengine.utils import digit_version
+    if digit_version(mmengine.__version__) <= digit_version('0.10.7') and \
             importlib.util.find_spec('pkg_resources') is None:
         raise EnvironmentProblem(
             'mmengine needs pkg_resources, which setuptools 82 dropped: pip '
             'install "setuptools<82"')
-    if tuple(map(int, mmcv.__version__.split('.')[:2])) >= (2, 2) and \
-            _mmdet_version() <= (3, 3):
+    if digit_version(mmcv.__version__) >= digit_version('2.2.0') and \
+            digit_version(mmdet_version()) <= digit_version('3.3.0'):
         raise EnvironmentProblem(
-            f'mmdet 3.3 refuses mmcv {mmcv.__version__}: pip install '
-            'mmcv-lite==2.1.0')
+            f'mmdet {mmdet_version()} refuses mmcv {mmcv.__version__}: pip '
+            'install mmcv-lite==2.1.0')
 
 
-def _mmdet_version() -> tuple[int, ...]:
-    # mmdet itself cannot be imported yet: its assertion is what is predicted.
+def mmdet_version() -> str:
+    """mmdet's version, read from its file: importing mmdet runs the very
+    assertion on mmcv that is to be predicted, and needs the operators."""
     folder = importlib.util.find_spec('mmdet').submodule_search_locations[0]
-    with open(f'{folder}/version.py') as f:
-        return tuple(map(int, re.search(r"'(\d+)\.(\d+)", f.read()).groups()))
+    with open(f'{folder}/version.py') as file:
+        return re.search(r"__version__ = '(.+?)'", file.read())[1]

@@ -8,7 +8,8 @@ from typing import Iterator
 from mmengine.config import Config, DictAction
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
-from mtpd.compat.checkpoints import CorruptCheckpoint, UnsafeCheckpoint
+from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
+                                     UnsafeCheckpoint)
 from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.detector import CheckpointMismatch
 
@@ -77,5 +78,6 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
-            UnsafeCheckpoint, CorruptCheckpoint) as error:
+            UnsafeCheckpoint, CorruptCheckpoint,
+            CheckpointUnavailable) as error:
         sys.exit(f'{type(error).__name__}: {error}')
