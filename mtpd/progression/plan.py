@@ -105,14 +105,10 @@ class Plan:
             else f'{train.max_iters} iterations'
         optimizer = cfg.optim_wrapper.optimizer
         lines = [
-            f'Student   {cfg.model.type}, '
-            f'{cfg.model.backbone.type}'
-            f'{_depth(cfg.model.backbone)}, from '
+            f'Student   {_architecture(cfg.model)}, from '
             + (self.student.checkpoint or 'its own initialisation'),
             'Pool      ' + ('\n          '.join(
-                f'{t.name}: {t.config.model.type}, '
-                f'{t.config.model.backbone.type}'
-                f'{_depth(t.config.model.backbone)}, '
+                f'{t.name}: {_architecture(t.config.model)}, '
                 + ('AP to be measured' if t.ap is None else f'AP {t.ap:g}')
                 + f', from {t.checkpoint}' for t in self.teachers.values())),
             'Order     ' + (
@@ -127,7 +123,7 @@ class Plan:
             f'Distill   {dict(self.distill)}',
             f'Each stage is one run of {length}, batch '
             f'{cfg.train_dataloader.batch_size} per process, '
-            f'{optimizer.type} lr {optimizer.lr:g}, '
+            f'{optimizer.type} lr {optimizer.get("lr")}, '
             + ' + '.join(_scheduler(s) for s in _as_list(
                 cfg.get('param_scheduler'))),
             'The learning rate and its warm-up start anew in every stage; '
@@ -355,10 +351,13 @@ def _as_list(value: Any) -> list:
         list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _depth(backbone: Mapping) -> str:
-    depth = backbone.get('depth', backbone.get('depths'))
-    return '' if depth is None else f'-{depth}' if isinstance(depth, int) \
-        else f' {tuple(depth)}'
+def _architecture(model: Mapping) -> str:
+    """``RetinaNet, ResNet-50``, ``MaskRCNN, SwinTransformer (2, 2, 6, 2)``."""
+    backbone = model.get('backbone') or {}
+    depth = backbone.get('depth', backbone.get('depths', ''))
+    depth = f'-{depth}' if isinstance(depth, int) else \
+        f' {tuple(depth)}' if depth else ''
+    return f'{model["type"]}, {backbone.get("type")}{depth}'
 
 
 def _scheduler(scheduler: Mapping) -> str:

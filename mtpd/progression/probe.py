@@ -16,7 +16,7 @@ from mmengine.optim import build_optim_wrapper
 
 from mtpd.distill.detector import own_randomness
 
-from .plan import PlanError, inner_datasets
+from .plan import Plan, PlanError, inner_datasets
 from .stage import stage_config
 
 STEPS = 3
@@ -51,7 +51,7 @@ class StageEstimate:
                 f'{self.hours:.2f} h')
 
 
-def probe(plan: Any, order: tuple[str, ...]) -> list[StageEstimate]:
+def probe(plan: Plan, order: tuple[str, ...]) -> list[StageEstimate]:
     """Three real steps with every stage's teacher; nothing of them is kept.
 
     Raises:
@@ -61,7 +61,8 @@ def probe(plan: Any, order: tuple[str, ...]) -> list[StageEstimate]:
     cfg = plan.student.config
     with own_randomness(0):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
-        dataset.full_init() if hasattr(dataset, 'full_init') else None
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
         batch, size = _largest_batch(cfg, dataset)
         for index, name in enumerate(order, 1):
             estimates.append(_one_stage(plan, index, name, batch, size,
@@ -69,7 +70,7 @@ def probe(plan: Any, order: tuple[str, ...]) -> list[StageEstimate]:
     return estimates
 
 
-def _one_stage(plan: Any, index: int, name: str, batch: Mapping[str, Any],
+def _one_stage(plan: Plan, index: int, name: str, batch: Mapping[str, Any],
                size: tuple[int, int], pictures: int) -> StageEstimate:
     cfg = stage_config(plan, index, name, plan.student.checkpoint, {})
     cuda = torch.cuda.is_available()
@@ -138,6 +139,8 @@ def _largest_batch(cfg: Config, dataset: Any
 
 
 def _orientations(dataset: Any) -> set[str]:
+    while not hasattr(dataset, 'get_data_info'):  # mosaics and the like
+        dataset = dataset.dataset
     seen = set()
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)

@@ -19,7 +19,7 @@ from mmengine.registry import RUNNERS, DefaultScope
 
 import mtpd
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.compat.checkpoints import checkpoint_hash, read_checkpoint
+from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.report.pictures import draw_costs, draw_order

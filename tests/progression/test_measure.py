@@ -8,7 +8,6 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.runner import Runner
 
-from mtpd.distill.detector import build_detector
 from mtpd.order.adaptation_cost import adaptation_costs
 from mtpd.order.moments import fold_of
 from mtpd.progression import make_plan
