@@ -15,4 +15,4 @@ mtpd = dict(
         swin_t=dict(config='mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco.py', ap=46.0, checkpoint=zoo + 'swin/mask_rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco/mask_rcnn_swin-t-p4-w7_fpn_ms-crop-3x_coco_20210906_131725-bacf6f7b.pth'),  # noqa: E501
         swin_s=dict(config='mmdet::swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco.py', ap=48.2, checkpoint=zoo + 'swin/mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco/mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco_20210903_104808-b92c91f1.pth')),  # noqa: E501
     order='bgs', max_teachers=2,
-    distill=dict(type='FeatureL2Loss', loss_weight=1.0))
+    distill=dict(type='FeatureL2Loss', loss_weight=0.5, normalise=True))

@@ -15,4 +15,4 @@ mtpd = dict(
         two_stage=dict(config='configs/bccd/two_stage.py',
                        checkpoint=pool + 'two_stage.pth')),
     order='bgs', max_teachers=2,
-    distill=dict(type='FeatureL2Loss', loss_weight=0.5))
+    distill=dict(type='FeatureL2Loss', loss_weight=0.5, normalise=True))

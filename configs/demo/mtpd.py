@@ -15,4 +15,4 @@ mtpd = dict(
         two_stage=dict(config='configs/demo/two_stage.py',
                        checkpoint='work_dirs/demo/pool/two_stage.pth')),
     order='bgs', max_teachers=2,
-    distill=dict(type='FeatureL2Loss', loss_weight=0.2))
+    distill=dict(type='FeatureL2Loss', loss_weight=0.3, normalise=True))

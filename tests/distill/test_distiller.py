@@ -1,6 +1,7 @@
 """The training step: what it adds, what it leaves exactly as it was."""
 import copy
 
+import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -260,6 +261,26 @@ def test_mean_squared_error_by_hand():
         loss(student, {**teacher, 16: torch.zeros(1, 1, 2, 2)})
     with pytest.raises(ValueError, match='strides'):
         loss(student, {8: teacher[8]})
+
+
+def test_normalised_distance_has_no_scale():
+    plain, normalised = (MODELS.build(dict(
+        type='FeatureL2Loss', loss_weight=2.0, normalise=n))
+        for n in (False, True))
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    # Channels of unequal means: variance is within channels.
+    teacher = teacher * 3 + torch.tensor([0., 10., -5.]).view(1, 3, 1, 1)
+    one, = normalised({8: student}, {8: teacher}).values()
+    by_hand = np.mean((student - teacher).numpy() ** 2) / np.mean(
+        [teacher[:, c].numpy().var() for c in range(3)])
+    assert one.item() == pytest.approx(2 * by_hand, rel=1e-5)
+    scaled, = normalised({8: 100 * student}, {8: 100 * teacher}).values()
+    torch.testing.assert_close(scaled, one)
+    constant = torch.full((1, 3, 2, 2), 4.)
+    assert normalised({8: constant * 0}, {8: constant}) \
+        == plain({8: constant * 0}, {8: constant}) \
+        == {'loss_distill_s8': torch.tensor(32.)}
 
 
 def test_gradient_of_adapter_and_loss_against_finite_differences():

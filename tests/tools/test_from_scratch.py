@@ -1,0 +1,50 @@
+"""The main job from nothing, on the toy: what is missing is trained."""
+import json
+import subprocess
+import sys
+
+import pytest
+from mmengine.config import Config
+
+
+@pytest.mark.slow
+def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
+    cfg = toy(order=['wide', 'swin'])
+    for name, teacher in cfg.mtpd.teachers.items():
+        own = toy()
+        own.pop('mtpd')
+        own.model = Config.fromfile(teacher.config).model
+        own.train_cfg.max_epochs = own.train_cfg.val_interval = 1
+        if name == 'swin':  # a Mask R-CNN
+            own.train_dataloader.dataset.pipeline[2].with_mask = True
+        own.dump(str(tmp_path / f'{name}.py'))
+        teacher.config = str(tmp_path / f'{name}.py')
+        teacher.checkpoint = str(tmp_path / f'pool/{name}.pth')
+    cfg.mtpd.student.checkpoint = str(tmp_path / 'pool/student.pth')
+    cfg.dump(str(tmp_path / 'cfg.py'))
+
+    def run():
+        done = subprocess.run(
+            [sys.executable, 'tools/from_scratch.py', tmp_path / 'cfg.py'],
+            cwd=repository, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    said = run()
+    for words in ('Training student from random', 'Training wide from random',
+                  'Probe of stage 2, swin', 'student trained on alone',
+                  'stage 2, taught by swin', 'teacher wide', '(no teacher)',
+                  'AP from the student trained on alone'):
+        assert words in said
+    rows = json.load(open(tmp_path / 'work/results.json'))
+    assert [r['what'] for r in rows] == [
+        'student alone', 'student trained on alone, as long as stages 1 to 1',
+        'student trained on alone, as long as stages 1 to 2',
+        'stage 1, taught by wide', 'stage 2, taught by swin', 'teacher wide',
+        'teacher swin']
+    # Again: nothing is trained twice, the results are the same.
+    said = run()
+    assert 'from random weights' not in said and 'Epoch(train)' not in said
+    again = json.load(open(tmp_path / 'work/results.json'))
+    assert [(r['what'], r['box_ap']) for r in again] \
+        == [(r['what'], r['box_ap']) for r in rows]
