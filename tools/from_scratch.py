@@ -23,7 +23,8 @@ from mtpd.progression import (Plan, Progression, export_student, make_plan,
 from mtpd.progression.command_line import parser, plain_errors, read_config
 from mtpd.progression.measure import (latency, measured_aps,
                                       validation_config)
-from mtpd.progression.plan import DetectorSpec, PlanError, is_url
+from mtpd.progression.plan import (DetectorSpec, PlanError, is_url,
+                                   missing_data)
 from mtpd.progression.stage import newest_checkpoint
 from mtpd.report.tables import text_table
 
@@ -38,12 +39,19 @@ def main() -> None:
         cfg = read_config(args)
         if 'mtpd' not in cfg:
             raise PlanError([f'{args.config} has no mtpd part.'])
+        if args.launcher != 'none':
+            raise PlanError(['tools/from_scratch.py runs in one process. '
+                             'Train the pool with tools/train.py --launcher, '
+                             'config by config.'])
         plan = make_plan(cfg)
+        missing = missing_data(plan)
+        if missing:
+            raise PlanError(missing)
         for spec in (plan.student, *plan.teachers.values()):
             train_if_missing(spec, plan)
         progression = run_progression(copy.deepcopy(cfg), resume=True,
                                       with_probe=not args.no_probe)
-        alone = train_on_alone(cfg, progression)
+        alone = train_on_alone(cfg, plan, progression)
         compare(prepare(cfg), progression, alone)
     print(f'{(time.time() - began) / 60:.1f} minutes in all')
 
@@ -68,12 +76,13 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     export_student(newest_checkpoint(cfg.work_dir), path)
 
 
-def train_on_alone(cfg: Config, progression: Progression) -> Progression:
+def train_on_alone(cfg: Config, plan: Plan,
+                   progression: Progression) -> Progression:
     """The same stages, schedule and restarts, without a teacher."""
     cfg = copy.deepcopy(cfg)
     cfg.mtpd.order = [stage.teacher for stage in progression.stages]
     cfg.mtpd.max_teachers = None
-    cfg.mtpd.distill.loss_weight = 0
+    cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
     cfg.work_dir = os.path.join(cfg.work_dir, 'alone')
     print('\nThe comparison: the student trained on alone, the same stages '
           'with distillation weight 0.')

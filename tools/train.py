@@ -21,7 +21,10 @@ def main() -> None:
     args = made.parse_args()
     with plain_errors():
         cfg = read_config(args)
-        if 'mtpd' not in cfg:
+        if 'mtpd' not in cfg and args.dry_run:
+            print(f'{args.config} has no mtpd part: plain mmdet training to '
+                  f'{cfg.work_dir}.')
+        elif 'mtpd' not in cfg:
             train_plainly(cfg, args.resume)
         elif args.dry_run:
             plan = make_plan(cfg)

@@ -61,7 +61,7 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
 
     Raises:
         CheckpointMismatch: Some tensor of either side has no counterpart of
-            its shape on the other. Nothing is loaded.
+            its shape on the other.
     """
     content = read_checkpoint(fetch_checkpoint(checkpoint))
     weights = content.get('state_dict', content)

@@ -79,5 +79,5 @@ def plain_errors() -> Iterator[None]:
         yield
     except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint,
-            CheckpointUnavailable) as error:
+            CheckpointUnavailable, FileNotFoundError) as error:
         sys.exit(f'{type(error).__name__}: {error}')

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.checkpoint_hook import ENTRY, as_plain
+from mtpd.distill.detector import CheckpointMismatch
 
 
 def export_student(checkpoint: str, out: str,
@@ -30,13 +31,13 @@ def export_student(checkpoint: str, out: str,
         and ``mtpd``, the provenance.
 
     Raises:
-        ValueError: The file has no ``state_dict``.
+        CheckpointMismatch: The file has no ``state_dict``.
     """
     content = read_checkpoint(checkpoint)
     if 'state_dict' not in content:
-        raise ValueError(f'{checkpoint} has no state_dict (it has '
-                         f'{sorted(content)[:5]}), so it is no training '
-                         'checkpoint. Name an epoch_*.pth of a stage.')
+        raise CheckpointMismatch(
+            f'{checkpoint} has no state_dict (it has {sorted(content)[:5]}), '
+            'so it is no training checkpoint. Name an epoch_*.pth of a stage.')
     meta = content.get('meta', {})
     provenance = {k: v for k, v in {**content.get(ENTRY, {}),
                                     **meta.get(ENTRY, {})}.items()

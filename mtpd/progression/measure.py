@@ -28,7 +28,7 @@ from mtpd.distill.detector import Features
 from mtpd.distill.teacher import FrozenTeacher
 from mtpd.order.moments import FeatureMoments, fold_of
 
-from .plan import DetectorSpec, PlanError
+from .plan import DetectorSpec, PlanError, inner_datasets
 
 FOLDS = 10
 
@@ -45,19 +45,38 @@ def validation_config(student: Config, own: Config | None = None) -> Config:
     """
     loader = copy.deepcopy(student.val_dataloader)
     if own is not None and own.get('val_dataloader'):
-        loader.dataset.pipeline = own.val_dataloader.dataset.pipeline
+        # Annotations as the student loads them: its data set may lack masks.
+        annotations = [step for step in test_pipeline(student)
+                       if step['type'] == 'LoadAnnotations']
+        steps = [new for step in test_pipeline(own) for new in (
+            annotations if step['type'] == 'LoadAnnotations' else [step])]
+        for _, dataset in inner_datasets(loader.dataset, ''):
+            dataset.pipeline = steps
     evaluator = copy.deepcopy(student.val_evaluator)
-    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
-        if metric.get('type') == 'CocoMetric':
-            metric.metric = 'bbox'  # a pool may mix detectors without masks
+    metrics = evaluator if isinstance(evaluator, (list, tuple)) \
+        else [evaluator]
+    coco = [m for m in metrics if m.get('type') == 'CocoMetric']
+    if coco:
+        # Boxes only, once: a pool may mix detectors with and without masks.
+        coco[0].metric = 'bbox'
+        evaluator = coco[0]
     return Config(dict(loader=loader, evaluator=evaluator))
+
+
+def test_pipeline(cfg: Config) -> list[dict]:
+    """A config's validation pipeline, also where its data set is wrapped."""
+    _, dataset = next(inner_datasets(cfg.val_dataloader.dataset, ''))
+    return dataset.pipeline
+
+
+test_pipeline.__test__ = False  # by its name pytest would run it
 
 
 def box_ap(detector: BaseDetector, validation: Config) -> float:
     """Box AP in percent; every process takes part and gets the same value.
 
     Raises:
-        KeyError: The evaluator reports no mean AP.
+        PlanError: The evaluator reports no mean AP.
     """
     loader = Runner.build_dataloader(validation.loader)
     evaluator = Evaluator(validation.evaluator)
@@ -94,16 +113,17 @@ def mean_ap(metrics: Mapping[str, float]) -> float:
     CocoMetric reports nothing at all where nothing was detected: 0.
 
     Raises:
-        KeyError: There are metrics, and none is a mean AP.
+        PlanError: There are metrics, and none is a mean AP.
     """
     if not metrics:
         return 0.0
-    for ending in ('bbox_mAP', 'mAP'):
+    for ending in ('bbox_mAP', '/mAP'):
         for key, value in metrics.items():
             if key.endswith(ending):
                 return float(value)
-    raise KeyError(f'val_evaluator reports {sorted(metrics)}, none of which '
-                   "is a mean AP. Use mmdet's CocoMetric or VOCMetric.")
+    raise PlanError([f'val_evaluator reports {sorted(metrics)}, none of which '
+                     "is a mean AP of boxes. Use mmdet's CocoMetric (with "
+                     "metric='bbox' among its metrics) or VOCMetric."])
 
 
 def measured_aps(specs: Mapping[str, DetectorSpec],
@@ -124,7 +144,7 @@ def measured_aps(specs: Mapping[str, DetectorSpec],
         validation = validation_config(
             student, None if name == 'student' else specs[name].config)
         checkpoint = specs[name].hash()
-        key = f'{checkpoint}:{_fingerprint(validation)}'
+        key = f'{checkpoint}:{fingerprint(validation)}'
         if checkpoint is None or key not in known:
             known[key] = box_ap(detector, validation)
             if is_main_process() and checkpoint is not None:
@@ -133,14 +153,26 @@ def measured_aps(specs: Mapping[str, DetectorSpec],
     return aps
 
 
-def _fingerprint(validation: Config) -> str:
-    text = json.dumps(validation.to_dict(), sort_keys=True, default=str)
-    root = validation.loader.dataset.get('data_root') or ''
-    annotations = os.path.join(root,
-                               validation.loader.dataset.get('ann_file') or '')
-    digest = hashlib.sha256(text.encode())
-    if os.path.isfile(annotations):
-        digest.update(open(annotations, 'rb').read())
+def fingerprint(config: Mapping | list) -> str:
+    """A hash of a config and of every annotation file that it names."""
+    plain = config.to_dict() if hasattr(config, 'to_dict') else config
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True,
+                                       default=str).encode())
+
+    def walk(part: Any) -> None:
+        if isinstance(part, (list, tuple)):
+            for inner in part:
+                walk(inner)
+        elif isinstance(part, Mapping):
+            path = os.path.join(part.get('data_root') or '',
+                                str(part.get('ann_file') or ''))
+            if part.get('ann_file') and os.path.isfile(path):
+                with open(path, 'rb') as file:
+                    digest.update(file.read())
+            for inner in part.values():
+                walk(inner)
+
+    walk(plain)
     return digest.hexdigest()[:16]
 
 
@@ -191,7 +223,7 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
 
 def _pictures(student: Config) -> Any:
     """The training split's pictures through the student's test pipeline."""
-    steps = [step for step in student.val_dataloader.dataset.pipeline
+    steps = [step for step in test_pipeline(student)
              if step['type'] != 'LoadAnnotations']
 
     def of(dataset: ConfigDict) -> ConfigDict:
@@ -218,12 +250,12 @@ def _batches(dataset: Subset, student: Config
     size = student.train_dataloader.batch_size
     loader = DataLoader(dataset, batch_size=None,
                         num_workers=student.val_dataloader.num_workers,
-                        collate_fn=lambda sample: sample)
+                        collate_fn=_as_it_is)
     waiting: dict[tuple[int, int], list[tuple[Tensor, int]]] = {}
     for sample in loader:
         picture = sample['inputs']
         info = sample['data_samples']
-        fold = fold_of(os.path.basename(info.img_path), FOLDS)
+        fold = fold_of(str(info.img_id), FOLDS)
         group = waiting.setdefault(tuple(picture.shape[-2:]), [])
         group.append((picture, fold))
         if len(group) == size:
@@ -232,6 +264,10 @@ def _batches(dataset: Subset, student: Config
     for group in waiting.values():
         if group:
             yield [p for p, _ in group], [f for _, f in group]
+
+
+def _as_it_is(sample: dict) -> dict:
+    return sample
 
 
 def _normalised(detector: BaseDetector, pictures: list[Tensor], divisor: int,

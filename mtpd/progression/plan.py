@@ -4,6 +4,7 @@ Everything that can be wrong is looked for here, also in the last stage, and
 all of it is reported together, before any work.
 """
 import difflib
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping
@@ -153,6 +154,15 @@ def make_plan(cfg: Config) -> Plan:
     """
     problems: list[str] = []
     given = cfg.mtpd
+    for key in ('student', 'teachers', *(
+            f'teachers.{n}' for n in given.get('teachers', {})
+            if isinstance(given.teachers, Mapping))):
+        value = given
+        for part in key.split('.'):
+            value = value.get(part, {})
+        if not isinstance(value, Mapping):
+            raise PlanError([f'mtpd.{key} is {value!r}; it has to be '
+                             f'{FIELDS[key.split(".")[0]]}.'])
     for key in given:
         if key not in FIELDS:
             near = difflib.get_close_matches(key, FIELDS, 1)
@@ -183,7 +193,7 @@ def make_plan(cfg: Config) -> Plan:
                 config = load_config(entry.config)
                 teachers[name] = DetectorSpec(
                     name, config, entry.get('checkpoint'), entry.get('ap'))
-            except (FileNotFoundError, OSError) as error:
+            except OSError as error:
                 problems.append(
                     f'{field}.config: {entry.config} cannot be read '
                     f'({error}). Name a file, or mmdet::family/name.py for '
@@ -232,6 +242,12 @@ def make_plan(cfg: Config) -> Plan:
     if handover not in ('last', 'best'):
         problems.append(f"mtpd.handover is {handover!r}; it has to be 'last' "
                         "or 'best'.")
+    strides = given.get('strides')
+    if strides is not None and (
+            not isinstance(strides, (list, tuple)) or not strides
+            or not all(isinstance(s, int) for s in strides)):
+        problems.append(f'mtpd.strides is {strides!r}; it has to be a tuple '
+                        'of strides such as (8, 16, 32), or None for all.')
     distill = given.get('distill', dict(type='FeatureL2Loss'))
     if not isinstance(distill, Mapping) or 'type' not in distill:
         problems.append(f'mtpd.distill is {distill!r}; it has to be '
@@ -243,7 +259,6 @@ def make_plan(cfg: Config) -> Plan:
                             "validates with the student's own config.")
     if problems:
         raise PlanError(problems)
-    strides = given.get('strides')
     return Plan(student, teachers, order, most, dict(distill),
                 None if strides is None else tuple(strides), handover,
                 cfg.work_dir)
@@ -253,8 +268,17 @@ def load_config(name: str) -> Config:
     """A config by path, or of an installed package (``mmdet::family/x.py``).
 
     mmengine's ``Config.fromfile`` does not know the second form.
+
+    Raises:
+        FileNotFoundError: There is no such file or package.
     """
-    return get_config(name) if '::' in name else Config.fromfile(name)
+    package, separator, _ = name.partition('::')
+    if not separator:
+        return Config.fromfile(name)
+    # mmengine would pip-install a package that is not there.
+    if importlib.util.find_spec(package) is None:
+        raise FileNotFoundError(f'package {package} is not installed')
+    return get_config(name)
 
 
 def missing_files(plan: Plan) -> list[str]:
@@ -263,15 +287,18 @@ def missing_files(plan: Plan) -> list[str]:
     Looks at checkpoints, annotation files, picture folders and each picture
     that the annotations name. URLs are looked at when they are fetched.
     """
-    problems = []
     used = [plan.student, *(plan.teachers[n]
                             for n in plan.order or plan.teachers)]
-    for spec in used:
-        path = spec.checkpoint
-        if path and not is_url(path) and not os.path.isfile(path):
-            problems.append(
-                f'{spec.field}.checkpoint: there is no file {path}. Train it '
-                '(tools/train.py with its own config), or correct the path.')
+    return [
+        f'{spec.field}.checkpoint: there is no file {spec.checkpoint}. Train '
+        'it (tools/train.py with its own config), or correct the path.'
+        for spec in used if spec.checkpoint and not is_url(spec.checkpoint)
+        and not os.path.isfile(spec.checkpoint)] + missing_data(plan)
+
+
+def missing_data(plan: Plan) -> list[str]:
+    """The part of :func:`missing_files` that is not about checkpoints."""
+    problems = []
     for part in ('train_dataloader', 'val_dataloader'):
         for field, dataset in inner_datasets(
                 plan.student.config[part].dataset, f'{part}.dataset'):

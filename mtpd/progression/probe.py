@@ -119,18 +119,14 @@ def _largest_batch(cfg: Config, dataset: Any
     """
     count = cfg.train_dataloader.batch_size
     samples = [dataset[i % len(dataset)] for i in range(count)]
-    height = max(s['inputs'].shape[-2] for s in samples)
-    width = max(s['inputs'].shape[-1] for s in samples)
-    shapes = _orientations(dataset)
-    for scale in _scales(cfg):
-        long, short = max(scale), min(scale)
-        if shapes >= {'portrait', 'landscape'} and count > 1:
-            # One of each in a batch is padded to the long edge both ways.
-            height, width = max(height, long), max(width, long)
-        elif 'portrait' in shapes:
-            height, width = max(height, long), max(width, short)
-        else:
-            height, width = max(height, short), max(width, long)
+    sizes = [tuple(s['inputs'].shape[-2:]) for s in samples]
+    sizes += _resized(cfg, dataset)
+    if count > 1:  # a batch is padded to its highest and its widest picture
+        height, width = (max(side) for side in zip(*sizes))
+    else:
+        height, width = max(sizes, key=lambda size: size[0] * size[1])
+        height = max(height, samples[0]['inputs'].shape[-2])
+        width = max(width, samples[0]['inputs'].shape[-1])
     for sample in samples:
         picture = sample['inputs']
         sample['inputs'] = F.pad(picture, (0, width - picture.shape[-1],
@@ -138,22 +134,33 @@ def _largest_batch(cfg: Config, dataset: Any
     return pseudo_collate(samples), (height, width)
 
 
-def _orientations(dataset: Any) -> set[str]:
+def _resized(cfg: Config, dataset: Any) -> list[tuple[int, int]]:
+    """(height, width) that each picture's sides come to at each scale.
+
+    With ``keep_ratio`` a scale bounds both edges, and a bound that no picture
+    reaches (4200 in DETR's pipelines) costs nothing.
+    """
     while not hasattr(dataset, 'get_data_info'):  # mosaics and the like
         dataset = dataset.dataset
-    seen = set()
+    scales = _scales(cfg)
+    shapes = set()
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         if 'height' in info and 'width' in info:
-            seen.add('portrait' if info['height'] > info['width']
-                     else 'landscape')
-        if len(seen) == 2:
-            break
-    return seen
+            shapes.add((info['height'], info['width']))
+    found = []
+    for height, width in shapes:
+        for scale, keep_ratio in scales:
+            factor = min(max(scale) / max(height, width),
+                         min(scale) / min(height, width))
+            found.append((round(height * factor), round(width * factor))
+                         if keep_ratio else scale[::-1])
+    return found
 
 
-def _scales(cfg: Config) -> list[tuple[int, int]]:
-    """All sizes that the training pipelines resize to."""
+def _scales(cfg: Config) -> list[tuple[tuple[int, int], bool]]:
+    """All (width, height) that the training pipelines resize to, and whether
+    the aspect ratio is kept."""
     found = []
 
     def walk(step: Any) -> None:
@@ -166,7 +173,8 @@ def _scales(cfg: Config) -> list[tuple[int, int]]:
             if scales and not isinstance(scales[0], (list, tuple)):
                 scales = [scales]
             if 'Resize' in str(step.get('type')):
-                found.extend(tuple(s) for s in scales
+                found.extend((tuple(s), step.get('keep_ratio', False))
+                             for s in scales
                              if isinstance(s, (list, tuple)) and len(s) == 2)
             walk(step.get('transforms', []))
 

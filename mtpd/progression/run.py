@@ -5,8 +5,9 @@ import json
 import os
 import platform
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator
 
 import mmdet
 import mmengine
@@ -114,7 +115,11 @@ def run_progression(cfg: Config, resume: bool = False,
         OtherTeacher: ``resume`` with other teachers, order or student.
         DiskFull: The disk is full or read-only.
     """
-    plan = prepare(cfg)
+    with _full_disks_named(cfg.work_dir):
+        return _run(prepare(cfg), resume, with_probe)
+
+
+def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     if not resume and _started(plan):
         raise PlanError([
             f'{plan.work_dir} holds a progression already. Add --resume to go '
@@ -164,7 +169,7 @@ def _run_stages(plan: Plan, order: tuple[str, ...], start: float | None,
     for index, name in enumerate(order, 1):
         result = _finished(plan, index, name, record['identity'])
         if result is None:
-            result = _guarded(plan, index, name, weights, start, record)
+            result = _train_stage(plan, index, name, weights, start, record)
         else:
             print_log(f'Stage {index} ({name}) is finished: AP '
                       f'{result.end:.1f}', logger='current')
@@ -173,39 +178,39 @@ def _run_stages(plan: Plan, order: tuple[str, ...], start: float | None,
     return tuple(stages)
 
 
-def run_stage(cfg: Config) -> dict[str, float] | None:
+def run_stage(cfg: Config) -> tuple[int, dict[str, float]]:
     """One mmengine run; its Runner is gone when this returns.
 
     Args:
         cfg: A stage's config, or any mmdet config.
 
     Returns:
-        Metrics of the final weights, None if they were not validated in this
-        run.
+        The iteration of the last validation in this run (-1 if there was
+        none) and its metrics.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else StageRunner.from_cfg(cfg)
     runner.train()
-    memory = next((h for h in runner.hooks
-                   if isinstance(h, RememberMetrics)), None)
-    metrics = memory.of_the_end(runner) if memory else None
+    validated = next(((h.iter, h.metrics) for h in runner.hooks
+                      if isinstance(h, RememberMetrics)), (-1, {}))
     if runner.visualizer is not None:
         runner.visualizer.close()
-    del runner, memory
+    del runner
     _free_memory()
-    return metrics
+    return validated
 
 
-def _guarded(plan: Plan, *args: Any) -> StageResult:
+@contextmanager
+def _full_disks_named(work_dir: str) -> Iterator[None]:
     try:
-        return _train_stage(plan, *args)
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS,
                                errno.EFBIG):
             raise
         raise DiskFull(
             error.errno,
-            f'Writing to {plan.work_dir} failed: {error.strerror}. Every '
+            f'Writing to {work_dir} failed: {error.strerror}. Every '
             'checkpoint written before is whole. Free some space, then run '
             'the same command with --resume') from error
 
@@ -223,7 +228,7 @@ def _train_stage(plan: Plan, index: int, name: str, weights: str | None,
     print_log(f'Stage {index}: {name}' + (
         f', going on from {newest}' if newest else ''), logger='current')
     began = time.time()
-    metrics = run_stage(cfg)
+    validated_at, metrics = run_stage(cfg)
     seconds = time.time() - began
     barrier()  # the others wait until the first has written
     source = best_checkpoint(folder) if plan.handover == 'best' else None
@@ -232,9 +237,10 @@ def _train_stage(plan: Plan, index: int, name: str, weights: str | None,
         raise RuntimeError(
             f'Stage {index} left no checkpoint in {folder}. Set '
             'default_hooks.checkpoint with save_last=True.')
-    if metrics is not None and plan.handover == 'last':
+    if validated_at == read_checkpoint(source)['meta'].get('iter') and (
+            not metrics or any(k.endswith('bbox_mAP') for k in metrics)):
         end = 100 * mean_ap(metrics)
-    else:
+    else:  # other weights than those validated last, or not by their boxes
         with own_randomness(0):
             end = box_ap(build_detector(plan.student.model, source, source),
                          validation_config(plan.student.config))

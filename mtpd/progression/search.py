@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping
 
 from mmdet.models.detectors import BaseDetector
-from mmengine.config import Config
+from mmdet.registry import MODELS
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
@@ -16,10 +17,12 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
 from mtpd.distill.adapters import shared_strides
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    own_randomness, pyramid_channels)
+from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.order.adaptation_cost import AdaptationCosts, adaptation_costs
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 
-from .measure import check_aps, gather_moments, measured_aps
+from .measure import (check_aps, fingerprint, gather_moments, measured_aps,
+                      test_pipeline)
 from .plan import DetectorSpec, Plan, PlanError
 
 SCHEMA = 1
@@ -76,13 +79,20 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
                     CorruptCheckpoint, UnsafeCheckpoint, TypeError,
                     FileNotFoundError) as error:
                 problems.append(str(error))
+        try:
+            MODELS.build(ConfigDict(plan.distill))
+        except (KeyError, TypeError, ValueError) as error:
+            problems.append(f'mtpd.distill: {error}')
         if 'student' in pool:
             own = pyramid_channels(pool['student'])
             for name in list(pool)[1:]:
                 try:
                     shared_strides(own, pyramid_channels(pool[name]),
                                    f'teachers.{name}', plan.strides)
-                except ValueError as error:
+                    DistillDataPreprocessor(
+                        pool['student'].data_preprocessor,
+                        plan.teachers[name].model.data_preprocessor)
+                except (TypeError, ValueError) as error:
                     problems.append(str(error))
     if problems:
         raise PlanError(problems)
@@ -129,22 +139,20 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
     belongs_to = _belongs_to(plan, strides)
     saved = None
     if os.path.isfile(path):
-        saved = json.load(open(path))
-        if saved.get('belongs_to') != belongs_to:
+        saved = FoundOrder.from_json(json.load(open(path)))
+        if saved.belongs_to != belongs_to:
             print_log(f'{path} belongs to other checkpoints, pictures or '
                       'levels; measuring anew.', logger='current')
             saved = None
-    declared = {n: t.ap for n, t in plan.teachers.items()
-                if t.ap is not None}
+    aps = {n: t.ap for n, t in plan.teachers.items() if t.ap is not None} \
+        or _measured(plan, pool)
+    check_aps(aps)
     if saved:
-        costs = AdaptationCosts.from_json(saved['costs'])
-        aps = declared or saved['aps']
+        costs = saved.costs
         print_log(f'Costs taken from {path}', logger='current')
     else:
-        aps = declared or _measured(plan, pool)
         costs = adaptation_costs(gather_moments(
             pool, plan.student.config, strides, progress))
-    check_aps(aps)
     order = backward_greedy_selection(costs.cost, 'student', aps,
                                       plan.max_teachers)
     found = FoundOrder(order, costs, aps, belongs_to)
@@ -157,15 +165,17 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
 def _measured(plan: Plan, pool: Mapping[str, BaseDetector]
               ) -> dict[str, float]:
     """Teachers' APs; refused where the student's data cannot tell."""
-    classes = _classes(plan.student)
-    other = [n for n, t in plan.teachers.items()
-             if _head_classes(t.config.model) not in (None, len(classes))]
-    if classes and other:
-        raise PlanError([
-            f'mtpd.teachers.{n}.ap is not known and cannot be measured: it '
-            f'predicts {_head_classes(plan.teachers[n].config.model)} classes, '
-            f'the validation set has {len(classes)}. Declare ap for every '
-            'teacher.' for n in other])
+    own = len(_classes(plan.student)) \
+        or _head_classes(plan.student.config.model)
+    other = {n: _head_classes(t.config.model)
+             for n, t in plan.teachers.items()}
+    problems = [
+        f'mtpd.teachers.{n}.ap is not known and cannot be measured: it '
+        f'predicts {count} classes, the validation set has {own}. Declare ap '
+        'for every teacher.' for n, count in other.items()
+        if own and count not in (None, own)]
+    if problems:
+        raise PlanError(problems)
     return measured_aps(plan.teachers,
                         {n: d for n, d in pool.items() if n != 'student'},
                         plan.student.config,
@@ -174,15 +184,13 @@ def _measured(plan: Plan, pool: Mapping[str, BaseDetector]
 
 def _belongs_to(plan: Plan, strides: tuple[int, ...]) -> dict[str, Any]:
     cfg: Config = plan.student.config
-    dataset = cfg.train_dataloader.dataset
+    specs = [plan.student, *plan.teachers.values()]
     return {
-        'student': plan.student.hash(),
-        'teachers': {n: t.hash() for n, t in plan.teachers.items()},
+        'checkpoints': {s.name: s.hash() for s in specs},
+        'models': {s.name: fingerprint(s.model) for s in specs},
         'strides': list(strides),
-        'pictures': json.loads(json.dumps(dataset.to_dict() if hasattr(
-            dataset, 'to_dict') else dataset, sort_keys=True, default=str)),
-        'pipeline': json.loads(json.dumps(
-            cfg.val_dataloader.dataset.pipeline, default=str))}
+        'pictures': fingerprint(cfg.train_dataloader.dataset),
+        'pipeline': fingerprint(test_pipeline(cfg))}
 
 
 def _classes(spec: DetectorSpec) -> tuple[str, ...]:

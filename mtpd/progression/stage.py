@@ -63,6 +63,11 @@ def stage_config(plan: Plan, index: int, name: str,
     checkpoint.backend_args = dict(backend='atomic')
     if checkpoint.get('max_keep_ckpts', -1) > 0:
         checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
+    # The progression finds, resumes and hands on by these.
+    for key in ('filename_tmpl', 'out_dir', 'published_keys'):
+        checkpoint.pop(key, None)
+    checkpoint.update(save_optimizer=True, save_param_scheduler=True,
+                      save_last=True)
     if plan.handover == 'best':
         checkpoint.setdefault('save_best', 'auto')
     cfg.custom_hooks = list(cfg.get('custom_hooks') or []) + [
@@ -82,7 +87,9 @@ class StageRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
-                handler.addFilter(lambda record: '\n' not in record.msg)
+                handler.addFilter(
+                    lambda record: record.levelno > logging.INFO
+                    or '\n' not in record.getMessage())
         return logger
 
 
@@ -99,9 +106,6 @@ class RememberMetrics(Hook):
         self.metrics = dict(metrics or {})
         self.iter = runner.iter
 
-    def of_the_end(self, runner: Runner) -> dict[str, float] | None:
-        """Metrics of the final weights, None if they were not validated."""
-        return self.metrics if self.iter == runner.iter else None
 
 
 def newest_checkpoint(folder: str) -> str | None:

@@ -42,6 +42,9 @@ def test_later_teachers_matter_more(toy):
     (dict(max_teachers='2'), "max_teachers is '2'"),
     (dict(teachers={}, order='bgs'), 'teachers is empty'),
     (dict(student=dict()), 'mtpd.student.checkpoint is not set'),
+    (dict(student='x.pth'), r"mtpd.student is 'x.pth'; it has to be dict"),
+    (dict(teachers=dict(a='x.py')), r"mtpd.teachers.a is 'x.py'"),
+    (dict(strides=8), 'mtpd.strides is 8'), (dict(strides=()), 'strides is'),
     (dict(techers=1), 'mtpd.techers is not known; did you mean mtpd.teachers'),
     (dict(handover='first'), "'last' or 'best'"),
     (dict(distill=dict(loss_weight=1)), 'mtpd.distill'),
@@ -128,6 +131,25 @@ def test_a_checkpoint_of_another_architecture_is_refused(toy):
         build_pool(make_plan(cfg))
     assert len(error.value.problems) == 2
     assert 'mtpd.teachers.wide.checkpoint' in str(error.value)
+
+
+def test_a_package_that_is_not_there_is_named_and_not_installed(toy):
+    cfg = toy()
+    cfg.mtpd.teachers.wide.config = 'no_such_package::x/y.py'
+    found, = problems(cfg)
+    assert 'mtpd.teachers.wide.config: no_such_package::x/y.py' in found
+    assert 'package no_such_package is not installed' in found
+
+
+def test_mechanism_and_preprocessors_are_tried_before_any_pass(toy):
+    cfg = toy(distill=dict(type='FeatureL2Loss', loss_weight=-1))
+    cfg.model.data_preprocessor.batch_augments = [
+        dict(type='BatchFixedSizePad', size=(128, 128))]
+    with pytest.raises(PlanError) as error:
+        build_pool(make_plan(cfg))
+    assert any('mtpd.distill: ' in p and 'loss_weight is -1' in p
+               for p in error.value.problems)
+    assert any('batch_augments' in p for p in error.value.problems)
 
 
 def test_strides_of_the_whole_pool(toy):

@@ -24,11 +24,11 @@ def test_every_stage_is_probed_at_the_largest_size(toy, monkeypatch):
 
     monkeypatch.setattr(FeatureDistiller, 'train_step', look)
     estimates = probe(make_plan(cfg), ('wide', 'swin'))
-    # The drawn pictures are all landscape.
-    assert sizes == [{(100, 160)}] * 6
+    # 96x64 in 160x100: the short edge binds, at 150x100.
+    assert sizes == [{(100, 150)}] * 6
     assert [e.teacher for e in estimates] == ['wide', 'swin']
     for estimate in estimates:
-        assert estimate.size == (100, 160)
+        assert estimate.size == (100, 150)
         assert estimate.steps == 2 * 3  # epochs x steps of 8 of 24 pictures
         assert estimate.peak > 2 ** 26 and estimate.seconds > 0
         assert estimate.hours == pytest.approx(6 * estimate.seconds / 3600)
@@ -43,6 +43,17 @@ def test_a_batch_of_both_orientations_is_padded_to_a_square(toy, monkeypatch):
     batch, size = _largest_batch(cfg, dataset)
     assert size == (96, 96)
     assert {tuple(p.shape) for p in batch['inputs']} == {(3, 96, 96)}
+
+
+def test_a_bound_that_no_picture_reaches_costs_nothing(toy):
+    cfg = toy()
+    steps = cfg.train_dataloader.dataset.pipeline
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    for scale, keep_ratio, size in (((4200, 64), True, (64, 96)),
+                                    ((128, 128), True, (85, 128)),
+                                    ((128, 128), False, (128, 128))):
+        steps[1] = dict(type='Resize', scale=scale, keep_ratio=keep_ratio)
+        assert _largest_batch(cfg, dataset)[1] == size
 
 
 def test_what_does_not_fit_stops_before_the_first_stage(toy, monkeypatch):

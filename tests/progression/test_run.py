@@ -21,6 +21,7 @@ from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.progression import PlanError, make_plan, run_progression
 from mtpd.progression import run as run_module
+from mtpd.progression import search as search_module
 from mtpd.progression.search import build_pool, find_order
 
 
@@ -350,7 +351,7 @@ def test_a_stage_config_runs_alone(finished, tmp_path):
     torch.testing.assert_close(ours[key], again[key], rtol=1e-3, atol=1e-4)
 
 
-def test_order_is_found_and_used_again(toy, capsys):
+def test_order_is_found_and_used_again(toy, capsys, monkeypatch):
     cfg = toy(order='bgs')
     result = go(cfg)
     said = capsys.readouterr().out
@@ -364,6 +365,15 @@ def test_order_is_found_and_used_again(toy, capsys):
     provenance = torch.load(result.student)['meta']['mtpd']
     assert provenance['costs']['student>swin'] == pytest.approx(
         result.found.costs.cost('student', 'swin'))
+
+    # APs are not taken from there: they may since have been withdrawn.
+    measured = toy(order='bgs')
+    for teacher in measured.mtpd.teachers.values():
+        teacher.ap = None
+    plan = make_plan(measured)
+    monkeypatch.setattr(search_module, 'measured_aps',
+                        lambda *_: {'wide': 9., 'swin': 5.})
+    assert find_order(plan, build_pool(plan)).order.teachers[-1] == 'wide'
 
     # Another k needs no new pass over the pictures.
     plan = make_plan(toy(order='bgs', max_teachers=1))
