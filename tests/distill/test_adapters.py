@@ -7,6 +7,24 @@ from mtpd.distill.adapters import (FeatureAdapter, PyramidAdapter,
                                    in_full_precision, shared_strides)
 
 
+def drawn(adapter: nn.Module) -> nn.Module:
+    """With random weights: a fresh adapter maps everything to zero."""
+    torch.manual_seed(0)
+    for parameter in adapter.parameters():
+        nn.init.normal_(parameter)
+    return adapter
+
+
+def test_a_fresh_adapter_gives_zero_and_passes_no_gradient_back():
+    feature = torch.randn(2, 3, 4, 6, requires_grad=True)
+    adapter = FeatureAdapter(3, 5)
+    output = adapter(feature, (8, 12))
+    assert torch.equal(output, torch.zeros(2, 5, 8, 12))
+    ((output - 1) ** 2).mean().backward()
+    assert torch.equal(feature.grad, torch.zeros_like(feature))
+    assert adapter.project.weight.grad.abs().sum() > 0
+
+
 def test_same_channels_and_grid_is_the_identity():
     adapter = FeatureAdapter(4, 4)
     feature = torch.randn(2, 4, 5, 7)
@@ -15,7 +33,7 @@ def test_same_channels_and_grid_is_the_identity():
 
 
 def test_other_channels_is_an_affine_map_per_position():
-    adapter = FeatureAdapter(3, 5)
+    adapter = drawn(FeatureAdapter(3, 5))
     feature = torch.randn(2, 3, 4, 6)
     conv = adapter.project
     by_hand = feature.permute(0, 2, 3, 1) @ conv.weight[:, :, 0, 0].T \
@@ -35,7 +53,7 @@ def test_other_resolution_is_bilinear_upsampling():
 
 
 def test_both_is_convolution_then_upsampling_in_either_order():
-    adapter = FeatureAdapter(3, 2)
+    adapter = drawn(FeatureAdapter(3, 2))
     feature = torch.randn(1, 3, 4, 5)
     upsampled_first = adapter.project(F.interpolate(
         feature, size=(7, 11), mode='bilinear', align_corners=False))

@@ -34,6 +34,13 @@ def distiller(retinanet, swin_mask_rcnn, checkpoint_of):
     return build
 
 
+def draw_adapters(model) -> None:
+    """A fresh adapter is zero, which would hide what it does."""
+    torch.manual_seed(11)
+    for parameter in model.adapter.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+
+
 def step(model, data) -> tuple[dict, dict]:
     """Losses and gradients (by name) of one loss and backward pass."""
     model.zero_grad()
@@ -85,6 +92,7 @@ def test_teacher_and_adapters_draw_nothing_from_the_students_randomness(
 
 def test_total_loss_is_detection_plus_weighted_mean_over_levels(distiller):
     model = distiller(loss_weight=2.0).train()
+    draw_adapters(model)
     data = model.data_preprocessor(batch(), True)
     student = copy.deepcopy(model.student)
     losses = model(**data, mode='loss')
@@ -116,10 +124,19 @@ def test_total_loss_is_detection_plus_weighted_mean_over_levels(distiller):
 
 def test_gradient_reaches_student_and_adapters_and_nothing_of_the_teacher(
         distiller):
-    model = distiller().train()
-    _, gradients = step(model, batch())
-    assert any(n.startswith('student.backbone') and g.abs().sum() > 0
-               for n, g in gradients.items())
+    model = distiller(loss_weight=2.0).train()
+    data = batch()
+    plain = copy.deepcopy(model.student)
+    _, alone = step(plain.train(), data)
+    _, gradients = step(model, data)
+    # Fresh adapters are zero: so far the student only feels its own loss.
+    assert all(torch.equal(gradients[f'student.{n}'], g)
+               for n, g in alone.items())
+    draw_adapters(model)
+    _, gradients = step(model, data)
+    assert any(n.startswith('backbone.layer2')
+               and not torch.allclose(gradients[f'student.{n}'], g)
+               for n, g in alone.items())
     assert all(gradients[f'adapter.levels.{s}.project.weight'].abs().sum() > 0
                for s in (8, 16, 32, 64))
     assert all(p.grad is None and not p.requires_grad
@@ -190,6 +207,7 @@ def test_saved_student_loads_strictly_into_plain_mmdet_and_back(
     plain = MODELS.build(retinanet)
     plain.load_state_dict(model.state_dict(), strict=True)
     other = distiller(student_checkpoint=None)
+    draw_adapters(other)
     weight = other.adapter.levels['8'].project.weight.clone()
     other.load_state_dict(plain.state_dict(), strict=True)
     assert all(torch.equal(a, b) for a, b in zip(
@@ -287,6 +305,8 @@ def test_gradient_of_adapter_and_loss_against_finite_differences():
     from mtpd.distill.adapters import PyramidAdapter
     torch.manual_seed(0)
     adapter = PyramidAdapter({8: 2, 16: 3}, {8: 3, 16: 3}, (8, 16)).double()
+    for parameter in adapter.parameters():
+        torch.nn.init.normal_(parameter)
     loss = MODELS.build(dict(type='FeatureL2Loss', loss_weight=1.7))
     teacher = {8: torch.randn(1, 3, 6, 5, dtype=torch.double),
                16: torch.randn(1, 3, 3, 2, dtype=torch.double)}
