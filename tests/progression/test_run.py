@@ -217,6 +217,7 @@ def test_two_stages_within_a_second_keep_to_themselves(toy, monkeypatch):
     monkeypatch.setattr(module.time, 'strftime', lambda fmt, *args: (
         '20300101_000000' if fmt.startswith('%Y%m%d_') else clock(fmt, *args)))
     cfg = toy(handover='best')
+    cfg.train_cfg.val_interval = 1
     result = go(cfg)
     work = Path(cfg.work_dir)
     for folder, strides in (('stage1_wide', 'loss_distill_s128'),
@@ -232,8 +233,13 @@ def test_two_stages_within_a_second_keep_to_themselves(toy, monkeypatch):
                          weights_only=True)['message_hub']
         history = hub['log_scalars']['train/loss'].data[0]
         assert len(history) == 6, 'scores of another stage are in this one'
-        assert result.stages[index].checkpoint == str(
-            work / folder / 'student.pth')
+        # The best one validated is handed on, here the first: random weights
+        # stay at AP 0, and an equal score does not replace it.
+        best, = (work / folder).glob('best_*.pth')
+        assert best.name == 'best_coco_bbox_mAP_epoch_1.pth'
+        best, handed = (torch.load(path, weights_only=True)['state_dict']
+                        for path in (best, result.stages[index].checkpoint))
+        assert all(torch.equal(best[k], handed[k]) for k in best)
 
 
 def test_ema_weights_are_handed_on(toy):
