@@ -40,8 +40,8 @@ def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
     assert [r['what'] for r in rows] == [
         'student alone', 'student trained on alone, as long as stages 1 to 1',
         'student trained on alone, as long as stages 1 to 2',
-        'stage 1, taught by wide', 'stage 2, taught by swin', 'teacher wide',
-        'teacher swin']
+        'stage 1, taught by wide', 'stage 2, taught by swin', 'teacher swin',
+        'teacher wide']
     # Again: nothing is trained twice, the results are the same.
     said = run()
     assert 'from random weights' not in said and 'Epoch(train)' not in said
