@@ -1,14 +1,20 @@
-"""One training step: a student, a frozen teacher, adapters and a mechanism."""
-from .adapters import FeatureAdapter, PyramidAdapter, shared_strides
+"""One training step: a student, frozen teachers, adapters and a mechanism."""
+from .adapters import FeatureAdapter, PyramidAdapter, resample, shared_strides
+from .auto_weight import AutoWeight
 from .checkpoint_hook import DistillCheckpointHook
 from .detector import build_detector, pyramid_channels, record_output
 from .distiller import FeatureDistiller
-from .losses import FeatureL2Loss
+from .fading import FadeDistillHook
+from .guidance import Guidance, NotFinite, make_guidance
+from .inherit import inherit
+from .losses import FeatureL2Loss, Mechanism, Pairing, Scene
 from .preprocessor import DistillDataPreprocessor
 from .teacher import FrozenTeacher
 
 __all__ = [
-    'DistillCheckpointHook', 'DistillDataPreprocessor', 'FeatureAdapter',
-    'FeatureDistiller', 'FeatureL2Loss', 'FrozenTeacher', 'PyramidAdapter',
-    'build_detector', 'pyramid_channels', 'record_output', 'shared_strides'
+    'AutoWeight', 'DistillCheckpointHook', 'DistillDataPreprocessor',
+    'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
+    'FrozenTeacher', 'Guidance', 'Mechanism', 'NotFinite', 'Pairing',
+    'PyramidAdapter', 'Scene', 'build_detector', 'inherit', 'make_guidance',
+    'pyramid_channels', 'record_output', 'resample', 'shared_strides'
 ]

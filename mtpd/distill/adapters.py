@@ -6,51 +6,95 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .detector import Features
+from .detector import Features, describe_pyramid
+
+ADAPTERS = ('auto', 'conv')
+"""Where a convolution stands: only where channels differ, or at every level."""
+
+STARTS = ('zero', 'random', 'identity')
+"""How a convolution starts, where no fitted map is given."""
+
+
+def resample(feature: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map on another grid: (N, C, H, W) -> (N, C, *size).
+
+    A coarser map is interpolated bilinearly (``align_corners=False``), a finer
+    one averaged over areas; where one side is finer and the other coarser,
+    bilinearly. All of it is linear with weights that sum to one, so a 1x1
+    convolution with bias gives the same before it and after it. Training and
+    adaptation cost both use this function.
+    """
+    own = tuple(feature.shape[-2:])
+    if own == tuple(size):
+        return feature
+    if own[0] >= size[0] and own[1] >= size[1]:
+        return F.interpolate(feature, size=size, mode='area')
+    return F.interpolate(feature, size=size, mode='bilinear',
+                         align_corners=False)
 
 
 class FeatureAdapter(nn.Module):
     """Takes one level's map to the teacher's channels and grid.
 
-    Same channels: nothing. Other channels: a 1x1 convolution with bias. A
-    coarser student map is then upsampled bilinearly (``align_corners=False``),
-    a finer one is averaged over areas. The convolution comes first: it works
-    on the smaller map, and bilinear weights sum to one, so the order does not
-    change the function. The convolution starts at zero.
+    A 1x1 convolution with bias takes it to the teacher's channels, then
+    :func:`resample` to the teacher's grid. The convolution comes first: it
+    works on the smaller map, and the order does not change the function.
 
     Args:
         in_channels: Channels of the student's map.
         out_channels: Channels of the teacher's map.
+        adapter: 'auto' leaves the convolution out where the channels are
+            equal; 'conv' never does.
+        start: How the convolution starts. 'zero', so that it learns before
+            anything of the distance reaches the student; 'random'; or
+            'identity', channel i from channel i as far as both have one.
+
+    Raises:
+        ValueError: An unknown ``adapter`` or ``start``.
 
     Source:
         Cao et al., ICML 2023 (arXiv 2308.09105), section 3.1; the upsampling
         mode is not given there.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int,
+                 adapter: str = 'auto', start: str = 'zero') -> None:
         super().__init__()
-        if in_channels == out_channels:
+        for name, value, known in (('adapter', adapter, ADAPTERS),
+                                   ('init_adapters', start, STARTS)):
+            if value not in known:
+                raise ValueError(f'mtpd.{name} is {value!r}; it has to be '
+                                 f'one of {", ".join(map(repr, known))}.')
+        if in_channels == out_channels and adapter == 'auto':
             self.project = nn.Identity()
-        else:
-            self.project = nn.Conv2d(in_channels, out_channels, kernel_size=1)
-            # From zero the adapter learns first: nothing of the distance
-            # reaches the student through a map that means nothing yet. On
-            # BCCD distillation was 28 times the detection loss over the first
-            # steps of stage 2 from random weights, 5 times from zero; in stage
-            # 1 it was 3 times either way, and the final AP was the same.
+            return
+        self.project = nn.Conv2d(in_channels, out_channels, kernel_size=1)
+        if start == 'zero':
+            # On BCCD distillation was 28 times the detection loss over the
+            # first steps of stage 2 from random weights, 5 times from zero; in
+            # stage 1 it was 3 times either way, and the final AP was the same.
             nn.init.zeros_(self.project.weight)
             nn.init.zeros_(self.project.bias)
+        elif start == 'identity':
+            nn.init.dirac_(self.project.weight)
+            nn.init.zeros_(self.project.bias)
+
+    @torch.no_grad()
+    def start_from(self, weight: Tensor, bias: Tensor) -> None:
+        """Start from a fitted linear map; nothing where there is no
+        convolution.
+
+        Args:
+            weight: (out_channels, in_channels).
+            bias: (out_channels,).
+        """
+        if isinstance(self.project, nn.Conv2d):
+            self.project.weight.copy_(weight[:, :, None, None])
+            self.project.bias.copy_(bias)
 
     def forward(self, student: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, *size)."""
-        adapted = self.project(student)
-        own = tuple(adapted.shape[-2:])
-        if own == tuple(size):
-            return adapted
-        if own[0] >= size[0] and own[1] >= size[1]:
-            return F.interpolate(adapted, size=size, mode='area')
-        return F.interpolate(adapted, size=size, mode='bilinear',
-                             align_corners=False)
+        return resample(self.project(student), size)
 
 
 def in_full_precision(feature: Tensor) -> Tensor:
@@ -64,16 +108,21 @@ class PyramidAdapter(nn.Module):
 
     Args:
         student: stride -> channels of the student's maps.
-        teacher: stride -> channels of the teacher's maps.
+        teacher: stride -> channels of the teacher's maps; None where the
+            mechanism does not need its channels, then maps are resampled only.
         strides: The strides to pair, present in both.
+        adapter: See :class:`FeatureAdapter`.
+        start: See :class:`FeatureAdapter`.
     """
 
-    def __init__(self, student: Mapping[int, int], teacher: Mapping[int, int],
-                 strides: Iterable[int]) -> None:
+    def __init__(self, student: Mapping[int, int],
+                 teacher: Mapping[int, int] | None, strides: Iterable[int],
+                 adapter: str = 'auto', start: str = 'zero') -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.levels = nn.ModuleDict({
-            str(s): FeatureAdapter(student[s], teacher[s])
+            str(s): FeatureAdapter(student[s], student[s]) if teacher is None
+            else FeatureAdapter(student[s], teacher[s], adapter, start)
             for s in self.strides})
 
     def forward(self, student: Features, teacher: Features) -> Features:
@@ -83,8 +132,17 @@ class PyramidAdapter(nn.Module):
                                        tuple(teacher[s].shape[-2:]))
                 for s in self.strides}
 
+    def start_from(self, fitted: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Start from fitted linear maps.
+
+        Args:
+            fitted: stride -> ``weight`` (C_t, C_s) and ``bias`` (C_t).
+        """
+        for stride in self.strides:
+            self.levels[str(stride)].start_from(**fitted[stride])
+
     def describe(self) -> str:
-        """Level by level, for the log: ``stride 8: conv 64 -> 256``."""
+        """Level by level, for the log: ``stride 8: 1x1 conv 64 -> 256``."""
         def one(stride: int) -> str:
             conv = self.levels[str(stride)].project
             return f'stride {stride}: ' + (
@@ -108,17 +166,19 @@ def shared_strides(student: Mapping[int, int], teacher: Mapping[int, int],
         ValueError: Nothing is shared, or a wanted stride is missing.
     """
     shared = sorted(set(student) & set(teacher))
+    both = (f'{name} has {describe_pyramid(teacher)}; the student has '
+            f'{describe_pyramid(student)}')
     if not shared:
         raise ValueError(
-            f'{name} has maps of strides {sorted(teacher)}, the student of '
-            f'{sorted(student)}: none in common, so no level can be paired. '
-            'Choose a teacher (or a student neck) with a stride of the other.')
+            f'{both}: no stride in common, so no level can be paired. Set '
+            'model.neck (num_outs, start_level, strides of its extra levels) '
+            'so that the student has a map at a stride of the teacher, or '
+            'choose another teacher.')
     if wanted is None:
         return tuple(shared)
     lacking = sorted(set(wanted) - set(shared))
     if lacking:
         raise ValueError(
-            f'mtpd.strides asks for {lacking}, which is not shared: {name} has '
-            f'{sorted(teacher)}, the student has {sorted(student)}. Set '
-            f'mtpd.strides={tuple(shared)} or fewer of them.')
+            f'mtpd.strides asks for {lacking}, which is not shared: {both}. '
+            f'Set mtpd.strides={tuple(shared)} or fewer of them.')
     return tuple(sorted(set(wanted)))

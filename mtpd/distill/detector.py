@@ -1,7 +1,7 @@
 """Detectors as `mtpd` sees them: built strictly, read at the neck, by stride."""
 import random
 from contextlib import contextmanager
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -44,8 +44,12 @@ def build_detector(model: Mapping[str, Any],
     if not detector.with_neck:
         raise TypeError(
             f'{field}: {type(detector).__name__} has no neck, and it is the '
-            "neck's maps that are matched. Choose a detector with a neck "
-            '(an FPN).')
+            "neck's maps that are matched. Its backbone gives "
+            f'{describe_pyramid(pyramid_channels(detector))}. Set a neck on '
+            "them, such as model.neck=dict(type='FPN', in_channels=["
+            + ', '.join(map(str, pyramid_channels(detector).values()))
+            + '], out_channels=256, num_outs=5), or choose a detector that '
+            'has one.')
     if checkpoint is not None:
         load_weights(detector, checkpoint, field)
     return detector
@@ -148,6 +152,29 @@ def pyramid_channels(detector: BaseDetector) -> dict[int, int]:
     Raises:
         ValueError: The neck does not return maps of distinct strides.
     """
+    strides, maps = dry_pass(detector)
+    if len(set(strides)) != len(strides):
+        raise ValueError(
+            f'The neck of {type(detector).__name__} returns maps of equal '
+            f'stride {strides}: levels are paired by stride, so each may '
+            'occur once.')
+    return {stride: m.shape[1] for stride, m in zip(strides, maps)}
+
+
+def dry_pass(detector: BaseDetector,
+             further: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+             = lambda maps: maps
+             ) -> tuple[list[int], tuple[Tensor, ...]]:
+    """Strides of a detector's maps, and the maps of one black picture.
+
+    Args:
+        detector: Its mode, its buffers and every random generator are left as
+            they were.
+        further: What to make of the maps, in the same mode.
+
+    Raises:
+        ValueError: There is no feature pyramid.
+    """
     # 256 is a multiple of every stride up to P8 and of Swin's patch x window
     # sizes; smaller pictures would give P7 a map of one position.
     side = 256
@@ -157,21 +184,22 @@ def pyramid_channels(detector: BaseDetector) -> dict[int, int]:
     with torch.no_grad(), own_randomness(0):
         maps = detector.extract_feat(torch.zeros(1, 3, side, side,
                                                  device=device))
+        if not isinstance(maps, (tuple, list)) or not all(
+                isinstance(m, Tensor) and m.dim() == 4 for m in maps):
+            raise ValueError(
+                f'{type(detector).__name__}.extract_feat returns no feature '
+                'pyramid (a tuple of maps N, C, H, W), so there is nothing to '
+                'match. Choose a detector with an FPN-like neck.')
+        made = further(tuple(maps))
     for module, mode in modes.items():
         module.training = mode
-    if not isinstance(maps, (tuple, list)) or not all(
-            isinstance(m, Tensor) and m.dim() == 4 for m in maps):
-        raise ValueError(
-            f'The neck of {type(detector).__name__} returns no feature '
-            'pyramid (a tuple of maps N, C, H, W), so there is nothing to '
-            'match. Choose a detector with an FPN-like neck.')
-    strides = [round(side / m.shape[-1]) for m in maps]
-    if len(set(strides)) != len(strides):
-        raise ValueError(
-            f'The neck of {type(detector).__name__} returns maps of equal '
-            f'stride {strides}: levels are paired by stride, so each may '
-            'occur once.')
-    return {stride: m.shape[1] for stride, m in zip(strides, maps)}
+    return [round(side / m.shape[-1]) for m in maps], made
+
+
+def describe_pyramid(channels: Mapping[int, int]) -> str:
+    """``stride 8: 256 channels, stride 16: 256 channels``."""
+    return ', '.join(f'stride {s}: {c} channels'
+                     for s, c in channels.items()) or 'no map'
 
 
 def by_stride(maps: tuple[Tensor, ...], strides: tuple[int, ...]) -> Features:

@@ -1,23 +1,29 @@
 """One training step of feature distillation."""
+from contextlib import nullcontext
 from typing import Any, Mapping, Sequence
 
-import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
+from mmdet.structures.bbox import get_box_tensor
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from .adapters import PyramidAdapter, in_full_precision, shared_strides
-from .detector import (build_detector, by_stride, own_randomness,
+from mtpd.compat.checkpoints import read_checkpoint
+
+from .adapters import STARTS
+from .auto_weight import is_off
+from .detector import (Features, build_detector, by_stride, own_randomness,
                        pyramid_channels, record_output)
+from .guidance import Guidance, make_guidance
+from .heads import dense_head, score_maps
+from .losses import Scene
 from .preprocessor import DistillDataPreprocessor
 from .teacher import FrozenTeacher
 
 
 @MODELS.register_module()
 class FeatureDistiller(BaseDetector):
-    """A student that also learns to match a frozen teacher's maps.
+    """A student that also learns to match frozen teachers' maps.
 
     The total loss is the student's own detection loss plus the mechanism's
     distance between adapted student maps and teacher maps. To every other
@@ -28,14 +34,25 @@ class FeatureDistiller(BaseDetector):
 
     Args:
         student: The ``model`` part of the student's config.
-        teacher: ``model`` (the ``model`` part of its config), ``checkpoint``
-            (file or URL) and ``name``.
-        distill: The mechanism, from mmdet's ``MODELS``.
+        teachers: For each ``name``, ``model`` (the ``model`` part of its
+            config), ``checkpoint`` (file or URL) and ``scale`` (size of its
+            pictures over the student's; 1 where absent). A progression's stage
+            has one; the losses of several are averaged, which is the paper's
+            ensemble.
+        distill: The mechanism, from mmdet's ``MODELS`` or by import path;
+            ``loss_weight`` may be 'auto', see :class:`AutoWeight`.
         student_checkpoint: File or URL of the weights to start from; None
             starts from the student's own initialisation.
         strides: The levels to match; None takes all that both have.
+        adapter: See :class:`FeatureAdapter`.
+        init_adapters: How adapters start, see :class:`FeatureAdapter`, or a
+            file of fitted maps, name -> stride -> ``weight`` (C_t, C_s) and
+            ``bias`` (C_t); None is the mechanism's choice.
         seed: Of the adapters' and the mechanism's initial weights, which are
             drawn apart from everybody else's.
+
+    Raises:
+        ValueError: A student and a teacher that cannot be paired.
 
     Source:
         Cao et al., ICML 2023 (arXiv 2308.09105), section 3.1. Departure: the
@@ -43,36 +60,46 @@ class FeatureDistiller(BaseDetector):
         DropPath stays on.
     """
 
-    def __init__(self, student: Mapping[str, Any], teacher: Mapping[str, Any],
+    def __init__(self, student: Mapping[str, Any],
+                 teachers: Sequence[Mapping[str, Any]],
                  distill: Mapping[str, Any],
                  student_checkpoint: str | None = None,
-                 strides: Sequence[int] | None = None, seed: int = 0) -> None:
+                 strides: Sequence[int] | None = None,
+                 adapter: str = 'auto', init_adapters: str | None = None,
+                 seed: int = 0) -> None:
         detector = build_detector(student, student_checkpoint,
                                   'mtpd.student.checkpoint')
         preprocessor = detector.data_preprocessor
-        with own_randomness(seed):
-            mechanism = MODELS.build(ConfigDict(distill))
-            guide = None
-            if mechanism.loss_weight > 0:
-                guide = FrozenTeacher.build(
-                    teacher['model'], teacher['checkpoint'],
-                    f'mtpd.teachers.{teacher["name"]}.checkpoint')
-                own = pyramid_channels(detector)
-                paired = shared_strides(own, guide.channels,
-                                        f'teachers.{teacher["name"]}', strides)
-                adapter = PyramidAdapter(own, guide.channels, paired)
-                preprocessor = DistillDataPreprocessor(
-                    preprocessor, teacher['model']['data_preprocessor'])
+        guidances: list[Guidance] = []
+        if not is_off(distill):
+            with own_randomness(seed):
+                fitted = None if init_adapters in (None, *STARTS) \
+                    else read_checkpoint(init_adapters)
+                for teacher in teachers:
+                    name = teacher['name']
+                    guidance = make_guidance(
+                        detector, FrozenTeacher.build(
+                            teacher['model'], teacher['checkpoint'],
+                            f'mtpd.teachers.{name}.checkpoint'),
+                        name, distill, strides, adapter,
+                        None if fitted else init_adapters)
+                    if fitted:
+                        guidance.adapter.start_from(fitted[name])
+                    guidances.append(guidance)
+            preprocessor = DistillDataPreprocessor(
+                preprocessor,
+                {t['name']: t['model']['data_preprocessor'] for t in teachers},
+                {t['name']: t.get('scale', 1) for t in teachers})
         super().__init__(data_preprocessor=preprocessor)
         self.student = detector
-        self.teacher = guide
+        self.guidances = nn.ModuleList(guidances)
+        self.strength = 1.
         self._starts_loaded = student_checkpoint is not None
-        if guide is not None:
-            self._student_strides = tuple(own)
-            self.adapter = adapter
-            self.mechanism = mechanism
-            print_log(f'Matching {teacher["name"]}: {adapter.describe()}',
-                      logger='current')
+        self._student_strides = tuple(pyramid_channels(detector)) \
+            if guidances else ()
+        for guidance in guidances:
+            print_log(f'Matching {guidance.name}: '
+                      f'{guidance.adapter.describe()}', logger='current')
         self.register_state_dict_post_hook(_to_student_keys)
         self.register_load_state_dict_pre_hook(_from_student_keys)
 
@@ -81,43 +108,88 @@ class FeatureDistiller(BaseDetector):
         if not self._starts_loaded:
             self.student.init_weights()
 
+    def set_strength(self, strength: float) -> None:
+        """What the distillation losses are multiplied by from the next step
+        on; at 0 neither teacher nor mechanism runs."""
+        self.strength = strength
+        if self.guidances:
+            self.data_preprocessor.looking = strength > 0
+
     def forward(self, inputs: Tensor, data_samples: list | None = None,
                 mode: str = 'tensor',
-                teacher_inputs: Tensor | None = None) -> Any:
+                teacher_inputs: Mapping[str, Tensor] | None = None) -> Any:
         """As any mmdet detector; ``teacher_inputs`` is used in mode 'loss'."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, teacher_inputs)
         return self.student(inputs, data_samples, mode)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list,
-             teacher_inputs: Tensor | None = None) -> dict[str, Any]:
-        """Detection losses, one ``loss_distill_*`` per level, and
-        ``distill_ratio``, distillation over detection loss, for the log.
+             teacher_inputs: Mapping[str, Tensor] | None = None
+             ) -> dict[str, Any]:
+        """Detection losses, one ``loss_distill_*`` per level (and, of several,
+        per teacher), and ``distill_ratio``, distillation over detection loss,
+        for the log.
 
         Args:
             batch_inputs: (N, 3, H, W), normalised for the student.
             batch_data_samples: N data samples with ground truth.
-            teacher_inputs: (N, 3, H', W'), the same pictures normalised for
-                the teacher.
+            teacher_inputs: Name -> (N, 3, H', W'), the same pictures
+                normalised for this teacher.
+
+        Raises:
+            NotFinite: A map or a distillation loss is not finite.
         """
-        if self.teacher is None:
+        if not self.guidances:
             return self.student.loss(batch_inputs, batch_data_samples)
-        with record_output(self.student.neck) as outputs:
-            losses = self.student.loss(batch_inputs, batch_data_samples)
-        if len(outputs) != 1:
-            raise RuntimeError(
-                f"{type(self.student).__name__}.loss ran the neck "
-                f'{len(outputs)} times; one run per step is expected.')
-        teacher = self.teacher(teacher_inputs, self.adapter.strides)
-        maps = by_stride(outputs[0], self._student_strides)
-        with torch.autocast(batch_inputs.device.type, enabled=False):
-            distill = self.mechanism(
-                self.adapter(maps, teacher),
-                {s: in_full_precision(m) for s, m in teacher.items()})
+        if self.strength == 0:
+            return {**self.student.loss(batch_inputs, batch_data_samples),
+                    'loss_distill_idle': self._idle()}
+        losses, maps, scores = self._student_step(batch_inputs,
+                                                  batch_data_samples)
         detection, _ = self.parse_losses(losses)
+        scene = Scene(tuple(batch_inputs.shape[-2:]), tuple(
+            get_box_tensor(sample.gt_instances.bboxes)
+            for sample in batch_data_samples))
+        distill = {}
+        for guidance in self.guidances:
+            own = guidance(maps, teacher_inputs[guidance.name], scene, scores,
+                           detection)
+            share = self.strength / len(self.guidances)
+            distill.update({self._loss_name(key, guidance): value * share
+                            for key, value in own.items()})
         # No "loss" in its name, so that mmengine logs it and adds it nowhere.
         ratio = sum(distill.values()).detach() / detection.detach()
         return {**losses, **distill, 'distill_ratio': ratio}
+
+    def _student_step(self, inputs: Tensor, samples: list
+                      ) -> tuple[dict[str, Any], Features, Features]:
+        """The student's losses, its maps, and, where a mechanism asks for
+        them, its classification maps."""
+        uses_scores = any(g.mechanism.uses_scores for g in self.guidances)
+        with record_output(self.student.neck) as necks, \
+                record_output(dense_head(self.student)) if uses_scores \
+                else nullcontext([]) as heads:
+            losses = self.student.loss(inputs, samples)
+        if len(necks) != 1 or len(heads) != int(uses_scores):
+            raise RuntimeError(
+                f'{type(self.student).__name__}.loss ran the neck '
+                f'{len(necks)} times and the dense head {len(heads)} times; '
+                'one run per step is expected.')
+        maps = by_stride(necks[0], self._student_strides)
+        scores = by_stride(score_maps(heads[0]), self._student_strides) \
+            if uses_scores else {}
+        return losses, maps, scores
+
+    def _loss_name(self, key: str, guidance: Guidance) -> str:
+        if len(self.guidances) == 1:
+            return key
+        return key.replace('loss_distill', f'loss_distill_{guidance.name}', 1)
+
+    def _idle(self) -> Tensor:
+        # DistributedDataParallel waits for a gradient of every parameter;
+        # zeros change no sum, no mean and no clipped norm.
+        return sum((p.sum() * 0 for p in self.guidances.parameters()),
+                   next(self.student.parameters()).new_zeros(()))
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: list) -> list:
         """The student's predictions."""
@@ -133,8 +205,7 @@ class FeatureDistiller(BaseDetector):
 
     def training_parts(self) -> nn.ModuleDict:
         """What is trained beside the student, and never handed over."""
-        return nn.ModuleDict({} if self.teacher is None else {
-            'adapter': self.adapter, 'mechanism': self.mechanism})
+        return nn.ModuleDict({'guidances': self.guidances})
 
 
 # Hooks and not an overridden state_dict(): EMAHook wraps the model and asks

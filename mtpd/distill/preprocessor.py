@@ -1,43 +1,56 @@
-"""One raw batch, two normalised ones."""
+"""One raw batch, normalised once for each detector that looks at it."""
 import copy
 import math
-from typing import Any
+from fractions import Fraction
+from typing import Any, Mapping
 
+import torch.nn.functional as F
 from mmdet.models.data_preprocessors import DetDataPreprocessor
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.model.base_model import BaseDataPreprocessor
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
 class DistillDataPreprocessor(BaseDataPreprocessor):
-    """Makes the student's and the teacher's batch from the same raw pictures.
+    """Makes the student's and each teacher's batch from the same pictures.
 
     Each with its own mean, std and channel order, exactly as its own
     ``DetDataPreprocessor`` does it: undoing the student's normalisation would
     be inexact, and a teacher fed with another's normalisation is another
-    teacher. Both batches are padded to a multiple of both divisors, so that
-    their grids line up. Outside training it is the student's own.
+    teacher. The student's batch is padded so that every detector's divisor is
+    met, and each teacher's batch is exactly ``scale`` times as large: grids
+    line up. Outside training it is the student's own.
 
     Args:
         student: The student's preprocessor; it is used, not copied.
-        teacher: The teacher's preprocessor config.
+        teachers: Name -> the teacher's preprocessor config.
+        scales: Name -> size of the teacher's pictures over the student's;
+            1 where a name is absent. Pictures of other scales are expected in
+            the batch, made by ``TeacherView``.
+
+    Attributes:
+        looking: Whether the teachers look on; without, their batches are not
+            made.
 
     Raises:
         TypeError: One of them is no ``DetDataPreprocessor``.
         ValueError: The student's has ``batch_augments``, which change the
-            student's batch after its normalisation, beyond the teacher's
-            reach.
+            student's batch after its normalisation, beyond a teacher's reach.
     """
 
     def __init__(self, student: BaseDataPreprocessor,
-                 teacher: dict[str, Any]) -> None:
+                 teachers: Mapping[str, Mapping[str, Any]],
+                 scales: Mapping[str, float] | None = None) -> None:
         super().__init__()
-        built = MODELS.build(ConfigDict(teacher))
-        for side, part in (('student', student), ('teacher', built)):
+        built = {name: MODELS.build(ConfigDict(t))
+                 for name, t in teachers.items()}
+        for side, part in {"student's": student, **{
+                f"teacher {n}'s": t for n, t in built.items()}}.items():
             if not isinstance(part, DetDataPreprocessor):
                 raise TypeError(
-                    f"The {side}'s data_preprocessor is a "
+                    f'The {side} data_preprocessor is a '
                     f'{type(part).__name__}; expected DetDataPreprocessor, '
                     'whose normalisation and padding are known.')
         if student.batch_augments is not None:
@@ -47,8 +60,13 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
                 'which the teacher would not see. Set '
                 'model.data_preprocessor.batch_augments=None and augment in '
                 'the pipeline.')
-        divisor = math.lcm(student.pad_size_divisor, built.pad_size_divisor)
-        built.pad_size_divisor = divisor
+        self.scales = {name: as_fraction((scales or {}).get(name, 1))
+                       for name in built}
+        divisor = common_divisor(student.pad_size_divisor, [
+            (built[n].pad_size_divisor, scale)
+            for n, scale in self.scales.items()])
+        for name, part in built.items():
+            part.pad_size_divisor = int(divisor * self.scales[name])
         training = student
         if divisor != student.pad_size_divisor:
             # Only while a teacher looks on: predictions stay plain mmdet's.
@@ -56,18 +74,85 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
             training.pad_size_divisor = divisor
         self.student = student
         self.training_student = training
-        self.teacher = built
+        # By position: a name may hold a dot, which a module's may not.
+        self.teachers = nn.ModuleList(built.values())
+        self.looking = True
 
     def forward(self, data: dict[str, Any],
                 training: bool = False) -> dict[str, Any]:
         """A raw batch -> the student's ``inputs`` and ``data_samples``, and in
-        training ``teacher_inputs`` (N, 3, H, W) beside them."""
+        training ``teacher_inputs``, name -> (N, 3, scale * H, scale * W),
+        beside them.
+
+        Raises:
+            ValueError: The batch lacks pictures of a teacher's scale.
+        """
         if not training:
             return self.student(data, False)
         data = self.cast_data(data)
-        batch = self.training_student(data, True)
-        # boxtype2tensor and the like are the student's business: the teacher
-        # gets pictures only.
-        pictures = self.teacher({'inputs': data['inputs'],
-                                 'data_samples': None})
-        return {**batch, 'teacher_inputs': pictures['inputs']}
+        batch = self.training_student(
+            {k: data[k] for k in ('inputs', 'data_samples')}, True)
+        size = batch['inputs'].shape[-2:]
+        # boxtype2tensor and the like are the student's business: the teachers
+        # get pictures only.
+        return {**batch, 'teacher_inputs': {
+            name: self._normalised(part, _pictures(data, name, scale),
+                                   [int(side * scale) for side in size])
+            for (name, scale), part in zip(self.scales.items(), self.teachers,
+                                           strict=True)
+        } if self.looking else {}}
+
+    @staticmethod
+    def _normalised(part: DetDataPreprocessor, pictures: list[Tensor],
+                    size: list[int]) -> Tensor:
+        batch = part({'inputs': pictures, 'data_samples': None})['inputs']
+        # A scale below 1 may round the last row away that made the student's
+        # batch one divisor higher.
+        missing = (size[1] - batch.shape[-1], size[0] - batch.shape[-2])
+        return F.pad(batch, (0, missing[0], 0, missing[1]),
+                     value=part.pad_value) if any(missing) else batch
+
+
+def as_fraction(scale: float | str) -> Fraction:
+    """A scale as the simple fraction that it means (0.75 -> 3/4).
+
+    Raises:
+        ValueError: It is no positive number.
+    """
+    try:
+        fraction = Fraction(scale).limit_denominator(64)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        fraction = Fraction(0)
+    if fraction <= 0:
+        raise ValueError(f"A teacher's scale is {scale!r}; it has to be a "
+                         'number above 0, such as 2 or 0.75.')
+    return fraction
+
+
+def common_divisor(student: int,
+                   teachers: list[tuple[int, Fraction]]) -> int:
+    """The smallest size, a multiple of which the student's batch has to be so
+    that it and every teacher's, ``scale`` times as large, are multiples of
+    their own divisors.
+
+    Args:
+        student: The student's ``pad_size_divisor``.
+        teachers: (``pad_size_divisor``, scale) of each.
+    """
+    # scale * size is a multiple of d where size is one of d / gcd(d, p) * q.
+    return math.lcm(student, *(
+        d // math.gcd(d, scale.numerator) * scale.denominator
+        for d, scale in teachers))
+
+
+def _pictures(data: Mapping[str, Any], name: str,
+              scale: Fraction) -> list[Tensor]:
+    if scale == 1:
+        return data['inputs']
+    pictures = (data.get('teacher_inputs') or {}).get(str(scale))
+    if pictures is None:
+        raise ValueError(
+            f'mtpd.teachers.{name}.scale is {scale}, and the batch holds no '
+            'pictures of that scale. Let the training pipeline make them '
+            '(mtpd.data.teacher_view.with_teacher_view).')
+    return pictures

@@ -6,6 +6,7 @@ from mmdet.models.detectors import BaseDetector
 from torch import Tensor
 
 from .detector import Features, build_detector, by_stride, pyramid_channels
+from .heads import dense_head, score_maps
 
 
 class FrozenTeacher:
@@ -57,3 +58,14 @@ class FrozenTeacher:
         maps = by_stride(self._detector.extract_feat(inputs),
                          tuple(self.channels))
         return {s: maps[s] for s in strides or maps}
+
+    @torch.no_grad()
+    def scores(self, maps: Features) -> Features:
+        """Classification maps of its dense head, stride -> (N, C, H, W),
+        before the sigmoid.
+
+        Args:
+            maps: All maps of a batch.
+        """
+        head = dense_head(self._detector)
+        return by_stride(score_maps(head(tuple(maps.values()))), tuple(maps))

@@ -6,7 +6,7 @@ it was not fitted on.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import NamedTuple
@@ -253,6 +253,34 @@ def adaptation_costs(moments: FeatureMoments) -> AdaptationCosts:
                 f'{source} -> {target} at stride {stride}')
     return AdaptationCosts(moments.names, moments.strides, mse, variance,
                            positions)
+
+
+def costs_on_own_grids(moments: Mapping[Hashable, FeatureMoments],
+                       grids: Mapping[str, Hashable]) -> AdaptationCosts:
+    """Costs of all ordered pairs, each on its target's grid.
+
+    Detectors that see a picture at different scales have maps of different
+    sizes; a cost into one of them is taken where its maps live.
+
+    Args:
+        moments: Grid -> moments of all detectors' maps brought onto it.
+        grids: Detector -> its own grid.
+
+    Returns:
+        Of the positions, the fewest where grids have different numbers.
+
+    Raises:
+        ValueError: As ``adaptation_costs``.
+    """
+    costs = {grid: adaptation_costs(sums) for grid, sums in moments.items()}
+    some = next(iter(costs.values()))
+    return AdaptationCosts(
+        some.names, some.strides,
+        {(source, target): costs[grids[target]].mse[source, target]
+         for source, target in some.mse},
+        {name: costs[grids[name]].variance[name] for name in some.names},
+        {stride: min(c.positions[stride] for c in costs.values())
+         for stride in some.strides})
 
 
 def adaptation_cost(source: Mapping[int, Tensor],

@@ -8,10 +8,12 @@ from typing import Iterator
 from mmengine.config import Config, DictAction
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
+from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint)
 from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.detector import CheckpointMismatch
+from mtpd.distill.guidance import NotFinite
 
 from .plan import PlanError, load_config
 from .run import DiskFull
@@ -53,6 +55,11 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
+        try:
+            fill_in_channels(cfg)  # the backbone may be another now
+        except (ImportError, ValueError) as error:
+            raise PlanError([f'model.backbone with --cfg-options: {error}']) \
+                from error
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):
@@ -79,5 +86,5 @@ def plain_errors() -> Iterator[None]:
         yield
     except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint,
-            CheckpointUnavailable, FileNotFoundError) as error:
+            CheckpointUnavailable, FileNotFoundError, NotFinite) as error:
         sys.exit(f'{type(error).__name__}: {error}')

@@ -3,11 +3,11 @@ import copy
 import hashlib
 import io
 import json
-import math
 import os
 import statistics
 import time
 from contextlib import redirect_stdout
+from fractions import Fraction
 from typing import Any, Callable, Iterator, Mapping
 
 import torch
@@ -24,7 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.distill.detector import Features
+from mtpd.data.teacher_view import with_teacher_view
+from mtpd.distill.adapters import resample
+from mtpd.distill.preprocessor import common_divisor
 from mtpd.distill.teacher import FrozenTeacher
 from mtpd.order.moments import FeatureMoments, fold_of
 
@@ -178,42 +180,67 @@ def fingerprint(config: Mapping | list) -> str:
 
 def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
                    strides: tuple[int, ...],
-                   progress: Callable[[int, int], None] = lambda *_: None
-                   ) -> FeatureMoments:
+                   progress: Callable[[int, int], None] = lambda *_: None,
+                   scales: Mapping[str, Fraction] | None = None,
+                   limit: int | None = None
+                   ) -> dict[Fraction, FeatureMoments]:
     """Second moments of all detectors' maps over the training pictures.
 
     Each picture goes once through each detector. Pictures come from the
     training split through the student's test pipeline: nothing is random, no
     label is read. A batch holds pictures of one size, because a picture's maps
     change by a tenth when it is padded beside a larger one; what remains
-    beyond a picture's edge is left out. Several processes share the pictures
-    and all of them return the whole sum.
+    beyond a picture's edge is left out. A detector of another scale sees the
+    same picture at its own, and all maps are taken to each grid as in training
+    (``resample``). Several processes share the pictures and all of them return
+    the whole sum.
 
     Args:
         detectors: Name -> detector, all with maps at ``strides``.
         student: The student's config.
         strides: Levels to gather.
         progress: Called with pictures done and pictures in all.
+        scales: Name -> size of a detector's pictures over the student's; 1
+            where a name is absent.
+        limit: Take so many pictures, evenly spread over the split; None
+            takes all.
+
+    Returns:
+        Scale -> moments on the grids of the detectors of this scale.
     """
     device = torch.device(get_device())
     views = {name: FrozenTeacher(d.to(device)) for name, d in detectors.items()}
+    scale = {name: (scales or {}).get(name, Fraction(1)) for name in views}
     # The padding of training (DistillDataPreprocessor), for the whole pool.
-    divisor = math.lcm(*(d.data_preprocessor.pad_size_divisor
-                         for d in detectors.values()))
-    moments = FeatureMoments(
+    divisor = common_divisor(1, [
+        (d.data_preprocessor.pad_size_divisor, scale[name])
+        for name, d in detectors.items()])
+    moments = {grid: FeatureMoments(
         {s: {name: view.channels[s] for name, view in views.items()}
-         for s in strides}, folds=FOLDS)
-    dataset = _pictures(student)
-    mine = Subset(dataset, range(get_rank(), len(dataset), get_world_size()))
+         for s in strides}, folds=FOLDS) for grid in set(scale.values())}
+    dataset = _pictures(student, [s for s in moments if s != 1])
+    chosen = range(len(dataset)) if limit is None or limit >= len(dataset) \
+        else [len(dataset) * i // limit for i in range(limit)]
+    mine = Subset(dataset, chosen[get_rank()::get_world_size()])
     done = 0
     for pictures, folds in _batches(mine, student):
-        maps = {name: view(_normalised(detectors[name], pictures, divisor,
-                                       device), strides)
-                for name, view in views.items()}
-        moments.add(maps, folds, _valid_positions(
-            pictures[0].shape[-2:], next(iter(maps.values()))))
-        done += len(pictures)
+        maps = {name: view(_normalised(
+            detectors[name], pictures[str(scale[name])],
+            int(divisor * scale[name]), device), strides)
+            for name, view in views.items()}
+        for grid, sums in moments.items():
+            sizes = next({s: m.shape[-2:] for s, m in maps[name].items()}
+                         for name in maps if scale[name] == grid)
+            sums.add({name: {s: resample(m, sizes[s]) for s, m in own.items()}
+                      for name, own in maps.items()}, folds,
+                     _valid_positions(pictures[str(grid)][0].shape[-2:], sizes,
+                                      len(folds), device))
+        done += len(folds)
         progress(done, len(mine))
+    return {grid: _of_all_processes(sums) for grid, sums in moments.items()}
+
+
+def _of_all_processes(moments: FeatureMoments) -> FeatureMoments:
     parts = all_gather_object(moments.state_dict())
     total = FeatureMoments.from_state_dict(parts[0])
     for part in parts[1:]:
@@ -221,8 +248,9 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
     return total
 
 
-def _pictures(student: Config) -> Any:
-    """The training split's pictures through the student's test pipeline."""
+def _pictures(student: Config, scales: list[Fraction]) -> Any:
+    """The training split's pictures through the student's test pipeline, and
+    beside them the same at other scales."""
     steps = [step for step in test_pipeline(student)
              if step['type'] != 'LoadAnnotations']
 
@@ -239,31 +267,38 @@ def _pictures(student: Config) -> Any:
             dataset.test_mode = True  # keeps pictures without boxes
         return dataset
 
-    built = DATASETS.build(of(student.train_dataloader.dataset))
+    config = of(student.train_dataloader.dataset)
+    built = DATASETS.build(with_teacher_view(config, [str(s) for s in scales])
+                           if scales else config)
     built.full_init()
     return built
 
 
 def _batches(dataset: Subset, student: Config
-             ) -> Iterator[tuple[list[Tensor], list[int]]]:
-    """Raw pictures (3, H, W) of one size, and the fold of each."""
+             ) -> Iterator[tuple[dict[str, list[Tensor]], list[int]]]:
+    """Scale -> raw pictures (3, H, W) of one size, and the fold of each."""
     size = student.train_dataloader.batch_size
     loader = DataLoader(dataset, batch_size=None,
                         num_workers=student.val_dataloader.num_workers,
                         collate_fn=_as_it_is)
-    waiting: dict[tuple[int, int], list[tuple[Tensor, int]]] = {}
+    waiting: dict[tuple[int, int], list[tuple[dict, int]]] = {}
+
+    def batch(group: list[tuple[dict, int]]
+              ) -> tuple[dict[str, list[Tensor]], list[int]]:
+        return ({scale: [views[scale] for views, _ in group]
+                 for scale in group[0][0]}, [fold for _, fold in group])
+
     for sample in loader:
-        picture = sample['inputs']
-        info = sample['data_samples']
-        fold = fold_of(str(info.img_id), FOLDS)
-        group = waiting.setdefault(tuple(picture.shape[-2:]), [])
-        group.append((picture, fold))
+        views = {'1': sample['inputs'], **sample.get('teacher_inputs', {})}
+        fold = fold_of(str(sample['data_samples'].img_id), FOLDS)
+        group = waiting.setdefault(tuple(views['1'].shape[-2:]), [])
+        group.append((views, fold))
         if len(group) == size:
-            yield [p for p, _ in group], [f for _, f in group]
+            yield batch(group)
             group.clear()
     for group in waiting.values():
         if group:
-            yield [p for p, _ in group], [f for _, f in group]
+            yield batch(group)
 
 
 def _as_it_is(sample: dict) -> dict:
@@ -281,15 +316,17 @@ def _normalised(detector: BaseDetector, pictures: list[Tensor], divisor: int,
 
 
 def _valid_positions(size: tuple[int, int],
-                     maps: Features) -> dict[int, Tensor]:
-    """stride -> bool (N, H, W): cells whose centre lies in the picture."""
+                     grids: Mapping[int, tuple[int, int]], count: int,
+                     device: torch.device) -> dict[int, Tensor]:
+    """stride -> bool (count, H, W): cells whose centre lies in a picture of
+    ``size``."""
     valid = {}
-    for s, m in maps.items():
-        rows = torch.arange(m.shape[2], device=m.device)
-        columns = torch.arange(m.shape[3], device=m.device)
+    for s, (height, width) in grids.items():
+        rows = torch.arange(height, device=device)
+        columns = torch.arange(width, device=device)
         inside = ((rows + 0.5) * s < size[0])[:, None] \
             & ((columns + 0.5) * s < size[1])[None]
-        valid[s] = inside.expand(len(m), *inside.shape)
+        valid[s] = inside.expand(count, *inside.shape)
     return valid
 
 

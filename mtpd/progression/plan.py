@@ -7,6 +7,7 @@ import difflib
 import importlib.util
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Iterator, Mapping
 from urllib.parse import urlparse
 
@@ -14,18 +15,30 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
+from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
+from mtpd.distill.adapters import ADAPTERS, STARTS
+from mtpd.distill.fading import FadeDistillHook
+from mtpd.distill.inherit import INHERITABLE
+from mtpd.distill.preprocessor import as_fraction
 
 FIELDS = {
     'student': 'dict(checkpoint=...)',
-    'teachers': 'dict(name=dict(config=..., checkpoint=..., ap=...), ...)',
-    'order': "'bgs' or a list of teacher names",
+    'teachers': 'dict(name=dict(config=..., checkpoint=..., ap=..., '
+                'scale=...), ...)',
+    'order': "'bgs' or a list of teacher names; a tuple of names among them is "
+             'one stage of several teachers at once',
     'max_teachers': 'an integer of at least 1',
     'distill': 'the mechanism, such as '
                "dict(type='FeatureL2Loss', loss_weight=1.0)",
     'strides': 'a tuple of strides to match',
     'handover': "'last' or 'best'",
+    'adapter': "'auto' or 'conv'",
+    'init_adapters': "'zero', 'random', 'identity' or 'fitted'",
+    'inherit': "some of 'backbone', 'neck', 'head' and 'alternate_blocks'",
+    'fade': 'dict(begin=..., end=..., by_epoch=True)',
 }
+TEACHER_FIELDS = ('config', 'checkpoint', 'ap', 'scale')
 
 
 class PlanError(ValueError):
@@ -47,11 +60,13 @@ class DetectorSpec:
         config: Its whole mmdet config.
         checkpoint: File or URL; None (student only) for no weights.
         ap: Box AP as declared, in percent; None to be measured.
+        scale: Size of its pictures over the student's.
     """
     name: str
     config: Config
     checkpoint: str | None
     ap: float | None = None
+    scale: Fraction = Fraction(1)
 
     @property
     def field(self) -> str:
@@ -81,22 +96,37 @@ class Plan:
     Attributes:
         student: The student; its config is the user's without ``mtpd``.
         teachers: The pool by name.
-        order: Teacher names first to last, or None where Backward Greedy
+        order: The stages first to last, each the names of its teachers (one,
+            except where several teach at once); None where Backward Greedy
             Selection is to find them.
         max_teachers: At most so many stages; None for no limit.
         distill: The mechanism's config.
         strides: Levels to match; None for all shared ones.
         handover: Which weights a stage hands on, 'last' or 'best'.
+        adapter: Where adapters have a convolution, 'auto' or 'conv'.
+        init_adapters: How they start; None for the mechanism's choice.
+        inherit: What the student takes over from the first teacher.
+        fade: Where distillation ends within a stage; None for nowhere.
         work_dir: Where everything is written.
     """
     student: DetectorSpec
     teachers: Mapping[str, DetectorSpec]
-    order: tuple[str, ...] | None
+    order: tuple[tuple[str, ...], ...] | None
     max_teachers: int | None
     distill: dict[str, Any]
     strides: tuple[int, ...] | None
     handover: str
+    adapter: str
+    init_adapters: str | None
+    inherit: tuple[str, ...]
+    fade: dict[str, Any] | None
     work_dir: str
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The teachers that may be needed, each once."""
+        return tuple(self.teachers) if self.order is None else tuple(
+            dict.fromkeys(name for stage in self.order for name in stage))
 
     def describe(self) -> str:
         """The plan in words, for people."""
@@ -111,17 +141,18 @@ class Plan:
             'Pool      ' + ('\n          '.join(
                 f'{t.name}: {_architecture(t.config.model)}, '
                 + ('AP to be measured' if t.ap is None else f'AP {t.ap:g}')
+                + _said_scale(t.scale)
                 + f', from {t.checkpoint}' for t in self.teachers.values())),
             'Order     ' + (
                 'found by Backward Greedy Selection from adaptation costs '
                 'between the detectors' if self.order is None
-                else ' > '.join(self.order)) + (
+                else ' > '.join(map(stage_label, self.order))) + (
                 '' if self.max_teachers is None else
                 f', at most {self.max_teachers}'),
             'Levels    ' + ('all strides that student and teacher share'
                             if self.strides is None else
                             f'strides {self.strides}'),
-            f'Distill   {dict(self.distill)}',
+            f'Distill   {dict(self.distill)}' + self._said_options(),
             f'Each stage is one run of {length}, batch '
             f'{cfg.train_dataloader.batch_size} per process, '
             f'{optimizer.type} lr {optimizer.get("lr")}, '
@@ -134,13 +165,46 @@ class Plan:
         count = None if self.order is None else len(self.order)
         if count is None and self.max_teachers is not None:
             count = min(self.max_teachers, len(self.teachers))
-        names = self.order or [f'teacher {i + 1} of the order'
-                               for i in range(count or len(self.teachers))]
+        names = list(map(stage_label, self.order or ())) or [
+            f'teacher {i + 1} of the order'
+            for i in range(count or len(self.teachers))]
         most = '' if self.order else ' (fewer if the order stops before)'
         lines.insert(5, 'Stages    ' + '; '.join(
             f'{i}: {name}, {length}' for i, name in enumerate(names, 1))
             + most)
         return '\n'.join(lines)
+
+    def _said_options(self) -> str:
+        """What differs from the plainest progression, in words."""
+        said = ''
+        if self.adapter != 'auto':
+            said += ', adapters with a convolution at every level'
+        if self.init_adapters is not None:
+            said += f', adapters start {self.init_adapters}'
+        if self.inherit:
+            said += ('\nInherits  ' + ', '.join(self.inherit)
+                     + ' of the first teacher, as far as names and shapes '
+                     'agree')
+        if self.fade:
+            unit = 'epoch' if self.fade.get('by_epoch', True) else 'iteration'
+            said += (f'\nFades     from {unit} {self.fade["begin"]:g} of every '
+                     f'stage, ended at {self.fade["end"]:g}: from there the '
+                     'student trains alone')
+        return said
+
+
+def stage_label(names: tuple[str, ...]) -> str:
+    """A stage by its teachers: ``swin_t``, ``swin_t+x101``."""
+    return '+'.join(names)
+
+
+def _said_scale(scale: Fraction) -> str:
+    if scale == 1:
+        return ''
+    return (f", sees pictures at {scale} times the student's size; the "
+            "student's maps are " + (
+                'upsampled to its grid' if scale > 1 else
+                'reduced to its grid by area averaging'))
 
 
 def make_plan(cfg: Config) -> Plan:
@@ -185,14 +249,20 @@ def make_plan(cfg: Config) -> Plan:
         for key in ('config', 'checkpoint'):
             if not entry.get(key):
                 problems.append(f'{field}.{key} is not set.')
-        for key in set(entry) - {'config', 'checkpoint', 'ap'}:
-            problems.append(f'{field}.{key} is not known. Known: config, '
-                            'checkpoint, ap.')
+        for key in set(entry) - set(TEACHER_FIELDS):
+            problems.append(f'{field}.{key} is not known. Known: '
+                            f'{", ".join(TEACHER_FIELDS)}.')
+        try:
+            scale = as_fraction(entry.get('scale', 1))
+        except ValueError as error:
+            problems.append(f'{field}.scale: {error}')
+            scale = Fraction(1)
         if entry.get('config'):
             try:
                 config = load_config(entry.config)
                 teachers[name] = DetectorSpec(
-                    name, config, entry.get('checkpoint'), entry.get('ap'))
+                    name, config, entry.get('checkpoint'), entry.get('ap'),
+                    scale)
             except OSError as error:
                 problems.append(
                     f'{field}.config: {entry.config} cannot be read '
@@ -217,17 +287,20 @@ def make_plan(cfg: Config) -> Plan:
                 'come from different data and do not compare: declare all of '
                 'them, or none to have all measured.')
     else:
-        order = (order,) if isinstance(order, str) else tuple(order)
-        for name in order:
+        order = tuple(
+            (stage,) if isinstance(stage, str) else tuple(stage) for stage in
+            ([order] if isinstance(order, str) else order))
+        named = [name for stage in order for name in stage]
+        for name in named:
             if name not in given.get('teachers', {}):
                 near = difflib.get_close_matches(str(name), teachers, 1)
                 problems.append(
                     f'mtpd.order names {name!r}, which is not in mtpd.teachers'
                     + (f'; did you mean {near[0]!r}?' if near else
                        f' ({", ".join(teachers) or "empty"}).'))
-        if len(set(order)) < len(order):
-            problems.append(f'mtpd.order names a teacher twice: {order}.')
-        if not order:
+        if len(set(named)) < len(named):
+            problems.append(f'mtpd.order names a teacher twice: {named}.')
+        if not order or not all(order):
             problems.append("mtpd.order is empty. Set 'bgs' or a list of "
                             'teacher names.')
 
@@ -252,6 +325,26 @@ def make_plan(cfg: Config) -> Plan:
     if not isinstance(distill, Mapping) or 'type' not in distill:
         problems.append(f'mtpd.distill is {distill!r}; it has to be '
                         f'{FIELDS["distill"]}.')
+    adapter = given.get('adapter', 'auto')
+    init_adapters = given.get('init_adapters')
+    for key, value, known in (
+            ('adapter', adapter, ADAPTERS),
+            ('init_adapters', init_adapters, (None, *STARTS, 'fitted'))):
+        if value not in known:
+            problems.append(f'mtpd.{key} is {value!r}; it has to be '
+                            f'{FIELDS[key]}.')
+    inherit = _as_list(given.get('inherit'))
+    for part in inherit:
+        if part not in INHERITABLE:
+            problems.append(f'mtpd.inherit names {part!r}; it has to be '
+                            f'{FIELDS["inherit"]}.')
+    fade = given.get('fade')
+    if fade is not None:
+        try:
+            FadeDistillHook(**fade)
+        except (TypeError, ValueError) as error:
+            problems.append(f'mtpd.fade is {fade!r}; it has to be '
+                            f'{FIELDS["fade"]} ({error}).')
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
                 'val_dataloader', 'val_evaluator'):
         if not own.get(key):
@@ -261,24 +354,32 @@ def make_plan(cfg: Config) -> Plan:
         raise PlanError(problems)
     return Plan(student, teachers, order, most, dict(distill),
                 None if strides is None else tuple(strides), handover,
-                cfg.work_dir)
+                adapter, init_adapters, tuple(inherit), fade, cfg.work_dir)
 
 
 def load_config(name: str) -> Config:
     """A config by path, or of an installed package (``mmdet::family/x.py``).
 
-    mmengine's ``Config.fromfile`` does not know the second form.
+    mmengine's ``Config.fromfile`` does not know the second form. Where timm
+    or torchvision makes the backbone, the neck's channels are filled in.
 
     Raises:
         FileNotFoundError: There is no such file or package.
+        PlanError: The backbone's model cannot be built.
     """
     package, separator, _ = name.partition('::')
     if not separator:
-        return Config.fromfile(name)
+        cfg = Config.fromfile(name)
     # mmengine would pip-install a package that is not there.
-    if importlib.util.find_spec(package) is None:
+    elif importlib.util.find_spec(package) is None:
         raise FileNotFoundError(f'package {package} is not installed')
-    return get_config(name)
+    else:
+        cfg = get_config(name)
+    try:
+        fill_in_channels(cfg)
+    except (ImportError, ValueError) as error:
+        raise PlanError([f'model.backbone of {name}: {error}']) from error
+    return cfg
 
 
 def missing_files(plan: Plan) -> list[str]:
@@ -287,8 +388,7 @@ def missing_files(plan: Plan) -> list[str]:
     Looks at checkpoints, annotation files, picture folders and each picture
     that the annotations name. URLs are looked at when they are fetched.
     """
-    used = [plan.student, *(plan.teachers[n]
-                            for n in plan.order or plan.teachers)]
+    used = [plan.student, *(plan.teachers[n] for n in plan.used)]
     return [
         f'{spec.field}.checkpoint: there is no file {spec.checkpoint}. Train '
         'it (tools/train.py with its own config), or correct the path.'

@@ -3,6 +3,7 @@ import resource
 import statistics
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Mapping
 
 import torch
@@ -14,9 +15,10 @@ from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.optim import build_optim_wrapper
 
+from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import own_randomness
 
-from .plan import Plan, PlanError, inner_datasets
+from .plan import Plan, PlanError, inner_datasets, stage_label
 from .stage import stage_config
 
 STEPS = 3
@@ -51,7 +53,8 @@ class StageEstimate:
                 f'{self.hours:.2f} h')
 
 
-def probe(plan: Plan, order: tuple[str, ...]) -> list[StageEstimate]:
+def probe(plan: Plan, order: tuple[tuple[str, ...], ...]
+          ) -> list[StageEstimate]:
     """Three real steps with every stage's teacher; nothing of them is kept.
 
     Raises:
@@ -60,19 +63,28 @@ def probe(plan: Plan, order: tuple[str, ...]) -> list[StageEstimate]:
     estimates = []
     cfg = plan.student.config
     with own_randomness(0):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-        if hasattr(dataset, 'full_init'):
-            dataset.full_init()
-        batch, size = _largest_batch(cfg, dataset)
-        for index, name in enumerate(order, 1):
-            estimates.append(_one_stage(plan, index, name, batch, size,
-                                        len(dataset)))
+        for index, names in enumerate(order, 1):
+            stage = _without_fitting(stage_config(
+                plan, index, names, plan.student.checkpoint, {}))
+            dataset = DATASETS.build(stage.train_dataloader.dataset)
+            if hasattr(dataset, 'full_init'):
+                dataset.full_init()
+            batch, size = _largest_batch(cfg, dataset)
+            estimates.append(_one_stage(stage, index, stage_label(names),
+                                        batch, size, len(dataset)))
     return estimates
 
 
-def _one_stage(plan: Plan, index: int, name: str, batch: Mapping[str, Any],
+def _without_fitting(cfg: Config) -> Config:
+    """Fitted maps are made when a stage starts; time and memory are those of
+    any start."""
+    if cfg.model.init_adapters not in (None, *STARTS):
+        cfg.model.init_adapters = 'random'
+    return cfg
+
+
+def _one_stage(cfg: Config, index: int, name: str, batch: Mapping[str, Any],
                size: tuple[int, int], pictures: int) -> StageEstimate:
-    cfg = stage_config(plan, index, name, plan.student.checkpoint, {})
     cuda = torch.cuda.is_available()
     device = get_device()
     try:
@@ -131,6 +143,11 @@ def _largest_batch(cfg: Config, dataset: Any
         picture = sample['inputs']
         sample['inputs'] = F.pad(picture, (0, width - picture.shape[-1],
                                            0, height - picture.shape[-2]))
+        for scale, view in sample.get('teacher_inputs', {}).items():
+            # May lack a row or a column of what rounding gives.
+            sample['teacher_inputs'][scale] = F.pad(view, (
+                0, max(0, int(width * Fraction(scale)) - view.shape[-1]),
+                0, max(0, int(height * Fraction(scale)) - view.shape[-2])))
     return pseudo_collate(samples), (height, width)
 
 

@@ -1,6 +1,7 @@
 """The whole progression: check, order, probe, stage after stage, export."""
 import errno
 import gc
+import io
 import json
 import os
 import platform
@@ -21,16 +22,19 @@ from mmengine.registry import RUNNERS, DefaultScope
 import mtpd
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.distill.auto_weight import is_off
 from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
 from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.guidance import NotFinite
+from mtpd.distill.inherit import inherit
 from mtpd.report.pictures import draw_costs, draw_order
 from mtpd.report.tables import cost_table, level_table, progression_table
 
 from .export import export_student, plain_config
 from .measure import (box_ap, mean_ap, measured_aps, validation_config)
-from .plan import Plan, PlanError, make_plan, missing_files
+from .plan import Plan, PlanError, make_plan, missing_files, stage_label
 from .probe import probe
-from .search import FoundOrder, build_pool, find_order
+from .search import FoundOrder, build_pool, find_order, fitted_maps
 from .stage import (RememberMetrics, StageRunner, best_checkpoint,
                     newest_checkpoint, stage_config, stage_dir)
 
@@ -41,7 +45,7 @@ class StageResult:
 
     Attributes:
         index: From 1.
-        teacher: Its name.
+        teacher: Its name; several are joined by +.
         start: The student's box AP in percent before it, None if unknown.
         end: The box AP in percent of what it hands on.
         checkpoint: The student that it hands on, a plain mmdet checkpoint.
@@ -128,7 +132,7 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     print_log(plan.describe(), logger='current')
     pool = build_pool(plan)
     found = None if plan.order else _found(plan, pool)
-    order = plan.order or tuple(found.order.teachers)
+    order = plan.order or tuple((name,) for name in found.order.teachers)
     identity = _identity(plan, order)
     _same_progression(plan, identity, resume)
     with own_randomness(0):
@@ -144,7 +148,10 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     if is_main_process():
         os.makedirs(plan.work_dir, exist_ok=True)
         atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
-    stages = _run_stages(plan, order, start, record)
+    weights = plan.student.checkpoint
+    if plan.inherit:
+        weights, start = _inherit(plan, order[0][0])
+    stages = _run_stages(plan, order, weights, start, record)
     out = os.path.join(plan.work_dir, 'student.pth')
     if is_main_process():
         export_student(stages[-1].checkpoint, out)
@@ -154,24 +161,24 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     progression = Progression(stages, out, found)
     if is_main_process():
         print(progression_table(progression.stages,
-                                taught=plan.distill.get('loss_weight') != 0))
+                                                taught=not is_off(plan.distill)))
         print(f'Student: {out} (best of the stages: stage '
               f'{progression.best.index}, AP {progression.best.end:.1f}, '
               f'{progression.best.checkpoint})')
     return progression
 
 
-def _run_stages(plan: Plan, order: tuple[str, ...], start: float | None,
+def _run_stages(plan: Plan, order: tuple[tuple[str, ...], ...],
+                weights: str | None, start: float | None,
                 record: dict[str, Any]) -> tuple[StageResult, ...]:
     """Every stage that is not finished yet, each from the one before."""
     stages: list[StageResult] = []
-    weights = plan.student.checkpoint
-    for index, name in enumerate(order, 1):
-        result = _finished(plan, index, name, record['identity'])
+    for index, names in enumerate(order, 1):
+        result = _finished(plan, index, names, record['identity'])
         if result is None:
-            result = _train_stage(plan, index, name, weights, start, record)
+            result = _train_stage(plan, index, names, weights, start, record)
         else:
-            print_log(f'Stage {index} ({name}) is finished: AP '
+            print_log(f'Stage {index} ({stage_label(names)}) is finished: AP '
                       f'{result.end:.1f}', logger='current')
         stages.append(result)
         weights, start = result.checkpoint, result.end
@@ -190,7 +197,15 @@ def run_stage(cfg: Config) -> tuple[int, dict[str, float]]:
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else StageRunner.from_cfg(cfg)
-    runner.train()
+    try:
+        runner.train()
+    except NotFinite as error:
+        newest = newest_checkpoint(cfg.work_dir)
+        raise NotFinite(
+            f'{cfg.get("experiment_name") or cfg.work_dir}, iteration '
+            f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
+            + (f'The last good checkpoint is {newest}.' if newest else
+               'There is no checkpoint yet.')) from error
     validated = next(((h.iter, h.metrics) for h in runner.hooks
                       if isinstance(h, RememberMetrics)), (-1, {}))
     if runner.visualizer is not None:
@@ -215,18 +230,23 @@ def _full_disks_named(work_dir: str) -> Iterator[None]:
             'the same command with --resume') from error
 
 
-def _train_stage(plan: Plan, index: int, name: str, weights: str | None,
-                 start: float | None, record: dict[str, Any]) -> StageResult:
+def _train_stage(plan: Plan, index: int, names: tuple[str, ...],
+                 weights: str | None, start: float | None,
+                 record: dict[str, Any]) -> StageResult:
+    name = stage_label(names)
+    hashes = record['identity']['teachers']
     provenance = {**record, 'stage': index, 'teacher': name,
-                  'teacher_hash': record['identity']['teachers'][name],
+                  'teacher_hash': '+'.join(hashes[n] for n in names),
                   'start_ap': start}
-    cfg = stage_config(plan, index, name, weights, provenance)
+    cfg = stage_config(plan, index, names, weights, provenance)
     folder = cfg.work_dir
     newest = newest_checkpoint(folder)
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
     print_log(f'Stage {index}: {name}' + (
         f', going on from {newest}' if newest else ''), logger='current')
+    if plan.init_adapters == 'fitted' and not is_off(plan.distill):
+        _fit_adapters(plan, names, weights, cfg.model.init_adapters)
     began = time.time()
     validated_at, metrics = run_stage(cfg)
     seconds = time.time() - began
@@ -252,9 +272,53 @@ def _train_stage(plan: Plan, index: int, name: str, weights: str | None,
     return StageResult(index, name, start, end, out, seconds)
 
 
-def _finished(plan: Plan, index: int, name: str,
+def _fit_adapters(plan: Plan, names: tuple[str, ...], weights: str | None,
+                  out: str) -> None:
+    """Write the linear maps from the present student to the stage's teachers,
+    unless they are there."""
+    if os.path.isfile(out):
+        return
+    with own_randomness(0):
+        student = build_detector(plan.student.model, weights,
+                                 'mtpd.student.checkpoint')
+        if weights is None:
+            student.init_weights()
+        maps = fitted_maps(plan, student, names)
+    if is_main_process():
+        buffer = io.BytesIO()
+        torch.save(maps, buffer)
+        os.makedirs(os.path.dirname(out), exist_ok=True)
+        atomic_write(out, buffer.getvalue())
+    barrier()
+
+
+def _inherit(plan: Plan, teacher: str) -> tuple[str, float]:
+    """The student with what it takes over from the first teacher, written
+    down and measured."""
+    out = os.path.join(plan.work_dir, 'inherited.pth')
+    with own_randomness(0):
+        student = build_detector(plan.student.model, plan.student.checkpoint,
+                                 'mtpd.student.checkpoint')
+        if plan.student.checkpoint is None:
+            student.init_weights()
+        spec = plan.teachers[teacher]
+        source = build_detector(spec.model, spec.checkpoint, spec.field)
+        taken = inherit(student.state_dict(), source.state_dict(),
+                        plan.inherit)
+        print_log(f'From {teacher}:\n{taken.describe()}', logger='current')
+        if is_main_process():
+            buffer = io.BytesIO()
+            torch.save(dict(state_dict=taken.weights), buffer)
+            atomic_write(out, buffer.getvalue())
+        student.load_state_dict(taken.weights)
+        start = box_ap(student, validation_config(plan.student.config))
+    barrier()
+    return out, start
+
+
+def _finished(plan: Plan, index: int, names: tuple[str, ...],
               identity: dict[str, Any]) -> StageResult | None:
-    path = os.path.join(stage_dir(plan, index, name), 'student.pth')
+    path = os.path.join(stage_dir(plan, index, names), 'student.pth')
     if not os.path.isfile(path):
         return None
     said = read_checkpoint(path)['meta'][ENTRY]
@@ -262,8 +326,8 @@ def _finished(plan: Plan, index: int, name: str,
     if other:
         raise OtherTeacher(f'{path} belongs to another progression:\n  '
                            + '\n  '.join(other))
-    return StageResult(index, name, said['start_ap'], said['end_ap'], path,
-                       said['seconds'])
+    return StageResult(index, stage_label(names), said['start_ap'],
+                       said['end_ap'], path, said['seconds'])
 
 
 def _found(plan: Plan, pool: dict) -> FoundOrder:
@@ -305,12 +369,18 @@ def _say_estimates(estimates: list) -> None:
               '(validation and data loading not counted)', logger='current')
 
 
-def _identity(plan: Plan, order: tuple[str, ...]) -> dict[str, Any]:
+def _identity(plan: Plan,
+              order: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
+    names = [name for stage in order for name in stage]
     return json.loads(json.dumps({
         'student': plan.student.hash(),
-        'teachers': {n: plan.teachers[n].hash() for n in order},
-        'order': list(order), 'distill': plan.distill,
-        'strides': plan.strides, 'handover': plan.handover}, default=str))
+        'teachers': {n: plan.teachers[n].hash() for n in names},
+        'scales': {n: plan.teachers[n].scale for n in names},
+        'order': [stage_label(stage) for stage in order],
+        'distill': plan.distill, 'strides': plan.strides,
+        'handover': plan.handover, 'adapter': plan.adapter,
+        'init_adapters': plan.init_adapters, 'inherit': plan.inherit,
+        'fade': plan.fade}, default=str))
 
 
 def _same_progression(plan: Plan, identity: dict[str, Any],

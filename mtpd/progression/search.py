@@ -2,11 +2,11 @@
 import json
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Callable, Mapping
 
 from mmdet.models.detectors import BaseDetector
-from mmdet.registry import MODELS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
@@ -14,11 +14,16 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
+from mtpd.data.teacher_view import with_teacher_view
 from mtpd.distill.adapters import shared_strides
+from mtpd.distill.auto_weight import is_off
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    own_randomness, pyramid_channels)
+from mtpd.distill.guidance import make_guidance
 from mtpd.distill.preprocessor import DistillDataPreprocessor
-from mtpd.order.adaptation_cost import AdaptationCosts, adaptation_costs
+from mtpd.distill.teacher import FrozenTeacher
+from mtpd.order.adaptation_cost import (AdaptationCosts, costs_on_own_grids,
+                                        fit_linear_map)
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 
 from .measure import (check_aps, fingerprint, gather_moments, measured_aps,
@@ -27,6 +32,10 @@ from .plan import DetectorSpec, Plan, PlanError
 
 SCHEMA = 1
 """Version of order.json."""
+
+FITTING_PICTURES = 1000
+"""Over these even P7 (11x7 positions of 1333x800) gives 300 positions for
+each of 257 coefficients."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,7 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
     Raises:
         PlanError: With all mismatches.
     """
-    specs = [plan.student, *(plan.teachers[n]
-                             for n in plan.order or plan.teachers)]
+    specs = [plan.student, *(plan.teachers[n] for n in plan.used)]
     pool, problems = {}, []
     with own_randomness(0):
         for spec in specs:
@@ -79,25 +87,44 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
                     CorruptCheckpoint, UnsafeCheckpoint, TypeError,
                     FileNotFoundError) as error:
                 problems.append(str(error))
-        try:
-            MODELS.build(ConfigDict(plan.distill))
-        except (KeyError, TypeError, ValueError) as error:
-            problems.append(f'mtpd.distill: {error}')
         if 'student' in pool:
-            own = pyramid_channels(pool['student'])
-            for name in list(pool)[1:]:
-                try:
-                    shared_strides(own, pyramid_channels(pool[name]),
-                                   f'teachers.{name}', plan.strides)
-                    DistillDataPreprocessor(
-                        pool['student'].data_preprocessor,
-                        plan.teachers[name].model.data_preprocessor)
-                except (TypeError, ValueError) as error:
-                    problems.append(str(error))
+            for spec in specs[1:]:
+                if spec.name in pool:
+                    problems += _unpairable(plan, pool, spec)
     if problems:
-        raise PlanError(problems)
+        # A wrong mechanism is the same problem with every teacher.
+        raise PlanError(list(dict.fromkeys(problems)))
     _say_other_classes(plan, specs)
     return pool
+
+
+def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
+                teacher: DetectorSpec) -> list[str]:
+    """Why a teacher cannot teach this student: levels, heads, mechanism,
+    preprocessing, pipeline."""
+    if is_off(plan.distill):
+        return []
+    problems = []
+    student = pool['student']
+    try:
+        guidance = make_guidance(
+            student, FrozenTeacher(pool[teacher.name]), teacher.name,
+            plan.distill, plan.strides, plan.adapter)
+        if guidance.mechanism.uses_scores:
+            problems += _other_classes(plan.student, teacher)
+    except ValueError as error:
+        problems.append(str(error))
+    try:
+        DistillDataPreprocessor(
+            student.data_preprocessor,
+            {teacher.name: teacher.model.data_preprocessor},
+            {teacher.name: teacher.scale})
+        if teacher.scale != 1:
+            with_teacher_view(plan.student.config.train_dataloader.dataset,
+                              [str(teacher.scale)])
+    except (TypeError, ValueError) as error:
+        problems.append(str(error))
+    return problems
 
 
 def common_strides(plan: Plan,
@@ -151,8 +178,11 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
         costs = saved.costs
         print_log(f'Costs taken from {path}', logger='current')
     else:
-        costs = adaptation_costs(gather_moments(
-            pool, plan.student.config, strides, progress))
+        scales = {name: plan.teachers[name].scale for name in pool
+                  if name != 'student'}
+        costs = costs_on_own_grids(gather_moments(
+            pool, plan.student.config, strides, progress, scales),
+            {'student': Fraction(1), **scales})
     order = backward_greedy_selection(costs.cost, 'student', aps,
                                       plan.max_teachers)
     found = FoundOrder(order, costs, aps, belongs_to)
@@ -160,6 +190,40 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
         os.makedirs(folder, exist_ok=True)
         atomic_write(path, json.dumps(found.to_json(), indent=1).encode())
     return found
+
+
+def fitted_maps(plan: Plan, student: BaseDetector,
+                names: tuple[str, ...]) -> dict[str, dict[int, dict]]:
+    """The best linear maps from a student to teachers, as adapters start.
+
+    Measured on :data:`FITTING_PICTURES` training pictures, as costs are; a
+    later stage's student is not the one that the costs are of.
+
+    Args:
+        plan: The progression.
+        student: As it is now.
+        names: The teachers.
+
+    Returns:
+        Name -> stride -> ``weight`` (C_teacher, C_student), ``bias``
+        (C_teacher), float32.
+    """
+    maps = {}
+    own = pyramid_channels(student)
+    for name in names:
+        spec = plan.teachers[name]
+        teacher = build_detector(spec.model, spec.checkpoint,
+                                 f'{spec.field}.checkpoint')
+        strides = shared_strides(own, pyramid_channels(teacher),
+                                 f'teachers.{name}', plan.strides)
+        moments = gather_moments(
+            {'student': student, name: teacher}, plan.student.config, strides,
+            scales={name: spec.scale}, limit=FITTING_PICTURES)[spec.scale]
+        maps[name] = {s: {
+            key: value.float() for key, value in
+            fit_linear_map(moments, s, 'student', name)._asdict().items()}
+            for s in strides}
+    return maps
 
 
 def _measured(plan: Plan, pool: Mapping[str, BaseDetector]
@@ -188,6 +252,7 @@ def _belongs_to(plan: Plan, strides: tuple[int, ...]) -> dict[str, Any]:
     return {
         'checkpoints': {s.name: s.hash() for s in specs},
         'models': {s.name: fingerprint(s.model) for s in specs},
+        'scales': {t.name: str(t.scale) for t in plan.teachers.values()},
         'strides': list(strides),
         'pictures': fingerprint(cfg.train_dataloader.dataset),
         'pipeline': fingerprint(test_pipeline(cfg))}
@@ -216,11 +281,21 @@ def _head_classes(model: Mapping[str, Any]) -> int | None:
     return head.get('num_classes')
 
 
+def _other_classes(student: DetectorSpec,
+                   teacher: DetectorSpec) -> list[str]:
+    own, theirs = _classes(student), _classes(teacher)
+    if not own or not theirs or own == theirs:
+        return []
+    return [f'mtpd.distill compares classification maps, and {teacher.field} '
+            f"was trained on other classes than the student's ({len(theirs)}, "
+            f'not {len(own)}, or in another order). Choose a mechanism on '
+            'feature maps, or another teacher.']
+
+
 def _say_other_classes(plan: Plan, specs: list[DetectorSpec]) -> None:
-    own = _classes(plan.student)
     for spec in specs[1:]:
-        theirs = _classes(spec)
-        if own and theirs and own != theirs:
+        own, theirs = _classes(plan.student), _classes(spec)
+        if _other_classes(plan.student, spec):
             print_log(
                 f'{spec.field} was trained on other classes than the '
                 f"student's ({len(theirs)}, not {len(own)}, or in another "

@@ -13,16 +13,23 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
+from mtpd.data.teacher_view import with_teacher_view
+from mtpd.distill.auto_weight import is_off
 
-from .plan import Plan
+from .plan import Plan, stage_label
 
 
-def stage_dir(plan: Plan, index: int, name: str) -> str:
+def stage_dir(plan: Plan, index: int, names: tuple[str, ...]) -> str:
     """Where stage ``index`` (from 1) writes, e.g. ``.../stage1_swin_t``."""
-    return os.path.join(plan.work_dir, f'stage{index}_{name}')
+    return os.path.join(plan.work_dir, f'stage{index}_{stage_label(names)}')
 
 
-def stage_config(plan: Plan, index: int, name: str,
+def fitted_file(plan: Plan, index: int, names: tuple[str, ...]) -> str:
+    """Where the fitted maps lie that a stage's adapters start from."""
+    return os.path.join(stage_dir(plan, index, names), 'fitted_adapters.pth')
+
+
+def stage_config(plan: Plan, index: int, names: tuple[str, ...],
                  student_checkpoint: str | None,
                  provenance: dict[str, Any]) -> Config:
     """The config of one stage; dumped, it can be run alone.
@@ -36,19 +43,25 @@ def stage_config(plan: Plan, index: int, name: str,
     Args:
         plan: The progression.
         index: The stage, from 1.
-        name: Its teacher.
+        names: Its teachers; one, except where several teach at once.
         student_checkpoint: The weights that it starts from.
         provenance: Recorded in its checkpoints.
     """
     cfg = copy.deepcopy(plan.student.config)
-    teacher = plan.teachers[name]
-    folder = stage_dir(plan, index, name)
+    teachers = [plan.teachers[name] for name in names]
+    folder = stage_dir(plan, index, names)
     cfg.model = dict(
         type='FeatureDistiller', student=plan.student.model,
         student_checkpoint=student_checkpoint,
-        teacher=dict(name=name, model=teacher.model,
-                     checkpoint=teacher.checkpoint),
-        distill=plan.distill, strides=plan.strides)
+        teachers=[dict(name=t.name, model=t.model, checkpoint=t.checkpoint,
+                       scale=str(t.scale)) for t in teachers],
+        distill=plan.distill, strides=plan.strides, adapter=plan.adapter,
+        init_adapters=fitted_file(plan, index, names)
+        if plan.init_adapters == 'fitted' else plan.init_adapters)
+    scales = sorted({t.scale for t in teachers} - {1})
+    if scales and not is_off(plan.distill):
+        cfg.train_dataloader.dataset = with_teacher_view(
+            cfg.train_dataloader.dataset, [str(s) for s in scales])
     cfg.pop('data_preprocessor', None)
     cfg.work_dir = folder
     cfg.experiment_name = folder.strip(os.sep).replace(os.sep, '_')
@@ -72,7 +85,8 @@ def stage_config(plan: Plan, index: int, name: str,
         checkpoint.setdefault('save_best', 'auto')
     cfg.custom_hooks = list(cfg.get('custom_hooks') or []) + [
         dict(type='DistillCheckpointHook', provenance=provenance),
-        dict(type='RememberMetrics')]
+        dict(type='RememberMetrics'),
+        *([dict(type='FadeDistillHook', **plan.fade)] if plan.fade else [])]
     return cfg
 
 

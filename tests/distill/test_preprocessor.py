@@ -10,7 +10,7 @@ def both(student, teacher):
     return MODELS.build(dict(
         type='DistillDataPreprocessor',
         student=MODELS.build(student.data_preprocessor),
-        teacher=teacher.data_preprocessor))
+        teachers=dict(other=teacher.data_preprocessor)))
 
 
 def test_each_side_normalises_as_its_own_preprocessor(retinanet, caffe_fcos):
@@ -25,17 +25,16 @@ def test_each_side_normalises_as_its_own_preprocessor(retinanet, caffe_fcos):
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
     caffe = torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
     # Divisors 32 and 64: both grids are multiples of 64.
-    assert batch['inputs'].shape == batch['teacher_inputs'].shape \
+    assert batch['inputs'].shape == batch['teacher_inputs']['other'].shape \
         == (2, 3, 128, 128)
     for i, picture in enumerate(raw):
         height, width = picture.shape[-2:]
-        for key, value in (
-                ('inputs', (picture[[2, 1, 0]].float() - mean) / std),
-                ('teacher_inputs', picture.float() - caffe)):
-            torch.testing.assert_close(batch[key][i, :, :height, :width],
-                                       value)
-            assert batch[key][i, :, height:].abs().sum() == 0
-            assert batch[key][i, :, :, width:].abs().sum() == 0
+        for made, value in (
+                (batch['inputs'], (picture[[2, 1, 0]].float() - mean) / std),
+                (batch['teacher_inputs']['other'], picture.float() - caffe)):
+            torch.testing.assert_close(made[i, :, :height, :width], value)
+            assert made[i, :, height:].abs().sum() == 0
+            assert made[i, :, :, width:].abs().sum() == 0
 
 
 def test_teacher_sees_exactly_what_its_own_preprocessor_makes(caffe_fcos,
@@ -43,7 +42,7 @@ def test_teacher_sees_exactly_what_its_own_preprocessor_makes(caffe_fcos,
     data = demo_mm_inputs(2, [(3, 64, 128)] * 2, num_classes=5)
     own = MODELS.build(caffe_fcos.data_preprocessor)(copy.deepcopy(data))
     batch = both(retinanet, caffe_fcos)(data, True)
-    assert torch.equal(batch['teacher_inputs'], own['inputs'])
+    assert torch.equal(batch['teacher_inputs']['other'], own['inputs'])
 
 
 def test_outside_training_it_is_the_students_own(retinanet, caffe_fcos):

@@ -102,7 +102,7 @@ def gathered(toy_in, tmp_path_factory):
     pool = build_pool(plan)
     seen = []
     return cfg, pool, gather_moments(pool, cfg, STRIDES,
-                                     lambda *p: seen.append(p)), seen
+                                     lambda *p: seen.append(p))[1], seen
 
 
 def maps_of_all(cfg, pool):
@@ -170,7 +170,7 @@ def test_no_label_and_no_chance_enters_the_costs(gathered, monkeypatch):
     cfg.train_dataloader.dataset = dict(
         type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset)
     torch.manual_seed(123)
-    again = gather_moments(pool, cfg, STRIDES)
+    again = gather_moments(pool, cfg, STRIDES)[1]
     for stride in STRIDES:
         one, other = (m.over(stride, range(FOLDS)) for m in (moments, again))
         assert one.count == other.count  # repeated pictures are the same ones

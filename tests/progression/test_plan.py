@@ -19,7 +19,7 @@ def problems(cfg) -> list[str]:
 
 def test_a_good_config_is_a_plan(toy):
     plan = make_plan(toy(max_teachers=2))
-    assert plan.order == ('wide', 'swin')
+    assert plan.order == (('wide',), ('swin',))
     assert 'mtpd' not in plan.student.config
     assert missing_files(plan) == []
     text = plan.describe()
@@ -31,7 +31,7 @@ def test_a_good_config_is_a_plan(toy):
 
 
 def test_later_teachers_matter_more(toy):
-    assert make_plan(toy(max_teachers=1)).order == ('swin',)
+    assert make_plan(toy(max_teachers=1)).order == (('swin',),)
 
 
 @pytest.mark.parametrize('changes, words', [

@@ -23,7 +23,7 @@ def test_every_stage_is_probed_at_the_largest_size(toy, monkeypatch):
         return step(self, data, optimizer)
 
     monkeypatch.setattr(FeatureDistiller, 'train_step', look)
-    estimates = probe(make_plan(cfg), ('wide', 'swin'))
+    estimates = probe(make_plan(cfg), (('wide',), ('swin',)))
     # 96x64 in 160x100: the short edge binds, at 150x100.
     assert sizes == [{(100, 150)}] * 6
     assert [e.teacher for e in estimates] == ['wide', 'swin']
@@ -61,7 +61,7 @@ def test_what_does_not_fit_stops_before_the_first_stage(toy, monkeypatch):
     step = FeatureDistiller.train_step
 
     def small(self, data, optimizer):
-        if 128 not in self.adapter.strides:  # the Swin, stage 2
+        if 128 not in self.guidances[0].adapter.strides:  # the Swin, stage 2
             raise torch.OutOfMemoryError('Tried to allocate 9 GiB.')
         return step(self, data, optimizer)
 

@@ -145,7 +145,7 @@ def test_resume_goes_on_in_the_stage_and_epoch_where_it_stopped(
     steps = []
 
     def dies(self, *args):
-        steps.append(tuple(self.adapter.strides))
+        steps.append(tuple(self.guidances[0].adapter.strides))
         if len(steps) == 6 + 4:  # the first step of stage 2, epoch 2
             raise KeyboardInterrupt
         return whole(self, *args)
@@ -158,7 +158,8 @@ def test_resume_goes_on_in_the_stage_and_epoch_where_it_stopped(
     assert not (work / 'stage2_swin' / 'student.pth').exists()
     steps.clear()
     monkeypatch.setattr(FeatureDistiller, 'loss', lambda self, *args: (
-        steps.append(tuple(self.adapter.strides)), whole(self, *args))[1])
+        steps.append(tuple(self.guidances[0].adapter.strides)),
+        whole(self, *args))[1])
     result = go(toy(), resume=True)
     # One epoch of three steps was left, all of them stage 2's.
     assert steps == [(8, 16, 32, 64)] * 3
@@ -201,7 +202,7 @@ def test_runner_and_teacher_are_gone_after_their_stage(toy, monkeypatch):
         assert not [r for r in alive if r() is not None]
         runner = built(cfg)
         alive.extend([weakref.ref(runner), weakref.ref(runner.model),
-                      weakref.ref(runner.model.teacher)])
+                      weakref.ref(runner.model.guidances[0].teacher)])
         return runner
 
     monkeypatch.setattr(run_module.StageRunner, 'from_cfg', remember)

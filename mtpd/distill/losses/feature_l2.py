@@ -1,13 +1,13 @@
 """Feature matching by squared distance."""
 import torch.nn.functional as F
 from mmdet.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..detector import Features
+from .mechanism import Mechanism, Pairing, Scene
 
 
 @MODELS.register_module()
-class FeatureL2Loss(nn.Module):
+class FeatureL2Loss(Mechanism):
     r"""Mean squared distance between adapted student and teacher maps.
 
     .. math::
@@ -21,14 +21,15 @@ class FeatureL2Loss(nn.Module):
     reduction nor :math:`\lambda`.
 
     The scale of maps differs between detectors by orders of magnitude, and one
-    :math:`\lambda` cannot fit them all: the best linear map from the student on
-    blood cells leaves a squared error of 14.5 to one teacher and of 0.66 to
-    another (docs/bccd.md). Normalised, each level's term is divided by the
+    :math:`\lambda` cannot fit them all: the best linear map from the student
+    on blood cells leaves a squared error of 14.5 to one teacher and of 0.66
+    to another (docs/bccd.md). Normalised, each level's term is divided by the
     variance of the teacher's map (over the batch's positions, mean over
     channels), as the normalised adaptation cost is, and one :math:`\lambda`
     serves a whole pool.
 
     Args:
+        pairing: Given by the distiller.
         loss_weight: :math:`\lambda`, at least 0.
         normalise: Whether to divide by the teacher's variance; the paper does
             not.
@@ -40,43 +41,20 @@ class FeatureL2Loss(nn.Module):
         Cao et al., ICML 2023 (arXiv 2308.09105), section 3.1.
     """
 
-    def __init__(self, loss_weight: float = 1.0,
+    # Nothing of the distance reaches the student before the adapters learn.
+    adapter_start = 'zero'
+
+    def __init__(self, pairing: Pairing, loss_weight: float | None = None,
                  normalise: bool = False) -> None:
-        super().__init__()
-        if not loss_weight >= 0:
-            raise ValueError(f'distill.loss_weight is {loss_weight}; it has to '
-                             'be a number of at least 0.')
-        self.loss_weight = loss_weight
+        super().__init__(pairing, loss_weight)
         self.normalise = normalise
 
-    def forward(self, student: Features,
-                teacher: Features) -> dict[str, Tensor]:
-        """One scalar per level, whose sum is the loss.
-
-        Args:
-            student: Adapted maps, stride -> (N, C, H, W).
-            teacher: Maps of the same strides and shapes.
-
-        Raises:
-            ValueError: Other strides or another shape at some stride.
-        """
-        if student.keys() != teacher.keys():
-            raise ValueError(f'FeatureL2Loss got student maps of strides '
-                             f'{sorted(student)} and teacher maps of '
-                             f'{sorted(teacher)}.')
-        losses = {}
-        for stride, source in student.items():
-            target = teacher[stride]
-            if source.shape != target.shape:
-                raise ValueError(
-                    f'FeatureL2Loss at stride {stride}: the adapted student '
-                    f'map is {tuple(source.shape)}, the teacher map '
-                    f'{tuple(target.shape)}. Adapt it first.')
-            error = F.mse_loss(source, target)
-            if self.normalise:
-                variance = target.var(dim=(0, 2, 3), correction=0).mean()
-                # A constant map has no scale; its error stays as it is.
-                error = error / variance.where(variance > 0, 1.)
-            losses[f'loss_distill_s{stride}'] = \
-                error * (self.loss_weight / len(student))
-        return losses
+    def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
+                   scene: Scene) -> Tensor:
+        """See :class:`Mechanism`."""
+        error = F.mse_loss(student, teacher)
+        if self.normalise:
+            variance = teacher.var(dim=(0, 2, 3), correction=0).mean()
+            # A constant map has no scale; its error stays as it is.
+            error = error / variance.where(variance > 0, 1.)
+        return error / len(self.pairing.channels)

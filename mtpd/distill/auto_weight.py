@@ -1,0 +1,139 @@
+"""The distillation weight, found instead of typed."""
+from typing import Any, Mapping, Sequence
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+
+class AutoWeight(nn.Module):
+    """Scales a mechanism so that its gradient is a chosen share of the task's.
+
+    For the first iterations distillation trains adapters and mechanism alone,
+    with nothing of it reaching the student. Over the second half of them, at
+    each iteration, the gradient of the detection loss with respect to the
+    student's maps is compared with that of the distillation loss: the factor
+    is ``share`` times the median ratio of their norms. From then on it is
+    fixed. All processes find the same; a checkpoint holds it.
+
+    Args:
+        share: Of the distillation gradient in the detection gradient, above 0.
+        iterations: How many are looked at, at least 2.
+
+    Attributes:
+        factor: By which the mechanism's loss is multiplied; nan until found.
+
+    Raises:
+        ValueError: A share or a number of iterations below these.
+    """
+
+    def __init__(self, share: float = 0.5, iterations: int = 50) -> None:
+        super().__init__()
+        if not (isinstance(share, (int, float)) and share > 0):
+            raise ValueError(
+                f"mtpd.distill.loss_weight: the automatic weight's share is "
+                f'{share!r}; it has to be a number above 0.')
+        if not isinstance(iterations, int) or iterations < 2:
+            raise ValueError(
+                "mtpd.distill.loss_weight: the automatic weight's iterations "
+                f'are {iterations!r}; they have to be an integer of at least '
+                '2.')
+        self.share = share
+        self.register_buffer('factor', torch.tensor(torch.nan))
+        self.register_buffer('ratios', torch.full((iterations,), torch.nan))
+        self.register_buffer('seen', torch.tensor(0))
+        self._found = False
+
+    @property
+    def found(self) -> bool:
+        """Whether the factor is fixed."""
+        # Read from the device once; a resumed buffer is noticed too.
+        self._found = self._found or not bool(self.factor.isnan())
+        return self._found
+
+    def look(self, detection: Tensor, distillation: Tensor,
+             task_maps: Sequence[Tensor], maps: Sequence[Tensor]) -> bool:
+        """Compare the two gradients of one iteration.
+
+        Args:
+            detection: The detection loss, a scalar.
+            distillation: The mechanism's loss, a scalar.
+            task_maps: The student's maps that the detection loss hangs on.
+            maps: The same maps as leaves that the distillation loss hangs on.
+
+        Returns:
+            Whether this iteration has fixed the factor.
+
+        Raises:
+            RuntimeError: The distillation gradient was 0 or not finite in
+                every iteration that was looked at.
+        """
+        first = len(self.ratios) // 2
+        if self.seen >= first:
+            norms = torch.stack([_norm(detection, task_maps),
+                                 _norm(distillation, maps)]).square()
+            all_reduce(norms, 'mean')
+            task, distil = norms.sqrt()
+            self.ratios[self.seen] = task / distil
+        self.seen += 1
+        if self.seen < len(self.ratios):
+            return False
+        usable = self.ratios[self.ratios.isfinite() & (self.ratios > 0)]
+        if not len(usable):
+            raise RuntimeError(
+                "loss_weight='auto' found no distillation gradient at the "
+                "student's maps in its first "
+                f'{len(self.ratios)} iterations. Set a number, or '
+                "mtpd.init_adapters='random' if the adapters start at zero "
+                'and the learning rate is still warming up.')
+        self.factor.copy_(self.share * usable.median())
+        return True
+
+
+def _norm(loss: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    # Half-precision gradients of a mean over large maps would vanish.
+    scale = 2. ** 16
+    gradients = torch.autograd.grad(loss * scale, maps, retain_graph=True,
+                                    allow_unused=True)
+    return torch.stack([g.float().norm() / scale for g in gradients
+                        if g is not None] or [loss.new_zeros(())]).norm()
+
+
+def split_auto(distill: Mapping[str, Any]
+               ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """A mechanism's config without an automatic weight, and that weight's
+    settings; None where the weight is a number or the published one.
+
+    ``loss_weight='auto'`` and ``loss_weight=dict(share=..., iterations=...)``
+    ask for it.
+
+    Raises:
+        ValueError: Another string, or a term of a sum that asks for one.
+    """
+    weight = distill.get('loss_weight')
+    for term in distill.get('losses') or ():
+        if isinstance(term, Mapping) and isinstance(
+                term.get('loss_weight'), (str, Mapping)):
+            raise ValueError(
+                'mtpd.distill.losses: the automatic weight is that of the '
+                "whole sum. Set mtpd.distill.loss_weight='auto' and numbers "
+                'in the terms.')
+    if isinstance(weight, str) and weight != 'auto':
+        raise ValueError(f'mtpd.distill.loss_weight is {weight!r}; it has to '
+                         "be a number, 'auto' or dict(share=...).")
+    if weight != 'auto' and not isinstance(weight, Mapping):
+        return dict(distill), None
+    settings = {} if weight == 'auto' else dict(weight)
+    unknown = set(settings) - {'share', 'iterations'}
+    if unknown:
+        raise ValueError(f'mtpd.distill.loss_weight has {sorted(unknown)}; '
+                         'known are share and iterations.')
+    return {k: v for k, v in distill.items() if k != 'loss_weight'}, settings
+
+
+def is_off(distill: Mapping[str, Any]) -> bool:
+    """Whether a mechanism's config has weight 0, so that nothing is done."""
+    if distill.get('losses'):
+        return distill.get('loss_weight') == 0 or all(
+            isinstance(t, Mapping) and is_off(t) for t in distill['losses'])
+    return distill.get('loss_weight') == 0

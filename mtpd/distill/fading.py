@@ -1,0 +1,51 @@
+"""Distillation that ends before its stage does."""
+from typing import Any
+
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class FadeDistillHook(Hook):
+    """Distils in full up to ``begin``, ever less from there, not from ``end``.
+
+    From ``end`` on neither teacher nor mechanism runs. The strength is a
+    function of where the run is, so a resumed run is where it would have been.
+
+    Args:
+        begin: Epoch or iteration from which the strength falls linearly.
+        end: Epoch or iteration from which it is 0; equal to ``begin`` for an
+            abrupt stop.
+        by_epoch: Whether they are epochs, fractions included, or iterations.
+
+    Raises:
+        ValueError: ``end`` before ``begin``, or ``begin`` below 0.
+    """
+
+    def __init__(self, begin: float, end: float,
+                 by_epoch: bool = True) -> None:
+        if not 0 <= begin <= end:
+            raise ValueError(f'mtpd.fade begins at {begin} and ends at {end}; '
+                             'it needs 0 <= begin <= end.')
+        self.begin = begin
+        self.end = end
+        self.by_epoch = by_epoch
+
+    def strength(self, position: float) -> float:
+        """From 1 before ``begin`` to 0 at ``end``."""
+        if position >= self.end:
+            return 0.
+        if position <= self.begin:
+            return 1.
+        return (self.end - position) / (self.end - self.begin)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int,
+                          data_batch: Any = None) -> None:
+        position = runner.iter
+        if self.by_epoch:
+            position = runner.epoch + batch_idx / len(runner.train_dataloader)
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        model.set_strength(self.strength(position))

@@ -1,0 +1,124 @@
+"""Weights that a student takes over from a teacher before it starts."""
+import re
+from typing import Iterable, Mapping, NamedTuple
+
+from torch import Tensor
+
+INHERITABLE = ('backbone', 'neck', 'head', 'alternate_blocks')
+"""Parts that can be taken over."""
+
+# Repeated blocks of a backbone's stages: ResNet's layer3.7.conv1.weight,
+# Swin's stages.2.blocks.7.attn.w_msa.qkv.weight.
+_BLOCK = re.compile(r'(?P<stage>backbone\.(?:layer\d+|stages\.\d+\.blocks))'
+                    r'\.(?P<index>\d+)\.(?P<rest>.+)')
+
+
+class Inheritance(NamedTuple):
+    """What a student gets.
+
+    Attributes:
+        weights: The student's whole ``state_dict``, with what was taken.
+        taken: Student key -> teacher key.
+        left: Student key -> why it keeps its own weights; only keys of the
+            parts that were asked for.
+    """
+    weights: dict[str, Tensor]
+    taken: dict[str, str]
+    left: dict[str, str]
+
+    def describe(self) -> str:
+        """Part by part, with the first keys that were not taken."""
+        lines = []
+        parts = dict.fromkeys(map(part_of, [*self.taken, *self.left]))
+        for part in parts:
+            left = {k: v for k, v in self.left.items() if part_of(k) == part}
+            count = sum(part_of(k) == part for k in self.taken)
+            some = '; '.join(f'{k}: {v}' for k, v in list(left.items())[:4])
+            more = f'; and {len(left) - 4} more' if len(left) > 4 else ''
+            lines.append(f'{part}: {count} of {count + len(left)} tensors '
+                         'taken' + (f', not {some}{more}' if left else ''))
+        return '\n'.join(lines)
+
+
+def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
+            parts: Iterable[str]) -> Inheritance:
+    """Take over the teacher's tensors that match in name and shape.
+
+    'head' is whatever is neither backbone nor neck. 'alternate_blocks' is the
+    backbone of a shallower detector of the teacher's family: block i of a
+    stage comes from the teacher's block 2i where the teacher's stage is deep
+    enough, and from its block i where both have as many.
+
+    Args:
+        student: The student's ``state_dict``.
+        teacher: The teacher's.
+        parts: Some of :data:`INHERITABLE`.
+
+    Raises:
+        ValueError: An unknown part, or nothing at all matches.
+
+    Source:
+        Every second block: Sanh et al., DistilBERT, 2019 (arXiv 1910.01108),
+        section 2. Neck and head: Kang et al., NeurIPS 2021 (arXiv 2110.12724),
+        "inheriting strategy".
+    """
+    parts = tuple(parts)
+    unknown = [part for part in parts if part not in INHERITABLE]
+    if unknown:
+        raise ValueError(f'mtpd.inherit names {unknown}; known are '
+                         f'{", ".join(INHERITABLE)}.')
+    wanted = {'backbone' if p == 'alternate_blocks' else p for p in parts}
+    every_second = _every_second(student, teacher) \
+        if 'alternate_blocks' in parts else {}
+    weights, taken, left = dict(student), {}, {}
+    for key, own in student.items():
+        if part_of(key) not in wanted:
+            continue
+        source = _renamed(key, every_second)
+        value = teacher.get(source)
+        if value is None:
+            left[key] = f'the teacher has no {source}'
+        elif value.shape != own.shape:
+            left[key] = (f'{tuple(own.shape)} here, {tuple(value.shape)} in '
+                         'the teacher')
+        else:
+            weights[key] = value.clone()
+            taken[key] = source
+    if not taken:
+        raise ValueError(
+            f'mtpd.inherit={parts}: no tensor of the first teacher matches the '
+            'student in name and shape. Leave mtpd.inherit out, or start with '
+            'a teacher of the same family.')
+    return Inheritance(weights, taken, left)
+
+
+def part_of(key: str) -> str:
+    """'backbone', 'neck' or 'head'."""
+    first = key.split('.', 1)[0]
+    return first if first in ('backbone', 'neck') else 'head'
+
+
+def _every_second(student: Mapping[str, Tensor],
+                  teacher: Mapping[str, Tensor]) -> dict[str, int]:
+    """Stage -> by how much a block's index is multiplied."""
+    own, other = _depths(student), _depths(teacher)
+    return {stage: 2 if other.get(stage, 0) >= 2 * depth - 1 and depth > 1
+            and other[stage] > depth else 1 for stage, depth in own.items()}
+
+
+def _depths(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    depths: dict[str, int] = {}
+    for key in weights:
+        match = _BLOCK.match(key)
+        if match:
+            stage = match['stage']
+            depths[stage] = max(depths.get(stage, 0), int(match['index']) + 1)
+    return depths
+
+
+def _renamed(key: str, every_second: Mapping[str, int]) -> str:
+    match = _BLOCK.match(key)
+    if match is None or match['stage'] not in every_second:
+        return key
+    index = int(match['index']) * every_second[match['stage']]
+    return f'{match["stage"]}.{index}.{match["rest"]}'

@@ -1,0 +1,42 @@
+"""Direction matching."""
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from torch import Tensor
+
+from .mechanism import Mechanism, Scene
+
+
+@MODELS.register_module()
+class CosineLoss(Mechanism):
+    r"""One minus the cosine between the vectors at each position.
+
+    .. math::
+        L_s = \frac{\lambda}{N H_s W_s} \sum_{n, h, w} \left(1 -
+            \cos(F^{student}_{n, h, w}, F^{teacher}_{n, h, w})\right)
+
+    over channels, and the sum over levels. The length of a vector has no say.
+    A vector of zeros has no direction: its cosine counts as 0, and its
+    gradient is bounded.
+
+    Args:
+        pairing: Given by the distiller.
+        loss_weight: :math:`\lambda`, at least 0; 1 is what DistilBERT's
+            training code takes, for text.
+
+    Raises:
+        ValueError: A negative weight.
+
+    Source:
+        Sanh et al., 2019 (arXiv 1910.01108), section 2, where the vectors are
+        a transformer's last hidden states, one for each token.
+    """
+
+    divides_by_scale = True
+
+    def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
+                   scene: Scene) -> Tensor:
+        """See :class:`Mechanism`."""
+        # Lengths are floored at 1e-6, which bounds the gradient at zero.
+        own, other = (F.normalize(m, dim=1, eps=1e-6)
+                      for m in (student, teacher))
+        return 1 - (own * other).sum(dim=1).mean()

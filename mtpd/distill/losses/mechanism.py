@@ -1,0 +1,168 @@
+"""What every distillation mechanism has in common."""
+import inspect
+from dataclasses import dataclass, field
+from typing import Any, Mapping
+
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from torch import Tensor, nn
+
+from ..detector import Features
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The two detectors that a mechanism is built for.
+
+    Attributes:
+        channels: Stride -> channels of the teacher's maps at the paired
+            levels; an adapted student map has as many.
+        two_stage: Whether the student is a two-stage detector: published
+            weights differ by this.
+    """
+    channels: Mapping[int, int]
+    two_stage: bool = False
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a batch shows, for mechanisms that look at more than maps.
+
+    Attributes:
+        size: (height, width) of the student's padded batch in pixels.
+        boxes: Per picture (M, 4), ground truth as x1, y1, x2, y2 in pixels of
+            the student's batch; M may be 0.
+        scores: Stride -> (student's, teacher's) classification maps, both
+            (N, anchors * classes, H, W) before the sigmoid; empty unless the
+            mechanism's ``uses_scores`` is set.
+    """
+    size: tuple[int, int]
+    boxes: tuple[Tensor, ...]
+    scores: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+class Mechanism(nn.Module):
+    """A distance between adapted student maps and teacher maps.
+
+    A mechanism of one's own derives from this class, says in ``level_loss``
+    how far two maps are apart, and is named in the config by registering it in
+    mmdet's ``MODELS`` or by its import path:
+    ``distill=dict(type='my_package.my_file.MyLoss')``. Modules that it makes
+    in its constructor are trained with the student, saved for resuming and
+    never exported.
+
+    Args:
+        pairing: Given by the distiller, not by the config.
+        loss_weight: At least 0; None takes ``published_weight``.
+
+    Attributes:
+        published_weight: The weight that its authors publish; two of them,
+            for one-stage and for two-stage students, where they differ.
+        adapts_channels: Whether the student's maps need the teacher's number
+            of channels; without, they are only brought onto its grid.
+        adapter_start: How adapters start (:class:`FeatureAdapter`) unless the
+            user says.
+        divides_by_scale: Whether it divides by the scale of the adapted map,
+            so that an adapter must not start at zero.
+        uses_scores: Whether it reads ``scene.scores``, for which the teacher's
+            dense head has to run.
+
+    Raises:
+        ValueError: A negative weight.
+    """
+
+    published_weight: float | tuple[float, float] = 1.0
+    adapts_channels = True
+    adapter_start = 'random'
+    divides_by_scale = False
+    uses_scores = False
+
+    def __init__(self, pairing: Pairing,
+                 loss_weight: float | None = None) -> None:
+        super().__init__()
+        if loss_weight is None:
+            published = self.published_weight
+            loss_weight = published[pairing.two_stage] \
+                if isinstance(published, tuple) else published
+        if not loss_weight >= 0:
+            raise ValueError(
+                f'{type(self).__name__}: loss_weight is {loss_weight}; it has '
+                'to be a number of at least 0.')
+        self.pairing = pairing
+        self.loss_weight = loss_weight
+
+    def forward(self, student: Features, teacher: Features,
+                scene: Scene) -> dict[str, Tensor]:
+        """``loss_distill_s{stride}`` -> scalar, whose sum is the loss.
+
+        Args:
+            student: Adapted maps, stride -> (N, C, H, W), float32.
+            teacher: Maps of the same strides and grids, float32.
+            scene: What the batch shows.
+
+        Raises:
+            ValueError: Other strides, or maps of different shape.
+        """
+        if student.keys() != teacher.keys():
+            raise ValueError(
+                f'{type(self).__name__} got student maps of strides '
+                f'{sorted(student)} and teacher maps of {sorted(teacher)}.')
+        losses = {}
+        for stride, source in student.items():
+            self._check_shapes(stride, source, teacher[stride])
+            losses[f'loss_distill_s{stride}'] = self.loss_weight * \
+                self.level_loss(stride, source, teacher[stride], scene)
+        return losses
+
+    def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
+                   scene: Scene) -> Tensor:
+        """The distance at one level, without ``loss_weight``: a scalar.
+
+        Args:
+            stride: Of the level, in pixels.
+            student: (N, C, H, W), adapted.
+            teacher: (N, C, H, W), without gradient.
+            scene: What the batch shows.
+        """
+        raise NotImplementedError(
+            f'{type(self).__name__} has to define level_loss(stride, student, '
+            'teacher, scene).')
+
+    def _check_shapes(self, stride: int, student: Tensor,
+                      teacher: Tensor) -> None:
+        own, other = tuple(student.shape), tuple(teacher.shape)
+        if not self.adapts_channels:
+            own, other = (s[:1] + s[2:] for s in (own, other))
+        if own != other:
+            raise ValueError(
+                f'{type(self).__name__} at stride {stride}: the adapted '
+                f'student map is {tuple(student.shape)}, the teacher map '
+                f'{tuple(teacher.shape)}. Adapt it first.')
+
+
+def build_mechanism(config: Mapping[str, Any], pairing: Pairing) -> Mechanism:
+    """A mechanism by its registered name or its import path.
+
+    Raises:
+        ValueError: It is not known (the message lists those that are), it is
+            no :class:`Mechanism`, or it does not take its arguments.
+    """
+    kind = config.get('type')
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not (inspect.isclass(cls) and issubclass(cls, Mechanism)):
+        raise ValueError(
+            f'mtpd.distill.type {kind!r} is '
+            + ('not known' if cls is None else 'no mtpd Mechanism')
+            + f'. Known: {", ".join(known_mechanisms())}; or the import path '
+            'of your own class, such as my_package.my_file.MyLoss.')
+    try:
+        return MODELS.build(ConfigDict(config),
+                            default_args=dict(pairing=pairing))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'mtpd.distill: {error}') from error
+
+
+def known_mechanisms() -> list[str]:
+    """The registered mechanisms' names."""
+    return sorted(name for name, cls in MODELS.module_dict.items()
+                  if inspect.isclass(cls) and issubclass(cls, Mechanism))

@@ -1,0 +1,78 @@
+"""Several mechanisms at once."""
+from collections import Counter
+from typing import Any, Mapping, Sequence
+
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from ..detector import Features
+from .mechanism import Mechanism, Pairing, Scene, build_mechanism
+
+
+@MODELS.register_module()
+class WeightedSum(Mechanism):
+    r"""The sum of other mechanisms, each with its own weight.
+
+    .. math:: L = \lambda \sum_i \lambda_i L_i
+
+    .. code-block:: python
+
+        distill=dict(type='WeightedSum', losses=[
+            dict(type='PKDLoss', loss_weight=6.0),
+            dict(type='LogitLoss', temperature=2.0)])
+
+    A part of weight 0 is left out; if that leaves none, the sum's own weight
+    becomes 0.
+
+    Args:
+        pairing: Given by the distiller.
+        losses: One config per mechanism, from mmdet's ``MODELS``.
+        loss_weight: :math:`\lambda`, at least 0, beside the parts' own
+            :math:`\lambda_i`.
+
+    Raises:
+        ValueError: A negative weight, or no mechanism.
+    """
+
+    def __init__(self, pairing: Pairing, losses: Sequence[Mapping[str, Any]],
+                 loss_weight: float | None = None) -> None:
+        super().__init__(pairing, loss_weight)
+        if not losses:
+            raise ValueError(
+                'WeightedSum: distill.losses is empty; it has to list at '
+                "least one mechanism, such as dict(type='PKDLoss').")
+        parts = [build_mechanism(cfg, pairing) for cfg in losses]
+        names = _short_names(parts)
+        kept = [i for i, part in enumerate(parts) if part.loss_weight > 0]
+        self.names = tuple(names[i] for i in kept)
+        self.losses = nn.ModuleList(parts[i] for i in kept)
+        self.adapts_channels = any(p.adapts_channels for p in self.losses)
+        self.uses_scores = any(p.uses_scores for p in self.losses)
+        self.divides_by_scale = any(p.divides_by_scale for p in self.losses)
+        starts = {p.adapter_start for p in self.losses if p.adapts_channels}
+        if len(starts) == 1:
+            self.adapter_start = starts.pop()
+        if not kept:
+            self.loss_weight = 0.0
+
+    def forward(self, student: Features, teacher: Features,
+                scene: Scene) -> dict[str, Tensor]:
+        """``loss_distill_{part}_s{stride}`` -> scalar, whose sum is the loss.
+
+        ``part`` is the mechanism's class in lower case without 'Loss', and,
+        where a class occurs twice, its place in ``losses``: ``cwd``, ``pkd0``.
+        See :class:`Mechanism` for the arguments; each part checks them.
+        """
+        return {
+            key.replace('loss_distill', f'loss_distill_{name}', 1):
+                self.loss_weight * value
+            for name, part in zip(self.names, self.losses, strict=True)
+            for key, value in part(student, teacher, scene).items()}
+
+
+def _short_names(parts: Sequence[Mechanism]) -> list[str]:
+    """``cwd`` for CWDLoss; two of a class carry their places."""
+    names = [type(p).__name__.removesuffix('Loss').lower() for p in parts]
+    count = Counter(names)
+    return [name if count[name] == 1 else f'{name}{place}'
+            for place, name in enumerate(names)]
