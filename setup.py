@@ -22,5 +22,8 @@ setup(
         'rich>=13',
         'setuptools<82',  # mmengine 0.10.7 imports pkg_resources
     ],
-    extras_require={'test': ['pytest>=8', 'hypothesis>=6', 'scipy>=1.11']},
+    extras_require={
+        'timm': ['timm>=1.0'],
+        'test': ['pytest>=8', 'hypothesis>=6', 'scipy>=1.11', 'timm>=1.0'],
+    },
 )

@@ -14,8 +14,11 @@ from .compat import atomic_files, checkpoints  # noqa: E402
 
 checkpoints.install_safe_loading()
 
-from . import distill  # noqa: E402
+from . import backbones, distill  # noqa: E402
 from .progression import stage  # noqa: E402
 
 __version__ = '0.1.0'
-__all__ = ['atomic_files', 'checkpoints', 'distill', 'stage', '__version__']
+__all__ = [
+    'atomic_files', 'backbones', 'checkpoints', 'distill', 'stage',
+    '__version__'
+]

@@ -1,0 +1,6 @@
+"""Backbones of timm and torchvision, by name in mmdet's registry."""
+from .neck_channels import fill_in_channels
+from .timm_backbone import TimmBackbone
+from .torchvision_backbone import TorchvisionBackbone
+
+__all__ = ['TimmBackbone', 'TorchvisionBackbone', 'fill_in_channels']

@@ -1,0 +1,202 @@
+import copy
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import nn
+
+from mtpd.backbones import TimmBackbone
+from mtpd.compat.checkpoints import CheckpointUnavailable
+from mtpd.distill.detector import CheckpointMismatch
+
+# From the papers' tables, times the width in the name.
+CHANNELS = {
+    'resnet18': (64, 128, 256, 512),
+    'mobilenetv2_050': (16, 16, 48, 160),
+    'mobilenetv3_small_050': (8, 16, 24, 288),
+    'efficientnet_lite0': (24, 40, 112, 320),
+    'convnext_atto': (40, 80, 160, 320),
+}
+
+
+@pytest.mark.parametrize('name', CHANNELS)
+def test_maps_are_those_of_timm(name):
+    torch.manual_seed(0)
+    plain = timm.create_model(name, features_only=True).eval()
+    drawn = torch.get_rng_state()
+    torch.manual_seed(0)
+    backbone = TimmBackbone(name).eval()
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+    assert backbone.strides == (4, 8, 16, 32)
+    assert backbone.channels == CHANNELS[name]
+    state = plain.state_dict()
+    assert all(torch.equal(value, state[key])
+               for key, value in backbone.model.state_dict().items())
+    assert all(p.requires_grad for p in backbone.parameters())
+    for size in ((64, 96), (97, 131)):
+        picture = torch.randn(1, 3, *size)
+        with torch.no_grad():
+            maps, expected = backbone(picture), plain(picture)[-4:]
+        assert len(maps) == 4
+        for seen, wanted, stride in zip(maps, expected, backbone.strides):
+            assert torch.equal(seen, wanted)
+            for positions, pixels in zip(seen.shape[2:], size):
+                assert abs(positions - pixels / stride) < 1
+
+
+def test_fewer_strides_leave_no_parameter_waiting_for_a_gradient():
+    # timm keeps MobileNet's stages beyond the last map.
+    backbone = TimmBackbone('mobilenetv2_050', strides=(8, 4))
+    assert backbone.strides == (4, 8) and backbone.channels == (16, 16)
+    maps = backbone(torch.randn(2, 3, 64, 64))
+    assert [tuple(m.shape) for m in maps] == [(2, 16, 16, 16),
+                                              (2, 16, 8, 8)]
+    sum(m.sum() for m in maps).backward()
+    trained = {k for k, p in backbone.named_parameters() if p.requires_grad}
+    assert trained == {k for k, p in backbone.named_parameters()
+                       if p.grad is not None}
+    assert 'model.conv_stem.weight' in trained
+    assert not any('blocks.6' in key for key in trained)
+
+
+def test_channels_last_models_are_turned_around():
+    backbone = TimmBackbone('test_mambaout').eval()
+    plain = timm.create_model('test_mambaout', features_only=True)
+    plain.load_state_dict({
+        k.removeprefix('model.').replace('stages.', 'stages_'): v
+        for k, v in backbone.model.state_dict().items()})
+    picture = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for seen, last in zip(backbone(picture), plain.eval()(picture)):
+            torch.testing.assert_close(seen, last.permute(0, 3, 1, 2))
+    assert backbone.channels == (16, 32, 48, 64)
+    sum(m.sum() for m in backbone(picture)).backward()
+    assert all(p.grad is not None for p in backbone.parameters()
+               if p.requires_grad)
+
+
+def test_options_reach_timm():
+    backbone = TimmBackbone('convnext_atto', drop_path_rate=0.5)
+    paths = [m for m in backbone.modules()
+             if isinstance(m, timm.layers.DropPath)]
+    assert max(path.drop_prob for path in paths) == pytest.approx(0.5)
+
+
+def test_state_round_trips_and_copies_are_whole():
+    first = TimmBackbone('mobilenetv3_small_050').eval()
+    second = TimmBackbone('mobilenetv3_small_050').eval()
+    second.load_state_dict(first.state_dict())
+    copied = copy.deepcopy(first).train().eval()
+    picture = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for a, b, c in zip(first(picture), second(picture), copied(picture)):
+            assert torch.equal(a, b) and torch.equal(a, c)
+
+
+@pytest.mark.parametrize('norm_eval', (False, True))
+def test_batch_norms_keep_their_statistics_if_asked(norm_eval):
+    backbone = TimmBackbone('mobilenetv3_small_050', norm_eval=norm_eval)
+    before = {k: v.clone() for k, v in backbone.named_buffers()}
+    assert backbone.train() is backbone and backbone.training
+    backbone(torch.randn(2, 3, 64, 64))
+    changed = [not torch.equal(v, before[k])
+               for k, v in backbone.named_buffers()]
+    assert all(changed) if not norm_eval else not any(changed)
+
+
+def test_batch_norms_that_lost_their_activations_stop_the_training():
+    backbone = TimmBackbone('mobilenetv3_small_050')
+    nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
+    with pytest.raises(ValueError, match='sync_bn'):
+        backbone.train()
+    # ResNet's are apart from its activations.
+    nn.SyncBatchNorm.convert_sync_batchnorm(TimmBackbone('resnet18')).train()
+
+
+class Parent(BaseModule):
+    """A detector's place above a backbone, with an init_cfg of its own."""
+
+    def __init__(self, **backbone) -> None:
+        super().__init__(dict(type='Constant', layer='Conv2d', val=7.))
+        self.backbone = MODELS.build(dict(type='TimmBackbone', **backbone))
+
+
+@pytest.mark.parametrize('name', ('mobilenetv3_small_050', 'convnext_atto'))
+def test_pretrained_weights_come_last_and_only_when_asked(name, tmp_path):
+    torch.manual_seed(3)
+    wanted = timm.create_model(name).state_dict()
+    path = tmp_path / 'pretrained.pth'
+    parent = Parent(model_name=name, pretrained=True,
+                    pretrained_cfg_overlay=dict(file=str(path)))
+    torch.save(wanted, path)  # building has not asked for it
+    state = torch.get_rng_state()
+    parent.init_weights()
+    assert torch.equal(torch.get_rng_state(), state)
+    own = parent.backbone.model.state_dict()
+    assert len(own) > 100
+    for key, value in own.items():
+        # timm names the features' children stages_0 for stages.0.
+        key = key.replace('stages_', 'stages.').replace('stem_', 'stem.') \
+            if name == 'convnext_atto' else key
+        assert torch.equal(value, wanted[key]), key
+    for parameter in parent.parameters():
+        nn.init.zeros_(parameter)
+    parent.init_weights()
+    assert all((p == 0).all() for p in parent.parameters())
+
+    plain = Parent(model_name=name)
+    plain.init_weights()
+    convolution = next(m for m in plain.modules() if isinstance(m, nn.Conv2d))
+    assert (convolution.weight == 7).all()
+
+
+def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):
+    # timm itself loads features of this family without a word.
+    path = tmp_path / 'other.pth'
+    torch.save(timm.create_model('mobilenetv2_035').state_dict(), path)
+    weights = torch.load(path)
+    torch.save({k: v for k, v in weights.items() if 'blocks' not in k
+                and 'conv_stem' not in k and 'bn' not in k}, path)
+    backbone = TimmBackbone('mobilenetv2_050', pretrained=True,
+                            pretrained_cfg_overlay=dict(file=str(path)))
+    with pytest.raises(CheckpointMismatch, match='mobilenetv2_050 lack '
+                                                 r'\d+ of its tensors'):
+        backbone.init_weights()
+
+
+def test_weights_that_cannot_be_fetched_are_named(tmp_path):
+    backbone = TimmBackbone(
+        'mobilenetv2_050', pretrained=True,
+        pretrained_cfg_overlay=dict(file=str(tmp_path / 'absent.pth')))
+    with pytest.raises(CheckpointUnavailable,
+                       match='mobilenetv2_050 in .*absent.pth could'):
+        backbone.init_weights()
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(model_name='mobilnetv3_small_050'), "Did you mean 'mobilenetv3_sm"),
+    (dict(model_name='resnet18.mine'), 'cannot build resnet18.mine.*tag'),
+    (dict(model_name='resnet18', nothing=1), "'nothing': 1.*Correct them"),
+    (dict(model_name='resnet18', strides=(8, 64)),
+     r'strides \(2, 4, 8, 16, 32\) and none of \[64\]'),
+    (dict(model_name='vit_tiny_patch16_224'), 'vit_tiny.*cannot be used.*224'),
+    (dict(model_name='vit_tiny_patch16_224', dynamic_img_size=True),
+     r'vit_tiny.*no feature pyramid.*makes \(1, 192, 16, 20\), where'),
+    (dict(model_name='swin_tiny_patch4_window7_224'), 'strict_img_size=False'),
+])
+def test_what_cannot_be_used_says_why(options, message):
+    with pytest.raises(ValueError, match=message):
+        TimmBackbone(**options)
+
+
+def test_without_timm_only_its_backbone_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(ImportError, match=r'pip install "mtpd\[timm\]"'):
+        TimmBackbone('resnet18')
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', 'import sys; '
+                    "sys.modules['timm'] = None; import mtpd"], check=True)
