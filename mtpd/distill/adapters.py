@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .detector import Features, describe_pyramid
 
 ADAPTERS = ('auto', 'conv')
-"""Where a convolution stands: only where channels differ, or at every level."""
+"""A convolution only where channels differ, or at every level."""
 
 STARTS = ('zero', 'random', 'identity')
 """How a convolution starts, where no fitted map is given."""
@@ -136,10 +136,11 @@ class PyramidAdapter(nn.Module):
         """Start from fitted linear maps.
 
         Args:
-            fitted: stride -> ``weight`` (C_t, C_s) and ``bias`` (C_t).
+            fitted: Some of the strides -> ``weight`` (C_t, C_s) and
+                ``bias`` (C_t).
         """
-        for stride in self.strides:
-            self.levels[str(stride)].start_from(**fitted[stride])
+        for stride, fit in fitted.items():
+            self.levels[str(stride)].start_from(**fit)
 
     def describe(self) -> str:
         """Level by level, for the log: ``stride 8: 1x1 conv 64 -> 256``."""

@@ -1,4 +1,5 @@
 """Detectors as `mtpd` sees them: built strictly, read at the neck, by stride."""
+import math
 import random
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Mapping
@@ -193,7 +194,15 @@ def dry_pass(detector: BaseDetector,
         made = further(tuple(maps))
     for module, mode in modes.items():
         module.training = mode
-    return [round(side / m.shape[-1]) for m in maps], made
+    return [_stride(side, m.shape[-1]) for m in maps], made
+
+
+def _stride(side: int, positions: int) -> int:
+    """Pixels per position; pools without padding lose a few of them at the
+    border (SqueezeNet makes 15 of 256 pixels at stride 16)."""
+    power = 2 ** round(math.log2(side / positions))
+    return power if abs(side // power - positions) <= positions // 8 \
+        else round(side / positions)
 
 
 def describe_pyramid(channels: Mapping[int, int]) -> str:

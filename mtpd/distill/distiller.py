@@ -94,6 +94,7 @@ class FeatureDistiller(BaseDetector):
         self.student = detector
         self.guidances = nn.ModuleList(guidances)
         self.strength = 1.
+        self._logged: dict[str, Tensor] = {}
         self._starts_loaded = student_checkpoint is not None
         self._student_strides = tuple(pyramid_channels(detector)) \
             if guidances else ()
@@ -142,7 +143,10 @@ class FeatureDistiller(BaseDetector):
         if not self.guidances:
             return self.student.loss(batch_inputs, batch_data_samples)
         if self.strength == 0:
+            # mmengine logs the last value of a name for ever.
             return {**self.student.loss(batch_inputs, batch_data_samples),
+                    **{name: value.new_zeros(())
+                       for name, value in self._logged.items()},
                     'loss_distill_idle': self._idle()}
         losses, maps, scores = self._student_step(batch_inputs,
                                                   batch_data_samples)
@@ -159,6 +163,7 @@ class FeatureDistiller(BaseDetector):
                             for key, value in own.items()})
         # No "loss" in its name, so that mmengine logs it and adds it nowhere.
         ratio = sum(distill.values()).detach() / detection.detach()
+        self._logged = {name: ratio for name in (*distill, 'distill_ratio')}
         return {**losses, **distill, 'distill_ratio': ratio}
 
     def _student_step(self, inputs: Tensor, samples: list

@@ -1,11 +1,8 @@
 """One teacher's part in a training step."""
-import inspect
 from typing import Any, Iterable, Mapping
 
 import torch
 from mmdet.models.detectors import BaseDetector
-from mmdet.registry import MODELS
-from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -14,7 +11,7 @@ from .adapters import (PyramidAdapter, in_full_precision, resample,
 from .auto_weight import AutoWeight, split_auto
 from .detector import Features, pyramid_channels
 from .heads import check_heads_agree
-from .losses import Mechanism, Pairing, Scene
+from .losses import Mechanism, Pairing, Scene, build_mechanism
 from .teacher import FrozenTeacher
 
 
@@ -61,7 +58,7 @@ class Guidance(nn.Module):
             NotFinite: With the level and the side.
         """
         calibrating = self.auto is not None and not self.auto.found
-        attached = student
+        attached = student, scores
         if calibrating:  # leaves: nothing reaches the student yet
             student, scores = ({s: m.detach().requires_grad_()
                                 for s, m in maps.items()}
@@ -69,9 +66,9 @@ class Guidance(nn.Module):
         losses, target = self._losses(student, inputs, scene, scores)
         total = sum(losses.values())
         if not bool(total.detach().isfinite()):
-            raise NotFinite(self._culprit(attached, target, losses))
+            raise NotFinite(self._culprit(attached[0], target, losses))
         if calibrating:
-            self._calibrate(detection, total, attached, student)
+            self._calibrate(detection, total, attached, student, scores)
         elif self.auto is not None:
             losses = {k: v * self.auto.factor for k, v in losses.items()}
         return losses
@@ -94,10 +91,16 @@ class Guidance(nn.Module):
                                   scene), target
 
     def _calibrate(self, detection: Tensor, total: Tensor,
-                   attached: Features, leaves: Features) -> None:
-        strides = self.adapter.strides
-        if self.auto.look(detection, total, [attached[s] for s in strides],
-                          [leaves[s] for s in strides]):
+                   attached: tuple[Features, Features],
+                   *leaves: Features) -> None:
+        # What the mechanism looks at: maps, the head's scores, or both.
+        hangs_on, own = ([m for maps in side for m in maps.values()]
+                         for side in (attached, leaves))
+        used = [g is not None for g in torch.autograd.grad(
+            total, own, retain_graph=True, allow_unused=True)]
+        if self.auto.look(detection, total,
+                          [m for m, u in zip(hangs_on, used) if u],
+                          [m for m, u in zip(own, used) if u]):
             print_log(
                 f'{self.name}: automatic weight, '
                 f'{self.auto.factor.item():.4g} times '
@@ -155,36 +158,14 @@ def make_guidance(student: BaseDetector, teacher: FrozenTeacher, name: str,
         getattr(student, 'with_roi_head', False)))
     if mechanism.uses_scores:
         check_heads_agree(student, teacher.detector, paired, field)
+    if start == 'zero' and mechanism.divides_by_scale:
+        raise ValueError(
+            f"mtpd.init_adapters='zero' does not go with "
+            f'{type(mechanism).__name__}, which divides by the scale of the '
+            "adapted map: its gradient would explode. Set 'random' or "
+            "'fitted'.")
     adapters = PyramidAdapter(
         own, teacher.channels if mechanism.adapts_channels else None, paired,
         adapter, start or mechanism.adapter_start)
     return Guidance(name, teacher, adapters, mechanism,
                     None if auto is None else AutoWeight(**auto))
-
-
-def build_mechanism(config: Mapping[str, Any], pairing: Pairing) -> Mechanism:
-    """A mechanism by its registered name or its import path.
-
-    Raises:
-        ValueError: It is not known (the message lists those that are), it is
-            no :class:`Mechanism`, or it does not take its arguments.
-    """
-    kind = config.get('type')
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
-    if not (inspect.isclass(cls) and issubclass(cls, Mechanism)):
-        raise ValueError(
-            f'mtpd.distill.type {kind!r} is '
-            + ('not known' if cls is None else 'no mtpd Mechanism')
-            + f'. Known: {", ".join(known_mechanisms())}; or the import path '
-            'of your own class, such as my_package.my_file.MyLoss.')
-    try:
-        return MODELS.build(ConfigDict(config),
-                            default_args=dict(pairing=pairing))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f'mtpd.distill: {error}') from error
-
-
-def known_mechanisms() -> list[str]:
-    """The registered mechanisms' names."""
-    return sorted(name for name, cls in MODELS.module_dict.items()
-                  if inspect.isclass(cls) and issubclass(cls, Mechanism))

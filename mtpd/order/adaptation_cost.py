@@ -27,7 +27,7 @@ _ROUNDING = {True: 1e-6, False: 1e-13}
 
 # Fewer positions per fitted coefficient than this leave a held-out error that
 # speaks of the fit's chance and not of the detectors.
-_POSITIONS_PER_COEFFICIENT = 10
+POSITIONS_PER_COEFFICIENT = 10
 
 
 class LinearMap(NamedTuple):
@@ -394,11 +394,11 @@ def _check_folds(moments: FeatureMoments, stride: int) -> None:
     counts = [moments.count(stride, fold) for fold in filled]
     fitted = sum(counts) - max(counts)
     channels = max(moments.channels[stride].values())
-    wanted = _POSITIONS_PER_COEFFICIENT * (channels + 1)
+    wanted = POSITIONS_PER_COEFFICIENT * (channels + 1)
     if fitted < wanted:
         warnings.warn(
             f'At stride {stride} a map of {channels} channels is fitted on '
-            f'{fitted} positions, fewer than {_POSITIONS_PER_COEFFICIENT} x '
+            f'{fitted} positions, fewer than {POSITIONS_PER_COEFFICIENT} x '
             f'({channels} + 1) = {wanted}: its cost is partly the chance of '
             'these pictures. Add more pictures.', stacklevel=3)
 

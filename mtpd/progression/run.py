@@ -303,8 +303,11 @@ def _inherit(plan: Plan, teacher: str) -> tuple[str, float]:
             student.init_weights()
         spec = plan.teachers[teacher]
         source = build_detector(spec.model, spec.checkpoint, spec.field)
-        taken = inherit(student.state_dict(), source.state_dict(),
-                        plan.inherit)
+        try:
+            taken = inherit(student.state_dict(), source.state_dict(),
+                            plan.inherit)
+        except ValueError as error:
+            raise PlanError([str(error)]) from error
         print_log(f'From {teacher}:\n{taken.describe()}', logger='current')
         if is_main_process():
             buffer = io.BytesIO()

@@ -14,7 +14,7 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
-from mtpd.data.teacher_view import with_teacher_view
+from mtpd.data.teacher_view import unsupported_steps, with_teacher_view
 from mtpd.distill.adapters import shared_strides
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
@@ -22,13 +22,14 @@ from mtpd.distill.detector import (CheckpointMismatch, build_detector,
 from mtpd.distill.guidance import make_guidance
 from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.teacher import FrozenTeacher
-from mtpd.order.adaptation_cost import (AdaptationCosts, costs_on_own_grids,
+from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
+                                        AdaptationCosts, costs_on_own_grids,
                                         fit_linear_map)
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 
 from .measure import (check_aps, fingerprint, gather_moments, measured_aps,
                       test_pipeline)
-from .plan import DetectorSpec, Plan, PlanError
+from .plan import DetectorSpec, Plan, PlanError, inner_datasets
 
 SCHEMA = 1
 """Version of order.json."""
@@ -120,8 +121,10 @@ def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
             {teacher.name: teacher.model.data_preprocessor},
             {teacher.name: teacher.scale})
         if teacher.scale != 1:
-            with_teacher_view(plan.student.config.train_dataloader.dataset,
-                              [str(teacher.scale)])
+            dataset = plan.student.config.train_dataloader.dataset
+            with_teacher_view(dataset, [str(teacher.scale)])
+            for _, inner in inner_datasets(dataset, ''):
+                problems += unsupported_steps(inner.pipeline)
     except (TypeError, ValueError) as error:
         problems.append(str(error))
     return problems
@@ -206,7 +209,8 @@ def fitted_maps(plan: Plan, student: BaseDetector,
 
     Returns:
         Name -> stride -> ``weight`` (C_teacher, C_student), ``bias``
-        (C_teacher), float32.
+        (C_teacher), float32. Levels with too few positions to fit a map that
+        holds on other pictures are left out and said.
     """
     maps = {}
     own = pyramid_channels(student)
@@ -219,10 +223,21 @@ def fitted_maps(plan: Plan, student: BaseDetector,
         moments = gather_moments(
             {'student': student, name: teacher}, plan.student.config, strides,
             scales={name: spec.scale}, limit=FITTING_PICTURES)[spec.scale]
+        enough = [s for s in strides if sum(
+            moments.count(s, fold) for fold in moments.filled_folds(s))
+            >= POSITIONS_PER_COEFFICIENT * (own[s] + 1)]
+        if len(enough) < len(strides):
+            print_log(
+                f'{spec.field}: the adapters at strides '
+                f'{sorted(set(strides) - set(enough))} do not start fitted: '
+                'the training pictures have fewer than '
+                f'{POSITIONS_PER_COEFFICIENT} positions for each coefficient '
+                'there, and a map fitted to them would not hold on others.',
+                logger='current')
         maps[name] = {s: {
             key: value.float() for key, value in
             fit_linear_map(moments, s, 'student', name)._asdict().items()}
-            for s in strides}
+            for s in enough}
     return maps
 
 

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import weakref
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmengine.config import Config
@@ -20,10 +22,13 @@ from mtpd.compat import atomic_files
 from mtpd.compat.checkpoints import checkpoint_hash
 from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.distiller import FeatureDistiller
+from mtpd.distill.guidance import NotFinite
+from mtpd.distill.teacher import FrozenTeacher
 from mtpd.progression import PlanError, make_plan, run_progression
 from mtpd.progression import run as run_module
 from mtpd.progression import search as search_module
 from mtpd.progression.search import build_pool, find_order
+from mtpd.progression.stage import newest_checkpoint
 
 
 def scalars(folder) -> list[dict]:
@@ -399,3 +404,216 @@ def test_order_is_found_and_used_again(toy, capsys, monkeypatch):
     found = find_order(plan, build_pool(plan),
                        lambda *_: pytest.fail('measured anew'))
     assert found.order.teachers == ('swin',)
+
+
+def test_a_teacher_of_twice_the_resolution(toy, monkeypatch):
+    """From pipeline to loss: maps meet on the teacher's grid, and a picture
+    that the student sees at 48x32 is not enlarged for the teacher."""
+    cfg = toy(order=['swin'])
+    cfg.mtpd.teachers.swin.scale = 2
+    cfg.train_dataloader.dataset.pipeline[1].scale = (48, 32)
+    cfg.val_dataloader.dataset.pipeline[1].scale = (48, 32)
+    seen = []
+    whole = FeatureDistiller.loss
+
+    def look(self, inputs, samples, teacher_inputs):
+        seen.append((inputs, teacher_inputs['swin']))
+        return whole(self, inputs, samples, teacher_inputs)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', look)
+    result = go(cfg)
+    assert len(seen) == 6
+    for own, theirs in seen:
+        assert own.shape == (8, 3, 32, 64)
+        assert theirs.shape == (8, 3, 64, 128)
+        # Enlarged from the student's picture it would be smooth: half of the
+        # pixels would follow from the others.
+        small = F.interpolate(own, scale_factor=2, mode='bilinear')
+        fine = (small - theirs)[:, :, 2:-2, 2:94].abs().mean()
+        assert fine > 0.01
+        again = F.avg_pool2d(theirs, 2)[:, :, :, :48]
+        assert (own[:, :, :, :48] - again).abs().mean() < 0.02
+    assert 'sees pictures at 2 times' in make_plan(cfg).describe()
+    assert result.stages[0].teacher == 'swin'
+
+
+def test_costs_into_a_finer_teacher_are_taken_on_its_grid(toy):
+    cfg = toy(order='bgs', strides=(8, 16))
+    cfg.mtpd.teachers.swin.scale = 2
+    plan = make_plan(cfg)
+    pool = build_pool(plan)
+    found = find_order(plan, pool)
+    # By hand, with one fit over all pictures, which cross-fitting is near.
+    from mtpd.order import fit_linear_map
+    from mtpd.progression.measure import gather_moments
+    moments = gather_moments(pool, plan.student.config, (8, 16),
+                             scales={'swin': Fraction(2)})
+    assert set(moments) == {1, 2}
+    counts = {grid: sums.over(8, range(10)).count
+              for grid, sums in moments.items()}
+    assert counts[2] == 4 * counts[1]
+    assert found.costs.positions[8] == counts[1]
+    for grid, target in ((1, 'wide'), (2, 'swin')):
+        sums = moments[grid].over(8, range(10), ('student', target))
+        weight, bias = fit_linear_map(moments[grid], 8, 'student', target)
+        c = weight.shape[1]
+        about = sums.about(torch.zeros(len(sums.shift)).double())
+        error = (about.outer[c:, c:].trace()
+                 - 2 * (weight * about.outer[c:, :c]).sum()
+                 - 2 * bias @ about.total[c:]
+                 + (weight @ about.outer[:c, :c] * weight).sum()
+                 + 2 * bias @ weight @ about.total[:c]
+                 + about.count * bias @ bias) / about.count / len(bias)
+        cost = found.costs.mse['student', target][8]
+        assert error < cost < 1.6 * error
+
+
+def test_two_teachers_at_once(toy):
+    cfg = toy(order=[['wide', 'swin']])
+    cfg.train_cfg.max_epochs = 1
+    assert 'Order     wide+swin' in make_plan(cfg).describe()
+    result = go(cfg)
+    stage, = result.stages
+    assert stage.teacher == 'wide+swin'
+    first = scalars(Path(cfg.work_dir) / 'stage1_wide+swin')[0]
+    names = {k for k in first if k.startswith('loss_distill')}
+    assert names == {f'loss_distill_wide_s{s}' for s in (8, 16, 32, 64, 128)} \
+        | {f'loss_distill_swin_s{s}' for s in (8, 16, 32, 64)}
+    # The mean over teachers: each alone gives twice its share.
+    alone = toy(order=['wide'])
+    alone.train_cfg.max_epochs = 1
+    alone.work_dir += '_alone'
+    go(alone)
+    other = scalars(Path(alone.work_dir) / 'stage1_wide')[0]
+    assert other['loss_distill_s8'] == pytest.approx(
+        2 * first['loss_distill_wide_s8'], rel=1e-5)
+
+
+def test_fitted_adapters_start_below_any_other(toy):
+    """The exact start is below an untrained adapter's loss from step one."""
+    first = {}
+    for start in ('zero', 'fitted'):
+        cfg = toy(order=['swin'], init_adapters=start, strides=(8, 16, 64))
+        cfg.train_cfg.max_epochs = 1
+        # The maps are fitted in eval mode; with batch statistics a random
+        # student's are others.
+        cfg.model.backbone.norm_eval = True
+        cfg.work_dir += start
+        go(cfg)
+        folder = Path(cfg.work_dir) / 'stage1_swin'
+        first[start] = scalars(folder)[0]['loss_distill_s8']
+        assert (folder / 'fitted_adapters.pth').is_file() \
+            == (start == 'fitted')
+    assert first['fitted'] < 0.9 * first['zero']
+    # 24 positions at stride 64 fit 17 coefficients perfectly and mean nothing.
+    fitted = torch.load(folder / 'fitted_adapters.pth')['swin']
+    assert {s: fit['weight'].shape for s, fit in fitted.items()} \
+        == {8: (24, 16), 16: (24, 16)}
+
+
+def test_neck_and_head_of_the_first_teacher_are_inherited(
+        toy, retinanet, tmp_path):
+    cfg = toy(order=['swin'], inherit=('neck', 'head'))
+    with pytest.raises(PlanError, match='no tensor of the first teacher'):
+        go(cfg)
+    student = toy().mtpd.student.checkpoint
+    own = str(tmp_path / 'own.py')
+    Config(dict(model=retinanet)).dump(own)
+    cfg = toy(order=['own'], inherit=('neck',), teachers=dict(own=dict(
+        config=own, checkpoint=student, ap=20.)))
+    cfg.work_dir += '_own'
+    cfg.mtpd.student.checkpoint = None
+    go(cfg)
+    taken = torch.load(Path(cfg.work_dir) / 'inherited.pth')['state_dict']
+    theirs = torch.load(student)['state_dict']
+    assert all(torch.equal(taken[k], theirs[k]) == k.startswith('neck')
+               for k in taken if k.endswith('conv.weight')
+               or k.endswith('conv1.weight'))
+
+
+def test_fading_is_seen_in_the_log(toy):
+    cfg = toy(order=['swin'], fade=dict(begin=1, end=1))
+    assert 'Fades     from epoch 1' in make_plan(cfg).describe()
+    go(cfg)
+    lines = scalars(Path(cfg.work_dir) / 'stage1_swin')
+    assert ['loss_distill_idle' in line for line in lines] \
+        == [False] * 3 + [True] * 3
+    for key in ('loss_distill_s8', 'distill_ratio'):
+        assert all(line[key] > 0 for line in lines[:3])
+        # mmengine shows means over a window, here of one iteration more each.
+        assert lines[-1][key] < lines[2][key]
+
+
+def test_the_automatic_weight_survives_a_resume(toy, monkeypatch):
+    cfg = toy(order=['swin'], distill=dict(
+        type='FeatureL2Loss', loss_weight=dict(share=0.5, iterations=2)))
+    whole = FeatureDistiller.loss
+    factors = []
+
+    def dies(self, *args):
+        factors.append(self.guidances[0].auto.factor.item())
+        if len(factors) == 4:
+            raise KeyboardInterrupt
+        return whole(self, *args)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
+    with pytest.raises(KeyboardInterrupt):
+        go(cfg)
+    go(cfg, resume=True)
+    assert [f > 0 for f in factors[:3]] == [False, False, True]
+    assert factors[3:] == [factors[2]] * 4
+
+
+def test_nan_stops_with_stage_iteration_level_and_side(toy, monkeypatch):
+    cfg = toy(order=['swin'])
+    whole = FrozenTeacher.__call__
+    calls = []
+
+    def poisoned(self, inputs, strides=None):
+        maps = whole(self, inputs, strides)
+        calls.append(1)
+        if len(calls) == 5:
+            maps[16][1, 2, 0, 0] = torch.nan
+        return maps
+
+    monkeypatch.setattr(FrozenTeacher, '__call__', poisoned)
+    with pytest.raises(NotFinite, match=(
+            r'stage1_swin, iteration 5 \(epoch 2\): the map of the teacher '
+            r'swin at stride 16 .*last good checkpoint is .*epoch_1.pth')):
+        go(cfg)
+    monkeypatch.undo()
+    newest = newest_checkpoint(str(Path(cfg.work_dir) / 'stage1_swin'))
+    assert all(v.isfinite().all() for v in torch.load(
+        newest, weights_only=False)['state_dict'].values())
+
+
+@pytest.mark.parametrize('mechanism', [
+    dict(type='MGDLoss'), dict(type='FGDLoss'),
+    dict(type='WeightedSum', losses=[dict(type='PKDLoss'),
+                                     dict(type='CosineLoss')])])
+def test_a_mechanisms_own_parts_are_resumed_and_not_exported(
+        toy, mechanism, monkeypatch):
+    cfg = toy(order=['swin'], distill=mechanism)
+    whole = FeatureDistiller.loss
+    steps = []
+
+    def dies(self, *args):
+        steps.append({k: v.clone() for k, v in
+                      self.guidances[0].mechanism.state_dict().items()})
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return whole(self, *args)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
+    with pytest.raises(KeyboardInterrupt):
+        go(cfg)
+    result = go(cfg, resume=True)
+    assert len(steps) == 4 + 3
+    for key, value in steps[3].items():  # where the stopped run was
+        assert torch.equal(value, steps[4][key])
+    if steps[0]:  # and they had learned by then
+        assert any(not torch.equal(v, steps[0][k])
+                   for k, v in steps[3].items())
+    exported = torch.load(result.student)['state_dict']
+    plain = MODELS.build(cfg.model).state_dict()
+    assert exported.keys() == plain.keys()

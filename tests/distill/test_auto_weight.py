@@ -1,0 +1,130 @@
+"""The weight that is found: its value, when, and what happens until then."""
+import copy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+from mmengine.optim import build_optim_wrapper
+
+from mtpd.distill import guidance
+from mtpd.distill.auto_weight import AutoWeight, is_off, split_auto
+
+
+def test_factor_is_share_times_the_median_ratio_of_the_second_half():
+    auto = AutoWeight(share=0.25, iterations=5)
+    leaf = torch.ones(4, requires_grad=True)
+    for step, ratio in enumerate((100., 200., 3., 1., 2.)):
+        assert not auto.found
+        # Gradients of norm 2 * ratio and 2, where the maps have 4 elements.
+        fixed = auto.look((leaf * ratio).sum(), leaf.sum(), [leaf], [leaf])
+        assert fixed == (step == 4)
+    assert auto.found
+    assert auto.factor.item() == pytest.approx(0.25 * 2.)
+
+
+def test_gradients_of_all_maps_count_and_unused_ones_do_not_hurt():
+    auto = AutoWeight(share=1., iterations=2)
+    a, b, c = (torch.ones(n, requires_grad=True) for n in (9, 16, 4))
+    task = (a.sum() + b.sum()) * 2  # sqrt(4 * 9 + 4 * 16) = 10
+    for _ in range(2):
+        auto.look(task, c.sum(), [a, b, c], [a, b, c])  # 2
+    assert auto.factor.item() == pytest.approx(5.)
+
+
+def test_no_gradient_at_all_is_an_error():
+    auto = AutoWeight(iterations=2)
+    leaf, other = (torch.ones(1, requires_grad=True) for _ in range(2))
+    auto.look(leaf.sum(), other.sum(), [leaf], [leaf])
+    with pytest.raises(RuntimeError, match='no distillation gradient'):
+        auto.look(leaf.sum(), other.sum(), [leaf], [leaf])
+
+
+def test_settings():
+    assert split_auto(dict(type='A')) == (dict(type='A'), None)
+    assert split_auto(dict(type='A', loss_weight=2)) \
+        == (dict(type='A', loss_weight=2), None)
+    assert split_auto(dict(type='A', loss_weight='auto')) \
+        == (dict(type='A'), {})
+    assert split_auto(dict(type='A', loss_weight=dict(share=2))) \
+        == (dict(type='A'), dict(share=2))
+    for wrong, words in ((dict(loss_weight='much'), "'much'; it has to be"),
+                         (dict(loss_weight=dict(sh=1)), r"\['sh'\]; known"),
+                         (dict(losses=[dict(loss_weight='auto')]),
+                          'whole sum')):
+        with pytest.raises(ValueError, match=words):
+            split_auto(wrong)
+    for wrong, words in ((dict(share=0), 'share is 0'),
+                         (dict(iterations=1), 'at least 2')):
+        with pytest.raises(ValueError, match=words):
+            AutoWeight(**wrong)
+
+
+def test_a_mechanism_is_off_where_every_weight_is_zero():
+    assert is_off(dict(type='A', loss_weight=0))
+    assert not is_off(dict(type='A'))
+    assert not is_off(dict(type='A', loss_weight='auto'))
+    assert is_off(dict(losses=[dict(loss_weight=0), dict(loss_weight=0.)]))
+    assert not is_off(dict(losses=[dict(loss_weight=0), dict(type='B')]))
+
+
+def test_in_training_the_gradients_stand_in_the_chosen_share(
+        retinanet, swin_mask_rcnn, checkpoint_of, monkeypatch):
+    said = []
+    monkeypatch.setattr(guidance, 'print_log',
+                        lambda text, **_: said.append(text))
+    torch.manual_seed(0)
+    model = MODELS.build(dict(
+        type='FeatureDistiller', student=retinanet, teachers=[dict(
+            name='swin', model=swin_mask_rcnn,
+            checkpoint=checkpoint_of(swin_mask_rcnn, 1, 'swin'))],
+        student_checkpoint=checkpoint_of(retinanet, 2, 'student'),
+        distill=dict(type='FeatureL2Loss',
+                     loss_weight=dict(share=0.3, iterations=4)),
+        init_adapters='random'))
+    model.train()
+    # Rate 0, so that the same picture has the same gradients in every step.
+    optimizer = build_optim_wrapper(model, dict(
+        type='OptimWrapper', optimizer=dict(type='SGD', lr=0.)))
+    data = demo_mm_inputs(2, [(3, 64, 96)] * 2, num_items=[3, 2],
+                          num_classes=5)
+    auto = model.guidances[0].auto
+    plain = copy.deepcopy(model.student)
+    plain_loss, _ = plain.parse_losses(plain(**plain.data_preprocessor(
+        copy.deepcopy(data), True), mode='loss'))
+    plain_loss.backward()
+    for step in range(4):
+        assert not auto.found
+        model.train_step(copy.deepcopy(data), optimizer)
+        if step == 0:  # nothing of the distance reaches the student yet
+            batch = model.data_preprocessor(copy.deepcopy(data), True)
+            total, _ = model.parse_losses(model(**batch, mode='loss'))
+            auto.seen -= 1
+            model.zero_grad()
+            total.backward()
+            for one, other in zip(model.student.parameters(),
+                                  plain.parameters()):
+                assert torch.equal(one.grad, other.grad)
+    assert auto.found
+    assert len(said) == 1 and 'swin: automatic weight' in said[0]
+
+    # Independently: gradients at the maps of one more step.
+    batch = model.data_preprocessor(copy.deepcopy(data), True)
+    maps = []
+    handle = model.student.neck.register_forward_hook(
+        lambda _m, _i, output: maps.extend(output))
+    losses = model(**batch, mode='loss')
+    handle.remove()
+    distill = sum(v for k, v in losses.items() if 'loss_distill' in k)
+    task = sum(sum(v) if isinstance(v, list) else v for k, v in losses.items()
+               if 'loss' in k and 'distill' not in k)
+
+    def norm(loss):
+        gradients = torch.autograd.grad(loss, maps[:4], retain_graph=True)
+        return torch.cat([g.flatten() for g in gradients]).norm()
+
+    assert (norm(distill) / norm(task)).item() == pytest.approx(0.3, rel=1e-3)
+    # What a checkpoint keeps of the training parts restores the factor.
+    fresh = AutoWeight(0.3, 4)
+    fresh.load_state_dict(auto.state_dict())
+    assert fresh.found and torch.equal(fresh.factor, auto.factor)
