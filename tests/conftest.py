@@ -89,7 +89,7 @@ def caffe_fcos() -> ConfigDict:
            'neck.in_channels': [8, 16, 32, 64], 'neck.out_channels': 16,
            'bbox_head.in_channels': 16, 'bbox_head.feat_channels': 16,
            'bbox_head.stacked_convs': 1, 'bbox_head.num_classes': 5,
-           'bbox_head.norm_cfg.num_groups': 4,
+           'bbox_head.norm_cfg': dict(type='GN', num_groups=4),
            'data_preprocessor.pad_size_divisor': 64})
 
 

@@ -48,6 +48,7 @@ class FeatureDistiller(BaseDetector):
         init_adapters: How adapters start, see :class:`FeatureAdapter`, or a
             file of fitted maps, name -> stride -> ``weight`` (C_t, C_s) and
             ``bias`` (C_t); None is the mechanism's choice.
+        fast_teacher: Options of :class:`FrozenTeacher`.
         seed: Of the adapters' and the mechanism's initial weights, which are
             drawn apart from everybody else's.
 
@@ -66,6 +67,7 @@ class FeatureDistiller(BaseDetector):
                  student_checkpoint: str | None = None,
                  strides: Sequence[int] | None = None,
                  adapter: str = 'auto', init_adapters: str | None = None,
+                 fast_teacher: Mapping[str, Any] | None = None,
                  seed: int = 0) -> None:
         detector = build_detector(student, student_checkpoint,
                                   'mtpd.student.checkpoint')
@@ -80,7 +82,8 @@ class FeatureDistiller(BaseDetector):
                     guidance = make_guidance(
                         detector, FrozenTeacher.build(
                             teacher['model'], teacher['checkpoint'],
-                            f'mtpd.teachers.{name}.checkpoint'),
+                            f'mtpd.teachers.{name}.checkpoint',
+                            **(fast_teacher or {})),
                         name, distill, strides, adapter,
                         None if fitted else init_adapters)
                     if fitted:

@@ -1,4 +1,5 @@
 """The frozen teacher."""
+from contextlib import nullcontext
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor
 
 from .detector import Features, build_detector, by_stride, pyramid_channels
 from .heads import dense_head, score_maps
+
+
+_DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.half}
 
 
 class FrozenTeacher:
@@ -18,21 +22,40 @@ class FrozenTeacher:
 
     Args:
         detector: Built and loaded; it is switched to eval and frozen here.
+        precision: 'bf16' or 'fp16' runs it in mixed precision; None as it is
+            called.
+        channels_last: Whether pictures and weights lie channels last in
+            memory.
+        compile: Whether ``torch.compile`` compiles backbone and neck, at the
+            first picture of each shape.
 
     Attributes:
         channels: stride -> channels of its maps.
+
+    Raises:
+        ValueError: Another precision.
     """
 
-    def __init__(self, detector: BaseDetector) -> None:
+    def __init__(self, detector: BaseDetector, precision: str | None = None,
+                 channels_last: bool = False, compile: bool = False) -> None:
+        if precision not in (None, *_DTYPES):
+            raise ValueError(f'mtpd.fast_teacher.precision is {precision!r}; '
+                             f'it has to be one of {", ".join(_DTYPES)}.')
         self._detector = detector.eval().requires_grad_(False)
         self.channels = pyramid_channels(detector)
         self._device = next(detector.parameters()).device
+        self._dtype = _DTYPES.get(precision)
+        self._channels_last = channels_last
+        if channels_last:
+            detector.to(memory_format=torch.channels_last)
+        self._extract = torch.compile(detector.extract_feat) if compile \
+            else detector.extract_feat
 
     @classmethod
-    def build(cls, model: Mapping[str, Any], checkpoint: str,
-              field: str) -> 'FrozenTeacher':
+    def build(cls, model: Mapping[str, Any], checkpoint: str, field: str,
+              **options: Any) -> 'FrozenTeacher':
         """From the ``model`` part of its config and a strictly loaded file."""
-        return cls(build_detector(model, checkpoint, field))
+        return cls(build_detector(model, checkpoint, field), **options)
 
     def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
         return self
@@ -55,8 +78,11 @@ class FrozenTeacher:
             # The one place that moves the teacher: where its pictures are.
             self._detector.to(inputs.device)
             self._device = inputs.device
-        maps = by_stride(self._detector.extract_feat(inputs),
-                         tuple(self.channels))
+        if self._channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with nullcontext() if self._dtype is None else torch.autocast(
+                inputs.device.type, dtype=self._dtype):
+            maps = by_stride(self._extract(inputs), tuple(self.channels))
         return {s: maps[s] for s in strides or maps}
 
     @torch.no_grad()

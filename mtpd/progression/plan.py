@@ -37,6 +37,8 @@ FIELDS = {
     'init_adapters': "'zero', 'random', 'identity' or 'fitted'",
     'inherit': "some of 'backbone', 'neck', 'head' and 'alternate_blocks'",
     'fade': 'dict(begin=..., end=..., by_epoch=True)',
+    'fast_teacher': "dict(precision='bf16' or 'fp16', channels_last=..., "
+                    'compile=...)',
 }
 TEACHER_FIELDS = ('config', 'checkpoint', 'ap', 'scale')
 
@@ -107,6 +109,7 @@ class Plan:
         init_adapters: How they start; None for the mechanism's choice.
         inherit: What the student takes over from the first teacher.
         fade: Where distillation ends within a stage; None for nowhere.
+        fast_teacher: How teachers run, see ``FrozenTeacher``.
         work_dir: Where everything is written.
     """
     student: DetectorSpec
@@ -120,6 +123,7 @@ class Plan:
     init_adapters: str | None
     inherit: tuple[str, ...]
     fade: dict[str, Any] | None
+    fast_teacher: dict[str, Any]
     work_dir: str
 
     @property
@@ -181,6 +185,9 @@ class Plan:
             said += ', adapters with a convolution at every level'
         if self.init_adapters is not None:
             said += f', adapters start {self.init_adapters}'
+        if self.fast_teacher:
+            said += '\nTeachers  run with ' + ', '.join(
+                f'{k}={v}' for k, v in self.fast_teacher.items())
         if self.inherit:
             said += ('\nInherits  ' + ', '.join(self.inherit)
                      + ' of the first teacher, as far as names and shapes '
@@ -345,6 +352,11 @@ def make_plan(cfg: Config) -> Plan:
         except (TypeError, ValueError) as error:
             problems.append(f'mtpd.fade is {fade!r}; it has to be '
                             f'{FIELDS["fade"]} ({error}).')
+    fast_teacher = dict(given.get('fast_teacher') or {})
+    if set(fast_teacher) - {'precision', 'channels_last', 'compile'} \
+            or fast_teacher.get('precision') not in (None, 'bf16', 'fp16'):
+        problems.append(f'mtpd.fast_teacher is {fast_teacher!r}; it has to be '
+                        f'{FIELDS["fast_teacher"]}.')
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
                 'val_dataloader', 'val_evaluator'):
         if not own.get(key):
@@ -354,7 +366,8 @@ def make_plan(cfg: Config) -> Plan:
         raise PlanError(problems)
     return Plan(student, teachers, order, most, dict(distill),
                 None if strides is None else tuple(strides), handover,
-                adapter, init_adapters, tuple(inherit), fade, cfg.work_dir)
+                adapter, init_adapters, tuple(inherit), fade, fast_teacher,
+                cfg.work_dir)
 
 
 def load_config(name: str) -> Config:

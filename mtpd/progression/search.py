@@ -125,6 +125,13 @@ def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
             with_teacher_view(dataset, [str(teacher.scale)])
             for _, inner in inner_datasets(dataset, ''):
                 problems += unsupported_steps(inner.pipeline)
+            problems += [
+                f'custom_hooks has a {hook["type"]}, which puts another '
+                'pipeline in the place of the one that makes pictures of '
+                f"{teacher.field}'s scale {teacher.scale}. Remove the hook or "
+                'the scale.' for hook in
+                plan.student.config.get('custom_hooks') or []
+                if 'switch_pipeline' in hook]
     except (TypeError, ValueError) as error:
         problems.append(str(error))
     return problems

@@ -57,7 +57,8 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
                        scale=str(t.scale)) for t in teachers],
         distill=plan.distill, strides=plan.strides, adapter=plan.adapter,
         init_adapters=fitted_file(plan, index, names)
-        if plan.init_adapters == 'fitted' else plan.init_adapters)
+        if plan.init_adapters == 'fitted' else plan.init_adapters,
+        fast_teacher=plan.fast_teacher)
     scales = sorted({t.scale for t in teachers} - {1})
     if scales and not is_off(plan.distill):
         cfg.train_dataloader.dataset = with_teacher_view(

@@ -4,7 +4,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mtpd.distill.adapters import (FeatureAdapter, PyramidAdapter,
-                                   in_full_precision, shared_strides)
+                                   in_full_precision, resample,
+                                   shared_strides)
 
 
 def drawn(adapter: nn.Module) -> nn.Module:
@@ -97,3 +98,47 @@ def test_only_half_precision_is_widened():
         == torch.float32
     double = torch.ones(1, dtype=torch.double)
     assert in_full_precision(double) is double
+
+
+@pytest.mark.parametrize('size', [(4, 5), (8, 10), (7, 11), (2, 3), (3, 9)])
+def test_resampling_commutes_with_the_convolution(size):
+    """Training convolves first, the cost estimate resamples first."""
+    adapter = drawn(FeatureAdapter(3, 2)).double()
+    feature = torch.randn(2, 3, 4, 5, dtype=torch.double)
+    torch.testing.assert_close(adapter(feature, size),
+                               adapter.project(resample(feature, size)),
+                               rtol=1e-12, atol=1e-12)
+    constant = torch.full((1, 1, 4, 5), 7.)
+    torch.testing.assert_close(resample(constant, size),
+                               torch.full((1, 1, *size), 7.))
+
+
+def test_starts():
+    same = FeatureAdapter(3, 3, 'conv', 'identity')
+    feature = torch.randn(2, 3, 4, 4)
+    torch.testing.assert_close(same(feature, (4, 4)), feature)
+    fewer = FeatureAdapter(4, 2, start='identity')
+    feature = torch.randn(1, 4, 3, 3)
+    torch.testing.assert_close(fewer(feature, (3, 3)), feature[:, :2])
+    assert isinstance(FeatureAdapter(3, 3, 'auto', 'random').project,
+                      nn.Identity)
+    assert FeatureAdapter(3, 3, 'conv', 'zero').project.weight.shape \
+        == (3, 3, 1, 1)
+    for wrong, words in ((dict(adapter='linear'), "mtpd.adapter is 'linear'"),
+                         (dict(start='fit'), "mtpd.init_adapters is 'fit'")):
+        with pytest.raises(ValueError, match=words):
+            FeatureAdapter(3, 3, **wrong)
+
+
+def test_a_fitted_start_is_the_fitted_map():
+    adapter = PyramidAdapter({8: 3, 16: 2, 32: 2}, {8: 4, 16: 2, 32: 3},
+                             (8, 16, 32))
+    weight, bias = torch.randn(4, 3), torch.randn(4)
+    adapter.start_from({8: dict(weight=weight, bias=bias),
+                        16: dict(weight=torch.eye(2), bias=torch.zeros(2))})
+    feature = torch.randn(1, 3, 5, 5)
+    expected = torch.einsum('oc,nchw->nohw', weight, feature) \
+        + bias.view(1, -1, 1, 1)
+    torch.testing.assert_close(adapter.levels['8'](feature, (5, 5)), expected)
+    assert isinstance(adapter.levels['16'].project, nn.Identity)
+    assert not adapter.levels['32'].project.weight.any()  # not fitted

@@ -1,9 +1,13 @@
 import copy
+import math
+from fractions import Fraction
 
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+
+from mtpd.distill.preprocessor import as_fraction, common_divisor
 
 
 def both(student, teacher):
@@ -64,3 +68,107 @@ def test_augmentation_beyond_the_teachers_reach_is_refused(retinanet):
     student.data_preprocessor = dict(type='mmengine.BaseDataPreprocessor')
     with pytest.raises(TypeError, match='DetDataPreprocessor'):
         both(student, retinanet)
+
+
+@pytest.mark.parametrize('student, teachers', [
+    (32, [(32, '1')]), (32, [(64, '1')]), (32, [(32, '2')]),
+    (32, [(128, '2'), (32, '3')]), (1, [(32, '3/4')]), (32, [(32, '1/2')]),
+    (32, [(32, '4/3'), (28, '5/2')]), (20, [(32, '7/5')])])
+def test_the_common_divisor_is_the_smallest_that_serves_all(student, teachers):
+    teachers = [(d, Fraction(s)) for d, s in teachers]
+
+    def serves(size):
+        return size % student == 0 and all(
+            (size * scale / d).denominator == 1 for d, scale in teachers)
+
+    found = common_divisor(student, teachers)
+    assert serves(found)
+    assert found == next(n for n in range(1, 10 ** 5) if serves(n))
+
+
+def test_scales_are_simple_fractions():
+    assert [as_fraction(s) for s in (2, 0.75, 1 / 3, '4/3', '2')] == [
+        Fraction(2), Fraction(3, 4), Fraction(1, 3), Fraction(4, 3), 2]
+    for wrong in (0, -1, math.inf, math.nan, 'x', None, '1/0'):
+        with pytest.raises(ValueError, match='number above 0'):
+            as_fraction(wrong)
+
+
+@pytest.mark.parametrize('scale', ['2', '3', '3/2', '1/2', '1/4', '4/3'])
+@pytest.mark.parametrize('sizes', [[(60, 100), (96, 50)], [(33, 65), (1, 64)],
+                                   [(97, 131), (64, 129)]])
+def test_padded_sizes_are_exact_multiples_whatever_the_pictures(
+        retinanet, caffe_fcos, scale, sizes):
+    ours = MODELS.build(dict(
+        type='DistillDataPreprocessor',
+        student=MODELS.build(retinanet.data_preprocessor),
+        teachers=dict(a=caffe_fcos.data_preprocessor,
+                      b=retinanet.data_preprocessor), scales=dict(a=scale)))
+    data = demo_mm_inputs(2, [(3, *s) for s in sizes], num_classes=5)
+    r = Fraction(scale)
+    data['teacher_inputs'] = {scale: [
+        torch.randint(0, 255, (3, *(math.floor(side * r + Fraction(1, 2))
+                                    for side in size)))
+        for size in sizes]}
+    batch = ours(copy.deepcopy(data), True)
+    student, a, b = (tuple(m.shape[-2:]) for m in (
+        batch['inputs'], batch['teacher_inputs']['a'],
+        batch['teacher_inputs']['b']))
+    assert b == student
+    assert a == tuple(side * r for side in student)
+    assert all(side % 32 == 0 for side in student)
+    assert all(side % 64 == 0 for side in a)  # its own divisor
+    picture = data['teacher_inputs'][scale][0]
+    height, width = picture.shape[-2:]
+    caffe = torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
+    torch.testing.assert_close(
+        batch['teacher_inputs']['a'][0, :, :height, :width],
+        picture.float() - caffe)
+    assert not batch['teacher_inputs']['a'][0, :, height:].any()
+
+
+def test_pictures_of_a_scale_that_nobody_made_are_missed(retinanet):
+    ours = MODELS.build(dict(
+        type='DistillDataPreprocessor',
+        student=MODELS.build(retinanet.data_preprocessor),
+        teachers=dict(a=retinanet.data_preprocessor), scales=dict(a=2)))
+    with pytest.raises(ValueError, match='teachers.a.scale is 2, and the'):
+        ours(demo_mm_inputs(1, [(3, 32, 32)], num_classes=5), True)
+    ours.looking = False  # distillation has stopped: nobody misses them
+    batch = ours(demo_mm_inputs(1, [(3, 32, 32)], num_classes=5), True)
+    assert batch['teacher_inputs'] == {}
+
+
+def test_grids_of_odd_pictures_meet_where_aligned_ones_do(retinanet):
+    """A batch of odd, mixed sizes at scale 2: each picture's adapted map, cut
+    to it, is what the picture gives alone on exactly aligned inputs."""
+    from mtpd.distill.adapters import resample
+    ours = MODELS.build(dict(
+        type='DistillDataPreprocessor',
+        student=MODELS.build(retinanet.data_preprocessor),
+        teachers=dict(a=retinanet.data_preprocessor), scales=dict(a=2)))
+    sizes = [(97, 131), (64, 75)]
+    data = demo_mm_inputs(2, [(3, *s) for s in sizes], num_classes=5)
+    data['teacher_inputs'] = {'2': [
+        p.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        for p in data['inputs']]}
+    batch = ours(copy.deepcopy(data), True)
+
+    def maps(pictures, stride):  # a detector that averages over its cells
+        return torch.nn.functional.avg_pool2d(pictures, stride)
+
+    for stride in (8, 16, 32):
+        student = maps(batch['inputs'], stride)
+        teacher = maps(batch['teacher_inputs']['a'], stride)
+        assert teacher.shape[-2:] == tuple(2 * n for n in student.shape[-2:])
+        adapted = resample(student, teacher.shape[-2:])
+        for i, (height, width) in enumerate(sizes):
+            alone = batch['inputs'][i:i + 1, :, :-(-height // 32) * 32,
+                                    :-(-width // 32) * 32]
+            aligned = resample(maps(alone, stride), tuple(
+                2 * side // stride for side in alone.shape[-2:]))
+            # Up to the last cell, whose neighbour is padding in the batch and
+            # itself where the picture stands alone.
+            rows, columns = (n - 1 for n in aligned.shape[-2:])
+            torch.testing.assert_close(adapted[i, :, :rows, :columns],
+                                       aligned[0, :, :rows, :columns])

@@ -1,0 +1,222 @@
+"""One teacher's part: what is paired, what runs, what is refused."""
+import copy
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.testing import demo_mm_inputs
+
+from mtpd.distill import FrozenTeacher, build_detector, make_guidance
+from mtpd.distill.guidance import NotFinite
+from mtpd.distill.losses import Mechanism
+
+
+def batch(sizes=((3, 64, 96), (3, 80, 64))) -> dict:
+    return demo_mm_inputs(2, list(sizes), num_items=[3, 2], num_classes=5)
+
+
+@pytest.fixture
+def distiller(retinanet, checkpoint_of):
+    """A RetinaNet below any teacher's model."""
+    def build(teacher, distill, **changes):
+        torch.manual_seed(0)
+        return MODELS.build({
+            'type': 'FeatureDistiller', 'student': retinanet,
+            'teachers': [dict(name='t', model=teacher,
+                              checkpoint=checkpoint_of(teacher, 1, 't'))],
+            'distill': distill,
+            'student_checkpoint': checkpoint_of(retinanet, 2, 'student'),
+            **changes}).train()
+    return build
+
+
+@pytest.fixture
+def wide(retinanet):
+    """A RetinaNet of 24 channels, whose head agrees with the student's."""
+    model = copy.deepcopy(retinanet)
+    model.neck.out_channels = model.bbox_head.in_channels = 24
+    return model
+
+
+def losses_of(model, data) -> dict:
+    return model(**model.data_preprocessor(copy.deepcopy(data), True),
+                 mode='loss')
+
+
+def test_scores_are_those_of_both_heads(distiller, wide):
+    model = distiller(wide, dict(type='LogitLoss', loss_weight=3.,
+                                 temperature=2.))
+    data = batch()
+    seen = model.data_preprocessor(copy.deepcopy(data), True)
+    losses = losses_of(model, data)
+    own = model.student.bbox_head(model.student.extract_feat(
+        seen['inputs']))[0]
+    teacher = model.guidances[0].teacher.detector
+    with torch.no_grad():
+        theirs = teacher.bbox_head(teacher.extract_feat(
+            seen['teacher_inputs']['t']))[0]
+    for stride, u, t in zip((8, 16, 32, 64, 128), own, theirs):
+        p, q = (torch.sigmoid(x.double() / 2) for x in (t, u))
+        divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+        expected = 3 * 4 * divergence.sum(1).mean() / 5
+        torch.testing.assert_close(losses[f'loss_distill_s{stride}'].double(),
+                                   expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_head_of_the_teacher_runs_only_where_scores_are_compared(
+        distiller, wide, monkeypatch):
+    for mechanism, runs in (('LogitLoss', 1), ('FGDLoss', 0),
+                            ('FeatureL2Loss', 0)):
+        model = distiller(wide, dict(type=mechanism))
+        head = model.guidances[0].teacher.detector.bbox_head
+        calls = []
+        whole = head.forward
+        monkeypatch.setattr(head, 'forward', lambda x: (
+            calls.append(1), whole(x))[1])
+        losses_of(model, batch())
+        assert len(calls) == runs
+
+
+def test_heads_that_disagree_are_named(retinanet, swin_mask_rcnn, caffe_fcos,
+                                       wide):
+    student = build_detector(retinanet)
+    more = copy.deepcopy(wide)
+    more.bbox_head.num_classes = 7
+    for teacher, words in (
+            (swin_mask_rcnn, 'teachers.t and of the student do not agree '
+             r'\(stride: anchors x classes\): RPNHead .*RetinaHead \{8: 45'),
+            (caffe_fcos, r'FCOSHead \{8: 5,.*RetinaHead \{8: 45'),
+            (more, r'RetinaHead \{8: 63,.*RetinaHead \{8: 45')):
+        guide = FrozenTeacher(build_detector(teacher))
+        with pytest.raises(ValueError, match=words):
+            make_guidance(student, guide, 't', dict(type='LogitLoss'))
+        make_guidance(student, guide, 't', dict(type='CWDLoss'))
+
+
+def test_two_stage_detectors_agree_by_their_rpn(swin_mask_rcnn):
+    student, teacher = (build_detector(swin_mask_rcnn) for _ in range(2))
+    guidance = make_guidance(student, FrozenTeacher(teacher), 't',
+                             dict(type='LogitLoss'))
+    assert guidance.mechanism.pairing.two_stage
+    assert guidance.adapter.strides == (4, 8, 16, 32, 64)
+
+
+def test_the_automatic_weight_looks_at_scores_too(distiller, wide):
+    model = distiller(wide, dict(type='WeightedSum', losses=[
+        dict(type='LogitLoss'), dict(type='PKDLoss')],
+        loss_weight=dict(share=0.5, iterations=2)))
+    for _ in range(2):
+        total, _ = model.parse_losses(losses_of(model, batch()))
+        total.backward()
+    assert 0 < model.guidances[0].auto.factor.item() < float('inf')
+    alone = distiller(wide, dict(type='LogitLoss',
+                                 loss_weight=dict(iterations=2)))
+    for _ in range(2):
+        losses_of(alone, batch())
+    assert 0 < alone.guidances[0].auto.factor.item() < float('inf')
+
+
+def test_without_maps_to_adapt_there_is_no_convolution(distiller, wide):
+    """Attention maps have no channels; scores need no maps at all."""
+    for mechanism in ('AttentionTransferLoss', 'LogitLoss'):
+        model = distiller(wide, dict(type=mechanism), adapter='conv')
+        assert not list(model.guidances[0].adapter.parameters())
+        losses_of(model, batch())
+
+
+@pytest.mark.parametrize('side', ['teacher', 'student'])
+def test_what_is_not_finite_is_named_with_its_level(distiller, wide, side,
+                                                    monkeypatch):
+    model = distiller(wide, dict(type='FeatureL2Loss'),
+                      init_adapters='random')
+    neck = (model.student if side == 'student' else
+            model.guidances[0].teacher.detector).neck
+    whole = neck.forward
+
+    def poisoned(inputs):
+        maps = list(whole(inputs))
+        maps[2] = maps[2].clone()
+        maps[2][0, 0, 0, 0] = torch.inf
+        return tuple(maps)
+
+    monkeypatch.setattr(neck, 'forward', poisoned)
+    words = 'teacher t' if side == 'teacher' else 'student'
+    with pytest.raises(NotFinite, match=f'map of the {words} at stride 32'):
+        losses_of(model, batch())
+
+
+def test_a_loss_that_overflows_over_finite_maps_is_named(distiller, wide):
+    class Overflowing(Mechanism):
+        def level_loss(self, stride, student, teacher, scene):
+            return (student.abs() + 1).sum() * (1e38 if stride == 64 else 0)
+
+    model = distiller(wide, dict(type=Overflowing))
+    with pytest.raises(NotFinite, match='loss_distill_s64 of Overflowing.*'
+                                        'although both maps are'):
+        losses_of(model, batch())
+
+
+def test_adapters_do_not_start_at_zero_below_a_scale_free_distance(
+        retinanet, wide):
+    student = build_detector(retinanet)
+    guide = FrozenTeacher(build_detector(wide))
+    for mechanism in (dict(type='PKDLoss'), dict(type='CosineLoss'),
+                      dict(type='HiddenStateLoss'),
+                      dict(type='WeightedSum', losses=[
+                          dict(type='FeatureL2Loss'), dict(type='PKDLoss')])):
+        with pytest.raises(ValueError, match="'zero' does not go with"):
+            make_guidance(student, guide, 't', mechanism, start='zero')
+        conv = make_guidance(student, guide, 't',
+                             mechanism).adapter.levels['8'].project
+        assert conv.weight.abs().min() > 0
+    conv = make_guidance(student, guide, 't',
+                         dict(type='FeatureL2Loss')).adapter.levels['8']
+    assert not conv.project.weight.any()
+
+
+def test_wrong_mechanisms_are_named(retinanet, wide):
+    student = build_detector(retinanet)
+    guide = FrozenTeacher(build_detector(wide))
+    for distill, words in (
+            (dict(type='ResNet'), "'ResNet' is no mtpd Mechanism. Known: Att"),
+            (dict(type='PKD'), "'PKD' is not known.*PKDLoss"),
+            (dict(type='WeightedSum', losses=[dict(type='PKD')]),
+             "'PKD' is not known.*PKDLoss"),
+            (dict(type='CWDLoss', tau=0), 'mtpd.distill: .*tau'),
+            (dict(type='CWDLoss', taw=1), "mtpd.distill: .*'taw'"),
+            (dict(type='MGDLoss', loss_weight=-1), 'mtpd.distill: .*weight')):
+        with pytest.raises(ValueError, match=words):
+            make_guidance(student, guide, 't', distill)
+
+
+def test_a_pair_without_a_common_level_names_both_pyramids(retinanet, wide):
+    student = build_detector(retinanet)
+    with pytest.raises(ValueError, match=(
+            r'asks for \[4\].*teachers.t has stride 8: 24 channels, .*the '
+            r'student has stride 8: 16 channels,.*Set mtpd.strides=\(8, 16')):
+        make_guidance(student, FrozenTeacher(build_detector(wide)), 't',
+                      dict(type='FeatureL2Loss'), strides=(4,))
+
+
+def test_what_backward_keeps_for_the_teacher_is_one_set_of_maps(distiller,
+                                                                retinanet):
+    """Same channels and grid, so no adapter: nothing but the teacher's own
+    maps and the differences may be kept."""
+    model = distiller(retinanet, dict(type='FeatureL2Loss'))
+    data = model.data_preprocessor(batch(), True)
+
+    def kept(run) -> int:
+        sizes = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+                lambda t: (sizes.setdefault(t.data_ptr(), t.numel()), t)[1],
+                lambda t: t):
+            losses = run()
+        del losses
+        return sum(sizes.values())
+
+    alone = kept(lambda: model.student.loss(data['inputs'],
+                                            data['data_samples']))
+    both = kept(lambda: model(**data, mode='loss'))
+    maps = sum(m.numel() for m in model.guidances[0].teacher(
+        data['teacher_inputs']['t']).values())
+    assert both - alone <= 2 * maps + 100
