@@ -51,6 +51,8 @@ def add_training_flags(made: argparse.ArgumentParser) -> None:
 def read_config(args: argparse.Namespace) -> Config:
     """The config that the flags ask for."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    # A config's own classes lie where the command is run.
+    sys.path.append(os.getcwd())
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:

@@ -1,4 +1,5 @@
 """What every distillation mechanism has in common."""
+import importlib
 import inspect
 from dataclasses import dataclass, field
 from typing import Any, Mapping
@@ -148,7 +149,7 @@ def build_mechanism(config: Mapping[str, Any], pairing: Pairing) -> Mechanism:
             no :class:`Mechanism`, or it does not take its arguments.
     """
     kind = config.get('type')
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    cls = _class_of(kind) if isinstance(kind, str) else kind
     if not (inspect.isclass(cls) and issubclass(cls, Mechanism)):
         raise ValueError(
             f'mtpd.distill.type {kind!r} is '
@@ -160,6 +161,20 @@ def build_mechanism(config: Mapping[str, Any], pairing: Pairing) -> Mechanism:
                             default_args=dict(pairing=pairing))
     except (TypeError, ValueError) as error:
         raise ValueError(f'mtpd.distill: {error}') from error
+
+
+def _class_of(kind: str) -> type | None:
+    cls = MODELS.get(kind)
+    module, _, name = kind.rpartition('.')
+    if cls is None and module:
+        # mmengine keeps quiet about a file that cannot be imported.
+        try:
+            cls = getattr(importlib.import_module(module), name, None)
+        except ImportError as error:
+            raise ValueError(
+                f'mtpd.distill.type {kind!r}: {error}. Run the command in the '
+                'folder of your file, or put it on PYTHONPATH.') from error
+    return cls
 
 
 def known_mechanisms() -> list[str]:
