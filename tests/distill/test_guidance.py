@@ -220,3 +220,24 @@ def test_what_backward_keeps_for_the_teacher_is_one_set_of_maps(distiller,
     maps = sum(m.numel() for m in model.guidances[0].teacher(
         data['teacher_inputs']['t']).values())
     assert both - alone <= 2 * maps + 100
+
+
+def test_pictures_without_boxes_and_boxes_without_area(distiller, wide):
+    """No object, a line, and a box outside of the picture, in whole steps."""
+    for boxes in (torch.zeros(0, 4), torch.tensor([[5., 5., 5., 40.]]),
+                  torch.tensor([[500., 500., 600., 600.]])):
+        data = batch()
+        for sample in data['data_samples']:
+            instances = sample.gt_instances[:len(boxes)]
+            instances.bboxes = type(instances.bboxes)(boxes.clone())
+            sample.gt_instances = instances
+        for mechanism in ('FGDLoss', 'MGDLoss', 'PKDLoss'):
+            model = distiller(wide, dict(type=mechanism))
+            losses = losses_of(model, data)
+            distill = sum(v for k, v in losses.items() if 'loss_distill' in k)
+            distill.backward()
+            assert distill.isfinite() and distill > 0
+            assert all(p.grad.isfinite().all() for p in model.parameters()
+                       if p.grad is not None)
+            conv = model.student.backbone.conv1.weight
+            assert conv.grad.abs().sum() > 0

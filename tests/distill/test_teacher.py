@@ -1,0 +1,28 @@
+"""The frozen teacher's ways to run faster give the same maps."""
+import pytest
+import torch
+
+from mtpd.distill import FrozenTeacher, build_detector
+
+
+@pytest.mark.parametrize('options, tolerance', [
+    (dict(channels_last=True), 1e-5), (dict(precision='bf16'), 0.05)])
+def test_fast_teachers_see_the_same(retinanet, checkpoint_of, options,
+                                    tolerance):
+    path = checkpoint_of(retinanet, 1, 'teacher')
+    plain, fast = (FrozenTeacher.build(retinanet, path, 'teachers.t', **o)
+                   for o in ({}, options))
+    pictures = torch.randn(2, 3, 64, 96)
+    expected, maps = plain(pictures), fast(pictures)
+    assert maps.keys() == expected.keys() == plain.channels.keys()
+    for stride, one in expected.items():
+        other = maps[stride].float()
+        assert (other - one).norm() <= tolerance * one.norm()
+        if 'precision' in options:
+            assert maps[stride].dtype == torch.bfloat16
+            assert not torch.equal(other, one)
+
+
+def test_an_unknown_precision_is_refused(retinanet):
+    with pytest.raises(ValueError, match='fast_teacher.precision is .int8.'):
+        FrozenTeacher(build_detector(retinanet), precision='int8')
