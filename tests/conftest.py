@@ -21,6 +21,16 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope='session', autouse=True)
+def _plain_configs():
+    # mmengine formats a config's text by yapf for every log and checkpoint:
+    # two thirds of the time of a toy progression, and no test is about it.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.config.config.FormatCode',
+                      lambda text, **_: (text, True))
+        yield
+
+
 def pytest_runtest_setup():
     """Registries look in mmdet, as they do below a Runner: before any fixture,
     and whatever scope an earlier test's Runner left behind."""
