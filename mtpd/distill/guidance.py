@@ -78,10 +78,10 @@ class Guidance(nn.Module):
         strides = self.adapter.strides
         uses_scores = self.mechanism.uses_scores
         maps = self.teacher(inputs, None if uses_scores else strides)
+        # The cost of the teacher's head, paid only where it is asked for.
+        theirs = self.teacher.scores(maps) if uses_scores else {}
         with torch.autocast(inputs.device.type, enabled=False):
             if uses_scores:
-                # Cost of the teacher's head, paid only here.
-                theirs = self.teacher.scores(maps)
                 scene = Scene(scene.size, scene.boxes, {
                     s: (resample(in_full_precision(scores[s]),
                                  theirs[s].shape[-2:]),

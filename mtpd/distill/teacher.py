@@ -1,5 +1,5 @@
 """The frozen teacher."""
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -80,8 +80,7 @@ class FrozenTeacher:
             self._device = inputs.device
         if self._channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with nullcontext() if self._dtype is None else torch.autocast(
-                inputs.device.type, dtype=self._dtype):
+        with self._precision():
             maps = by_stride(self._extract(inputs), tuple(self.channels))
         return {s: maps[s] for s in strides or maps}
 
@@ -94,4 +93,10 @@ class FrozenTeacher:
             maps: All maps of a batch.
         """
         head = dense_head(self._detector)
-        return by_stride(score_maps(head(tuple(maps.values()))), tuple(maps))
+        with self._precision():
+            return by_stride(score_maps(head(tuple(maps.values()))),
+                             tuple(maps))
+
+    def _precision(self) -> AbstractContextManager:
+        return nullcontext() if self._dtype is None else torch.autocast(
+            self._device.type, dtype=self._dtype)

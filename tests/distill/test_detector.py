@@ -1,12 +1,15 @@
+import copy
 import random
 
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import Config
 
-from mtpd.distill.detector import (CheckpointMismatch, build_detector,
-                                   by_stride, own_randomness,
+from mtpd.backbones.neck_channels import fill_in_channels
+from mtpd.distill.detector import (CheckpointMismatch, _stride,
+                                   build_detector, by_stride, own_randomness,
                                    pyramid_channels, record_output)
 
 
@@ -106,3 +109,17 @@ def test_output_is_recorded_within_the_block_only():
 def test_another_number_of_maps_than_seen_is_an_error():
     with pytest.raises(ValueError, match='returned 1 maps, 2'):
         by_stride((torch.ones(1),), (8, 16))
+
+
+def test_strides_are_powers_of_two_where_pools_lose_the_border(retinanet):
+    """SqueezeNet makes 31 and 15 positions of 256 pixels, at 8 and 16."""
+    model = copy.deepcopy(retinanet)
+    model.backbone = dict(type='TorchvisionBackbone',
+                          model_name='squeezenet1_1')
+    cfg = Config(dict(model=model))
+    fill_in_channels(cfg)
+    assert list(pyramid_channels(build_detector(cfg.model))) == [
+        8, 16, 32, 64, 128]
+    for side, positions, stride in ((256, 31, 8), (256, 15, 16), (256, 32, 8),
+                                    (256, 1, 256), (256, 85, 3)):
+        assert _stride(side, positions) == stride

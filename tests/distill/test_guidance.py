@@ -241,3 +241,23 @@ def test_pictures_without_boxes_and_boxes_without_area(distiller, wide):
                        if p.grad is not None)
             conv = model.student.backbone.conv1.weight
             assert conv.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('mechanism', [
+    'LogitLoss', 'MGDLoss', 'FGDLoss', 'PKDLoss', 'CWDLoss', 'CosineLoss'])
+def test_mixed_precision_of_the_step_or_of_the_teacher(distiller, wide,
+                                                       mechanism):
+    """Losses in float32, near those of full precision."""
+    values = []
+    for amp, fast in ((False, {}), (True, {}),
+                      (False, dict(precision='bf16'))):
+        model = distiller(wide, dict(type=mechanism), fast_teacher=fast)
+        torch.manual_seed(3)  # MGD's mask
+        with torch.autocast('cpu', torch.bfloat16, enabled=amp):
+            losses = losses_of(model, batch())
+        own = {k: v for k, v in losses.items() if 'loss_distill' in k}
+        assert all(v.dtype == torch.float32 for v in own.values())
+        values.append(sum(own.values()))
+        values[-1].backward()
+    assert values[1].item() == pytest.approx(values[0].item(), rel=0.1)
+    assert values[2].item() == pytest.approx(values[0].item(), rel=0.1)
