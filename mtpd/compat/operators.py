@@ -328,6 +328,16 @@ def _no_mask_no_bias(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return input.new_zeros(len(input), 1), input.new_zeros(len(weight))
 
 
+def _without_nan(offset: Tensor) -> Tensor:
+    """Offsets with nan as far away: a sample outside of the map, which is 0.
+
+    So it is in mmcv; torchvision's kernel reads at an undefined place, and a
+    network that diverges would end the process instead of its run.
+    """
+    far = 1e30  # not infinity, which torchvision's gradient multiplies by 0
+    return _wide(offset)[0].nan_to_num(nan=far, posinf=far, neginf=-far)
+
+
 def deform_conv_forward(input: Tensor, weight: Tensor, offset: Tensor,
                         output: Tensor, columns: Tensor, ones: Tensor, *,
                         kW: int, kH: int, im2col_step: int,
@@ -345,7 +355,7 @@ def deform_conv_forward(input: Tensor, weight: Tensor, offset: Tensor,
     Source:
         Dai et al., ICCV 2017 (arXiv 1703.06211).
     """
-    input, weight, offset = _wide(input, weight, offset)
+    input, weight, offset = _wide(input, weight, _without_nan(offset))
     output.copy_(
         torch.ops.torchvision.deform_conv2d(input, weight, offset,
                                             *_no_mask_no_bias(input, weight),
@@ -365,7 +375,7 @@ def deform_conv_backward_input(input: Tensor, offset: Tensor,
     attribute beside the gradient it belongs to, not as content, so that the
     second call can tell whether it is the one of this very backward pass.
     """
-    wide = _wide(grad_output, input, weight, offset)
+    wide = _wide(grad_output, input, weight, _without_nan(offset))
     to_input, to_weight, to_offset, _, _ = \
         torch.ops.torchvision._deform_conv2d_backward(
             *wide, *_no_mask_no_bias(wide[1], weight), *_geometry(**geometry),
@@ -387,7 +397,7 @@ def deform_conv_backward_parameters(input: Tensor, offset: Tensor,
     of, version, to_weight = columns.__dict__.pop('left', (None, 0, None))
     if of is not grad_output or version != grad_output._version:
         # The gradient does not depend on the weight: any of its shape will do.
-        wide = _wide(grad_output, input, grad_weight, offset)
+        wide = _wide(grad_output, input, grad_weight, _without_nan(offset))
         to_weight = torch.ops.torchvision._deform_conv2d_backward(
             *wide, *_no_mask_no_bias(wide[1], grad_weight),
             *_geometry(**geometry), False)[1]
@@ -413,8 +423,8 @@ def modulated_deform_conv_forward(
     Source:
         Zhu et al., CVPR 2019 (arXiv 1811.11168).
     """
-    input, weight, offset, mask, bias = _wide(input, weight, offset, mask,
-                                              bias)
+    input, weight, offset, mask, bias = _wide(
+        input, weight, _without_nan(offset), mask, bias)
     if not with_bias:
         bias = input.new_zeros(len(weight))
     output.copy_(
@@ -430,7 +440,7 @@ def modulated_deform_conv_backward(
         grad_mask: Tensor, grad_output: Tensor, *, kernel_h: int,
         kernel_w: int, with_bias: bool, **geometry: int) -> None:
     """Fill the five gradients in place; ``grad_bias`` only ``with_bias``."""
-    wide = _wide(grad_output, input, weight, offset, mask, bias)
+    wide = _wide(grad_output, input, weight, _without_nan(offset), mask, bias)
     if not with_bias:
         wide[-1] = wide[1].new_zeros(len(weight))
     to_input, to_weight, to_offset, to_mask, to_bias = \

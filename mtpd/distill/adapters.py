@@ -125,6 +125,12 @@ class PyramidAdapter(nn.Module):
             else FeatureAdapter(student[s], teacher[s], adapter, start)
             for s in self.strides})
 
+    @property
+    def convolved_strides(self) -> tuple[int, ...]:
+        """The levels that have a convolution."""
+        return tuple(s for s in self.strides if isinstance(
+            self.levels[str(s)].project, nn.Conv2d))
+
     def forward(self, student: Features, teacher: Features) -> Features:
         """The student's maps on the teacher's channels and grids, in the
         precision of the adapter's own weights (float32)."""

@@ -70,33 +70,46 @@ class AutoWeight(nn.Module):
         """
         first = len(self.ratios) // 2
         if self.seen >= first:
-            norms = torch.stack([_norm(detection, task_maps),
-                                 _norm(distillation, maps)]).square()
+            own = _gradients(distillation, maps)
+            task = _gradients(detection, [
+                m for m, g in zip(task_maps, own, strict=True)
+                if g is not None])
+            norms = torch.stack([_norm(task, detection),
+                                 _norm(own, detection)]).square()
             all_reduce(norms, 'mean')
-            task, distil = norms.sqrt()
-            self.ratios[self.seen] = task / distil
+            self.ratios[self.seen] = (norms[0] / norms[1]).sqrt()
         self.seen += 1
         if self.seen < len(self.ratios):
             return False
         usable = self.ratios[self.ratios.isfinite() & (self.ratios > 0)]
         if not len(usable):
             raise RuntimeError(
-                "loss_weight='auto' found no distillation gradient at the "
-                "student's maps in its first "
-                f'{len(self.ratios)} iterations. Set a number, or '
-                "mtpd.init_adapters='random' if the adapters start at zero "
-                'and the learning rate is still warming up.')
+                "loss_weight='auto' found no usable gradient at the student's "
+                f'maps in its first {len(self.ratios)} iterations (ratios of '
+                f'detection to distillation: {self.ratios[first:].tolist()}; '
+                'inf where the mechanism has none, 0 or nan where one is not '
+                'finite). Set a number.')
         self.factor.copy_(self.share * usable.median())
         return True
 
 
-def _norm(loss: Tensor, maps: Sequence[Tensor]) -> Tensor:
-    # Half-precision gradients of a mean over large maps would vanish.
-    scale = 2. ** 16
-    gradients = torch.autograd.grad(loss * scale, maps, retain_graph=True,
-                                    allow_unused=True)
-    return torch.stack([g.float().norm() / scale for g in gradients
-                        if g is not None] or [loss.new_zeros(())]).norm()
+def _gradients(loss: Tensor, maps: Sequence[Tensor]) -> list[Tensor | None]:
+    """Of a loss with respect to maps, in float32; None where it has none."""
+    # Scaled up, since half-precision gradients of a mean over large maps would
+    # vanish; not where that is too much.
+    found: list[Tensor | None] = []
+    for scale in (2. ** 16, 1.) if maps else ():
+        found = [g if g is None else g.float() / scale
+                 for g in torch.autograd.grad(
+                     loss * scale, maps, retain_graph=True, allow_unused=True)]
+        if all(g is None or bool(g.isfinite().all()) for g in found):
+            break
+    return found
+
+
+def _norm(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    return torch.stack([like.new_zeros((), dtype=torch.float32), *(
+        g.norm() for g in gradients if g is not None)]).norm()
 
 
 def split_auto(distill: Mapping[str, Any]

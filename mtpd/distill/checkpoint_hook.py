@@ -76,6 +76,7 @@ class DistillCheckpointHook(Hook):
         parts = _distiller(runner).training_parts().state_dict()
         checkpoint[ENTRY] = {
             **self.provenance,
+            'logged': list(_distiller(runner).logged),
             'training_parts': {k: v.cpu() for k, v in parts.items()}}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -95,8 +96,9 @@ class DistillCheckpointHook(Hook):
                 'The checkpoint to resume belongs to another progression:\n  '
                 + '\n  '.join(differing) + '\nRestore the config, or start '
                 'without --resume in another --work-dir.')
-        _distiller(runner).training_parts().load_state_dict(
-            saved['training_parts'])
+        distiller = _distiller(runner)
+        distiller.training_parts().load_state_dict(saved['training_parts'])
+        distiller.logged = tuple(saved['logged'])
 
 
 def _distiller(runner: Runner) -> FeatureDistiller:

@@ -1,4 +1,5 @@
 """Detectors as `mtpd` sees them: built strictly, read at the neck, by stride."""
+import copy
 import math
 import random
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ def build_detector(model: Mapping[str, Any],
         TypeError: The config builds something that is not a detector with
             maps between backbone and head.
     """
-    detector = MODELS.build(ConfigDict(model))
+    # DETR and its kind write into the config that they are built from.
+    detector = MODELS.build(ConfigDict(copy.deepcopy(model)))
     if not isinstance(detector, BaseDetector):
         raise TypeError(
             f'{field}: the config builds a {type(detector).__name__}, not an '
@@ -153,18 +155,23 @@ def pyramid_channels(detector: BaseDetector) -> dict[int, int]:
     Raises:
         ValueError: The neck does not return maps of distinct strides.
     """
-    strides, maps = dry_pass(detector)
-    if len(set(strides)) != len(strides):
+    # Beyond 256 pixels only for levels that cannot be told apart there
+    # (SSDLite's of strides 256 and 512 have one position each).
+    for side in (256, 1024):
+        strides, maps = dry_pass(detector, side=side)
+        if len(set(strides)) == len(strides):
+            break
+    else:
         raise ValueError(
             f'The neck of {type(detector).__name__} returns maps of equal '
             f'stride {strides}: levels are paired by stride, so each may '
-            'occur once.')
+            'occur once. Choose a detector with an FPN-like neck.')
     return {stride: m.shape[1] for stride, m in zip(strides, maps)}
 
 
 def dry_pass(detector: BaseDetector,
              further: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
-             = lambda maps: maps
+             = lambda maps: maps, side: int = 256
              ) -> tuple[list[int], tuple[Tensor, ...]]:
     """Strides of a detector's maps, and the maps of one black picture.
 
@@ -172,13 +179,13 @@ def dry_pass(detector: BaseDetector,
         detector: Its mode, its buffers and every random generator are left as
             they were.
         further: What to make of the maps, in the same mode.
+        side: Of the picture in pixels, a multiple of every stride up to P8
+            and of Swin's patch x window sizes; in a smaller one P7 would have
+            one position.
 
     Raises:
         ValueError: There is no feature pyramid.
     """
-    # 256 is a multiple of every stride up to P8 and of Swin's patch x window
-    # sizes; smaller pictures would give P7 a map of one position.
-    side = 256
     device = next(detector.parameters()).device
     modes = {module: module.training for module in detector.modules()}
     detector.eval()

@@ -2,6 +2,7 @@
 from contextlib import nullcontext
 from typing import Any, Mapping, Sequence
 
+import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
@@ -14,7 +15,7 @@ from .adapters import STARTS
 from .auto_weight import is_off
 from .detector import (Features, build_detector, by_stride, own_randomness,
                        pyramid_channels, record_output)
-from .guidance import Guidance, make_guidance
+from .guidance import Guidance, NotFinite, make_guidance
 from .heads import dense_head, score_maps
 from .losses import Scene
 from .preprocessor import DistillDataPreprocessor
@@ -97,7 +98,7 @@ class FeatureDistiller(BaseDetector):
         self.student = detector
         self.guidances = nn.ModuleList(guidances)
         self.strength = 1.
-        self._logged: dict[str, Tensor] = {}
+        self.logged: tuple[str, ...] = ()
         self._starts_loaded = student_checkpoint is not None
         self._student_strides = tuple(pyramid_channels(detector)) \
             if guidances else ()
@@ -146,28 +147,52 @@ class FeatureDistiller(BaseDetector):
         if not self.guidances:
             return self.student.loss(batch_inputs, batch_data_samples)
         if self.strength == 0:
+            losses = self.student.loss(batch_inputs, batch_data_samples)
+            self._check_finite(self.parse_losses(losses)[0], losses)
+            idle = self._idle()
             # mmengine logs the last value of a name for ever.
-            return {**self.student.loss(batch_inputs, batch_data_samples),
-                    **{name: value.new_zeros(())
-                       for name, value in self._logged.items()},
-                    'loss_distill_idle': self._idle()}
+            return {**losses, **dict.fromkeys(self.logged, idle.detach()),
+                    'loss_distill_idle': idle}
         losses, maps, scores = self._student_step(batch_inputs,
                                                   batch_data_samples)
         detection, _ = self.parse_losses(losses)
         scene = Scene(tuple(batch_inputs.shape[-2:]), tuple(
             get_box_tensor(sample.gt_instances.bboxes)
             for sample in batch_data_samples))
-        distill = {}
+        distill, targets = {}, []
         for guidance in self.guidances:
-            own = guidance(maps, teacher_inputs[guidance.name], scene, scores,
-                           detection)
+            own, target = guidance(maps, teacher_inputs[guidance.name], scene,
+                                   scores, detection)
+            targets.append(target)
             share = self.strength / len(self.guidances)
             distill.update({self._loss_name(key, guidance): value * share
                             for key, value in own.items()})
-        # No "loss" in its name, so that mmengine logs it and adds it nowhere.
-        ratio = sum(distill.values()).detach() / detection.detach()
-        self._logged = {name: ratio for name in (*distill, 'distill_ratio')}
-        return {**losses, **distill, 'distill_ratio': ratio}
+        total = sum(distill.values()).detach()
+        self._check_finite(detection + total, {**losses, **distill}, maps,
+                           targets)
+        self.logged = (*distill, 'distill_ratio')
+        return {**losses, **distill,
+                # No "loss" in its name: mmengine logs it and adds it nowhere.
+                'distill_ratio': total / detection.detach()}
+
+    def _check_finite(self, total: Tensor, losses: Mapping[str, Any],
+                      maps: Features | None = None,
+                      targets: Sequence[Features] = ()) -> None:
+        # The one time in a step that the device is waited for.
+        if bool(total.detach().isfinite()):
+            return
+        for guidance, target in zip(self.guidances, targets):
+            said = guidance.not_finite(maps, target)
+            if said:
+                raise NotFinite(said)
+        wrong = [name for name, value in losses.items() if not torch.stack(
+            list(value) if isinstance(value, (list, tuple)) else [value]
+        ).isfinite().all()]
+        raise NotFinite(
+            f'{", ".join(wrong) or "the sum of all losses"} is not finite'
+            + (', although all maps are' if maps else '') + '. Lower the '
+            'learning rate or mtpd.distill.loss_weight, or clip gradients '
+            '(optim_wrapper.clip_grad).')
 
     def _student_step(self, inputs: Tensor, samples: list
                       ) -> tuple[dict[str, Any], Features, Features]:

@@ -43,8 +43,9 @@ class Guidance(nn.Module):
         self.auto = auto
 
     def forward(self, student: Features, inputs: Tensor, scene: Scene,
-                scores: Features, detection: Tensor) -> dict[str, Tensor]:
-        """The mechanism's losses, by name.
+                scores: Features, detection: Tensor
+                ) -> tuple[dict[str, Tensor], Features]:
+        """The mechanism's losses, by name, and the teacher's maps.
 
         Args:
             student: All of the student's maps, stride -> (N, C, H, W).
@@ -53,25 +54,18 @@ class Guidance(nn.Module):
             scores: The student's classification maps, empty where the
                 mechanism uses none.
             detection: The student's detection loss, for the automatic weight.
-
-        Raises:
-            NotFinite: With the level and the side.
         """
         calibrating = self.auto is not None and not self.auto.found
         attached = student, scores
         if calibrating:  # leaves: nothing reaches the student yet
-            student, scores = ({s: m.detach().requires_grad_()
-                                for s, m in maps.items()}
-                               for maps in (student, scores))
+            student, scores = map(_leaves, attached)
         losses, target = self._losses(student, inputs, scene, scores)
-        total = sum(losses.values())
-        if not bool(total.detach().isfinite()):
-            raise NotFinite(self._culprit(attached[0], target, losses))
         if calibrating:
-            self._calibrate(detection, total, attached, student, scores)
+            self._calibrate(detection, sum(losses.values()), attached,
+                            (student, scores))
         elif self.auto is not None:
             losses = {k: v * self.auto.factor for k, v in losses.items()}
-        return losses
+        return losses, target
 
     def _losses(self, student: Features, inputs: Tensor, scene: Scene,
                 scores: Features) -> tuple[dict[str, Tensor], Features]:
@@ -92,15 +86,11 @@ class Guidance(nn.Module):
 
     def _calibrate(self, detection: Tensor, total: Tensor,
                    attached: tuple[Features, Features],
-                   *leaves: Features) -> None:
-        # What the mechanism looks at: maps, the head's scores, or both.
-        hangs_on, own = ([m for maps in side for m in maps.values()]
-                         for side in (attached, leaves))
-        used = [g is not None for g in torch.autograd.grad(
-            total, own, retain_graph=True, allow_unused=True)]
-        if self.auto.look(detection, total,
-                          [m for m, u in zip(hangs_on, used) if u],
-                          [m for m, u in zip(own, used) if u]):
+                   leaves: tuple[Features, Features]) -> None:
+        # Maps and scores: a mechanism may look at either or both.
+        task_maps = [m for maps in attached for m in maps.values()]
+        own_maps = [m for maps in leaves for m in maps.values()]
+        if self.auto.look(detection, total, task_maps, own_maps):
             print_log(
                 f'{self.name}: automatic weight, '
                 f'{self.auto.factor.item():.4g} times '
@@ -109,24 +99,26 @@ class Guidance(nn.Module):
                 f"student's maps is {self.auto.share:g} of the detection "
                 "loss's", logger='current')
 
-    def _culprit(self, student: Features, teacher: Features,
-                 losses: Mapping[str, Tensor]) -> str:
-        """What is not finite, in words."""
-        for side, maps in ((f'teacher {self.name}', teacher),
-                           ('student', student)):
+    def not_finite(self, student: Features, teacher: Features) -> str | None:
+        """Which map is not finite, in words; None if all are."""
+        for side, maps, cure in (
+                (f'teacher {self.name}', teacher,
+                 'Check its checkpoint and its data_preprocessor; in half '
+                 'precision (--amp, mtpd.fast_teacher) try without.'),
+                ('student', student,
+                 'Lower the learning rate or mtpd.distill.loss_weight, or clip '
+                 'gradients (optim_wrapper.clip_grad).')):
             for stride in self.adapter.strides:
                 if not maps[stride].isfinite().all():
                     return (f'the map of the {side} at stride {stride} holds '
-                            'a value that is not finite.' + (
-                                ' Check its checkpoint and its '
-                                'data_preprocessor.' if side != 'student' else
-                                ' Lower the learning rate or '
-                                'mtpd.distill.loss_weight, or clip gradients '
-                                '(optim_wrapper.clip_grad).'))
-        wrong = [k for k, v in losses.items() if not v.isfinite()]
-        return (f'{", ".join(wrong)} of {type(self.mechanism).__name__} with '
-                f'teacher {self.name} is not finite, although both maps are. '
-                'Lower the learning rate or mtpd.distill.loss_weight.')
+                            f'a value that is not finite. {cure}')
+        return None
+
+
+def _leaves(maps: Features) -> Features:
+    # In full precision, so that no gradient is too large or small to hold.
+    return {s: in_full_precision(m.detach()).clone().requires_grad_()
+            for s, m in maps.items()}
 
 
 def make_guidance(student: BaseDetector, teacher: FrozenTeacher, name: str,
@@ -158,14 +150,20 @@ def make_guidance(student: BaseDetector, teacher: FrozenTeacher, name: str,
         getattr(student, 'with_roi_head', False)))
     if mechanism.uses_scores:
         check_heads_agree(student, teacher.detector, paired, field)
-    if start == 'zero' and mechanism.divides_by_scale:
+    if start is None:
+        start = mechanism.adapter_start if auto is None else 'random'
+    if start == 'zero' and (auto is not None or mechanism.divides_by_scale):
         raise ValueError(
-            f"mtpd.init_adapters='zero' does not go with "
-            f'{type(mechanism).__name__}, which divides by the scale of the '
-            "adapted map: its gradient would explode. Set 'random' or "
-            "'fitted'.")
+            "mtpd.init_adapters='zero' does not go with " + (
+                f'{type(mechanism).__name__}, which divides by the scale of '
+                'the adapted map: its gradient would explode'
+                if mechanism.divides_by_scale else
+                "loss_weight='auto', which compares gradients that the "
+                'adapter has passed on: those of an adapter that is still '
+                'near zero are too small')
+            + ". Set 'random' or 'fitted'.")
     adapters = PyramidAdapter(
         own, teacher.channels if mechanism.adapts_channels else None, paired,
-        adapter, start or mechanism.adapter_start)
+        adapter, start)
     return Guidance(name, teacher, adapters, mechanism,
                     None if auto is None else AutoWeight(**auto))

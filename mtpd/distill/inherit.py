@@ -7,11 +7,7 @@ from torch import Tensor
 INHERITABLE = ('backbone', 'neck', 'head', 'alternate_blocks')
 """Parts that can be taken over."""
 
-# Repeated blocks of a backbone's stages: ResNet's layer3.7.conv1.weight,
-# Swin's stages.2.blocks.7.attn.w_msa.qkv.weight.
-_BLOCK = re.compile(r'(?P<stage>backbone\.(?:layer\d+|stages\.\d+\.blocks))'
-                    r'\.(?P<index>\d+)\.(?P<rest>.+)')
-
+_NUMBER = re.compile(r'\.(\d+)(?=\.)')
 
 class Inheritance(NamedTuple):
     """What a student gets.
@@ -46,8 +42,8 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
 
     'head' is whatever is neither backbone nor neck. 'alternate_blocks' is the
     backbone of a shallower detector of the teacher's family: block i of a
-    stage comes from the teacher's block 2i where the teacher's stage is deep
-    enough, and from its block i where both have as many.
+    stage of d blocks comes from the teacher's block 2i where its stage has at
+    least 2d - 1, else from its block i.
 
     Args:
         student: The student's ``state_dict``.
@@ -55,7 +51,8 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
         parts: Some of :data:`INHERITABLE`.
 
     Raises:
-        ValueError: An unknown part, or nothing at all matches.
+        ValueError: An unknown part, nothing at all matches, or no stage for
+            'alternate_blocks' to thin.
 
     Source:
         Every second block: Sanh et al., DistilBERT, 2019 (arXiv 1910.01108),
@@ -69,7 +66,7 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
                          f'{", ".join(INHERITABLE)}.')
     wanted = {'backbone' if p == 'alternate_blocks' else p for p in parts}
     every_second = _every_second(student, teacher) \
-        if 'alternate_blocks' in parts else {}
+        if 'alternate_blocks' in parts else set()
     weights, taken, left = dict(student), {}, {}
     for key, own in student.items():
         if part_of(key) not in wanted:
@@ -99,26 +96,41 @@ def part_of(key: str) -> str:
 
 
 def _every_second(student: Mapping[str, Tensor],
-                  teacher: Mapping[str, Tensor]) -> dict[str, int]:
-    """Stage -> by how much a block's index is multiplied."""
-    own, other = _depths(student), _depths(teacher)
-    return {stage: 2 if other.get(stage, 0) >= 2 * depth - 1 and depth > 1
-            and other[stage] > depth else 1 for stage, depth in own.items()}
+                  teacher: Mapping[str, Tensor]) -> set[str]:
+    """The lists of blocks that the teacher has about twice as many of.
+
+    Raises:
+        ValueError: There are none.
+    """
+    own, other = _lengths(student), _lengths(teacher)
+    found = {name for name, length in own.items()
+             if other.get(name, 0) >= max(2 * length - 1, length + 1)}
+    if not found:
+        raise ValueError(
+            "mtpd.inherit='alternate_blocks' takes every second block, and no "
+            "stage of the first teacher's backbone is twice as deep as the "
+            "student's. Set 'backbone', or start with a deeper teacher of the "
+            'same family.')
+    return found
 
 
-def _depths(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    depths: dict[str, int] = {}
+def _lengths(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """Numbered lists within the backbone, such as ``backbone.layer3`` or
+    ``backbone.stages.2.blocks`` -> how many they number."""
+    lengths: dict[str, int] = {}
     for key in weights:
-        match = _BLOCK.match(key)
-        if match:
-            stage = match['stage']
-            depths[stage] = max(depths.get(stage, 0), int(match['index']) + 1)
-    return depths
+        if part_of(key) == 'backbone':
+            for match in _NUMBER.finditer(key):
+                name = key[:match.start()]
+                lengths[name] = max(lengths.get(name, 0),
+                                    int(match[1]) + 1)
+    return lengths
 
 
-def _renamed(key: str, every_second: Mapping[str, int]) -> str:
-    match = _BLOCK.match(key)
-    if match is None or match['stage'] not in every_second:
-        return key
-    index = int(match['index']) * every_second[match['stage']]
-    return f'{match["stage"]}.{index}.{match["rest"]}'
+def _renamed(key: str, every_second: set[str]) -> str:
+    """The teacher's name of a student's tensor."""
+    for match in _NUMBER.finditer(key):
+        if key[:match.start()] in every_second:
+            return (f'{key[:match.start()]}.{2 * int(match[1])}'
+                    f'{key[match.end():]}')
+    return key

@@ -31,6 +31,8 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
             the batch, made by ``TeacherView``.
 
     Attributes:
+        divisor: While teachers look on, a side of the student's batch is a
+            multiple of this.
         looking: Whether the teachers look on; without, their batches are not
             made.
 
@@ -65,6 +67,7 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         divisor = common_divisor(student.pad_size_divisor, [
             (built[n].pad_size_divisor, scale)
             for n, scale in self.scales.items()])
+        self.divisor = divisor
         for name, part in built.items():
             part.pad_size_divisor = int(divisor * self.scales[name])
         training = student
@@ -90,8 +93,8 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         if not training:
             return self.student(data, False)
         data = self.cast_data(data)
-        batch = self.training_student(
-            {k: data[k] for k in ('inputs', 'data_samples')}, True)
+        student = self.training_student if self.looking else self.student
+        batch = student({k: data[k] for k in ('inputs', 'data_samples')}, True)
         size = batch['inputs'].shape[-2:]
         # boxtype2tensor and the like are the student's business: the teachers
         # get pictures only.

@@ -41,7 +41,7 @@ def export_student(checkpoint: str, out: str,
     meta = content.get('meta', {})
     provenance = {k: v for k, v in {**content.get(ENTRY, {}),
                                     **meta.get(ENTRY, {})}.items()
-                  if k != 'training_parts'}
+                  if k not in ('training_parts', 'logged')}
     plain = {
         'meta': {
             'dataset_meta': as_plain(meta.get('dataset_meta') or {}),

@@ -8,7 +8,7 @@ import statistics
 import time
 from contextlib import redirect_stdout
 from fractions import Fraction
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -182,7 +182,8 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
                    strides: tuple[int, ...],
                    progress: Callable[[int, int], None] = lambda *_: None,
                    scales: Mapping[str, Fraction] | None = None,
-                   limit: int | None = None
+                   limit: int | None = None,
+                   grids: Iterable[Fraction] | None = None
                    ) -> dict[Fraction, FeatureMoments]:
     """Second moments of all detectors' maps over the training pictures.
 
@@ -204,6 +205,8 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
             where a name is absent.
         limit: Take so many pictures, evenly spread over the split; None
             takes all.
+        grids: The scales on whose grids moments are wanted; None for those of
+            all detectors.
 
     Returns:
         Scale -> moments on the grids of the detectors of this scale.
@@ -217,8 +220,9 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
         for name, d in detectors.items()])
     moments = {grid: FeatureMoments(
         {s: {name: view.channels[s] for name, view in views.items()}
-         for s in strides}, folds=FOLDS) for grid in set(scale.values())}
-    dataset = _pictures(student, [s for s in moments if s != 1])
+         for s in strides}, folds=FOLDS) for grid in grids
+        or set(scale.values())}
+    dataset = _pictures(student, [s for s in set(scale.values()) if s != 1])
     chosen = range(len(dataset)) if limit is None or limit >= len(dataset) \
         else [len(dataset) * i // limit for i in range(limit)]
     mine = Subset(dataset, chosen[get_rank()::get_world_size()])

@@ -294,9 +294,13 @@ def make_plan(cfg: Config) -> Plan:
                 'come from different data and do not compare: declare all of '
                 'them, or none to have all measured.')
     else:
-        order = tuple(
-            (stage,) if isinstance(stage, str) else tuple(stage) for stage in
-            ([order] if isinstance(order, str) else order))
+        stages = [order] if isinstance(order, str) else order
+        if not isinstance(stages, (list, tuple)):
+            problems.append(f'mtpd.order is {order!r}; it has to be '
+                            f'{FIELDS["order"]}.')
+            stages = list(teachers)
+        order = tuple(tuple(stage) if isinstance(stage, (list, tuple))
+                      else (str(stage),) for stage in stages)
         named = [name for stage in order for name in stage]
         for name in named:
             if name not in given.get('teachers', {}):
@@ -352,9 +356,12 @@ def make_plan(cfg: Config) -> Plan:
         except (TypeError, ValueError) as error:
             problems.append(f'mtpd.fade is {fade!r}; it has to be '
                             f'{FIELDS["fade"]} ({error}).')
-    fast_teacher = dict(given.get('fast_teacher') or {})
-    if set(fast_teacher) - {'precision', 'channels_last', 'compile'} \
-            or fast_teacher.get('precision') not in (None, 'bf16', 'fp16'):
+    fast_teacher = given.get('fast_teacher') or {}
+    if not isinstance(fast_teacher, Mapping) or any(
+            value not in {'precision': (None, 'bf16', 'fp16'),
+                          'channels_last': (True, False),
+                          'compile': (True, False)}.get(key, ())
+            for key, value in fast_teacher.items()):
         problems.append(f'mtpd.fast_teacher is {fast_teacher!r}; it has to be '
                         f'{FIELDS["fast_teacher"]}.')
     for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
@@ -366,8 +373,8 @@ def make_plan(cfg: Config) -> Plan:
         raise PlanError(problems)
     return Plan(student, teachers, order, most, dict(distill),
                 None if strides is None else tuple(strides), handover,
-                adapter, init_adapters, tuple(inherit), fade, fast_teacher,
-                cfg.work_dir)
+                adapter, init_adapters, tuple(inherit), fade,
+                dict(fast_teacher), cfg.work_dir)
 
 
 def load_config(name: str) -> Config:

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Iterator
 
 import mmdet
@@ -36,7 +36,8 @@ from .plan import Plan, PlanError, make_plan, missing_files, stage_label
 from .probe import probe
 from .search import FoundOrder, build_pool, find_order, fitted_maps
 from .stage import (RememberMetrics, StageRunner, best_checkpoint,
-                    newest_checkpoint, stage_config, stage_dir)
+                    newest_checkpoint, set_aside_not_finite, stage_config,
+                    stage_dir)
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,9 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     order = plan.order or tuple((name,) for name in found.order.teachers)
     identity = _identity(plan, order)
     _same_progression(plan, identity, resume)
+    weights = _starting_weights(plan, order[0][0])
     with own_randomness(0):
-        start = _starting_ap(plan, pool)
+        start = _starting_ap(plan, pool, weights)
     del pool
     _free_memory()
     if with_probe and not _started(plan):
@@ -148,9 +150,6 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     if is_main_process():
         os.makedirs(plan.work_dir, exist_ok=True)
         atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
-    weights = plan.student.checkpoint
-    if plan.inherit:
-        weights, start = _inherit(plan, order[0][0])
     stages = _run_stages(plan, order, weights, start, record)
     out = os.path.join(plan.work_dir, 'student.pth')
     if is_main_process():
@@ -200,7 +199,8 @@ def run_stage(cfg: Config) -> tuple[int, dict[str, float]]:
     try:
         runner.train()
     except NotFinite as error:
-        newest = newest_checkpoint(cfg.work_dir)
+        newest = set_aside_not_finite(cfg.work_dir) \
+            if is_main_process() else None
         raise NotFinite(
             f'{cfg.get("experiment_name") or cfg.work_dir}, iteration '
             f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
@@ -279,11 +279,8 @@ def _fit_adapters(plan: Plan, names: tuple[str, ...], weights: str | None,
     if os.path.isfile(out):
         return
     with own_randomness(0):
-        student = build_detector(plan.student.model, weights,
-                                 'mtpd.student.checkpoint')
-        if weights is None:
-            student.init_weights()
-        maps = fitted_maps(plan, student, names)
+        maps = fitted_maps(plan, build_detector(
+            plan.student.model, weights, 'mtpd.student.checkpoint'), names)
     if is_main_process():
         buffer = io.BytesIO()
         torch.save(maps, buffer)
@@ -292,31 +289,52 @@ def _fit_adapters(plan: Plan, names: tuple[str, ...], weights: str | None,
     barrier()
 
 
-def _inherit(plan: Plan, teacher: str) -> tuple[str, float]:
-    """The student with what it takes over from the first teacher, written
-    down and measured."""
-    out = os.path.join(plan.work_dir, 'inherited.pth')
-    with own_randomness(0):
-        student = build_detector(plan.student.model, plan.student.checkpoint,
-                                 'mtpd.student.checkpoint')
-        if plan.student.checkpoint is None:
-            student.init_weights()
-        spec = plan.teachers[teacher]
-        source = build_detector(spec.model, spec.checkpoint, spec.field)
-        try:
-            taken = inherit(student.state_dict(), source.state_dict(),
-                            plan.inherit)
-        except ValueError as error:
-            raise PlanError([str(error)]) from error
-        print_log(f'From {teacher}:\n{taken.describe()}', logger='current')
-        if is_main_process():
-            buffer = io.BytesIO()
-            torch.save(dict(state_dict=taken.weights), buffer)
-            atomic_write(out, buffer.getvalue())
-        student.load_state_dict(taken.weights)
-        start = box_ap(student, validation_config(plan.student.config))
+def _starting_weights(plan: Plan, teacher: str) -> str | None:
+    """What the first stage starts from; None for its own initialisation.
+
+    Where the student's checkpoint alone does not say it (weights taken over
+    from a teacher, adapters fitted to a student without a checkpoint), a file
+    is written once and used again by a resumed run.
+
+    Raises:
+        PlanError: Nothing can be taken over.
+    """
+    fitted = plan.init_adapters == 'fitted' and not is_off(plan.distill)
+    if not plan.inherit and (plan.student.checkpoint or not fitted):
+        return plan.student.checkpoint
+    out = os.path.join(plan.work_dir, 'start.pth')
     barrier()
-    return out, start
+    if is_main_process() and not os.path.isfile(out):
+        seed = plan.student.config.get('randomness', {}).get('seed')
+        with own_randomness(0 if seed is None else seed):
+            student = build_detector(
+                plan.student.model, plan.student.checkpoint,
+                'mtpd.student.checkpoint')
+            if plan.student.checkpoint is None:
+                student.init_weights()
+        weights = student.state_dict()
+        if plan.inherit:
+            weights = _inherited(plan, weights, teacher)
+        os.makedirs(plan.work_dir, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(dict(state_dict=weights), buffer)
+        atomic_write(out, buffer.getvalue())
+    barrier()
+    return out
+
+
+def _inherited(plan: Plan, weights: dict[str, Any],
+               teacher: str) -> dict[str, Any]:
+    spec = plan.teachers[teacher]
+    with own_randomness(0):
+        source = build_detector(spec.model, spec.checkpoint,
+                                f'{spec.field}.checkpoint')
+    try:
+        taken = inherit(weights, source.state_dict(), plan.inherit)
+    except ValueError as error:
+        raise PlanError([str(error)]) from error
+    print_log(f'From {teacher}:\n{taken.describe()}', logger='current')
+    return taken.weights
 
 
 def _finished(plan: Plan, index: int, names: tuple[str, ...],
@@ -357,11 +375,16 @@ def _found(plan: Plan, pool: dict) -> FoundOrder:
     return found
 
 
-def _starting_ap(plan: Plan, pool: dict) -> float | None:
-    if plan.student.checkpoint is None:
+def _starting_ap(plan: Plan, pool: dict,
+                 weights: str | None) -> float | None:
+    if weights is None:
         return None
-    return measured_aps({'student': plan.student},
-                        {'student': pool['student']}, plan.student.config,
+    student, detector = plan.student, pool['student']
+    if weights != student.checkpoint:
+        student = replace(student, checkpoint=weights)
+        detector = build_detector(student.model, weights)
+    return measured_aps({'student': student}, {'student': detector},
+                        student.config,
                         os.path.join(plan.work_dir, 'ap.json'))['student']
 
 

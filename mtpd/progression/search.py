@@ -15,7 +15,6 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
 from mtpd.data.teacher_view import unsupported_steps, with_teacher_view
-from mtpd.distill.adapters import shared_strides
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    own_randomness, pyramid_channels)
@@ -30,6 +29,9 @@ from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 from .measure import (check_aps, fingerprint, gather_moments, measured_aps,
                       test_pipeline)
 from .plan import DetectorSpec, Plan, PlanError, inner_datasets
+
+MOST_PADDING = 256
+"""A student's batch may be padded to multiples of so many pixels."""
 
 SCHEMA = 1
 """Version of order.json."""
@@ -110,16 +112,23 @@ def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
     try:
         guidance = make_guidance(
             student, FrozenTeacher(pool[teacher.name]), teacher.name,
-            plan.distill, plan.strides, plan.adapter)
+            plan.distill, plan.strides, plan.adapter,
+            None if plan.init_adapters == 'fitted' else plan.init_adapters)
         if guidance.mechanism.uses_scores:
             problems += _other_classes(plan.student, teacher)
     except ValueError as error:
         problems.append(str(error))
     try:
-        DistillDataPreprocessor(
+        padding = DistillDataPreprocessor(
             student.data_preprocessor,
             {teacher.name: teacher.model.data_preprocessor},
-            {teacher.name: teacher.scale})
+            {teacher.name: teacher.scale}).divisor
+        if padding > MOST_PADDING:
+            problems.append(
+                f'{teacher.field}.scale is {teacher.scale}: for grids to line '
+                "up, the student's batches would be padded to multiples of "
+                f'{padding} pixels. Choose a fraction of small numbers, such '
+                'as 2, 3/2 or 4/3.')
         if teacher.scale != 1:
             dataset = plan.student.config.train_dataloader.dataset
             with_teacher_view(dataset, [str(teacher.scale)])
@@ -219,17 +228,22 @@ def fitted_maps(plan: Plan, student: BaseDetector,
         (C_teacher), float32. Levels with too few positions to fit a map that
         holds on other pictures are left out and said.
     """
-    maps = {}
+    maps: dict[str, dict[int, dict]] = {}
     own = pyramid_channels(student)
     for name in names:
         spec = plan.teachers[name]
-        teacher = build_detector(spec.model, spec.checkpoint,
-                                 f'{spec.field}.checkpoint')
-        strides = shared_strides(own, pyramid_channels(teacher),
-                                 f'teachers.{name}', plan.strides)
+        teacher = FrozenTeacher.build(spec.model, spec.checkpoint,
+                                      f'{spec.field}.checkpoint')
+        strides = make_guidance(
+            student, teacher, name, plan.distill, plan.strides,
+            plan.adapter).adapter.convolved_strides
+        if not strides:
+            maps[name] = {}
+            continue
         moments = gather_moments(
-            {'student': student, name: teacher}, plan.student.config, strides,
-            scales={name: spec.scale}, limit=FITTING_PICTURES)[spec.scale]
+            {'student': student, name: teacher.detector}, plan.student.config,
+            strides, scales={name: spec.scale}, limit=FITTING_PICTURES,
+            grids=[spec.scale])[spec.scale]
         enough = [s for s in strides if sum(
             moments.count(s, fold) for fold in moments.filled_folds(s))
             >= POSITIONS_PER_COEFFICIENT * (own[s] + 1)]

@@ -122,7 +122,6 @@ class RememberMetrics(Hook):
         self.iter = runner.iter
 
 
-
 def newest_checkpoint(folder: str) -> str | None:
     """The newest ``epoch_*.pth`` or ``iter_*.pth`` that can be read.
 
@@ -141,6 +140,21 @@ def newest_checkpoint(folder: str) -> str | None:
             return path
         except CorruptCheckpoint:
             continue
+    return None
+
+
+def set_aside_not_finite(folder: str) -> str | None:
+    """The newest checkpoint whose weights are all finite.
+
+    A step may spoil the weights that the next checkpoint holds before any loss
+    shows it. Newer ones are renamed to ``*.pth.not_finite``, so that a resumed
+    run does not go on from them.
+    """
+    while (path := newest_checkpoint(folder)) is not None:
+        weights = read_checkpoint(path)['state_dict'].values()
+        if all(w.isfinite().all() for w in weights if w.is_floating_point()):
+            return path
+        os.replace(path, path + '.not_finite')
     return None
 
 

@@ -208,6 +208,27 @@ def test_modulated_deform_conv2d_without_bias():
                                    **SUMMED)
 
 
+def test_an_offset_that_is_nan_samples_nothing():
+    """torchvision's own kernel ends the process there."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 4, 8, 8), torch.randn(4, 4, 3, 3)
+    offset, mask = torch.randn(1, 18, 8, 8), torch.rand(1, 9, 8, 8)
+    results = []
+    for value in (torch.nan, 1e30):
+        given = [t.clone().requires_grad_() for t in (x, offset, weight)]
+        with torch.no_grad():
+            given[1][0, 4] = value
+        for y in (mmcv.ops.deform_conv2d(*given, 1, 1),
+                  mmcv.ops.modulated_deform_conv2d(
+                      given[0], given[1], mask, given[2], None, 1, 1)):
+            y.square().sum().backward()
+            results.append((y.detach(), *(t.grad.clone() for t in given)))
+    for one, other in zip(results[:2], results[2:]):
+        for ours, expected in zip(one, other):
+            torch.testing.assert_close(ours, expected)
+            assert ours.isfinite().all()
+
+
 def test_weight_gradient_is_never_left_over_from_another_backward():
     c = case(named('deform_conv2d')[0])
     x, offset, weight = (c[k].clone().requires_grad_()

@@ -23,20 +23,30 @@ def test_factor_is_share_times_the_median_ratio_of_the_second_half():
     assert auto.factor.item() == pytest.approx(0.25 * 2.)
 
 
-def test_gradients_of_all_maps_count_and_unused_ones_do_not_hurt():
+def test_gradients_count_at_the_maps_that_the_mechanism_looks_at():
     auto = AutoWeight(share=1., iterations=2)
     a, b, c = (torch.ones(n, requires_grad=True) for n in (9, 16, 4))
-    task = (a.sum() + b.sum()) * 2  # sqrt(4 * 9 + 4 * 16) = 10
+    task = (a.sum() + b.sum()) * 2 + c.sum() * 100
+    for _ in range(2):  # sqrt(4 * 9 + 4 * 16) = 10 over sqrt(9 + 16) = 5
+        auto.look(task, a.sum() + b.sum(), [a, b, c], [a, b, c])
+    assert auto.factor.item() == pytest.approx(2.)
+
+
+@pytest.mark.parametrize('size', [1e-9, 1., 1e4])
+def test_half_precision_gradients_neither_vanish_nor_overflow(size):
+    auto = AutoWeight(share=1., iterations=2)
+    task, leaf = (torch.ones(4, dtype=torch.half, requires_grad=True),
+                  torch.ones(4, requires_grad=True))
     for _ in range(2):
-        auto.look(task, c.sum(), [a, b, c], [a, b, c])  # 2
-    assert auto.factor.item() == pytest.approx(5.)
+        auto.look((task.float() * size).sum(), leaf.sum(), [task], [leaf])
+    assert auto.factor.item() == pytest.approx(size, rel=0.02)
 
 
 def test_no_gradient_at_all_is_an_error():
     auto = AutoWeight(iterations=2)
     leaf, other = (torch.ones(1, requires_grad=True) for _ in range(2))
     auto.look(leaf.sum(), other.sum(), [leaf], [leaf])
-    with pytest.raises(RuntimeError, match='no distillation gradient'):
+    with pytest.raises(RuntimeError, match='no usable gradient'):
         auto.look(leaf.sum(), other.sum(), [leaf], [leaf])
 
 

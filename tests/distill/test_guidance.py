@@ -109,11 +109,15 @@ def test_the_automatic_weight_looks_at_scores_too(distiller, wide):
         total, _ = model.parse_losses(losses_of(model, batch()))
         total.backward()
     assert 0 < model.guidances[0].auto.factor.item() < float('inf')
-    alone = distiller(wide, dict(type='LogitLoss',
-                                 loss_weight=dict(iterations=2)))
-    for _ in range(2):
-        losses_of(alone, batch())
-    assert 0 < alone.guidances[0].auto.factor.item() < float('inf')
+    both = model.guidances[0].auto.factor.item()
+    for mechanism in ('LogitLoss', 'PKDLoss'):
+        alone = distiller(wide, dict(type=mechanism, loss_weight=dict(
+            share=0.5, iterations=2)))
+        for _ in range(2):
+            losses_of(alone, batch())
+        factor = alone.guidances[0].auto.factor.item()
+        assert 0 < factor < float('inf')
+        assert factor != pytest.approx(both, rel=0.01)
 
 
 def test_without_maps_to_adapt_there_is_no_convolution(distiller, wide):
@@ -121,7 +125,9 @@ def test_without_maps_to_adapt_there_is_no_convolution(distiller, wide):
     for mechanism in ('AttentionTransferLoss', 'LogitLoss'):
         model = distiller(wide, dict(type=mechanism), adapter='conv')
         assert not list(model.guidances[0].adapter.parameters())
-        losses_of(model, batch())
+        losses = losses_of(model, batch())
+        assert {k for k in losses if 'loss_distill' in k} == {
+            f'loss_distill_s{s}' for s in (8, 16, 32, 64, 128)}
 
 
 @pytest.mark.parametrize('side', ['teacher', 'student'])
@@ -151,8 +157,8 @@ def test_a_loss_that_overflows_over_finite_maps_is_named(distiller, wide):
             return (student.abs() + 1).sum() * (1e38 if stride == 64 else 0)
 
     model = distiller(wide, dict(type=Overflowing))
-    with pytest.raises(NotFinite, match='loss_distill_s64 of Overflowing.*'
-                                        'although both maps are'):
+    with pytest.raises(NotFinite, match='loss_distill_s64 is not finite, '
+                                        'although all maps are'):
         losses_of(model, batch())
 
 
@@ -163,7 +169,10 @@ def test_adapters_do_not_start_at_zero_below_a_scale_free_distance(
     for mechanism in (dict(type='PKDLoss'), dict(type='CosineLoss'),
                       dict(type='HiddenStateLoss'),
                       dict(type='WeightedSum', losses=[
-                          dict(type='FeatureL2Loss'), dict(type='PKDLoss')])):
+                          dict(type='FeatureL2Loss'), dict(type='PKDLoss')]),
+                      dict(type='WeightedSum', losses=[
+                          dict(type='FeatureL2Loss'),
+                          dict(type='AttentionTransferLoss')])):
         with pytest.raises(ValueError, match="'zero' does not go with"):
             make_guidance(student, guide, 't', mechanism, start='zero')
         conv = make_guidance(student, guide, 't',
@@ -172,6 +181,11 @@ def test_adapters_do_not_start_at_zero_below_a_scale_free_distance(
     conv = make_guidance(student, guide, 't',
                          dict(type='FeatureL2Loss')).adapter.levels['8']
     assert not conv.project.weight.any()
+    auto = dict(type='FeatureL2Loss', loss_weight='auto')
+    with pytest.raises(ValueError, match="loss_weight='auto', which compares"):
+        make_guidance(student, guide, 't', auto, start='zero')
+    conv = make_guidance(student, guide, 't', auto).adapter.levels['8']
+    assert conv.project.weight.abs().min() > 0
 
 
 def test_wrong_mechanisms_are_named(retinanet, wide):
@@ -222,25 +236,41 @@ def test_what_backward_keeps_for_the_teacher_is_one_set_of_maps(distiller,
     assert both - alone <= 2 * maps + 100
 
 
-def test_pictures_without_boxes_and_boxes_without_area(distiller, wide):
-    """No object, a line, and a box outside of the picture, in whole steps."""
-    for boxes in (torch.zeros(0, 4), torch.tensor([[5., 5., 5., 40.]]),
-                  torch.tensor([[500., 500., 600., 600.]])):
-        data = batch()
-        for sample in data['data_samples']:
-            instances = sample.gt_instances[:len(boxes)]
-            instances.bboxes = type(instances.bboxes)(boxes.clone())
-            sample.gt_instances = instances
-        for mechanism in ('FGDLoss', 'MGDLoss', 'PKDLoss'):
-            model = distiller(wide, dict(type=mechanism))
-            losses = losses_of(model, data)
-            distill = sum(v for k, v in losses.items() if 'loss_distill' in k)
-            distill.backward()
-            assert distill.isfinite() and distill > 0
-            assert all(p.grad.isfinite().all() for p in model.parameters()
-                       if p.grad is not None)
-            conv = model.student.backbone.conv1.weight
-            assert conv.grad.abs().sum() > 0
+@pytest.mark.parametrize('mechanism', ['FGDLoss', 'MGDLoss', 'PKDLoss'])
+@pytest.mark.parametrize('boxes', [
+    [], [[500., 500., 600., 600.]], [[-40., -40., 30., 30.]]])
+def test_pictures_without_boxes_or_with_boxes_outside(distiller, wide, boxes,
+                                                      mechanism):
+    data = batch()
+    for sample in data['data_samples']:
+        instances = sample.gt_instances[:len(boxes)]
+        instances.bboxes = type(instances.bboxes)(
+            torch.tensor(boxes).reshape(-1, 4))
+        sample.gt_instances = instances
+    model = distiller(wide, dict(type=mechanism))
+    losses = losses_of(model, data)
+    distill = sum(v for k, v in losses.items() if 'loss_distill' in k)
+    distill.backward()
+    assert distill.isfinite() and distill > 0
+    assert all(p.grad.isfinite().all() for p in model.parameters()
+               if p.grad is not None)
+    assert model.student.backbone.conv1.weight.grad.abs().sum() > 0
+
+
+def test_a_box_without_area_is_mmdets_own_infinity_and_is_named(distiller,
+                                                                wide):
+    """mmdet's data sets leave such boxes out; what comes past them ends in
+    the logarithm of its width."""
+    data = batch()
+    for sample in data['data_samples']:
+        sample.gt_instances.bboxes[0] = torch.tensor([5., 5., 5., 40.])
+    model = distiller(wide, dict(type='FGDLoss'))
+    with pytest.raises(NotFinite, match='^loss_bbox is not finite, although '
+                                        'all maps are'):
+        losses_of(model, data)
+    model.set_strength(0)  # also when the teacher has stopped
+    with pytest.raises(NotFinite, match='^loss_bbox is not finite'):
+        losses_of(model, data)
 
 
 @pytest.mark.parametrize('mechanism', [

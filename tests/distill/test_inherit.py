@@ -73,6 +73,23 @@ def test_every_second_block_of_resnet_101_for_resnet_50():
                        teacher['backbone.conv1.weight'])
 
 
+def test_every_second_block_whatever_the_lists_are_called():
+    """ConvNeXt's stages.2.7 below a wrapper's own name."""
+    def deep(*depths) -> dict:
+        return {f'backbone.model.stages.{stage}.{block}.conv.weight':
+                torch.rand(2) for stage, depth in enumerate(depths)
+                for block in range(depth)}
+
+    student, teacher = deep(3, 9), deep(3, 27)
+    result = inherit(student, teacher, ('alternate_blocks',))
+    for stage, own, other in ((0, 2, 2), (1, 0, 0), (1, 8, 16)):
+        name = 'backbone.model.stages.{}.{}.conv.weight'
+        assert torch.equal(result.weights[name.format(stage, own)],
+                           teacher[name.format(stage, other)])
+    with pytest.raises(ValueError, match='no stage .* is twice as deep'):
+        inherit(student, deep(3, 9), ('alternate_blocks',))
+
+
 def test_every_second_block_of_swin_s_for_swin_t():
     small = dict(embed_dims=8, num_heads=(1, 2, 2, 2), window_size=4)
     student = backbone('SwinTransformer', depths=(2, 2, 6, 2), **small)

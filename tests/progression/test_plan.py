@@ -48,6 +48,17 @@ def test_later_teachers_matter_more(toy):
     (dict(techers=1), 'mtpd.techers is not known; did you mean mtpd.teachers'),
     (dict(handover='first'), "'last' or 'best'"),
     (dict(distill=dict(loss_weight=1)), 'mtpd.distill'),
+    (dict(order=None), 'mtpd.order is None; it has to be'),
+    (dict(order=[1]), "mtpd.order names '1'"),
+    (dict(order=[[]]), 'mtpd.order is empty'),
+    (dict(adapter='both'), "mtpd.adapter is 'both'.*'auto' or 'conv'"),
+    (dict(init_adapters='one'), "mtpd.init_adapters is 'one'.*'fitted'"),
+    (dict(inherit=('stem',)), "mtpd.inherit names 'stem'.*'backbone'"),
+    (dict(fade=dict(begin=3)), 'mtpd.fade is .*it has to be dict'),
+    (dict(fade=dict(begin=3, end=1)), 'mtpd.fade is .*0 <= begin <= end'),
+    (dict(fast_teacher='bf16'), "mtpd.fast_teacher is 'bf16'; it has to"),
+    (dict(fast_teacher=dict(precision='int8')), 'mtpd.fast_teacher is'),
+    (dict(fast_teacher=dict(channels_last='x')), 'mtpd.fast_teacher is'),
 ])
 def test_each_mistake_is_named(toy, changes, words):
     with pytest.raises(PlanError, match=words):
@@ -150,6 +161,40 @@ def test_mechanism_and_preprocessors_are_tried_before_any_pass(toy):
     assert any('mtpd.distill: ' in p and 'loss_weight is -1' in p
                for p in error.value.problems)
     assert any('batch_augments' in p for p in error.value.problems)
+
+
+@pytest.mark.parametrize('changes, words', [
+    (dict(distill=dict(type='PKDLoss'), init_adapters='zero'),
+     "'zero' does not go with PKDLoss"),
+    (dict(distill=dict(type='LogitLoss')), 'do not agree'),
+    (dict(distill=dict(type='WeightedSum', losses=['PKDLoss'])),
+     'distill.losses is .*at least one'),
+    (dict(distill=dict(type='WeightedSum', losses=dict(type='PKDLoss'))),
+     'distill.losses is .*at least one'),
+    (dict(distill=dict(type='CWDLoss', loss_weight='much')), "'much'")])
+def test_settings_of_mechanisms_are_tried_before_any_pass(toy, changes, words):
+    with pytest.raises(PlanError, match=words):
+        build_pool(make_plan(toy(**changes)))
+
+
+def test_scales_that_cannot_be_are_named_before_any_pass(toy):
+    for scale, words in ((0, 'swin.scale: A teacher.s scale is 0'),
+                         ('big', "scale is 'big'; it has to be a number"),
+                         (1.15, 'scale is 23/20: .* multiples of 640 pixels')):
+        cfg = toy()
+        cfg.mtpd.teachers.swin.scale = scale
+        with pytest.raises(PlanError, match=words):
+            build_pool(make_plan(cfg))
+    cfg = toy()
+    cfg.mtpd.teachers.swin.scale = 2
+    cfg.train_dataloader.dataset.pipeline.insert(3, dict(
+        type='CutOut', n_holes=1, cutout_shape=(4, 4)))
+    cfg.custom_hooks = [dict(type='PipelineSwitchHook', switch_epoch=1,
+                             switch_pipeline=[])]
+    with pytest.raises(PlanError, match='(?s)CutOut.*PipelineSwitchHook'):
+        build_pool(make_plan(cfg))
+    cfg.mtpd.teachers.swin.scale = 1  # at its own size it all goes
+    build_pool(make_plan(cfg))
 
 
 def test_strides_of_the_whole_pool(toy):

@@ -39,6 +39,7 @@ class AttentionTransferLoss(Mechanism):
 
     published_weight = 500.0
     adapts_channels = False
+    divides_by_scale = True
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
                    scene: Scene) -> Tensor:

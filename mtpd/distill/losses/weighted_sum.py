@@ -37,10 +37,11 @@ class WeightedSum(Mechanism):
     def __init__(self, pairing: Pairing, losses: Sequence[Mapping[str, Any]],
                  loss_weight: float | None = None) -> None:
         super().__init__(pairing, loss_weight)
-        if not losses:
+        if not losses or not isinstance(losses, (list, tuple)) or not all(
+                isinstance(cfg, Mapping) for cfg in losses):
             raise ValueError(
-                'WeightedSum: distill.losses is empty; it has to list at '
-                "least one mechanism, such as dict(type='PKDLoss').")
+                f'WeightedSum: distill.losses is {losses!r}; it has to list '
+                "at least one mechanism, such as [dict(type='PKDLoss')].")
         parts = [build_mechanism(cfg, pairing) for cfg in losses]
         names = _short_names(parts)
         kept = [i for i, part in enumerate(parts) if part.loss_weight > 0]
@@ -50,7 +51,7 @@ class WeightedSum(Mechanism):
         self.uses_scores = any(p.uses_scores for p in self.losses)
         self.divides_by_scale = any(p.divides_by_scale for p in self.losses)
         starts = {p.adapter_start for p in self.losses if p.adapts_channels}
-        if len(starts) == 1:
+        if len(starts) == 1 and not self.divides_by_scale:
             self.adapter_start = starts.pop()
         if not kept:
             self.loss_weight = 0.0
