@@ -1,4 +1,4 @@
-"""Detectors as `mtpd` sees them: built strictly, read at the neck, by stride."""
+"""Detectors as `mtpd` sees them: strictly loaded, read at the neck."""
 import copy
 import math
 import random
@@ -20,7 +20,7 @@ Features = dict[int, Tensor]
 
 
 class CheckpointMismatch(ValueError):
-    """A checkpoint's weights are not those of the model that is to get them."""
+    """A checkpoint's weights are not those of the model that gets them."""
 
 
 def build_detector(model: Mapping[str, Any],

@@ -106,8 +106,8 @@ class Guidance(nn.Module):
                  'Check its checkpoint and its data_preprocessor; in half '
                  'precision (--amp, mtpd.fast_teacher) try without.'),
                 ('student', student,
-                 'Lower the learning rate or mtpd.distill.loss_weight, or clip '
-                 'gradients (optim_wrapper.clip_grad).')):
+                 'Lower the learning rate or mtpd.distill.loss_weight, or '
+                 'clip gradients (optim_wrapper.clip_grad).')):
             for stride in self.adapter.strides:
                 if not maps[stride].isfinite().all():
                     return (f'the map of the {side} at stride {stride} holds '

@@ -84,8 +84,8 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
     if not taken:
         raise ValueError(
             f'mtpd.inherit={parts}: no tensor of the first teacher matches '
-            'the student in name and shape. Leave mtpd.inherit out, or start with '
-            'a teacher of the same family.')
+            'the student in name and shape. Leave mtpd.inherit out, or start '
+            'with a teacher of the same family.')
     return Inheritance(weights, taken, left)
 
 

@@ -212,7 +212,8 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
         Scale -> moments on the grids of the detectors of this scale.
     """
     device = torch.device(get_device())
-    views = {name: FrozenTeacher(d.to(device)) for name, d in detectors.items()}
+    views = {name: FrozenTeacher(d.to(device))
+             for name, d in detectors.items()}
     scale = {name: (scales or {}).get(name, Fraction(1)) for name in views}
     # The padding of training (DistillDataPreprocessor), for the whole pool.
     divisor = common_divisor(1, [
@@ -339,5 +340,5 @@ def check_aps(aps: Mapping[str, float]) -> None:
     if aps and max(aps.values()) <= 0:
         raise PlanError([
             'No teacher detects anything on the validation set (AP 0): '
-            'mtpd.teachers hold untrained checkpoints, or val_dataloader shows '
-            'other classes.'])
+            'mtpd.teachers hold untrained checkpoints, or val_dataloader '
+            'shows other classes.'])

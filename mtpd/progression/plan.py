@@ -26,12 +26,13 @@ FIELDS = {
     'student': 'dict(checkpoint=...)',
     'teachers': 'dict(name=dict(config=..., checkpoint=..., ap=..., '
                 'scale=...), ...)',
-    'order': "'bgs' or a list of teacher names; a tuple of names among them is "
-             'one stage of several teachers at once',
-    'max_teachers': 'an integer of at least 1',
+    'order': "'bgs' or a list of teacher names; a tuple of names among them "
+             'is one stage of several teachers at once',
+    'max_teachers': 'an integer of at least 1, or None for no limit',
     'distill': 'the mechanism, such as '
                "dict(type='FeatureL2Loss', loss_weight=1.0)",
-    'strides': 'a tuple of strides to match',
+    'strides': 'a tuple of strides to match such as (8, 16, 32), or None for '
+               'all',
     'handover': "'last' or 'best'",
     'adapter': "'auto' or 'conv'",
     'init_adapters': "'zero', 'random', 'identity' or 'fitted'",
@@ -40,6 +41,10 @@ FIELDS = {
     'fast_teacher': "dict(precision='bf16' or 'fp16', channels_last=..., "
                     'compile=...)',
 }
+DEFAULTS = {
+    'max_teachers': None, 'distill': dict(type='FeatureL2Loss'),
+    'strides': None, 'handover': 'last', 'adapter': 'auto',
+    'init_adapters': None, 'inherit': (), 'fade': None, 'fast_teacher': {}}
 TEACHER_FIELDS = ('config', 'checkpoint', 'ap', 'scale')
 
 
@@ -194,9 +199,9 @@ class Plan:
                      'agree')
         if self.fade:
             unit = 'epoch' if self.fade.get('by_epoch', True) else 'iteration'
-            said += (f'\nFades     from {unit} {self.fade["begin"]:g} of every '
-                     f'stage, ended at {self.fade["end"]:g}: from there the '
-                     'student trains alone')
+            said += (f'\nFades     from {unit} {self.fade["begin"]:g} of '
+                     f'every stage, ended at {self.fade["end"]:g}: from there '
+                     'the student trains alone')
         return said
 
 
@@ -223,8 +228,23 @@ def make_plan(cfg: Config) -> Plan:
     Raises:
         PlanError: With every problem found.
     """
-    problems: list[str] = []
     given = cfg.mtpd
+    _check_nesting(given)
+    own = Config({k: v for k, v in cfg._cfg_dict.items() if k != 'mtpd'})
+    student = DetectorSpec('student', own,
+                           given.get('student', {}).get('checkpoint'))
+    teachers, problems = _teachers(given)
+    order, of_order = _order(given, teachers)
+    settings, of_settings = _settings(given)
+    problems = [*_unknown_fields(given), *_of_student(given, own), *problems,
+                *of_order, *of_settings]
+    if problems:
+        raise PlanError(problems)
+    return Plan(student, teachers, order, work_dir=cfg.work_dir, **settings)
+
+
+def _check_nesting(given: Mapping) -> None:
+    """Nothing else can be looked at where a dict is expected and none is."""
     for key in ('student', 'teachers', *(
             f'teachers.{n}' for n in given.get('teachers', {})
             if isinstance(given.teachers, Mapping))):
@@ -234,6 +254,10 @@ def make_plan(cfg: Config) -> Plan:
         if not isinstance(value, Mapping):
             raise PlanError([f'mtpd.{key} is {value!r}; it has to be '
                              f'{FIELDS[key.split(".")[0]]}.'])
+
+
+def _unknown_fields(given: Mapping) -> list[str]:
+    problems = []
     for key in given:
         if key not in FIELDS:
             near = difflib.get_close_matches(key, FIELDS, 1)
@@ -241,16 +265,22 @@ def make_plan(cfg: Config) -> Plan:
                 f'mtpd.{key} is not known' + (
                     f'; did you mean mtpd.{near[0]}?' if near else
                     f'. Known: {", ".join(FIELDS)}.'))
+    return problems
 
-    own = Config({k: v for k, v in cfg._cfg_dict.items() if k != 'mtpd'})
-    if 'checkpoint' not in given.get('student', {}):
-        problems.append(
-            'mtpd.student.checkpoint is not set. Set the trained student that '
-            'the progression starts from, or None for its own initialisation.')
-    student = DetectorSpec('student', own,
-                           given.get('student', {}).get('checkpoint'))
 
-    teachers = {}
+def _of_student(given: Mapping, own: Config) -> list[str]:
+    problems = [] if 'checkpoint' in given.get('student', {}) else [
+        'mtpd.student.checkpoint is not set. Set the trained student that '
+        'the progression starts from, or None for its own initialisation.']
+    return problems + [
+        f'{key} is not set: the progression trains and validates with the '
+        "student's own config." for key in (
+            'model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
+            'val_dataloader', 'val_evaluator') if not own.get(key)]
+
+
+def _teachers(given: Mapping) -> tuple[dict[str, DetectorSpec], list[str]]:
+    teachers, problems = {}, []
     for name, entry in given.get('teachers', {}).items():
         field = f'mtpd.teachers.{name}'
         for key in ('config', 'checkpoint'):
@@ -259,122 +289,112 @@ def make_plan(cfg: Config) -> Plan:
         for key in set(entry) - set(TEACHER_FIELDS):
             problems.append(f'{field}.{key} is not known. Known: '
                             f'{", ".join(TEACHER_FIELDS)}.')
+        scale = Fraction(1)
         try:
             scale = as_fraction(entry.get('scale', 1))
         except ValueError as error:
             problems.append(f'{field}.scale: {error}')
-            scale = Fraction(1)
-        if entry.get('config'):
-            try:
-                config = load_config(entry.config)
+        try:
+            if entry.get('config'):
                 teachers[name] = DetectorSpec(
-                    name, config, entry.get('checkpoint'), entry.get('ap'),
-                    scale)
-            except OSError as error:
-                problems.append(
-                    f'{field}.config: {entry.config} cannot be read '
-                    f'({error}). Name a file, or mmdet::family/name.py for '
-                    "one of mmdet's own.")
+                    name, load_config(entry.config), entry.get('checkpoint'),
+                    entry.get('ap'), scale)
+        except OSError as error:
+            problems.append(
+                f'{field}.config: {entry.config} cannot be read ({error}). '
+                "Name a file, or mmdet::family/name.py for one of mmdet's "
+                'own.')
+        except PlanError as error:
+            problems += error.problems
     if not given.get('teachers'):
         problems.append('mtpd.teachers is empty: a progression needs at least '
                         f'one teacher. Set {FIELDS["teachers"]}.')
     if 'student' in given.get('teachers', {}):
         problems.append("mtpd.teachers.student: the name 'student' is taken. "
                         'Rename this teacher.')
+    return teachers, problems
 
+
+def _order(given: Mapping, teachers: Mapping[str, DetectorSpec]
+           ) -> tuple[tuple[tuple[str, ...], ...] | None, list[str]]:
+    """The stages, None where they are to be found."""
     order = given.get('order', 'bgs')
     if order == 'bgs':
-        order = None
-        known = [t.name for t in teachers.values() if t.ap is not None]
-        if known and len(known) < len(teachers):
-            lacking = [n for n in teachers if n not in known]
+        return None, _mixed_aps(teachers)
+    problems = []
+    stages = [order] if isinstance(order, str) else order
+    if not isinstance(stages, (list, tuple)):
+        return None, [f'mtpd.order is {order!r}; it has to be '
+                      f'{FIELDS["order"]}.']
+    stages = tuple(tuple(stage) if isinstance(stage, (list, tuple))
+                   else (str(stage),) for stage in stages)
+    named = [name for stage in stages for name in stage]
+    for name in named:
+        if name not in given.get('teachers', {}):
+            near = difflib.get_close_matches(str(name), teachers, 1)
             problems.append(
-                f'mtpd.teachers: ap is declared for {", ".join(known)} but '
-                f'not for {", ".join(lacking)}. Declared and measured AP may '
-                'come from different data and do not compare: declare all of '
-                'them, or none to have all measured.')
-    else:
-        stages = [order] if isinstance(order, str) else order
-        if not isinstance(stages, (list, tuple)):
-            problems.append(f'mtpd.order is {order!r}; it has to be '
-                            f'{FIELDS["order"]}.')
-            stages = list(teachers)
-        order = tuple(tuple(stage) if isinstance(stage, (list, tuple))
-                      else (str(stage),) for stage in stages)
-        named = [name for stage in order for name in stage]
-        for name in named:
-            if name not in given.get('teachers', {}):
-                near = difflib.get_close_matches(str(name), teachers, 1)
-                problems.append(
-                    f'mtpd.order names {name!r}, which is not in mtpd.teachers'
-                    + (f'; did you mean {near[0]!r}?' if near else
-                       f' ({", ".join(teachers) or "empty"}).'))
-        if len(set(named)) < len(named):
-            problems.append(f'mtpd.order names a teacher twice: {named}.')
-        if not order or not all(order):
-            problems.append("mtpd.order is empty. Set 'bgs' or a list of "
-                            'teacher names.')
-
+                f'mtpd.order names {name!r}, which is not in mtpd.teachers'
+                + (f'; did you mean {near[0]!r}?' if near else
+                   f' ({", ".join(teachers) or "empty"}).'))
+    if len(set(named)) < len(named):
+        problems.append(f'mtpd.order names a teacher twice: {named}.')
+    if not stages or not all(stages):
+        problems.append("mtpd.order is empty. Set 'bgs' or a list of "
+                        'teacher names.')
     most = given.get('max_teachers')
-    if most is not None and (not isinstance(most, int) or most < 1):
-        problems.append(f'mtpd.max_teachers is {most!r}; it has to be an '
-                        'integer of at least 1, or None for no limit.')
-    elif most is not None and order is not None and len(order) > most:
-        order = order[-most:]  # later teachers matter more
+    if isinstance(most, int) and 1 <= most < len(stages):
+        stages = stages[-most:]  # later teachers matter more
+    return stages, problems
 
-    handover = given.get('handover', 'last')
-    if handover not in ('last', 'best'):
-        problems.append(f"mtpd.handover is {handover!r}; it has to be 'last' "
-                        "or 'best'.")
-    strides = given.get('strides')
+
+def _mixed_aps(teachers: Mapping[str, DetectorSpec]) -> list[str]:
+    known = [t.name for t in teachers.values() if t.ap is not None]
+    lacking = [n for n in teachers if n not in known]
+    return [] if not known or not lacking else [
+        f'mtpd.teachers: ap is declared for {", ".join(known)} but not for '
+        f'{", ".join(lacking)}. Declared and measured AP may come from '
+        'different data and do not compare: declare all of them, or none to '
+        'have all measured.']
+
+
+def _settings(given: Mapping) -> tuple[dict[str, Any], list[str]]:
+    """What is neither student, teacher nor order: fields of :class:`Plan`."""
+    settings = {**DEFAULTS, **{k: given[k] for k in DEFAULTS if k in given}}
+    strides, inherit = settings['strides'], _as_list(settings['inherit'])
+    most, distill = settings['max_teachers'], settings['distill']
+    fade, fast = settings['fade'], settings['fast_teacher'] or {}
+    choices = {'handover': ('last', 'best'), 'adapter': ADAPTERS,
+               'init_adapters': (None, *STARTS, 'fitted')}
+    wrong = [key for key, known in choices.items()
+             if settings[key] not in known]
+    if most is not None and (not isinstance(most, int) or most < 1):
+        wrong.append('max_teachers')
     if strides is not None and (
             not isinstance(strides, (list, tuple)) or not strides
             or not all(isinstance(s, int) for s in strides)):
-        problems.append(f'mtpd.strides is {strides!r}; it has to be a tuple '
-                        'of strides such as (8, 16, 32), or None for all.')
-    distill = given.get('distill', dict(type='FeatureL2Loss'))
+        wrong.append('strides')
     if not isinstance(distill, Mapping) or 'type' not in distill:
-        problems.append(f'mtpd.distill is {distill!r}; it has to be '
-                        f'{FIELDS["distill"]}.')
-    adapter = given.get('adapter', 'auto')
-    init_adapters = given.get('init_adapters')
-    for key, value, known in (
-            ('adapter', adapter, ADAPTERS),
-            ('init_adapters', init_adapters, (None, *STARTS, 'fitted'))):
-        if value not in known:
-            problems.append(f'mtpd.{key} is {value!r}; it has to be '
-                            f'{FIELDS[key]}.')
-    inherit = _as_list(given.get('inherit'))
-    for part in inherit:
-        if part not in INHERITABLE:
-            problems.append(f'mtpd.inherit names {part!r}; it has to be '
-                            f'{FIELDS["inherit"]}.')
-    fade = given.get('fade')
+        wrong.append('distill')
+    if not set(inherit) <= set(INHERITABLE):
+        wrong.append('inherit')
+    allowed = {'precision': (None, 'bf16', 'fp16'),
+               'channels_last': (True, False), 'compile': (True, False)}
+    if not isinstance(fast, Mapping) or any(
+            value not in allowed.get(key, ()) for key, value in fast.items()):
+        wrong.append('fast_teacher')
+    problems = [f'mtpd.{key} is {settings[key]!r}; it has to be '
+                f'{FIELDS[key]}.' for key in wrong]
     if fade is not None:
         try:
             FadeDistillHook(**fade)
         except (TypeError, ValueError) as error:
             problems.append(f'mtpd.fade is {fade!r}; it has to be '
                             f'{FIELDS["fade"]} ({error}).')
-    fast_teacher = given.get('fast_teacher') or {}
-    if not isinstance(fast_teacher, Mapping) or any(
-            value not in {'precision': (None, 'bf16', 'fp16'),
-                          'channels_last': (True, False),
-                          'compile': (True, False)}.get(key, ())
-            for key, value in fast_teacher.items()):
-        problems.append(f'mtpd.fast_teacher is {fast_teacher!r}; it has to be '
-                        f'{FIELDS["fast_teacher"]}.')
-    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
-                'val_dataloader', 'val_evaluator'):
-        if not own.get(key):
-            problems.append(f'{key} is not set: the progression trains and '
-                            "validates with the student's own config.")
     if problems:
-        raise PlanError(problems)
-    return Plan(student, teachers, order, most, dict(distill),
-                None if strides is None else tuple(strides), handover,
-                adapter, init_adapters, tuple(inherit), fade,
-                dict(fast_teacher), cfg.work_dir)
+        return {}, problems
+    return {**settings, 'distill': dict(distill), 'inherit': tuple(inherit),
+            'strides': None if strides is None else tuple(strides),
+            'fast_teacher': dict(fast)}, []
 
 
 def load_config(name: str) -> Config:

@@ -160,7 +160,7 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     progression = Progression(stages, out, found)
     if is_main_process():
         print(progression_table(progression.stages,
-                                                taught=not is_off(plan.distill)))
+                                taught=not is_off(plan.distill)))
         print(f'Student: {out} (best of the stages: stage '
               f'{progression.best.index}, AP {progression.best.end:.1f}, '
               f'{progression.best.checkpoint})')
