@@ -80,7 +80,7 @@ def train_on_alone(cfg: Config, plan: Plan,
                    progression: Progression) -> Progression:
     """The same stages, schedule and restarts, without a teacher."""
     cfg = copy.deepcopy(cfg)
-    cfg.mtpd.order = [stage.teacher for stage in progression.stages]
+    cfg.mtpd.order = list(plan.order or progression.found.order.teachers)
     cfg.mtpd.max_teachers = None
     cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
     cfg.work_dir = os.path.join(cfg.work_dir, 'alone')
