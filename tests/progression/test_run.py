@@ -43,6 +43,24 @@ def go(cfg, **options):
     return run_progression(cfg, with_probe=False, **options)
 
 
+def stop_before(monkeypatch, cfg, step: int, look) -> list:
+    """Run until its nth step begins; what ``look(model)`` sees at the start of
+    each step, also of those of a resumed run, is added to what is returned."""
+    whole = FeatureDistiller.loss
+    seen = []
+
+    def dies(self, *args):
+        seen.append(look(self))
+        if len(seen) == step:
+            raise KeyboardInterrupt
+        return whole(self, *args)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
+    with pytest.raises(KeyboardInterrupt):
+        go(cfg)
+    return seen
+
+
 @pytest.fixture(scope='module')
 def finished(toy_in, tmp_path_factory):
     """A finished progression, to look at and not to change."""
@@ -146,28 +164,15 @@ def _retrained(path: str) -> str:
 def test_resume_goes_on_in_the_stage_and_epoch_where_it_stopped(
         toy, monkeypatch):
     cfg = toy()
-    whole = FeatureDistiller.loss
-    steps = []
-
-    def dies(self, *args):
-        steps.append(tuple(self.guidances[0].adapter.strides))
-        if len(steps) == 6 + 4:  # the first step of stage 2, epoch 2
-            raise KeyboardInterrupt
-        return whole(self, *args)
-
-    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
-    with pytest.raises(KeyboardInterrupt):
-        go(cfg)
+    # In the first step of stage 2, epoch 2.
+    steps = stop_before(monkeypatch, cfg, 6 + 4, lambda model: tuple(
+        model.guidances[0].adapter.strides))
     work = Path(cfg.work_dir)
     first = (work / 'stage1_wide' / 'student.pth').stat().st_mtime_ns
     assert not (work / 'stage2_swin' / 'student.pth').exists()
-    steps.clear()
-    monkeypatch.setattr(FeatureDistiller, 'loss', lambda self, *args: (
-        steps.append(tuple(self.guidances[0].adapter.strides)),
-        whole(self, *args))[1])
     result = go(toy(), resume=True)
     # One epoch of three steps was left, all of them stage 2's.
-    assert steps == [(8, 16, 32, 64)] * 3
+    assert steps[6 + 4:] == [(8, 16, 32, 64)] * 3
     assert first == (work / 'stage1_wide' / 'student.pth').stat().st_mtime_ns
     assert len(result.stages) == 2
     rates = [line['lr'] for line in scalars(work / 'stage2_swin')]
@@ -537,18 +542,7 @@ def test_fading_is_seen_in_the_log(toy, monkeypatch):
     cfg = toy(order=['swin'], fade=dict(begin=1, end=1))
     cfg.log_processor = dict(type='LogProcessor', window_size=1)
     assert 'Fades     from epoch 1' in make_plan(cfg).describe()
-    whole = FeatureDistiller.loss
-    steps = []
-
-    def dies(self, *args):
-        steps.append(1)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return whole(self, *args)
-
-    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
-    with pytest.raises(KeyboardInterrupt):
-        go(cfg)
+    stop_before(monkeypatch, cfg, 4, lambda model: None)
     go(cfg, resume=True)  # at the very end of the distillation
     lines = scalars(Path(cfg.work_dir) / 'stage1_swin')
     assert ['loss_distill_idle' in line for line in lines] \
@@ -565,18 +559,8 @@ def test_the_automatic_weight_survives_a_resume(toy, monkeypatch, iterations):
     cfg = toy(order=['swin'], distill=dict(
         type='FeatureL2Loss',
         loss_weight=dict(share=0.5, iterations=iterations)))
-    whole = FeatureDistiller.loss
-    factors = []
-
-    def dies(self, *args):
-        factors.append(self.guidances[0].auto.factor.item())
-        if len(factors) == 4:
-            raise KeyboardInterrupt
-        return whole(self, *args)
-
-    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
-    with pytest.raises(KeyboardInterrupt):
-        go(cfg)
+    factors = stop_before(monkeypatch, cfg, 4, lambda model:
+                          model.guidances[0].auto.factor.item())
     go(cfg, resume=True)
     if iterations == 2:
         assert [f > 0 for f in factors[:3]] == [False, False, True]
@@ -626,19 +610,9 @@ def test_a_mechanisms_own_parts_are_resumed_and_not_exported(
         toy, monkeypatch):
     cfg = toy(order=['swin'], distill=dict(type='WeightedSum', losses=[
         dict(type='MGDLoss'), dict(type='FGDLoss'), dict(type='PKDLoss')]))
-    whole = FeatureDistiller.loss
-    steps = []
-
-    def dies(self, *args):
-        steps.append({k: v.clone() for k, v in
-                      self.guidances[0].mechanism.state_dict().items()})
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return whole(self, *args)
-
-    monkeypatch.setattr(FeatureDistiller, 'loss', dies)
-    with pytest.raises(KeyboardInterrupt):
-        go(cfg)
+    steps = stop_before(monkeypatch, cfg, 4, lambda model: {
+        k: v.clone() for k, v in
+        model.guidances[0].mechanism.state_dict().items()})
     result = go(cfg, resume=True)
     assert len(steps) == 4 + 3
     for key, value in steps[3].items():  # where the stopped run was
