@@ -19,11 +19,12 @@ setup(
         'numpy>=1.26',
         'pycocotools>=2.0.7',
         'matplotlib>=3.8',
+        'scipy>=1.11',
         'rich>=13',
         'setuptools<82',  # mmengine 0.10.7 imports pkg_resources
     ],
     extras_require={
         'timm': ['timm>=1.0'],
-        'test': ['pytest>=8', 'hypothesis>=6', 'scipy>=1.11', 'timm>=1.0'],
+        'test': ['pytest>=8', 'hypothesis>=6', 'timm>=1.0'],
     },
 )

@@ -1,15 +1,19 @@
 """Which teacher when: moments of maps, costs between detectors, the order."""
 # The function adaptation_cost is not among these names: it would hide the
 # module that it stands in.
-from .adaptation_cost import (AdaptationCosts, LinearMap, adaptation_costs,
-                              costs_on_own_grids, fit_linear_map)
+from .adaptation_cost import (AdaptationCosts, CostDifference, HeldOutFolds,
+                              LinearMap, adaptation_costs, costs_on_own_grids,
+                              fit_linear_map)
+from .certainty import Comparison, Decision, decision_margins
 from .moments import FeatureMoments, Moments, fold_of
+from .rivals import OrderRow, compare_orders
 from .selection import (SelectionStep, TeachingOrder,
                         backward_greedy_selection)
 
 __all__ = [
-    'AdaptationCosts', 'FeatureMoments', 'LinearMap', 'Moments',
+    'AdaptationCosts', 'Comparison', 'CostDifference', 'Decision',
+    'FeatureMoments', 'HeldOutFolds', 'LinearMap', 'Moments', 'OrderRow',
     'SelectionStep', 'TeachingOrder', 'adaptation_costs',
-    'backward_greedy_selection', 'costs_on_own_grids', 'fit_linear_map',
-    'fold_of',
+    'backward_greedy_selection', 'compare_orders', 'costs_on_own_grids',
+    'decision_margins', 'fit_linear_map', 'fold_of',
 ]

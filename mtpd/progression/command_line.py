@@ -19,10 +19,13 @@ from .plan import PlanError, load_config
 from .run import DiskFull
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def parser(description: str,
+           config_needed: bool = True) -> argparse.ArgumentParser:
     """With the flags of mmdet's ``tools/train.py`` that every tool takes."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument('config', help='config file, or mmdet::family/name.py')
+    made = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('config', nargs=None if config_needed else '?', help='config file, or mmdet::family/name.py')
     made.add_argument('--work-dir', help='where results are written; '
                       'work_dirs/<name of the config> unless set here or in '
                       'the config')

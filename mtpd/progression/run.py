@@ -352,27 +352,40 @@ def _finished(plan: Plan, index: int, names: tuple[str, ...],
 
 
 def _found(plan: Plan, pool: dict) -> FoundOrder:
-    began = time.time()
+    began = said = time.time()
 
     def progress(done: int, total: int) -> None:
-        nonlocal began
-        if done == total or time.time() - began > 10:
-            began = time.time()
-            print_log(f'Adaptation costs: {done} of {total} pictures',
-                      logger='current')
+        nonlocal said
+        if done == total or time.time() - said > 10:
+            said = time.time()
+            left = (said - began) / done * (total - done)
+            print_log(f'Adaptation costs: {done} of {total} pictures, '
+                      f'{left / 60:.1f} minutes left', logger='current')
 
     found = find_order(plan, pool, progress)
     if is_main_process():
-        folder = os.path.join(plan.work_dir, 'order')
-        draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
-        draw_order(found.costs, found.aps, found.order,
-                   os.path.join(folder, 'teacher_order.png'))
-        print(level_table(found.costs))
-        print(cost_table(found.costs))
-        for step in found.order.steps:
-            print(f'  {step.reason}')
-        print('Order: ' + ' > '.join(found.order.teachers))
+        show_order(found, os.path.join(plan.work_dir, 'order'))
     return found
+
+
+def show_order(found: FoundOrder, folder: str) -> None:
+    """Print costs, reasons and margins, and draw both pictures.
+
+    Args:
+        found: The order.
+        folder: Where the pictures are written.
+    """
+    draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
+    draw_order(found.costs, found.aps, found.order,
+               os.path.join(folder, 'teacher_order.png'))
+    print(level_table(found.costs))
+    print(cost_table(found.costs))
+    for step, decision in zip(found.order.steps, found.decisions(),
+                              strict=True):
+        print(f'  {step.reason}')
+        if decision.compared:
+            print(f'      {decision.describe()}')
+    print('Order: ' + ' > '.join(found.order.teachers))
 
 
 def _starting_ap(plan: Plan, pool: dict,

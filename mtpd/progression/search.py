@@ -3,7 +3,7 @@ import json
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
@@ -24,6 +24,8 @@ from mtpd.distill.teacher import FrozenTeacher
 from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
                                         AdaptationCosts, costs_on_own_grids,
                                         fit_linear_map)
+from mtpd.order.certainty import Decision, decision_margins
+from mtpd.order.rivals import OrderRow, compare_orders
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 
 from .measure import (check_aps, fingerprint, gather_moments, measured_aps,
@@ -33,8 +35,9 @@ from .plan import DetectorSpec, Plan, PlanError, inner_datasets
 MOST_PADDING = 256
 """A student's batch may be padded to multiples of so many pixels."""
 
-SCHEMA = 1
-"""Version of order.json."""
+SCHEMA = 2
+"""Version of order.json. 1 had neither folds nor ``max_teachers``; it is read
+all the same, and its decisions have no margins."""
 
 FITTING_PICTURES = 1000
 """Over these even P7 (11x7 positions of 1333x800) gives 300 positions for
@@ -50,24 +53,52 @@ class FoundOrder:
         costs: The cost matrix that it was chosen from.
         aps: Box AP of each teacher, in percent, as declared or measured.
         belongs_to: Hashes of what was measured.
+        max_teachers: How many were asked for at most; None for no limit.
     """
     order: TeachingOrder
     costs: AdaptationCosts
     aps: Mapping[str, float]
     belongs_to: Mapping[str, Any]
+    max_teachers: int | None = None
+
+    @property
+    def student(self) -> str:
+        """Its name among the costs."""
+        return next(n for n in self.costs.names if n not in self.aps)
+
+    def decisions(self) -> list[Decision]:
+        """How sure each step of the order is."""
+        return decision_margins(self.costs, self.order, self.student,
+                                self.aps, self.max_teachers)
+
+    def rivals(self) -> list[OrderRow]:
+        """What other rules would choose."""
+        return compare_orders(self.costs, self.student, self.aps,
+                              self.max_teachers)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, see :data:`SCHEMA`."""
         return {'schema': SCHEMA, 'belongs_to': dict(self.belongs_to),
-                'aps': dict(self.aps), 'order': self.order.to_json(),
+                'aps': dict(self.aps), 'max_teachers': self.max_teachers,
+                'order': self.order.to_json(),
+                'decisions': [d.describe() for d in self.decisions()],
                 'costs': self.costs.to_json()}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> 'FoundOrder':
-        """The other way round."""
+        """The other way round.
+
+        Raises:
+            ValueError: It was written by a newer version, or is no order.
+        """
+        if not 1 <= content.get('schema', 0) <= SCHEMA:
+            raise ValueError(
+                f'an order.json of schema {content.get("schema")!r}; this '
+                f'version reads 1 to {SCHEMA}. Measure anew, or update mtpd.')
         return cls(TeachingOrder.from_json(content['order']),
                    AdaptationCosts.from_json(content['costs']),
-                   content['aps'], content['belongs_to'])
+                   content['aps'], content['belongs_to'],
+                   content.get('max_teachers'))
 
 
 def build_pool(plan: Plan) -> dict[str, BaseDetector]:
@@ -204,11 +235,39 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
             {'student': Fraction(1), **scales})
     order = backward_greedy_selection(costs.cost, 'student', aps,
                                       plan.max_teachers)
-    found = FoundOrder(order, costs, aps, belongs_to)
+    found = FoundOrder(order, costs, aps, belongs_to, plan.max_teachers)
     if is_main_process():
         os.makedirs(folder, exist_ok=True)
         atomic_write(path, json.dumps(found.to_json(), indent=1).encode())
     return found
+
+
+def reorder(found: FoundOrder, teachers: Sequence[str] | None = None,
+            student: str | None = None, max_teachers: int | None = None,
+            strides: Sequence[int] | None = None) -> FoundOrder:
+    """Another order from the same costs; no picture is looked at.
+
+    Args:
+        found: What was measured.
+        teachers: The pool; None keeps all but the student.
+        student: Any detector of the costs; None keeps it.
+        max_teachers: Of the new order; None sets no limit.
+        strides: The levels; None keeps all.
+
+    Raises:
+        ValueError: A detector or a level that was not measured.
+    """
+    student = student or found.student
+    if teachers is None:
+        teachers = [n for n in found.aps if n != student]
+    unknown = [n for n in teachers if n not in found.aps]
+    if unknown:
+        raise ValueError(f'No AP of {unknown} was measured, so they cannot '
+                         f'teach; there are those of {list(found.aps)}.')
+    costs = found.costs.restricted([student, *teachers], strides)
+    aps = {name: found.aps[name] for name in teachers}
+    order = backward_greedy_selection(costs.cost, student, aps, max_teachers)
+    return FoundOrder(order, costs, aps, found.belongs_to, max_teachers)
 
 
 def fitted_maps(plan: Plan, student: BaseDetector,

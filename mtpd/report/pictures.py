@@ -3,6 +3,7 @@ import os
 from typing import Mapping
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
@@ -17,15 +18,16 @@ def draw_costs(costs: AdaptationCosts, path: str) -> None:
     """The cost matrix with its numbers, shaded by share of the target's
     variance (comparable between columns; the raw costs are not)."""
     names = costs.names
-    share = costs.matrix(normalised=True)
+    share = _shares(costs)
     figure = Figure(figsize=(1.6 + 1.25 * len(names), 1.4 + 0.8 * len(names)))
     axes = figure.add_subplot()
     axes.imshow(share, cmap='Greys', vmin=0, vmax=1.3, aspect='auto')
     for i, source in enumerate(names):
         for j, target in enumerate(names):
             if i != j:
+                said = '-' if np.isnan(share[i, j]) else f'{share[i, j]:.2f}'
                 axes.text(j, i, f'{costs.cost(source, target):.3g}\n'
-                          f'{share[i, j]:.2f}', ha='center', va='center',
+                          f'{said}', ha='center', va='center',
                           color='white' if share[i, j] > 0.75 else 'black')
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
@@ -34,6 +36,16 @@ def draw_costs(costs: AdaptationCosts, path: str) -> None:
     axes.set_title('Adaptation cost\n(below: share of the target\'s variance)',
                    fontsize=10)
     _save(figure, path)
+
+
+def _shares(costs: AdaptationCosts) -> np.ndarray:
+    """The normalised matrix; nan also into a target without variance."""
+    shares = np.full((len(costs.names), len(costs.names)), np.nan)
+    for i, source in enumerate(costs.names):
+        for j, target in enumerate(costs.names):
+            if i != j and all(costs.variance[target].values()):
+                shares[i, j] = costs.normalised_cost(source, target)
+    return shares
 
 
 def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.rivals import OrderRow
 
 
 def text_table(title: str, columns: Sequence[str],
@@ -28,8 +29,11 @@ def cost_table(costs: AdaptationCosts) -> str:
     def cell(source: str, target: str) -> str:
         if source == target:
             return '-'
-        return f'{costs.cost(source, target):.4g} ' \
-               f'({costs.normalised_cost(source, target):.3f})'
+        try:
+            share = f'{costs.normalised_cost(source, target):.3f}'
+        except ValueError:  # a constant target
+            share = '-'
+        return f'{costs.cost(source, target):.4g} ({share})'
 
     strides = ', '.join(map(str, costs.strides))
     return text_table(
@@ -48,6 +52,16 @@ def level_table(costs: AdaptationCosts) -> str:
                                     for s in costs.strides),
           f'{costs.cost(source, target):.4g}']
          for (source, target), levels in costs.mse.items()])
+
+
+def rivals_table(rows: Iterable[OrderRow]) -> str:
+    """What other rules would choose from the same costs."""
+    return text_table(
+        'Other rules, for comparison (their sums are over different units)',
+        ['rule', 'order', 'sum', 'largest', 'sum of shares'],
+        [[row.name, ' > '.join(row.teachers), f'{row.total:.4g}',
+          f'{row.bottleneck:.4g}', '-' if row.normalised_total is None
+          else f'{row.normalised_total:.3f}'] for row in rows])
 
 
 def progression_table(stages: Sequence[Any], taught: bool = True) -> str:

@@ -1,15 +1,17 @@
 import json
+import math
 import warnings
 from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from mtpd.order import (AdaptationCosts, FeatureMoments, adaptation_costs,
-                        fit_linear_map, fold_of)
-from mtpd.order.adaptation_cost import adaptation_cost
+                        costs_on_own_grids, fit_linear_map, fold_of)
+from mtpd.order.adaptation_cost import CostDifference, adaptation_cost
 
 CHANNELS = {8: dict(a=6, b=9, c=4), 16: dict(a=6, b=5, c=8)}
 GRIDS = {8: (9, 12), 16: (5, 6)}
@@ -62,9 +64,9 @@ def rows(level, pictures, keep=None):
             else positions[keep[pictures]])
 
 
-def cross_fitted(source, target, folds=FOLDS, keep=None):
-    """Mean squared error by lstsq on the maps themselves."""
-    error = positions = 0
+def held_out_sums(source, target, folds=FOLDS, keep=None):
+    """Fold -> sum of squared errors (mean over channels), positions."""
+    sums = {}
     for held_out in set(folds):
         fitting = [i for i, fold in enumerate(folds) if fold != held_out]
         scored = [i for i, fold in enumerate(folds) if fold == held_out]
@@ -76,9 +78,17 @@ def cross_fitted(source, target, folds=FOLDS, keep=None):
         weights = torch.linalg.lstsq(design(fitting),
                                      rows(target, fitting, keep)).solution
         residual = rows(target, scored, keep) - design(scored) @ weights
-        error += residual.square().sum().item()
-        positions += len(residual)
-    return error / positions / target.shape[1]
+        if len(residual):
+            sums[held_out] = (residual.square().mean(1).sum().item(),
+                              len(residual))
+    return sums
+
+
+def cross_fitted(source, target, folds=FOLDS, keep=None):
+    """Mean squared error by lstsq on the maps themselves."""
+    errors, positions = zip(
+        *held_out_sums(source, target, folds, keep).values())
+    return sum(errors) / sum(positions)
 
 
 def variance_of(level, keep=None):
@@ -407,8 +417,147 @@ def test_json_gives_the_same_back():
                                        positions={}))
 
 
+def without_a_coarse_fold():
+    """Every fold of another size; fold 3 has no position at stride 16."""
+    valid = {stride: torch.rand((PICTURES, *grid), generator=torch.Generator()
+                                .manual_seed(stride)) < .8
+             for stride, grid in GRIDS.items()}
+    valid[16][[i for i in range(PICTURES) if FOLDS[i] == 3]] = False
+    return valid
+
+
+@pytest.mark.parametrize('dtype, tolerance', [(SINGLE, 1e-4), (DOUBLE, 1e-9)])
+@pytest.mark.parametrize('valid', [None, without_a_coarse_fold()])
+def test_folds_are_those_of_lstsq_on_the_maps(dtype, tolerance, valid):
+    maps = pyramid(dtype=dtype, offset=5.)
+    costs = adaptation_costs(measured(maps, valid=valid))
+    for stride in CHANNELS:
+        for source, target in permutations('abc', 2):
+            expected = held_out_sums(
+                maps[source][stride], maps[target][stride],
+                keep=valid and valid[stride])
+            errors = costs.folds.errors[source, target][stride]
+            positions = costs.folds.positions[target][stride]
+            # Fold 4 has no picture; it keeps its place.
+            assert len(errors) == len(positions) == 5
+            assert errors == pytest.approx(
+                [expected.get(fold, (0, 0))[0] for fold in range(5)],
+                rel=tolerance)
+            assert positions == tuple(
+                expected.get(fold, (0, 0))[1] for fold in range(5))
+            assert sum(positions) == costs.positions[stride]
+            assert costs.mse[source, target][stride] == pytest.approx(
+                sum(errors) / sum(positions), rel=1e-14)
+    assert (len(set(costs.folds.positions['a'][8])) == 5
+            and (costs.folds.positions['a'][16][3] == 0) == bool(valid))
+
+
+@pytest.mark.parametrize('valid, folds', [(None, 4),
+                                          (without_a_coarse_fold(), 3)])
+def test_the_error_of_a_difference_is_the_jackknifes(valid, folds):
+    maps = pyramid(dtype=DOUBLE)
+    costs = adaptation_costs(measured(maps, valid=valid))
+    for a, b, target in permutations('abc'):
+        levels = [[held_out_sums(maps[source][stride], maps[target][stride],
+                                 keep=valid and valid[stride])
+                   for source in (a, b)] for stride in CHANNELS]
+
+        def difference(left_out):
+            means = [[[sum(sums[fold][part] for fold in sums
+                           if fold != left_out) for part in (0, 1)]
+                      for sums in level] for level in levels]
+            return np.mean([first[0] / first[1] - other[0] / other[1]
+                            for first, other in means])
+
+        replicates = [difference(fold) for fold in range(4)]
+        found = costs.difference(a, b, target)
+        assert found.value == pytest.approx(difference(None), rel=1e-9)
+        assert found.value == costs.cost(a, target) - costs.cost(b, target)
+        assert found.error == pytest.approx(
+            math.sqrt(3 / 4 * 4 * np.var(replicates)), rel=1e-9)
+        assert found.folds == folds
+        assert found.margin == pytest.approx(abs(found.value) / found.error)
+        back = costs.difference(b, a, target)
+        assert (back.value, back.error) == (-found.value, found.error)
+
+
+def test_one_level_of_equal_folds_has_the_standard_error_of_a_mean():
+    maps = {name: {8: levels[8]}
+            for name, levels in pyramid(pictures=20).items()}
+    costs = adaptation_costs(measured(maps, [i % 5 for i in range(20)]))
+    folds = (np.subtract(costs.folds.errors['a', 'c'][8],
+                         costs.folds.errors['b', 'c'][8])
+             / costs.folds.positions['c'][8])
+    assert costs.difference('a', 'b', 'c').error == pytest.approx(
+        stats.sem(folds), rel=1e-12)
+
+
+def test_each_target_keeps_the_folds_of_its_own_grid():
+    maps = pyramid(dtype=DOUBLE)
+    halved = {name: {s: level[..., ::2, ::2] for s, level in levels.items()}
+              for name, levels in maps.items()}
+    moments = dict(whole=measured(maps), half=measured(halved))
+    whole, half = map(adaptation_costs, moments.values())
+    costs = costs_on_own_grids(moments, dict(a='whole', b='half', c='whole'))
+    for target, own in (('a', whole), ('b', half), ('c', whole)):
+        first, other = sorted(set('abc') - {target})
+        assert (costs.difference(first, other, target)
+                == own.difference(first, other, target))
+        assert costs.folds.positions[target] == own.folds.positions[target]
+    assert whole.difference('a', 'c', 'b') != half.difference('a', 'c', 'b')
+    assert AdaptationCosts.from_json(
+        json.loads(json.dumps(costs.to_json()))) == costs
+
+
+def test_costs_of_before_folds_were_kept():
+    costs = adaptation_costs(measured(pyramid()))
+    content = json.loads(json.dumps(costs.to_json()))
+    del content['folds']
+    old = AdaptationCosts.from_json(content)
+    assert old.mse == costs.mse and 'folds' not in old.to_json()
+    difference = old.difference('a', 'b', 'c')
+    assert difference == CostDifference(
+        costs.difference('a', 'b', 'c').value, None, None)
+    assert (difference.margin, difference.wanted(),
+            difference.is_certain()) == (None, None, None)
+    content['folds'] = dict(errors={})
+    with pytest.raises(ValueError, match="folds lack .'positions'"):
+        AdaptationCosts.from_json(content)
+
+
+@pytest.mark.parametrize('folds', [2, 3, 10, 25])
+@pytest.mark.parametrize('level', [None, .5, .9, .99])
+def test_certainty_is_by_students_t(folds, level):
+    level_given = () if level is None else (level,)
+    level = level or stats.norm.cdf(2) - stats.norm.cdf(-2)
+    wanted = float(stats.t.ppf((1 + level) / 2, folds - 1))
+    assert CostDifference(1., 1., folds).wanted(*level_given) == (
+        pytest.approx(wanted, rel=1e-9))
+    for factor, certain in ((.999, False), (1.001, True)):
+        for sign in (1, -1):
+            assert CostDifference(sign * factor * wanted * .3, .3, folds
+                                  ).is_certain(*level_given) is certain
+
+
+def test_certainty_at_the_ends():
+    # Published: Student's t of 9 degrees of freedom, two-sided 95%.
+    assert CostDifference(1., 1., 10).wanted(.95) == pytest.approx(2.262,
+                                                                   abs=5e-4)
+    assert CostDifference(1., 1., 10).wanted() == pytest.approx(2.32, abs=5e-3)
+    same = CostDifference(0., 0., 10)
+    assert same.margin == 0 and same.is_certain() is False
+    shifted = CostDifference(.1, 0., 10)
+    assert shifted.margin == math.inf and shifted.is_certain() is True
+    for level in (0, 1, 95):
+        with pytest.raises(ValueError, match=f'between 0 and 1; got {level}'):
+            same.is_certain(level)
+
+
 def test_pairs_that_are_not_there():
     costs = adaptation_costs(measured(pyramid()))
+    for trio in (('a', 'b', 'b'), ('a', 'z', 'b'), ('z', 'a', 'b')):
+        with pytest.raises(ValueError, match='No cost'):
+            costs.difference(*trio)
     for pair in (('a', 'a'), ('a', 'z')):
         with pytest.raises(ValueError, match=f'{pair[0]!r} -> {pair[1]!r}'):
             costs.cost(*pair)
@@ -416,3 +565,37 @@ def test_pairs_that_are_not_there():
             costs.normalised_cost(*pair)
     with pytest.raises(ValueError, match="into 'z'"):
         costs.into('z')
+
+
+def test_restricted_costs_are_those_of_a_smaller_pool():
+    torch.manual_seed(0)
+    maps = {name: {8: torch.randn(20, c, 4, 4), 16: torch.randn(20, c, 2, 2)}
+            for name, c in (('a', 2), ('b', 3), ('c', 2))}
+
+    def costs_of(names, strides):
+        moments = FeatureMoments({s: {n: maps[n][s].shape[1] for n in names}
+                                  for s in strides}, 10)
+        moments.add({n: maps[n] for n in names},
+                    [i % 10 for i in range(20)])
+        return adaptation_costs(moments)
+
+    whole = costs_of(('a', 'b', 'c'), (8, 16))
+    for names, strides in ((('c', 'a'), (8, 16)), (('a', 'b', 'c'), (16,)),
+                           (('b', 'c'), (8,))):
+        some = whole.restricted(names, strides)
+        alone = costs_of(names, strides)
+        assert some.names == names and some.strides == strides
+        assert some.mse.keys() == alone.mse.keys()
+        for source, target in some.mse:
+            assert some.cost(source, target) == pytest.approx(
+                alone.cost(source, target), rel=1e-6)
+        assert some.positions == alone.positions
+        first, second = names[:2]
+        if len(names) > 2:
+            assert some.difference(first, second, names[2]).error \
+                == pytest.approx(alone.difference(first, second,
+                                                  names[2]).error, rel=1e-4)
+        assert AdaptationCosts.from_json(some.to_json()) == some
+    for wrong in (dict(names=['d']), dict(strides=[4]), dict(names=[])):
+        with pytest.raises(ValueError, match='asked for'):
+            whole.restricted(**wrong)

@@ -6,9 +6,11 @@ import pytest
 from matplotlib.image import imread
 
 from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.rivals import compare_orders
 from mtpd.order.selection import backward_greedy_selection
 from mtpd.report.pictures import draw_costs, draw_order
-from mtpd.report.tables import cost_table, level_table, progression_table
+from mtpd.report.tables import (cost_table, level_table, progression_table,
+                                rivals_table)
 
 # Published graph of the paper, with the two edges that it does not draw.
 PUBLISHED = {('S', 'I'): .939, ('S', 'II'): .060, ('I', 'II'): .070,
@@ -72,3 +74,22 @@ def test_pictures_are_drawn_and_show_something(published, tmp_path):
         assert 0.005 < dark < 0.6
         # Black and white: no colour is needed to read it.
         assert np.abs(picture - picture.mean(-1, keepdims=True)).max() < 0.02
+
+
+def test_rivals_of_the_published_graph(published):
+    lines = rivals_table(compare_orders(published, 'S', APS)).splitlines()
+    said = {line.split('│')[1].strip(): [c.strip() for c in
+                                         line.split('│')[2:4]]
+            for line in lines if '>' in line}
+    assert said['backward greedy'] == ['I > III > IV', '2.763']
+    assert said['shortest path'] == ['II > IV', '1.461']
+    assert said['smallest bottleneck'] == ['I > III > IV', '2.763']
+
+
+def test_a_target_that_is_constant_has_no_share(published, tmp_path):
+    published.variance['I'][8] = 0.
+    row = next(line for line in cost_table(published).splitlines()
+               if line.startswith('│ S '))
+    assert '0.939 (-)' in row and '0.06 (0.030)' in row
+    draw_costs(published, str(tmp_path / 'costs.png'))
+    assert imread(tmp_path / 'costs.png').std() > 0.1

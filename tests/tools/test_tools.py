@@ -1,5 +1,6 @@
 """The commands as a user types them, on the toy progression."""
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,23 @@ def test_order_then_training_then_export(config, repository, tmp_path):
     content = json.load(open(tmp_path / 'work/order/order.json'))
     assert content['order']['teachers'][-1] == 'swin'
     assert (tmp_path / 'work/order/teacher_order.png').stat().st_size > 5000
+    assert 'standard errors' in done.stdout
+    assert 'backward greedy' in done.stdout and 'shortest path' in done.stdout
+
+    other = tmp_path / 'other'
+    done = run(repository, 'tools/bgs_order.py', '--from',
+               tmp_path / 'work/order/order.json', '--teachers', 'wide',
+               '--strides', 8, 16, '--out', other)
+    anew = json.load(open(other / 'order.json'))
+    assert anew['order']['teachers'] == ['wide']
+    assert anew['costs']['mse']['student']['wide'] == {
+        s: content['costs']['mse']['student']['wide'][s] for s in ('8', '16')}
+    assert (other / 'adaptation_cost.png').stat().st_size > 5000
+    for words, flags in (('No AP of .*nobody', ['--teachers', 'nobody']),
+                         (r'strides \[8.*asked for \[4\]', ['--strides', '4'])):
+        done = run(repository, 'tools/bgs_order.py', '--from',
+                   other / 'order.json', '--out', other, *flags, ok=False)
+        assert re.search(words, done.stderr) and 'Traceback' not in done.stderr
 
     done = run(repository, 'tools/train.py', config, '--cfg-options',
                'mtpd.max_teachers=1', 'train_cfg.max_epochs=1')
