@@ -37,6 +37,9 @@ def main() -> None:
                       help='with --from: the levels; all if left out')
     made.add_argument('--out', metavar='FOLDER', help='with --from: where to '
                       'write order.json and the pictures')
+    made.add_argument('--images', metavar='N|all|auto', help='on how many '
+                      'training pictures to measure; auto stops when every '
+                      'decision is certain')
     args = made.parse_args()
     with plain_errors():
         if (args.config is None) == (args.saved is None):
@@ -54,6 +57,9 @@ def from_config(args: argparse.Namespace) -> tuple[FoundOrder, str]:
                          'pool to order.'])
     # What is asked for here is the search, whatever training would use.
     cfg.mtpd.order = 'bgs'
+    if args.images:
+        cfg.mtpd.images = int(args.images) if args.images.isdigit() \
+            else args.images
     plan = prepare(cfg)
     return order_teachers(plan), os.path.join(plan.work_dir, 'order')
 

@@ -8,7 +8,7 @@ import statistics
 import time
 from contextlib import redirect_stdout
 from fractions import Fraction
-from typing import Any, Callable, Iterable, Iterator, Mapping
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -33,6 +33,9 @@ from mtpd.order.moments import FeatureMoments, fold_of
 from .plan import DetectorSpec, PlanError, inner_datasets
 
 FOLDS = 10
+
+FIRST_LOOK = 64
+"""Pictures after which a search that may stop early looks first."""
 
 
 def validation_config(student: Config, own: Config | None = None) -> Config:
@@ -183,7 +186,9 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
                    progress: Callable[[int, int], None] = lambda *_: None,
                    scales: Mapping[str, Fraction] | None = None,
                    limit: int | None = None,
-                   grids: Iterable[Fraction] | None = None
+                   grids: Iterable[Fraction] | None = None,
+                   enough: Callable[[dict[Fraction, FeatureMoments]], bool]
+                   | None = None
                    ) -> dict[Fraction, FeatureMoments]:
     """Second moments of all detectors' maps over the training pictures.
 
@@ -207,6 +212,9 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
             takes all.
         grids: The scales on whose grids moments are wanted; None for those of
             all detectors.
+        enough: Asked with the sums of all processes whenever their pictures
+            have doubled, from :data:`FIRST_LOOK` on; True ends the pass.
+            Pictures then come in a random order, the same in every run.
 
     Returns:
         Scale -> moments on the grids of the detectors of this scale.
@@ -226,23 +234,38 @@ def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
     dataset = _pictures(student, [s for s in set(scale.values()) if s != 1])
     chosen = range(len(dataset)) if limit is None or limit >= len(dataset) \
         else [len(dataset) * i // limit for i in range(limit)]
-    mine = Subset(dataset, chosen[get_rank()::get_world_size()])
+    if enough is not None:
+        chosen = torch.tensor(chosen)[torch.randperm(
+            len(chosen), generator=torch.Generator().manual_seed(0))].tolist()
     done = 0
-    for pictures, folds in _batches(mine, student):
-        maps = {name: view(_normalised(
-            detectors[name], pictures[str(scale[name])],
-            int(divisor * scale[name]), device), strides)
-            for name, view in views.items()}
-        for grid, sums in moments.items():
-            sizes = next({s: m.shape[-2:] for s, m in maps[name].items()}
-                         for name in maps if scale[name] == grid)
-            sums.add({name: {s: resample(m, sizes[s]) for s, m in own.items()}
-                      for name, own in maps.items()}, folds,
-                     _valid_positions(pictures[str(grid)][0].shape[-2:], sizes,
-                                      len(folds), device))
-        done += len(folds)
-        progress(done, len(mine))
-    return {grid: _of_all_processes(sums) for grid, sums in moments.items()}
+
+    def look_at(indices: Sequence[int]) -> dict[Fraction, FeatureMoments]:
+        nonlocal done
+        mine = indices[get_rank()::get_world_size()]
+        for pictures, folds in _batches(Subset(dataset, mine), student):
+            maps = {name: view(_normalised(
+                detectors[name], pictures[str(scale[name])],
+                int(divisor * scale[name]), device), strides)
+                for name, view in views.items()}
+            for grid, sums in moments.items():
+                sizes = next({s: m.shape[-2:] for s, m in maps[name].items()}
+                             for name in maps if scale[name] == grid)
+                sums.add(
+                    {name: {s: resample(m, sizes[s]) for s, m in own.items()}
+                     for name, own in maps.items()}, folds,
+                    _valid_positions(pictures[str(grid)][0].shape[-2:], sizes,
+                                     len(folds), device))
+            done += len(folds)
+            progress(min(done * get_world_size(), len(chosen)), len(chosen))
+        return {grid: _of_all_processes(sums)
+                for grid, sums in moments.items()}
+
+    start, end = 0, len(chosen) if enough is None else FIRST_LOOK
+    while True:
+        total = look_at(chosen[start:end])
+        if end >= len(chosen) or enough(total):
+            return total
+        start, end = end, 2 * end
 
 
 def _of_all_processes(moments: FeatureMoments) -> FeatureMoments:

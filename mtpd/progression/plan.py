@@ -38,13 +38,15 @@ FIELDS = {
     'init_adapters': "'zero', 'random', 'identity' or 'fitted'",
     'inherit': "some of 'backbone', 'neck', 'head' and 'alternate_blocks'",
     'fade': 'dict(begin=..., end=..., by_epoch=True)',
+    'images': "'all', 'auto' or how many pictures the costs are measured on",
     'fast_teacher': "dict(precision='bf16' or 'fp16', channels_last=..., "
                     'compile=...)',
 }
 DEFAULTS = {
     'max_teachers': None, 'distill': dict(type='FeatureL2Loss'),
     'strides': None, 'handover': 'last', 'adapter': 'auto',
-    'init_adapters': None, 'inherit': (), 'fade': None, 'fast_teacher': {}}
+    'init_adapters': None, 'inherit': (), 'fade': None, 'fast_teacher': {},
+    'images': 'all'}
 TEACHER_FIELDS = ('config', 'checkpoint', 'ap', 'scale')
 
 
@@ -115,6 +117,8 @@ class Plan:
         inherit: What the student takes over from the first teacher.
         fade: Where distillation ends within a stage; None for nowhere.
         fast_teacher: How teachers run, see ``FrozenTeacher``.
+        images: On how many training pictures costs are measured: a number,
+            'all', or 'auto' for until every decision is certain.
         work_dir: Where everything is written.
     """
     student: DetectorSpec
@@ -129,6 +133,7 @@ class Plan:
     inherit: tuple[str, ...]
     fade: dict[str, Any] | None
     fast_teacher: dict[str, Any]
+    images: int | str
     work_dir: str
 
     @property
@@ -377,6 +382,10 @@ def _settings(given: Mapping) -> tuple[dict[str, Any], list[str]]:
         wrong.append('distill')
     if not set(inherit) <= set(INHERITABLE):
         wrong.append('inherit')
+    images = settings['images']
+    if images not in ('all', 'auto') and (
+            not isinstance(images, int) or images < 1):
+        wrong.append('images')
     allowed = {'precision': (None, 'bf16', 'fp16'),
                'channels_last': (True, False), 'compile': (True, False)}
     if not isinstance(fast, Mapping) or any(

@@ -25,6 +25,7 @@ from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
                                         AdaptationCosts, costs_on_own_grids,
                                         fit_linear_map)
 from mtpd.order.certainty import Decision, decision_margins
+from mtpd.order.moments import FeatureMoments
 from mtpd.order.rivals import OrderRow, compare_orders
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 
@@ -230,9 +231,19 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
     else:
         scales = {name: plan.teachers[name].scale for name in pool
                   if name != 'student'}
+        grids = {'student': Fraction(1), **scales}
+
+        def certain(moments: dict[Fraction, FeatureMoments]) -> bool:
+            try:
+                costs = costs_on_own_grids(moments, grids)
+            except ValueError:  # too few pictures for a coarse level
+                return False
+            return _certain(plan, aps, costs)
+
         costs = costs_on_own_grids(gather_moments(
-            pool, plan.student.config, strides, progress, scales),
-            {'student': Fraction(1), **scales})
+            pool, plan.student.config, strides, progress, scales,
+            plan.images if isinstance(plan.images, int) else None,
+            enough=certain if plan.images == 'auto' else None), grids)
     order = backward_greedy_selection(costs.cost, 'student', aps,
                                       plan.max_teachers)
     found = FoundOrder(order, costs, aps, belongs_to, plan.max_teachers)
@@ -240,6 +251,26 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
         os.makedirs(folder, exist_ok=True)
         atomic_write(path, json.dumps(found.to_json(), indent=1).encode())
     return found
+
+
+def _certain(plan: Plan, aps: Mapping[str, float],
+             costs: AdaptationCosts) -> bool:
+    """Whether no decision would change with more pictures, as far as these
+    can tell; says so."""
+    order = backward_greedy_selection(costs.cost, 'student', aps,
+                                      plan.max_teachers)
+    open_questions = [d for d in decision_margins(
+        costs, order, 'student', aps, plan.max_teachers)
+        if d.certain is False]
+    positions = costs.positions[costs.strides[0]]
+    print_log(
+        f'After {positions} positions at stride {costs.strides[0]}: '
+        + ' > '.join(order.teachers) + (
+            ', every decision certain; no more pictures are needed'
+            if not open_questions else ', not certain: '
+            + '; '.join(d.describe() for d in open_questions)),
+        logger='current')
+    return not open_questions
 
 
 def reorder(found: FoundOrder, teachers: Sequence[str] | None = None,
@@ -348,7 +379,7 @@ def _belongs_to(plan: Plan, strides: tuple[int, ...]) -> dict[str, Any]:
         'checkpoints': {s.name: s.hash() for s in specs},
         'models': {s.name: fingerprint(s.model) for s in specs},
         'scales': {t.name: str(t.scale) for t in plan.teachers.values()},
-        'strides': list(strides),
+        'strides': list(strides), 'images': plan.images,
         'pictures': fingerprint(cfg.train_dataloader.dataset),
         'pipeline': fingerprint(test_pipeline(cfg))}
 

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mtpd.order.adaptation_cost import adaptation_costs
 from mtpd.order.moments import fold_of
 from mtpd.progression import PlanError, make_plan
+from mtpd.progression import measure as measure_module
 from mtpd.progression.measure import (FOLDS, box_ap, gather_moments, latency,
                                       mean_ap, measured_aps,
                                       validation_config)
@@ -182,3 +183,32 @@ def test_latency_is_a_time(toy, retinanet):
     cfg = toy()
     seconds = latency(MODELS.build(retinanet), validation_config(cfg))
     assert 1e-4 < seconds < 10
+
+
+def test_a_search_may_stop_when_its_pictures_have_doubled(gathered,
+                                                          monkeypatch):
+    """Looks fall at 4, 8, 16 and at the end; the sums of a whole pass in
+    random order are those of the ordinary one."""
+    cfg, pool, moments, _ = gathered
+    monkeypatch.setattr(measure_module, 'FIRST_LOOK', 4)
+    counts = []
+
+    def enough(total) -> bool:
+        counts.append(total[1].over(8, range(FOLDS)).count)
+        return len(counts) == stop
+
+    stop = 0
+    whole = gather_moments(pool, cfg, STRIDES, enough=enough)[1]
+    everything = moments.over(8, range(FOLDS))
+    assert [24 * n / everything.count for n in counts] == [4, 8, 16]
+    other = whole.over(8, range(FOLDS)).about(everything.shift)
+    assert other.count == everything.count
+    torch.testing.assert_close(other.outer, everything.outer, rtol=1e-5,
+                               atol=1e-3)
+    counts.clear()
+    stop = 2
+    part = gather_moments(pool, cfg, STRIDES, enough=enough)[1]
+    assert part.over(8, range(FOLDS)).count == counts[-1] == \
+        everything.count // 3
+    limited = gather_moments(pool, cfg, STRIDES, limit=6)[1]
+    assert limited.over(8, range(FOLDS)).count == everything.count // 4

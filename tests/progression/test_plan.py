@@ -56,6 +56,8 @@ def test_later_teachers_matter_more(toy):
     (dict(inherit=('stem',)), "mtpd.inherit is .'stem',.*'backbone'"),
     (dict(fade=dict(begin=3)), 'mtpd.fade is .*it has to be dict'),
     (dict(fade=dict(begin=3, end=1)), 'mtpd.fade is .*0 <= begin <= end'),
+    (dict(images='some'), "mtpd.images is 'some'; it has to be 'all', 'auto'"),
+    (dict(images=0), 'mtpd.images is 0'),
     (dict(fast_teacher='bf16'), "mtpd.fast_teacher is 'bf16'; it has to"),
     (dict(fast_teacher=dict(precision='int8')), 'mtpd.fast_teacher is'),
     (dict(fast_teacher=dict(channels_last='x')), 'mtpd.fast_teacher is'),

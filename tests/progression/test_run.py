@@ -657,3 +657,46 @@ def test_nothing_is_fitted_where_nothing_is_convolved(toy, monkeypatch):
     cfg.train_cfg.max_epochs = 1
     monkeypatch.setattr(search_module, 'gather_moments', None)
     go(cfg)
+
+
+def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
+        toy, monkeypatch, tmp_path):
+    """One look, at 12 of 24 pictures. That a slightly disturbed copy of the
+    last teacher is the nearest to it is certain there; whether the student or
+    the other teacher is nearer is not, and more pictures are taken."""
+    said, seen = [], []
+    monkeypatch.setattr(search_module, 'print_log',
+                        lambda text, **_: said.append(text))
+    monkeypatch.setattr('mtpd.progression.measure.FIRST_LOOK', 12)
+
+    def find(cfg):
+        plan = make_plan(cfg)
+        seen.clear()
+        return find_order(plan, build_pool(plan),
+                          lambda done, total: seen.append(done))
+
+    auto = toy(order='bgs', images='auto', strides=(8,))
+    find(auto)
+    assert seen[-1] == 24
+    assert 'not certain: stop before swin: the student' in said[-1]
+
+    swin = auto.mtpd.teachers.swin
+    copied = torch.load(swin.checkpoint)
+    for value in copied['state_dict'].values():
+        if value.is_floating_point():
+            value += 1e-3 * value.abs().mean() * torch.randn_like(value)
+    torch.save(copied, tmp_path / 'near.pth')
+    near = dict(config=swin.config, checkpoint=str(tmp_path / 'near.pth'),
+                ap=29.)
+    auto.mtpd.teachers.near = near
+    auto.mtpd.max_teachers = 2
+    certain = find(auto)
+    assert seen[-1] == 12
+    assert 'near > swin, every decision certain' in said[-1]
+    everything = toy(order='bgs', strides=(8,), max_teachers=2)
+    everything.mtpd.teachers.near = near
+    whole = find(everything)
+    assert seen[-1] == 24 and any('measuring anew' in text for text in said)
+    assert certain.order.teachers == whole.order.teachers
+    decisions = [d for d in certain.decisions() if d.compared]
+    assert [d.certain for d in decisions] == [True]
