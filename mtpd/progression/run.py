@@ -94,10 +94,22 @@ def prepare(cfg: Config) -> Plan:
         init_dist(launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
     _scope(cfg)
     plan = make_plan(cfg)
-    missing = missing_files(plan)
+    missing = missing_files(plan) + _unwritable(plan.work_dir)
     if missing:
         raise PlanError(missing)
     return plan
+
+
+def _unwritable(folder: str) -> list[str]:
+    # Nothing is made yet: a mistake found later leaves no folder behind.
+    there = os.path.abspath(folder)
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if os.path.isdir(there) and os.access(there, os.W_OK):
+        return []
+    return [f'work_dir: {folder} cannot be written, because {there} '
+            + ('cannot' if os.path.isdir(there) else 'is no folder')
+            + '. Choose another by --work-dir.']
 
 
 def order_teachers(plan: Plan) -> FoundOrder:

@@ -700,3 +700,12 @@ def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
     assert certain.order.teachers == whole.order.teachers
     decisions = [d for d in certain.decisions() if d.compared]
     assert [d.certain for d in decisions] == [True]
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_any_work(toy, tmp_path):
+    (tmp_path / 'file').write_text('')
+    for order in ('bgs', ['swin']):
+        cfg = toy(order=order)
+        cfg.work_dir = str(tmp_path / 'file' / 'work')
+        with pytest.raises(PlanError, match='cannot be written.*--work-dir'):
+            go(cfg)
