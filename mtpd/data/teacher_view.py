@@ -138,7 +138,7 @@ class TeacherView(BaseTransform):
 
     def __init__(self, transforms: Sequence[Mapping | Callable],
                  scales: Sequence[float | str]) -> None:
-        self.scales = {scale_key(s): _fraction(s) for s in scales}
+        self.scales = {scale_key(s): as_fraction(s) for s in scales}
         self.watched = any(s != 1 for s in self.scales.values())
         *steps, self.pack = [
             TRANSFORMS.build(t) if isinstance(t, Mapping) else t
@@ -173,6 +173,23 @@ class TeacherView(BaseTransform):
                 f'transforms={[*self.transforms, self.pack]})')
 
 
+def as_fraction(scale: float | str) -> Fraction:
+    """A scale as the simple fraction that it means: 0.75 and '3/4' -> 3/4,
+    0.333 -> 1/3.
+
+    Raises:
+        ValueError: It is no positive number.
+    """
+    try:
+        fraction = Fraction(scale).limit_denominator(64)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        fraction = Fraction(0)
+    if fraction <= 0:
+        raise ValueError(f"A teacher's scale is {scale!r}; it has to be a "
+                         "number above 0, such as 2, 0.75 or '4/3'.")
+    return fraction
+
+
 def scale_key(scale: float | str) -> str:
     """A scale's key in ``teacher_inputs``: 2, 2.0 and '2' -> '2'; 1.5 and
     '3/2' -> '3/2'; the nearest fraction of a denominator up to 64.
@@ -180,7 +197,7 @@ def scale_key(scale: float | str) -> str:
     Raises:
         ValueError: It is not positive, or no number.
     """
-    return str(_fraction(scale))
+    return str(as_fraction(scale))
 
 
 def with_teacher_view(dataset: Mapping[str, Any],
@@ -325,18 +342,6 @@ def _split(dataset: Mapping[str, Any]) -> tuple[list, list, list]:
             ", or set the teacher's scale to 1.")
     first, last = loading[-1] + 1, packing[-1] + 1
     return pipeline[:first], pipeline[first:last], pipeline[last:]
-
-
-def _fraction(scale: float | str) -> Fraction:
-    try:
-        value = Fraction(scale).limit_denominator(64)  # 0.333 means 1/3
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        value = 0
-    if value <= 0:
-        raise ValueError("A scale of a teacher's picture has to be a positive "
-                         "number or a fraction 'p/q'; it is "
-                         f"{scale!r}. Correct the teacher's scale.")
-    return value
 
 
 def _scaled(size: Size, scale: Fraction) -> Size:

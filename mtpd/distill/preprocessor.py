@@ -11,6 +11,8 @@ from mmengine.config import ConfigDict
 from mmengine.model.base_model import BaseDataPreprocessor
 from torch import Tensor, nn
 
+from mtpd.data.teacher_view import as_fraction, scale_key
+
 
 @MODELS.register_module()
 class DistillDataPreprocessor(BaseDataPreprocessor):
@@ -116,22 +118,6 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
                      value=part.pad_value) if any(missing) else batch
 
 
-def as_fraction(scale: float | str) -> Fraction:
-    """A scale as the simple fraction that it means (0.75 -> 3/4).
-
-    Raises:
-        ValueError: It is no positive number.
-    """
-    try:
-        fraction = Fraction(scale).limit_denominator(64)
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
-        fraction = Fraction(0)
-    if fraction <= 0:
-        raise ValueError(f"A teacher's scale is {scale!r}; it has to be a "
-                         'number above 0, such as 2 or 0.75.')
-    return fraction
-
-
 def common_divisor(student: int,
                    teachers: list[tuple[int, Fraction]]) -> int:
     """The smallest size, a multiple of which the student's batch has to be so
@@ -152,7 +138,7 @@ def _pictures(data: Mapping[str, Any], name: str,
               scale: Fraction) -> list[Tensor]:
     if scale == 1:
         return data['inputs']
-    pictures = (data.get('teacher_inputs') or {}).get(str(scale))
+    pictures = (data.get('teacher_inputs') or {}).get(scale_key(scale))
     if pictures is None:
         raise ValueError(
             f'mtpd.teachers.{name}.scale is {scale}, and the batch holds no '

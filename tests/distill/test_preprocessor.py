@@ -7,7 +7,8 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 
-from mtpd.distill.preprocessor import as_fraction, common_divisor
+from mtpd.data.teacher_view import as_fraction
+from mtpd.distill.preprocessor import common_divisor
 
 
 def both(student, teacher):
