@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,6 +28,10 @@ _RANK_FLOOR = {True: 1e-7, False: 1e-13}
 # Rounding of a summed product, as a part of it, with a factor of about ten to
 # spare (float32, float64 products).
 _ROUNDING = {True: 1e-6, False: 1e-13}
+
+# The smallest part of a target's variance that an error is told from rounding
+# by (float32, float64 products).
+RESOLUTION = {True: 1e-6, False: 1e-10}
 
 # Fewer positions per fitted coefficient than this leave a held-out error that
 # speaks of the fit's chance and not of the detectors.
@@ -193,6 +197,9 @@ class AdaptationCosts:
         positions: Stride -> number of positions that were scored.
         folds: What each fold added; None in costs that were saved before it
             was kept. Without it a difference has no standard error.
+        resolution: Stride -> the smallest error, as a part of the target's
+            variance, that rounding leaves to be told from 0; a stride that is
+            not there has no such limit.
     """
 
     names: tuple[str, ...]
@@ -201,6 +208,7 @@ class AdaptationCosts:
     variance: dict[str, dict[int, float]]
     positions: dict[int, int]
     folds: HeldOutFolds | None = None
+    resolution: dict[int, float] = field(default_factory=dict)
 
     def cost(self, source: str, target: str) -> float:
         """Mean error over levels: the published quantity.
@@ -234,6 +242,17 @@ class AdaptationCosts:
                 'strides out, or use cost().')
         return sum(error / variance[stride]
                    for stride, error in levels.items()) / len(levels)
+
+    def below_resolution(self, source: str, target: str) -> tuple[int, ...]:
+        """The strides whose error is not told from 0.
+
+        Raises:
+            ValueError: No such pair.
+        """
+        return tuple(
+            stride for stride, error in self._levels(source, target).items()
+            if error < self.resolution.get(stride, 0.)
+            * self.variance[target][stride])
 
     def matrix(self, normalised: bool = False) -> np.ndarray:
         """(sources, targets) in the order of ``names``; nan on the diagonal.
@@ -334,7 +353,9 @@ class AdaptationCosts:
         return AdaptationCosts(
             names, strides, {pair: levels(self.mse[pair]) for pair in pairs},
             {name: levels(self.variance[name]) for name in names},
-            levels(self.positions), folds)
+            levels(self.positions), folds,
+            {stride: share for stride, share in self.resolution.items()
+             if stride in strides})
 
     def to_json(self) -> dict:
         """Plain values for ``json.dump``; ``from_json`` reads them."""
@@ -345,7 +366,8 @@ class AdaptationCosts:
             names=list(self.names), strides=list(self.strides), mse=mse,
             variance={name: _with_text_keys(levels)
                       for name, levels in self.variance.items()},
-            positions=_with_text_keys(self.positions))
+            positions=_with_text_keys(self.positions),
+            resolution=_with_text_keys(self.resolution))
         if self.folds is not None:
             errors: dict[str, dict] = {name: {} for name in self.names}
             for (source, target), levels in self.folds.errors.items():
@@ -360,8 +382,8 @@ class AdaptationCosts:
         """What ``to_json`` was called on.
 
         Raises:
-            ValueError: An entry of ``to_json`` is missing; ``folds`` may be,
-                as it is in JSON of before it was kept.
+            ValueError: An entry of ``to_json`` is missing; ``folds`` and
+                ``resolution`` may be, as in JSON of before they were kept.
         """
         entries = {'names', 'strides', 'mse', 'variance', 'positions'}
         if not entries <= set(costs):
@@ -376,7 +398,8 @@ class AdaptationCosts:
                       for name, levels in costs['variance'].items()},
             positions=_with_number_keys(costs['positions']),
             folds=_folds_from_json(costs['folds']) if 'folds' in costs
-            else None)
+            else None,
+            resolution=_with_number_keys(costs.get('resolution', {})))
 
     def _levels(self, source: str, target: str) -> dict[int, float]:
         if (source, target) not in self.mse:
@@ -439,11 +462,12 @@ def adaptation_costs(moments: FeatureMoments) -> AdaptationCosts:
                 of_folds.sum().item() / everything.count,
                 rounding[source][spans[target]].mean().item(),
                 f'{source} -> {target} at stride {stride}')
-    return AdaptationCosts(moments.names, moments.strides, mse, variance,
-                           positions, folds)
+    return AdaptationCosts(
+        moments.names, moments.strides, mse, variance, positions, folds,
+        {s: RESOLUTION[moments.in_float32(s)] for s in moments.strides})
 
 
-def costs_on_own_grids(moments: Mapping[Hashable, FeatureMoments],
+def costs_on_own_grids(costs: Mapping[Hashable, AdaptationCosts],
                        grids: Mapping[str, Hashable]) -> AdaptationCosts:
     """Costs of all ordered pairs, each on its target's grid.
 
@@ -451,16 +475,12 @@ def costs_on_own_grids(moments: Mapping[Hashable, FeatureMoments],
     sizes; a cost into one of them is taken where its maps live.
 
     Args:
-        moments: Grid -> moments of all detectors' maps brought onto it.
+        costs: Grid -> costs between all detectors' maps brought onto it.
         grids: Detector -> its own grid.
 
     Returns:
         Of the positions, the fewest where grids have different numbers.
-
-    Raises:
-        ValueError: As ``adaptation_costs``.
     """
-    costs = {grid: adaptation_costs(sums) for grid, sums in moments.items()}
     some = next(iter(costs.values()))
     return AdaptationCosts(
         some.names, some.strides,
@@ -475,7 +495,8 @@ def costs_on_own_grids(moments: Mapping[Hashable, FeatureMoments],
              costs[grids[target]].folds.errors[source, target]
              for source, target in some.mse},
             {name: costs[grids[name]].folds.positions[name]
-             for name in some.names}))
+             for name in some.names}),
+        some.resolution)
 
 
 def adaptation_cost(source: Mapping[int, Tensor],
@@ -550,10 +571,11 @@ def _held_out_errors(moments: FeatureMoments, stride: int
               for name in spans}
     rounding = {name: torch.zeros_like(squares) for name in spans}
     for held_out in filled:
-        fitting = moments.over(stride, set(filled) - {held_out})
+        scored = moments.over(stride, [held_out])
+        fitting = everything.minus(scored)
         # About the fitting mean the bias is 0, and so the sum of
         # (t - w s)^2 is that of t^2 - 2 w s t + w s s w.
-        scored = moments.over(stride, [held_out]).about(fitting.mean)
+        scored = scored.about(fitting.mean)
         outer, share = scored.outer, scored.count / everything.count
         weights = _least_squares(fitting, spans.values(), in_float32)
         for (name, source), weight in zip(spans.items(), weights, strict=True):

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .adaptation_cost import AdaptationCosts, CostDifference
+from .adaptation_cost import TWO_ERRORS, AdaptationCosts, CostDifference
 from .selection import SelectionStep, TeachingOrder
 
 # A margin that so many times the pictures would have to make certain, if the
@@ -43,11 +43,13 @@ class Decision:
         student: Its name as a source of costs.
         compared: None where no cost was compared: the final teacher is chosen
             by AP, and an order ends where teachers or their allowed number do.
+        level: What counts as certain, see ``CostDifference.wanted``.
     """
 
     step: SelectionStep
     student: str
     compared: Comparison | None
+    level: float = TWO_ERRORS
 
     @property
     def margin(self) -> float | None:
@@ -56,8 +58,9 @@ class Decision:
 
     @property
     def certain(self) -> bool | None:
-        """By ``is_certain`` at its default level; None as ``margin``."""
-        return self.compared and self.compared.difference.is_certain()
+        """Whether the margin is larger than wanted; None as ``margin``."""
+        return self.compared and self.compared.difference.is_certain(
+            self.level)
 
     def describe(self) -> str:
         """One line, with both costs and the margin."""
@@ -72,12 +75,13 @@ class Decision:
         stop = '' if self.step.teacher else 'stop '
         return (f'{stop}before {of.target}: {cheaper} {of.costs[0]:.4g} '
                 f'against {rival} {of.costs[1]:.4g}: '
-                f'{_sureness(of.difference)}')
+                f'{_sureness(of.difference, self.level)}')
 
 
 def decision_margins(costs: AdaptationCosts, order: TeachingOrder,
                      student: str, ap: Mapping[str, float],
-                     max_teachers: int | None = None) -> list[Decision]:
+                     max_teachers: int | None = None,
+                     level: float = TWO_ERRORS) -> list[Decision]:
     """How sure each step of an order by Backward Greedy Selection is.
 
     A chosen teacher had to cost less than each remaining one and not more than
@@ -95,6 +99,7 @@ def decision_margins(costs: AdaptationCosts, order: TeachingOrder,
         ap: Teacher -> AP, the pool.
         max_teachers: As the order was chosen with; it tells an end that was
             asked for from one by costs.
+        level: What counts as certain, see ``CostDifference.wanted``.
 
     Returns:
         One for each step of the order, in this order.
@@ -112,7 +117,7 @@ def decision_margins(costs: AdaptationCosts, order: TeachingOrder,
         if target is not None and not ended:
             compared = _compared(costs, target, step.teacher, remaining,
                                  student)
-        decisions.append(Decision(step, student, compared))
+        decisions.append(Decision(step, student, compared, level))
         if step.teacher is not None:
             if step.teacher not in remaining:
                 raise ValueError(
@@ -150,13 +155,13 @@ def _closeness(difference: CostDifference) -> float:
     return abs(difference.value) if margin is None else margin
 
 
-def _sureness(difference: CostDifference) -> str:
-    margin, wanted = difference.margin, difference.wanted()
+def _sureness(difference: CostDifference, level: float) -> str:
+    margin, wanted = difference.margin, difference.wanted(level)
     if margin is None or wanted is None:
         return ('how sure is not known, these costs were saved without their '
                 'folds; measure them anew')
     said = f'{margin:.1f} standard errors'
-    if difference.is_certain():
+    if margin > wanted:
         return f'{said}, certain'
     # A standard error falls with the root of the number of pictures.
     more = (wanted / margin)**2 if margin else math.inf

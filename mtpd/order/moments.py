@@ -7,7 +7,7 @@ each picture is enough for every pair and for every way of holding out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import NamedTuple
@@ -57,6 +57,8 @@ class Moments(NamedTuple):
 
     def about(self, point: Tensor) -> Moments:
         """The sums that ``point`` (C,) as shift would have given."""
+        if torch.equal(point, self.shift):
+            return self
         step = self.shift - point
         # Both factors keep their order in each product, so that a symmetric
         # ``outer`` stays symmetric to the last bit.
@@ -66,37 +68,59 @@ class Moments(NamedTuple):
             self.outer + (cross + cross.T)
             + self.count * torch.outer(step, step))
 
+    def minus(self, part: Moments) -> Moments:
+        """Without the positions of ``part``, which has the same shift."""
+        return Moments(self.count - part.count, self.shift,
+                       self.total - part.total, self.outer - part.outer)
+
 
 class FeatureMoments:
     """Second moments of several detectors' concatenated maps, per stride.
 
-    Products are taken in float32 (in float64 where a map is float64) of blocks
-    of at most 4096 positions from which one saved shift was subtracted, the
-    mean over the first batch, and added up in float64: unshifted float32
-    products lose the digits that the residual of a fit consists of. Autocast
-    and TF32 do not apply here. The sums take 8 C^2 bytes per stride and
-    non-empty fold, C being the channels of all detectors together; they lie on
-    the maps' device where it is a CUDA device, else on the CPU.
+    Products are taken in float32 (in float64 where a map is float64 or
+    ``precision`` asks for it) of blocks of at most 4096 positions of one
+    picture, from which one saved shift was subtracted, and added up in
+    float64: unshifted float32 products lose the digits that the residual of a
+    fit consists of. Autocast and TF32 do not apply here. The sums take 8 C^2
+    bytes per stride and non-empty fold, C being the channels of all detectors
+    together; they lie on the maps' device where it is a CUDA device, else on
+    the CPU.
 
     Args:
         channels: Stride -> (detector's name -> channels); every stride lists
             the same detectors in the same order.
         folds: Number of folds into which the pictures are divided.
+        precision: Of the products, 'float32' or 'float64'.
+        shift: Stride -> (C,), what is subtracted from each position; None for
+            ``mean_of`` the first batch that is added.
+        known: The first detectors of the order, whose products with one
+            another are left out: ``completed`` takes them from elsewhere.
 
     Raises:
         ValueError: No stride or detector, strides that list different
-            detectors, a channel count or ``folds`` below 1.
+            detectors, a channel count or ``folds`` below 1, another precision,
+            or ``known`` detectors that are not the first ones.
     """
 
     def __init__(self, channels: Mapping[int, Mapping[str, int]],
-                 folds: int = 10) -> None:
+                 folds: int = 10, precision: str = 'float32',
+                 shift: Mapping[int, Tensor] | None = None,
+                 known: Sequence[str] = ()) -> None:
         self.channels = {stride: dict(of) for stride, of in channels.items()}
         self.folds = folds
+        self.precision = precision
+        self.known = tuple(known)
         _check_layout(self.channels, folds)
+        if precision not in ('float32', 'float64'):
+            raise ValueError("precision is 'float32' or 'float64'; got "
+                             f'{precision!r}.')
+        if self.known != self.names[:len(self.known)]:
+            raise ValueError(f'known {self.known} are not the first of '
+                             f'{self.names}.')
         # Where a detector's channels lie among the concatenated ones.
         self._spans = {stride: _spans(of)
                        for stride, of in self.channels.items()}
-        self._shift: dict[int, Tensor] = {}
+        self._shift: dict[int, Tensor] = dict(shift or {})
         self._in_float32: dict[int, bool] = {s: False for s in self.channels}
         self._count: dict[int, dict[int, int]] = {s: {} for s in self.channels}
         self._total: dict[int, dict[int, Tensor]] = {
@@ -127,6 +151,33 @@ class FeatureMoments:
         return self._in_float32[stride]
 
     @torch.no_grad()
+    def mean_of(self, maps: Mapping[str, Mapping[int, Tensor]],
+                valid: Mapping[int, Tensor] | None = None
+                ) -> dict[int, Tensor]:
+        """Stride -> (C,), float64, the mean over a batch, as ``shift``.
+
+        Over all positions where none is valid: any shift near the features
+        will do, and all processes need one for every stride.
+
+        Args:
+            maps: As ``add``.
+            valid: As ``add``.
+        """
+        means = {}
+        for stride in self.strides:
+            levels = [maps[name][stride] for name in self.names]
+            keep = None if valid is None or not valid[stride].any() \
+                else valid[stride]
+            total, count = 0., 0
+            for picture in range(len(levels[0])):
+                for block in _blocks(levels, picture, keep, torch.float64):
+                    total, count = total + block.sum(1), count + len(block.T)
+            # A value that float32 holds, so that maps of either precision
+            # have the very same shift subtracted.
+            means[stride] = (total / count).float().double().cpu()
+        return means
+
+    @torch.no_grad()
     def add(self, maps: Mapping[str, Mapping[int, Tensor]],
             folds: Sequence[int],
             valid: Mapping[int, Tensor] | None = None) -> None:
@@ -146,6 +197,8 @@ class FeatureMoments:
                 position.
         """
         self._check_batch(maps, folds, valid)
+        if not self._shift:
+            self._shift = self.mean_of(maps, valid)
         for stride in self.strides:
             levels = [maps[name][stride] for name in self.names]
             keep = None if valid is None else valid[stride]
@@ -156,14 +209,16 @@ class FeatureMoments:
         """Add what ``other`` holds, e.g. another process's pictures.
 
         Raises:
-            ValueError: ``other`` has other detectors, channels or folds.
+            ValueError: ``other`` has other detectors, channels, folds or known
+                detectors.
         """
         if (_ordered(other.channels) != _ordered(self.channels)
-                or other.folds != self.folds):
+                or (other.folds, other.known) != (self.folds, self.known)):
             raise ValueError(
                 'Only moments of the same detectors, channels and folds can '
                 f'be merged: this has {self.channels} in {self.folds} folds, '
-                f'the other {other.channels} in {other.folds} folds.')
+                f'the other {other.channels} in {other.folds} folds; known '
+                f'are {self.known} and {other.known}.')
         for stride in self.strides:
             self._in_float32[stride] |= other._in_float32[stride]
             if stride not in other._shift:
@@ -198,11 +253,14 @@ class FeatureMoments:
         if stride not in self.channels:
             raise ValueError(f'No moments at stride {stride!r}; there are '
                              f'those of {self.strides}.')
-        names = self.names if names is None else names
+        names = self.names if names is None else tuple(names)
         absent = [name for name in names if name not in self.names]
         if absent:
             raise ValueError(f'No moments of {absent}; there are those of '
                              f'{list(self.names)}.')
+        if set(names) & set(self.known):
+            raise ValueError(f'The products among {list(self.known)} are not '
+                             'here; see completed().')
         folds = tuple(folds)
         filled = [fold for fold in folds if self.count(stride, fold)]
         if not filled:
@@ -212,17 +270,131 @@ class FeatureMoments:
         index = torch.cat([torch.arange(*self._spans[stride][name])
                            for name in names])
         total = sum(self._total[stride][fold].cpu() for fold in filled)
-        upper = sum(self._outer[stride][fold].cpu() for fold in filled)
-        outer = upper.triu() + upper.triu(1).T
+        upper = torch.zeros((len(total), len(total)), dtype=torch.float64)
+        for fold in filled:  # one at a time: they may lie on disk
+            upper += self._outer[stride][fold].cpu()
+        outer = upper.triu_() + upper.triu(1).T
+        if len(index) < len(total) or names != self.names:
+            total, outer = total[index], outer[index][:, index]
         return Moments(sum(self.count(stride, fold) for fold in filled),
-                       self._shift[stride][index], total[index],
-                       outer[index][:, index])
+                       self._shift[stride][index], total, outer)
+
+    def reduce(self, fold: int, all_reduce: Callable[[Tensor], None]) -> None:
+        """Make one fold's sums those of all processes together.
+
+        Every process has to call it, also one that has added nothing, and all
+        need the same ``shift``.
+
+        Args:
+            fold: The only one that may hold positions.
+            all_reduce: Replaces a tensor by its sum over the processes.
+
+        Raises:
+            ValueError: There is no shift yet.
+        """
+        if not self._shift:
+            raise ValueError('Processes add up sums about one shift; give it '
+                             'to the constructor.')
+        for stride in self.strides:
+            total, outer = self._sums(stride, fold,
+                                      self._some_device(stride))
+            counts = torch.tensor([self._count[stride][fold],
+                                   self._in_float32[stride]],
+                                  dtype=torch.float64, device=total.device)
+            for tensor in (counts, total, outer):
+                all_reduce(tensor)
+            self._count[stride][fold] = round(counts[0].item())
+            self._in_float32[stride] = bool(counts[1] > 0)
+            if not self._count[stride][fold]:
+                for sums in (self._count, self._total, self._outer):
+                    del sums[stride][fold]
+
+    def completed(self, base: FeatureMoments) -> FeatureMoments:
+        """With the products among the ``known`` detectors, from ``base``.
+
+        Args:
+            base: Moments of the same positions; it may hold more detectors,
+                in any order, and have another shift.
+
+        Raises:
+            ValueError: ``base`` lacks a known detector or has other positions
+                in some fold.
+        """
+        whole = FeatureMoments(self.channels, self.folds, self.precision,
+                               self._shift)
+        for stride in self.strides:
+            whole._in_float32[stride] = (self._in_float32[stride]
+                                         or base.in_float32(stride))
+            counts, others = ([m.count(stride, fold)
+                               for fold in range(self.folds)]
+                              for m in (self, base))
+            if counts != others:
+                raise ValueError(
+                    f'The sums at stride {stride} are over {counts} positions '
+                    f'fold by fold, those to complete them over {others}.')
+            for fold in self.filled_folds(stride):
+                total = self._total[stride][fold].cpu()
+                outer = self._outer[stride][fold].cpu().clone()
+                old = base.over(stride, [fold], self.known)
+                size = len(old.total)
+                outer[:size, :size] = old.about(
+                    self._shift[stride][:size]).outer.triu()
+                whole._count[stride][fold] = self._count[stride][fold]
+                whole._total[stride][fold] = total.clone()
+                whole._outer[stride][fold] = outer
+        return whole
+
+    def narrowed(self, names: Sequence[str],
+                 strides: Sequence[int]) -> FeatureMoments:
+        """Of some of the detectors, in this order, and some strides only."""
+        narrow = FeatureMoments(
+            {s: {name: self.channels[s][name] for name in names}
+             for s in strides}, self.folds, self.precision)
+        for stride in strides:
+            narrow._in_float32[stride] = self._in_float32[stride]
+            for fold in self.filled_folds(stride):
+                sums = self.over(stride, [fold], names)
+                narrow._shift[stride] = sums.shift
+                narrow._count[stride][fold] = sums.count
+                narrow._total[stride][fold] = sums.total
+                narrow._outer[stride][fold] = sums.outer
+        return narrow
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[FeatureMoments]) -> FeatureMoments:
+        """Moments of different folds as one, without copying any sum.
+
+        Raises:
+            ValueError: No part, parts of other detectors or shifts, or a fold
+                in more than one.
+        """
+        if not parts:
+            raise ValueError('Expected at least one part.')
+        first = parts[0]
+        self = cls(first.channels, first.folds, first.precision, first._shift,
+                   first.known)
+        for part in parts:
+            if (_ordered(part.channels) != _ordered(self.channels)
+                    or any(not torch.equal(part._shift[s], self._shift[s])
+                           for s in part._shift)):
+                raise ValueError('Parts are of the same detectors about the '
+                                 'same shift; merge() takes others.')
+            for stride in self.strides:
+                self._in_float32[stride] |= part._in_float32[stride]
+                for own, theirs in ((self._count, part._count),
+                                    (self._total, part._total),
+                                    (self._outer, part._outer)):
+                    twice = own[stride].keys() & theirs[stride].keys()
+                    if twice:
+                        raise ValueError(f'Fold {min(twice)} is in two parts.')
+                    own[stride].update(theirs[stride])
+        return self
 
     def state_dict(self) -> dict:
         """All of it as plain values and CPU tensors, for ``torch.save``."""
         return dict(
             channels={s: dict(of) for s, of in self.channels.items()},
-            folds=self.folds,
+            folds=self.folds, precision=self.precision, known=self.known,
             in_float32=dict(self._in_float32),
             shift=dict(self._shift),
             count={s: dict(of) for s, of in self._count.items()},
@@ -230,54 +402,50 @@ class FeatureMoments:
 
     @classmethod
     def from_state_dict(cls, state: Mapping) -> FeatureMoments:
-        """What ``state_dict`` was called on.
+        """What ``state_dict`` was called on; the tensors are not copied.
 
         Raises:
             ValueError: An entry of ``state_dict`` is missing.
         """
-        entries = {'channels', 'folds', 'in_float32', 'shift', 'count',
-                   'total', 'outer'}
+        entries = {'channels', 'folds', 'precision', 'known', 'in_float32',
+                   'shift', 'count', 'total', 'outer'}
         if not entries <= set(state):
             raise ValueError(
                 'Not a state_dict of FeatureMoments: it lacks '
                 f'{sorted(entries - set(state))}.')
-        self = cls(state['channels'], state['folds'])
+        self = cls(state['channels'], state['folds'], state['precision'],
+                   state['shift'], state['known'])
         self._in_float32 = dict(state['in_float32'])
-        self._shift = dict(state['shift'])
-        self._count = {s: dict(of) for s, of in state['count'].items()}
-        self._total = _copied(state['total'])
-        self._outer = _copied(state['outer'])
+        for own, saved in ((self._count, state['count']),
+                           (self._total, state['total']),
+                           (self._outer, state['outer'])):
+            own.update({stride: dict(of) for stride, of in saved.items()})
         return self
 
     def _add_level(self, stride: int, levels: Sequence[Tensor],
                    folds: Sequence[int], keep: Tensor | None) -> None:
-        double = any(level.dtype == torch.float64 for level in levels)
+        double = self.precision == 'float64' or any(
+            level.dtype == torch.float64 for level in levels)
         dtype = torch.float64 if double else torch.float32
-        if stride not in self._shift:
-            pictures = [_columns(levels, picture, keep, dtype)
-                        for picture in range(len(folds))]
-            count = sum(columns.shape[1] for columns in pictures)
-            if not count:
-                return
-            mean = sum(columns.sum(1, dtype=torch.float64)
-                       for columns in pictures) / count
-            # A value that float32 holds, so that maps of either precision
-            # have the very same shift subtracted.
-            self._shift[stride] = mean.float().double().cpu()
         device = levels[0].device
         shift = self._shift[stride].to(device, dtype)[:, None]
+        # A known detector is multiplied with those after the known ones only.
+        known = self._spans[stride][self.known[-1]][1] if self.known else 0
         for picture, fold in enumerate(folds):
-            columns = _columns(levels, picture, keep, dtype)
-            if not columns.shape[1]:
-                continue
-            self._in_float32[stride] |= not double
-            total, outer = self._sums(stride, fold, _sums_device(device))
-            self._count[stride][fold] += columns.shape[1]
-            for block in (columns - shift).split(_BLOCK, dim=1):
+            for block in _blocks(levels, picture, keep, dtype):
+                self._in_float32[stride] |= not double
+                total, outer = self._sums(stride, fold, _sums_device(device))
+                block -= shift
+                self._count[stride][fold] += block.shape[1]
                 total += block.sum(1, dtype=torch.float64).to(total.device)
                 for start, stop in self._spans[stride].values():
-                    product = block[start:stop] @ block[start:].T
-                    outer[start:stop, start:] += product.to(outer.device)
+                    first = max(start, known)
+                    product = block[start:stop] @ block[first:].T
+                    outer[start:stop, first:] += product.to(outer.device)
+
+    def _some_device(self, stride: int) -> torch.device:
+        sums = list(self._total[stride].values())
+        return sums[0].device if sums else torch.device('cpu')
 
     def _sums(self, stride: int, fold: int,
               device: torch.device) -> tuple[Tensor, Tensor]:
@@ -375,14 +543,20 @@ def _valid_of(valid: Mapping[int, Tensor] | None, stride: int,
     return keep
 
 
-def _columns(levels: Sequence[Tensor], picture: int, keep: Tensor | None,
-             dtype: torch.dtype) -> Tensor:
-    """One picture's valid positions as columns: (channels of all, P)."""
-    columns = torch.cat([level[picture].to(dtype).flatten(1)
-                         for level in levels])
+def _blocks(levels: Sequence[Tensor], picture: int, keep: Tensor | None,
+            dtype: torch.dtype) -> Iterator[Tensor]:
+    """One picture's valid positions as columns, in blocks: (C of all, P)."""
+    flat = [level[picture].flatten(1) for level in levels]
     if keep is None:
-        return columns
-    return columns[:, keep[picture].flatten().to(columns.device)]
+        parts = torch.arange(flat[0].shape[1], device=flat[0].device)
+    else:
+        parts = keep[picture].flatten().to(flat[0].device).nonzero()[:, 0]
+    # Cut before anything is copied: a whole picture of many detectors is
+    # larger than all sums.
+    for part in parts.split(_BLOCK):
+        if len(part):
+            yield torch.cat([level.index_select(1, part).to(dtype)
+                             for level in flat])
 
 
 @contextmanager

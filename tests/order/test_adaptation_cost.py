@@ -203,6 +203,49 @@ def test_what_follows_linearly_costs_nothing(dtype, resolution):
     assert min(min(levels.values()) for levels in costs.mse.values()) >= 0
 
 
+@pytest.mark.parametrize('dtype, resolution', [(SINGLE, 1e-6),
+                                               (DOUBLE, 1e-10)])
+def test_negative_errors_lie_within_the_resolution(dtype, resolution):
+    """Targets that follow linearly: true error 0, half of them negative."""
+    shares = []
+    for seed in range(12):
+        maps = pyramid(seed, DOUBLE, offset=seed)
+        mix = torch.randn((9, 6), dtype=DOUBLE,
+                          generator=torch.Generator().manual_seed(seed))
+        both = {'a': {}, 'b': {}}
+        for stride, level in maps['a'].items():
+            level = level.to(dtype)
+            # Channels that are copied and added exactly, whatever the dtype.
+            both['a'][stride] = level
+            both['b'][stride] = (torch.cat([level, 2 * level[:, :3]], 1)
+                                 if dtype is SINGLE else
+                                 torch.einsum('oc,nchw->nohw', mix, level))
+        costs = adaptation_costs(measured(both))
+        assert costs.resolution == {8: resolution, 16: resolution}
+        assert costs.below_resolution('a', 'b') == (8, 16)
+        assert min(costs.mse['a', 'b'].values()) >= 0
+        shares += [sum(costs.folds.errors['a', 'b'][s]) / costs.positions[s]
+                   / costs.variance['b'][s] for s in (8, 16)]
+    assert -resolution < min(shares) < 0
+
+
+def test_what_is_told_from_rounding_is_not_below_resolution():
+    maps = pyramid(dtype=DOUBLE)
+    generator = torch.Generator().manual_seed(0)
+    for share, below in ((1e-4, ()), (1e-9, (8, 16))):
+        b = {s: level + math.sqrt(share) * level.std((0, 2, 3), keepdim=True)
+             * torch.randn(level.shape, generator=generator, dtype=DOUBLE)
+             for s, level in maps['a'].items()}
+        costs = adaptation_costs(measured(
+            {name: {s: level.float() for s, level in levels.items()}
+             for name, levels in dict(a=maps['a'], b=b).items()}))
+        assert costs.below_resolution('a', 'b') == below
+        if not below:
+            assert costs.normalised_cost('a', 'b') == pytest.approx(
+                share, rel=.1)
+        assert costs.restricted(strides=[8]).resolution == {8: 1e-6}
+
+
 def test_costs_have_a_direction():
     world = torch.randn((PICTURES, 5, 9, 12), dtype=DOUBLE,
                         generator=torch.Generator().manual_seed(1))
@@ -498,7 +541,8 @@ def test_each_target_keeps_the_folds_of_its_own_grid():
               for name, levels in maps.items()}
     moments = dict(whole=measured(maps), half=measured(halved))
     whole, half = map(adaptation_costs, moments.values())
-    costs = costs_on_own_grids(moments, dict(a='whole', b='half', c='whole'))
+    costs = costs_on_own_grids(dict(whole=whole, half=half),
+                               dict(a='whole', b='half', c='whole'))
     for target, own in (('a', whole), ('b', half), ('c', whole)):
         first, other = sorted(set('abc') - {target})
         assert (costs.difference(first, other, target)
@@ -512,8 +556,9 @@ def test_each_target_keeps_the_folds_of_its_own_grid():
 def test_costs_of_before_folds_were_kept():
     costs = adaptation_costs(measured(pyramid()))
     content = json.loads(json.dumps(costs.to_json()))
-    del content['folds']
+    del content['folds'], content['resolution']
     old = AdaptationCosts.from_json(content)
+    assert old.below_resolution('a', 'b') == ()
     assert old.mse == costs.mse and 'folds' not in old.to_json()
     difference = old.difference('a', 'b', 'c')
     assert difference == CostDifference(

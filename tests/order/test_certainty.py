@@ -211,6 +211,18 @@ def test_a_student_can_be_the_closest():
         'errors, not certain: these pictures do not tell them apart')
 
 
+def test_what_is_certain_is_settable():
+    costs = pool(ST=(1.0, 1.2, 1.1, 1.1), AT=(1.1, 1.1, .9, 1.0),
+                 BT=(2.1, 2.1, 1.9, 2.01), SA=(.5, .6, .5, .6),
+                 BA=(.6, .5, .6, .52))
+    order = backward_greedy_selection(costs.cost, 'S', AP)
+    # Of 3 degrees of freedom 1.192 is Student's t for 68% (scipy, two-sided).
+    for level, certain in ((.65, True), (.7, False)):
+        first = decision_margins(costs, order, 'S', AP, level=level)[1]
+        assert first.certain is certain
+        assert first.describe().endswith(', certain') is certain
+
+
 def test_lines_name_what_was_and_was_not_compared():
     final, first, stop = margins(CLOSER_IN_ERRORS)
     assert final.describe() == 'final teacher T: no cost was compared'

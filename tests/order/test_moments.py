@@ -83,6 +83,15 @@ def assert_same_sums(ours, theirs, tolerance):
                                    atol=tolerance * ours.count)
 
 
+def assert_same_state(one, other):
+    """To the last bit."""
+    for sums in ('shift', 'total', 'outer'):
+        torch.testing.assert_close(one[sums], other[sums], rtol=0, atol=0)
+    rest = one.keys() - {'shift', 'total', 'outer'}
+    assert other.keys() == one.keys()
+    assert {k: one[k] for k in rest} == {k: other[k] for k in rest}
+
+
 def added(maps, valid=None, channels=CHANNELS, pictures=range(PICTURES)):
     moments = FeatureMoments(channels, folds=4)
     if valid is not None:
@@ -170,7 +179,7 @@ def test_merged_equals_all_at_once(dtype, tolerance):
         other = added(maps, pictures=pictures)
         before = copy.deepcopy(other.state_dict())
         merged.merge(other)
-        torch.testing.assert_close(other.state_dict(), before, rtol=0, atol=0)
+        assert_same_state(other.state_dict(), before)
     merged.merge(FeatureMoments(CHANNELS, folds=4))  # nothing
     at_once = added(maps)
     for stride in CHANNELS:
@@ -294,8 +303,7 @@ def test_state_survives_a_file_exactly():
     rest = (part(maps, [3, 4, 5, 6]), FOLDS[3:])
     for sums in (moments, loaded):
         sums.add(*rest)
-    torch.testing.assert_close(loaded.state_dict(), moments.state_dict(),
-                               rtol=0, atol=0)
+    assert_same_state(loaded.state_dict(), moments.state_dict())
     # A state is a copy: adding on did not reach it.
     assert state['count'][8][2] < moments.count(8, 2)
     torch.testing.assert_close(
@@ -416,3 +424,108 @@ def test_a_fold_is_the_same_in_every_process():
     assert len(counts) == 10 and abs(counts - 500).max() < 100
     with pytest.raises(ValueError, match='folds >= 1; got 0'):
         fold_of('42', 0)
+
+
+def test_float64_on_request():
+    maps = pyramid(offset=400.)
+    double = FeatureMoments(CHANNELS, folds=4, precision='float64')
+    double.add(maps, FOLDS)
+    assert not double.in_float32(8)
+    assert_sums(double.over(8, range(4)),
+                gathered(maps, 8, [0, 1, 2], ['a', 'b', 'c']), 1e-13)
+    with pytest.raises(ValueError, match="'float32' or 'float64'; got 'half'"):
+        FeatureMoments(CHANNELS, precision='half')
+
+
+def test_the_first_mean_is_the_shift():
+    maps, valid = pyramid(offset=3.), masks()
+    valid[16][:] = False  # then of all positions
+    means = FeatureMoments(CHANNELS).mean_of(maps, valid)
+    for stride in CHANNELS:
+        x = gathered(maps, stride, [0, 1, 2], 'abc',
+                     valid if stride == 8 else None)
+        np.testing.assert_allclose(means[stride], x.mean(0), rtol=1e-6)
+    assert torch.equal(added(maps, valid).over(8, [0]).shift, means[8])
+
+
+def test_the_shift_of_the_constructor_is_kept():
+    maps = pyramid()
+    shift = {s: torch.arange(float(sum(of.values())), dtype=torch.float64)
+             for s, of in CHANNELS.items()}
+    moments = FeatureMoments(CHANNELS, folds=4, shift=shift)
+    moments.add(maps, FOLDS)
+    assert torch.equal(moments.over(8, [0]).shift, shift[8])
+    assert_same_sums(added(maps).over(8, [0]), moments.over(8, [0]), 1e-5)
+
+
+def test_minus_is_the_sum_of_the_others():
+    moments = added(pyramid(dtype=torch.float64, offset=2.))
+    rest = moments.over(8, range(4)).minus(moments.over(8, [2]))
+    assert_same_sums(rest, moments.over(8, [0, 1]), 1e-13)
+
+
+def test_processes_add_up():
+    """All-reduce of two "processes", the second without a picture of its own
+    at first: what every one ends with is the sum of both."""
+    maps = pyramid(dtype=torch.float64)
+    whole = added(maps, pictures=[0, 4])  # both of fold 0
+    shift = FeatureMoments(CHANNELS).mean_of(part(maps, [0, 4]))
+    ones = [FeatureMoments(CHANNELS, folds=4, shift=shift) for _ in range(3)]
+    for one, picture in zip(ones, (0, 4)):
+        one.add(part(maps, [picture]), [0])
+    sent = []  # what each hands to all-reduce, in order
+    for one in ones:
+        sent.append([])
+        copy.deepcopy(one).reduce(0, lambda t, s=sent[-1]: s.append(t.clone()))
+    for one in ones:
+        totals = iter([sum(ts) for ts in zip(*sent)])
+        one.reduce(0, lambda t: t.copy_(next(totals)))
+        for stride in CHANNELS:
+            assert_same_sums(one.over(stride, [0]), whole.over(stride, [0]),
+                             1e-13)
+    alone = FeatureMoments(CHANNELS, folds=4, shift=shift)
+    alone.reduce(1, lambda t: None)
+    assert alone.filled_folds(8) == ()
+    with pytest.raises(ValueError, match='one shift'):
+        FeatureMoments(CHANNELS).reduce(0, lambda t: None)
+
+
+@pytest.mark.parametrize('known', [('a',), ('a', 'b')])
+def test_a_new_detector_completes_what_was_known(known):
+    maps, valid = pyramid(), masks()
+    whole = added(maps, valid)
+    reversed_channels = {s: dict(reversed([(n, of[n]) for n in known]))
+                         for s, of in CHANNELS.items()}
+    base = added(maps, valid, reversed_channels)
+    late = FeatureMoments(CHANNELS, folds=4, known=known)
+    late.add(maps, FOLDS, valid)
+    with pytest.raises(ValueError, match='see completed'):
+        late.over(8, [0])
+    with pytest.raises(ValueError, match='known.*are not the first'):
+        FeatureMoments(CHANNELS, known=['b'])
+    done = late.completed(base)
+    for stride in CHANNELS:
+        for fold in range(3):
+            assert_same_sums(whole.over(stride, [fold]),
+                             done.over(stride, [fold]), 1e-5)
+    with pytest.raises(ValueError, match='positions fold by fold'):
+        late.completed(added(maps, None, reversed_channels))
+
+
+def test_parts_of_different_folds_are_one():
+    maps = pyramid()
+    whole = added(maps)
+    shift = {s: whole.over(s, [0]).shift for s in CHANNELS}
+    parts = []
+    for fold in range(3):
+        pictures = [i for i, f in enumerate(FOLDS) if f == fold]
+        parts.append(FeatureMoments(CHANNELS, folds=4, shift=shift))
+        parts[-1].add(part(maps, pictures), [fold] * len(pictures))
+    joined = FeatureMoments.of_parts(parts)
+    assert_same_state(joined.state_dict(), whole.state_dict())
+    with pytest.raises(ValueError, match='Fold 2 is in two parts'):
+        FeatureMoments.of_parts([*parts, parts[2]])
+    with pytest.raises(ValueError, match='same shift'):
+        FeatureMoments.of_parts([parts[0], added(maps, pictures=[2, 6])])
+    with pytest.raises(ValueError, match='at least one part'):
+        FeatureMoments.of_parts([])
