@@ -1,40 +1,52 @@
-"""Pictures of costs and order, readable in black and white."""
-import os
-from typing import Mapping
+"""Pictures of costs and order, readable in black and white.
 
-import matplotlib
+The axes fill their figure, so that sizes can be reckoned from those of texts;
+what stands outside of them is taken in when the file is written.
+"""
+import os
+from typing import Iterable, Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 from mtpd.order.adaptation_cost import AdaptationCosts
 from mtpd.order.selection import TeachingOrder
 
-matplotlib.rcParams['savefig.dpi'] = 130
+from .order_layout import Line, OrderLayout
+from .resolution import cost_text, legend, share_text
 
 
 def draw_costs(costs: AdaptationCosts, path: str) -> None:
     """The cost matrix with its numbers, shaded by share of the target's
     variance (comparable between columns; the raw costs are not)."""
     names = costs.names
+    texts = {(source, target): f'{cost_text(costs, source, target, 3)}\n'
+                               f'{share_text(costs, source, target, 2)}'
+             for source in names for target in names if source != target}
+    width, height = _size(texts.values())
+    width, height = max(width + 0.3, 0.9), height + 0.3
+    figure = Figure(figsize=(width * len(names), height * len(names)))
+    axes = figure.add_axes((0, 0, 1, 1))
     share = _shares(costs)
-    figure = Figure(figsize=(1.6 + 1.25 * len(names), 1.4 + 0.8 * len(names)))
-    axes = figure.add_subplot()
     axes.imshow(share, cmap='Greys', vmin=0, vmax=1.3, aspect='auto')
-    for i, source in enumerate(names):
-        for j, target in enumerate(names):
-            if i != j:
-                said = '-' if np.isnan(share[i, j]) else f'{share[i, j]:.2f}'
-                axes.text(j, i, f'{costs.cost(source, target):.3g}\n'
-                          f'{said}', ha='center', va='center',
-                          color='white' if share[i, j] > 0.75 else 'black')
-    axes.set_xticks(range(len(names)), names)
+    for (source, target), text in texts.items():
+        i, j = names.index(source), names.index(target)
+        axes.text(j, i, text, ha='center', va='center',
+                  color='white' if share[i, j] > 0.75 else 'black')
+    # Names that are wider than their column would lie on each other.
+    tilted = _size(names)[0] > 0.9 * width
+    axes.set_xticks(range(len(names)), names, **dict(
+        rotation=35, ha='right', rotation_mode='anchor') if tilted else {})
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel('to')
     axes.set_ylabel('from')
-    axes.set_title('Adaptation cost\n(below: share of the target\'s variance)',
-                   fontsize=10)
+    axes.set_title("Adaptation cost\n(below: share of the target's variance)"
+                   + legend([texts.values()]), fontsize=10)
     _save(figure, path)
 
 
@@ -49,73 +61,96 @@ def _shares(costs: AdaptationCosts) -> np.ndarray:
 
 
 def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
-               order: TeachingOrder, path: str) -> None:
+               order: TeachingOrder, path: str,
+               latencies: Mapping[str, float] | None = None,
+               student_ap: float | None = None) -> None:
     """The cost graph: the student and the pool, the chosen path in bold.
 
-    Only the edges that the selection compared are drawn: those into a chosen
-    teacher, the student's own among them.
+    Only the costs into chosen teachers are drawn: from those before them and
+    from all that are not chosen.
+
+    Args:
+        costs: Between the student and all teachers.
+        aps: Teacher -> AP in percent. These are the pool.
+        order: Chosen from it.
+        path: Where the PNG is written.
+        latencies: Detector, the student too -> seconds of one prediction; one
+            that is missing is shown without.
+        student_ap: In percent.
     """
     student = next(n for n in costs.names if n not in aps)
-    others = [n for n in aps if n not in order.teachers]
-    chain = [student, *order.teachers]
-    # The chain on a line, the others above it: edges that skip a link of the
-    # chain bow below it, so nothing crosses a node.
-    place = {name: (2.6 * i, 0.0) for i, name in enumerate(chain)}
-    middle = 1.3 * (len(chain) - 1)
-    for i, name in enumerate(others):
-        place[name] = (middle + 2.6 * (i - (len(others) - 1) / 2), 2.0)
-    figure = Figure(figsize=(3.2 + 2.4 * len(chain), 5 if others else 3.6))
-    axes = figure.add_subplot()
-    path_edges = set(zip(chain, chain[1:]))
-    for target in order.teachers:
-        position = chain.index(target)
-        for source in costs.names:
-            if source in chain[position:]:
-                continue
-            _edge(axes, place[source], place[target],
-                  f'{costs.cost(source, target):.3g}',
-                  chosen=(source, target) in path_edges,
-                  skips=source in chain and position - chain.index(source) > 1)
-    for name, (x, y) in place.items():
-        chosen = name in chain
-        label = name if name == student else f'{name}\nAP {aps[name]:.1f}'
-        axes.text(x, y, label, ha='center', va='center', zorder=4,
-                  bbox=dict(boxstyle='round,pad=0.5',
-                            facecolor='black' if name == student else 'white',
-                            edgecolor='black', linewidth=2 if chosen else 0.8,
-                            linestyle='-' if chosen else '--'),
-                  color='white' if name == student else 'black')
-    xs = [x for x, _ in place.values()]
-    axes.set_xlim(min(xs) - 1.2, max(xs) + 1.2)
-    lowest = -0.15 * 2.6 * max(len(chain) - 1, 1)
-    axes.set_ylim(lowest - 0.5, 2.7 if others else 0.9)
+    chain = (student, *order.teachers)
+    others = tuple(n for n in aps if n not in chain)
+    nodes = {name: _node_text(name, {**aps, student: student_ap}[name],
+                              (latencies or {}).get(name))
+             for name in (*chain, *others)}
+    numbers = {(source, target): cost_text(costs, source, target, 3)
+               for i, target in enumerate(order.teachers, 1)
+               for source in (*chain[:i], *others)}
+    width, height = _size(nodes.values())
+    layout = OrderLayout(chain, others, width + 0.25, height + 0.2,
+                         _size(numbers.values(), bold=True)[0] + 0.15)
+    left, right, bottom, top = layout.bounds()
+    figure = Figure(figsize=(right - left, top - bottom))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right),
+                           ylim=(bottom, top))
     axes.axis('off')
+    path_edges = set(zip(chain, chain[1:]))
+    for pair, text in numbers.items():
+        _line(axes, layout.line(*pair), text, chosen=pair in path_edges)
+    for name, text in nodes.items():
+        _node(axes, layout, name, text)
     axes.set_title('Order of the teachers: ' + ' > '.join(order.teachers)
-                   + '\nnumbers: adaptation cost; bold: the chosen path',
-                   fontsize=10)
+                   + '\nnumbers: adaptation cost; bold: the chosen path'
+                   + legend([numbers.values()]), fontsize=10)
     _save(figure, path)
 
 
-def _edge(axes: Axes, start: tuple[float, float], end: tuple[float, float],
-          label: str, chosen: bool, skips: bool) -> None:
-    bow = 0.3 if skips else 0.0
+def _node_text(name: str, ap: float | None, seconds: float | None) -> str:
+    lines = [name]
+    if ap is not None:
+        lines.append(f'AP {ap:.1f}')
+    if seconds is not None:
+        lines.append(f'{1000 * seconds:.{0 if seconds >= .01 else 1}f} ms')
+    return '\n'.join(lines)
+
+
+def _node(axes: Axes, layout: OrderLayout, name: str, text: str) -> None:
+    x, y = layout.place(name)
+    width, height = layout.width_of(name), layout.height
+    student, chosen = name == layout.chain[0], name in layout.chain
+    axes.add_patch(FancyBboxPatch(
+        (x - width / 2, y - height / 2), width, height, zorder=4,
+        boxstyle='round,pad=0,rounding_size=0.08', edgecolor='black',
+        facecolor='black' if student else 'white',
+        linewidth=2 if chosen else 0.8, linestyle='-' if chosen else '--'))
+    axes.text(x, y, text, ha='center', va='center', zorder=5,
+              color='white' if student else 'black')
+
+
+def _line(axes: Axes, line: Line, text: str, chosen: bool) -> None:
+    code = Path.CURVE3 if line.curved else Path.LINETO
+    codes = [Path.MOVETO] + [code] * (len(line.points) - 1)
     axes.add_patch(FancyArrowPatch(
-        start, end, connectionstyle=f'arc3,rad={bow}', shrinkA=34, shrinkB=34,
-        arrowstyle='-|>', mutation_scale=16, zorder=2,
-        linewidth=3 if chosen else 1, color='black' if chosen else '0.45',
+        path=Path(line.points, codes), arrowstyle='-|>', mutation_scale=14,
+        zorder=2, linewidth=3 if chosen else 1,
+        color='black' if chosen else '0.35',
         linestyle='-' if chosen else '--'))
-    # arc3's curve passes half a bow beside the middle of its chord. Straight
-    # edges carry their number nearer to the source, where they lie apart.
-    share = 0.5 if skips or chosen else 0.4
-    x = start[0] + share * (end[0] - start[0]) + bow * (end[1] - start[1]) / 2
-    y = start[1] + share * (end[1] - start[1]) - bow * (end[0] - start[0]) / 2
-    axes.text(x, y + (0.25 if chosen else 0), label, ha='center', va='center',
-              fontsize=9, zorder=3,
+    axes.text(*line.number, text, ha='center', va='center', zorder=3,
               fontweight='bold' if chosen else 'normal',
-              bbox=dict(boxstyle='round,pad=0.15', facecolor='white',
+              bbox=dict(boxstyle='round,pad=0.1', facecolor='white',
                         edgecolor='none'))
+
+
+def _size(texts: Iterable[str], bold: bool = False) -> tuple[float, float]:
+    """Width and height in inches of the largest, in the default font."""
+    font = FontProperties(weight='bold' if bold else 'normal')
+    lines = [text.split('\n') for text in texts]
+    widths = [TextPath((0, 0), line, prop=font).get_extents().width / 72
+              for text in lines for line in text if line]
+    return max(widths), 0.17 * max(map(len, lines))
 
 
 def _save(figure: Figure, path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    figure.savefig(path, bbox_inches='tight')
+    figure.savefig(path, dpi=130, bbox_inches='tight', pad_inches=0.15)

@@ -8,6 +8,8 @@ from rich.table import Table
 from mtpd.order.adaptation_cost import AdaptationCosts
 from mtpd.order.rivals import OrderRow
 
+from .resolution import cost_text, legend, level_text, share_text
+
 
 def text_table(title: str, columns: Sequence[str],
                rows: Iterable[Sequence[Any]]) -> str:
@@ -19,49 +21,52 @@ def text_table(title: str, columns: Sequence[str],
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     out = io.StringIO()
-    # A fixed width: a log file has no terminal to measure.
-    Console(file=out, width=110).print(table)
+    # Wider than any table: a number that is cut off is worse than a long line,
+    # and a log file has no width.
+    Console(file=out, width=1000).print(table)
     return out.getvalue()
 
 
 def cost_table(costs: AdaptationCosts) -> str:
     """The cost matrix; in brackets, divided by the target's variance."""
-    def cell(source: str, target: str) -> str:
-        if source == target:
-            return '-'
-        try:
-            share = f'{costs.normalised_cost(source, target):.3f}'
-        except ValueError:  # a constant target
-            share = '-'
-        return f'{costs.cost(source, target):.4g} ({share})'
-
+    rows = [[source, *(
+        '-' if source == target else
+        f'{cost_text(costs, source, target)} '
+        f'({share_text(costs, source, target)})' for target in costs.names)]
+        for source in costs.names]
     strides = ', '.join(map(str, costs.strides))
     return text_table(
         f'Adaptation cost, row to column, strides {strides} '
-        "(in brackets: share of the target's variance)",
-        ['from \\ to', *costs.names],
-        [[a, *(cell(a, b) for b in costs.names)] for a in costs.names])
+        "(in brackets: share of the target's variance)" + legend(rows),
+        ['from \\ to', *costs.names], rows)
 
 
 def level_table(costs: AdaptationCosts) -> str:
     """Each pair's mean squared error per level and its mean over levels."""
+    rows = [[f'{source} > {target}',
+             *(level_text(costs, source, target, s) for s in costs.strides),
+             cost_text(costs, source, target)] for source, target in costs.mse]
     return text_table(
-        'Mean squared error per level', ['pair', *(
-            f'stride {s}' for s in costs.strides), 'mean'],
-        [[f'{source} > {target}', *(f'{levels[s]:.4g}'
-                                    for s in costs.strides),
-          f'{costs.cost(source, target):.4g}']
-         for (source, target), levels in costs.mse.items()])
+        'Mean squared error per level' + legend(row[1:] for row in rows),
+        ['pair', *(f'stride {s}' for s in costs.strides), 'mean'], rows)
 
 
 def rivals_table(rows: Iterable[OrderRow]) -> str:
-    """What other rules would choose from the same costs."""
+    """What other rules would choose from the same costs, and the AP of the
+    student that was trained so, where any was."""
+    rows = list(rows)
+    trained = any(row.result is not None for row in rows)
+
+    def shown(value: float | None, form: str) -> str:
+        return '-' if value is None else format(value, form)
+
     return text_table(
         'Other rules, for comparison (their sums are over different units)',
-        ['rule', 'order', 'sum', 'largest', 'sum of shares'],
+        ['rule', 'order', 'sum', 'largest', 'sum of shares',
+         *(['AP'] if trained else [])],
         [[row.name, ' > '.join(row.teachers), f'{row.total:.4g}',
-          f'{row.bottleneck:.4g}', '-' if row.normalised_total is None
-          else f'{row.normalised_total:.3f}'] for row in rows])
+          f'{row.bottleneck:.4g}', shown(row.normalised_total, '.3f'),
+          *([shown(row.result, '.1f')] if trained else [])] for row in rows])
 
 
 def progression_table(stages: Sequence[Any], taught: bool = True) -> str:

@@ -1,0 +1,79 @@
+"""How far a long pass is: live on a terminal, in lines in a log."""
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from time import monotonic
+from typing import Callable, Iterator
+
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+LOG_EVERY = 10.
+"""Seconds from one line in a log to the next."""
+
+_Show = Callable[[int, int, str], None]
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many pictures are done, how fast, and the time left.
+
+    A bar on stderr if that is a terminal; otherwise a log line every
+    :data:`LOG_EVERY` seconds and one when all are done. Only the main process
+    shows anything.
+
+    Args:
+        what: Is going on.
+
+    Yields:
+        To be called with pictures done and pictures in all, first of all
+        before any work: what an earlier run has done is not taken as speed.
+    """
+    if not is_main_process():
+        yield lambda done, total: None
+        return
+    console = Console(stderr=True)
+    with _bar(what, console) if console.is_interactive \
+            else nullcontext(_log_lines(what)) as show:
+        yield _timed(show)
+
+
+def _timed(show: _Show) -> Callable[[int, int], None]:
+    first = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal first
+        now = monotonic()
+        first = first or (now, done)
+        text = f'{done} of {total} pictures'
+        seconds, new = now - first[0], done - first[1]
+        if seconds > 0 and new > 0:
+            left = timedelta(seconds=round(seconds / new * (total - done)))
+            text += f', {new / seconds:.3g} pictures/s, {left} left'
+        show(done, total, text)
+
+    return update
+
+
+@contextmanager
+def _bar(what: str, console: Console) -> Iterator[_Show]:
+    # Drawn by the calls alone: no thread takes time from the work.
+    with Progress(TextColumn('{task.description}'), BarColumn(),
+                  TextColumn('{task.fields[text]}'), console=console,
+                  auto_refresh=False) as bar:
+        task = bar.add_task(what, total=None, text='')
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, text=text, refresh=True)
+
+
+def _log_lines(what: str) -> _Show:
+    said = monotonic()
+
+    def show(done: int, total: int, text: str) -> None:
+        nonlocal said
+        if done == total or monotonic() - said >= LOG_EVERY:
+            said = monotonic()
+            print_log(f'{what}: {text}', logger='current')
+
+    return show

@@ -1,0 +1,163 @@
+"""What is drawn says what was measured, and can be read."""
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.selection import TeachingOrder, backward_greedy_selection
+from mtpd.report import pictures
+from mtpd.report.pictures import draw_costs, draw_order
+
+LONG = ('student_r50fpn', 'swin_tiny_mask', 'cascade_x101', 'htc_dcnv2_r10',
+        'tood_r101_msc', 'detectors_r50', 'vfnet_x101_64', 'deformable_de',
+        'convnext_s_ms')
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list[Figure]:
+    """Drawn, but not written."""
+    drawn = []
+    monkeypatch.setattr(pictures, '_save',
+                        lambda figure, path: drawn.append(figure))
+    return drawn
+
+
+def made_up(names: tuple[str, ...]) -> AdaptationCosts:
+    """Costs that need much room, shares from 0.1 to 1.4."""
+    drawn = np.random.default_rng(0)
+    return AdaptationCosts(
+        names, (8,), {(a, b): {8: 1e-4 * drawn.uniform(.1, 1.4)}
+                      for a in names for b in names if a != b},
+        {name: {8: 1e-4} for name in names}, {8: 100})
+
+
+def extents(figure: Figure, artists: list) -> list[Bbox]:
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    return [artist.get_window_extent(renderer) for artist in artists]
+
+
+def texts(figure: Figure) -> dict[str, Text]:
+    return {text.get_text(): text for text in figure.axes[0].texts}
+
+
+def overlap(a: Bbox, b: Bbox) -> bool:
+    return Bbox.intersection(a, b) is not None
+
+
+def inside(a: Bbox, b: Bbox) -> bool:
+    return b.x0 < a.x0 and a.x1 < b.x1 and b.y0 < a.y0 and a.y1 < b.y1
+
+
+def test_pictures_are_written_and_show_something(published, aps, tmp_path):
+    order = backward_greedy_selection(published.cost, 'S', aps, 3)
+    assert order.teachers == ('I', 'III', 'IV')
+    draw_costs(published, str(tmp_path / 'costs.png'))
+    draw_order(published, aps, order, str(tmp_path / 'new' / 'order.png'),
+               {'S': .02}, 27.6)
+    for name in ('costs.png', 'new/order.png'):
+        picture = imread(tmp_path / name)[..., :3]
+        assert min(picture.shape[:2]) > 300
+        dark = (picture.mean(-1) < 0.5).mean()
+        assert 0.005 < dark < 0.6
+        # Black and white: no colour is needed to read it.
+        assert np.abs(picture - picture.mean(-1, keepdims=True)).max() < 0.02
+
+
+def test_a_detector_shows_its_ap_and_its_latency(published, aps, figures):
+    order = backward_greedy_selection(published.cost, 'S', aps, 3)
+    draw_order(published, aps, order, '', {'S': .0224, 'II': .00341,
+                                           'IV': 1.5}, 27.64)
+    draw_order(published, aps, order, '')
+    with_all, without = map(texts, figures)
+    assert {'S\nAP 27.6\n22 ms', 'I\nAP 38.2', 'II\nAP 38.7\n3.4 ms',
+            'III\nAP 42.3', 'IV\nAP 47.0\n1500 ms'} <= with_all.keys()
+    assert {'S', 'I\nAP 38.2', 'II\nAP 38.7'} <= without.keys()
+
+
+def test_an_order_shows_every_cost_into_the_chosen(published, aps, figures):
+    order = backward_greedy_selection(published.cost, 'S', aps, 3)
+    draw_order(published, aps, order, '')
+    numbers = {text: drawn.get_fontweight()
+               for text, drawn in texts(figures[0]).items()
+               if text[0].isdigit()}
+    assert numbers == {
+        '0.939': 'bold', '0.934': 'bold', '0.89': 'bold',
+        **dict.fromkeys(('1.18', '1.94', '1.4', '2.5', '3', '0.963'),
+                        'normal')}
+    lines = [patch for patch in figures[0].axes[0].patches
+             if isinstance(patch, FancyArrowPatch)]
+    assert sorted((line.get_linestyle(), line.get_linewidth())
+                  for line in lines) == [('-', 3)] * 3 + [('--', 1)] * 6
+    title = figures[0].axes[0].get_title()
+    assert 'I > III > IV' in title and 'told' not in title
+
+
+@pytest.mark.parametrize('pool, chosen', [(1, 1), (3, 2), (8, 1), (8, 3),
+                                          (8, 5)])
+def test_every_number_of_an_order_can_be_read(figures, pool, chosen):
+    names = LONG[:pool + 1]
+    draw_order(made_up(names), {name: 40. for name in names[1:]},
+               TeachingOrder(names[-chosen:], ()), '',
+               dict.fromkeys(names, 0.1234), 30.)
+    figure, = figures
+    boxes = extents(figure, [patch for patch in figure.axes[0].patches
+                             if isinstance(patch, FancyBboxPatch)])
+    said = figure.axes[0].texts
+    nodes = extents(figure, [t for t in said if 'AP' in t.get_text()])
+    numbers = extents(figure, [t for t in said if 'AP' not in t.get_text()])
+    assert len(boxes) == len(nodes) == pool + 1
+    assert len(numbers) == sum(range(1, chosen + 1)) + chosen * (pool - chosen)
+    for a, b in combinations((*boxes, *numbers), 2):
+        assert not overlap(a, b)
+    for node, box in zip(nodes, boxes, strict=True):
+        assert inside(node, box)
+
+
+def test_costs_below_resolution_are_drawn_as_bounds(published, aps, figures):
+    published.mse['S', 'I'] = {8: 0., 16: 1e-9}
+    costs = replace(published, resolution={8: 1e-6, 16: 1e-6})
+    draw_costs(costs, '')
+    draw_order(costs, aps, TeachingOrder(('I', 'IV'), ()), '')
+    of_costs, of_order = map(texts, figures)
+    assert '< 2e-06\n< 1e-06' in of_costs and '0.06\n0.03' in of_costs
+    assert '< 2e-06' in of_order
+    for figure in figures:
+        assert 'told from rounding' in figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize('names', [LONG, LONG[:2], tuple('abcde')])
+def test_every_number_of_the_matrix_can_be_read(figures, names):
+    draw_costs(made_up(names), '')
+    figure, = figures
+    axes = figure.axes[0]
+    numbers = axes.texts
+    assert len(numbers) == len(names) * (len(names) - 1)
+    for number, extent in zip(numbers, extents(figure, numbers)):
+        column, row = number.get_position()
+        cell = Bbox(axes.transData.transform(
+            [(column - .5, row + .5), (column + .5, row - .5)]))
+        assert inside(extent, cell)
+        shade = axes.images[0].to_rgba(axes.images[0].get_array())[row, column]
+        ink = 1. if number.get_color() == 'white' else 0.
+        assert abs(shade[0] - ink) > 0.4
+    labels = axes.get_xticklabels()
+    assert [label.get_text() for label in labels] == list(names)
+    tilted = {label.get_rotation() for label in labels}
+    assert tilted == ({35.} if len(names[0]) > 1 else {0.})
+    if tilted == {0.}:
+        for a, b in combinations(extents(figure, labels), 2):
+            assert not overlap(a, b)
+
+
+def test_a_target_that_is_constant_has_no_share(published, tmp_path):
+    published.variance['I'][8] = 0.
+    draw_costs(published, str(tmp_path / 'costs.png'))
+    assert imread(tmp_path / 'costs.png').std() > 0.1
