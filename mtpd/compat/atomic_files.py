@@ -9,14 +9,17 @@ writes that one without a backend.
 """
 import os
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Union
+from typing import BinaryIO, Iterator, Union
 
 from mmengine.fileio import LocalBackend, register_backend
 
 
-def atomic_write(path: Union[str, Path], data: bytes) -> None:
-    """Put ``data`` at ``path``, or leave what is there untouched.
+@contextmanager
+def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
+    """A file to write to that is at ``path`` when the block ends; what is
+    there stays untouched until then, and if the block raises.
 
     A link stays a link: the file that it points to is replaced. The folder is
     made if it is missing.
@@ -31,7 +34,7 @@ def atomic_write(path: Union[str, Path], data: bytes) -> None:
     partial = f'{path}.{uuid.uuid4().hex}.partial'
     try:
         with open(partial, 'xb') as f:
-            f.write(data)
+            yield f
             # Without it a crash of the machine can keep the new name and lose
             # the new content.
             f.flush()
@@ -41,6 +44,16 @@ def atomic_write(path: Union[str, Path], data: bytes) -> None:
         if os.path.exists(partial):
             os.remove(partial)
         raise
+
+
+def atomic_write(path: Union[str, Path], data: bytes) -> None:
+    """Put ``data`` at ``path``, or leave what is there untouched.
+
+    Raises:
+        OSError: As :func:`atomic_file`.
+    """
+    with atomic_file(path) as f:
+        f.write(data)
 
 
 @register_backend('atomic', force=True)

@@ -43,7 +43,6 @@ class FrozenTeacher:
                              f'it has to be one of {", ".join(_DTYPES)}.')
         self._detector = detector.eval().requires_grad_(False)
         self.channels = pyramid_channels(detector)
-        self._device = next(detector.parameters()).device
         self._dtype = _DTYPES.get(precision)
         self._channels_last = channels_last
         if channels_last:
@@ -77,7 +76,6 @@ class FrozenTeacher:
         if inputs.device != self._device:
             # The one place that moves the teacher: where its pictures are.
             self._detector.to(inputs.device)
-            self._device = inputs.device
         if self._channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self._precision():
@@ -96,6 +94,10 @@ class FrozenTeacher:
         with self._precision():
             return by_stride(score_maps(head(tuple(maps.values()))),
                              tuple(maps))
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._detector.parameters()).device
 
     def _precision(self) -> AbstractContextManager:
         return nullcontext() if self._dtype is None else torch.autocast(
