@@ -3,9 +3,10 @@
     python tools/bgs_order.py configs/mtpd_retina.py
 
 Writes order.json, adaptation_cost.png and teacher_order.png to
-<work-dir>/order; tools/train.py uses the result while it fits. Other pools,
-students, levels and numbers of teachers follow from the file, without a look
-at a picture:
+<work-dir>/order; tools/train.py uses the result while it fits. Stopped and
+started again, it goes on from the sums that it has saved there; so it does
+with another teacher in the config. Other pools, students, levels and numbers
+of teachers follow from the file, without a look at a picture:
 
     python tools/bgs_order.py --from <work-dir>/order/order.json \\
         --teachers swin_t x101 --max-teachers 1 --out another_folder
@@ -14,11 +15,13 @@ import argparse
 import json
 import os
 
+from mmengine.dist import is_main_process
+
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.progression import order_teachers, prepare
 from mtpd.progression.command_line import parser, plain_errors, read_config
 from mtpd.progression.plan import PlanError
-from mtpd.progression.run import show_order
+from mtpd.progression.run import show_order, unwritable
 from mtpd.progression.search import FoundOrder, reorder
 from mtpd.report.tables import rivals_table
 
@@ -38,15 +41,26 @@ def main() -> None:
     made.add_argument('--out', metavar='FOLDER', help='with --from: where to '
                       'write order.json and the pictures')
     made.add_argument('--images', metavar='N|all|auto', help='on how many '
-                      'training pictures to measure; auto stops when every '
-                      'decision is certain')
+                      'pictures to measure; auto stops when every decision is '
+                      'certain')
+    made.add_argument('--split', choices=['train', 'val'],
+                      help='whose pictures')
+    made.add_argument('--sequential', nargs='?', const=8., type=float,
+                      metavar='GIB', help='run detectors that do not fit '
+                      'together one at a time, with so many GiB of maps on '
+                      'disk (%(const)g without a number)')
+    made.add_argument('--results', metavar='JSON', help='a file {"first > '
+                      'second": AP, ...} of students trained in these orders; '
+                      'the best of them stands beside the other rules')
     args = made.parse_args()
     with plain_errors():
         if (args.config is None) == (args.saved is None):
             raise PlanError(['Name a config, or a saved order with --from.'])
         found, folder = from_saved(args) if args.saved else from_config(args)
-        print(rivals_table(found.rivals()))
-        print(f'Written to {folder}')
+        results = read_results(args.results) if args.results else None
+        if is_main_process():
+            print(rivals_table(found.rivals(results)))
+            print(f'Written to {folder}')
 
 
 def from_config(args: argparse.Namespace) -> tuple[FoundOrder, str]:
@@ -57,9 +71,12 @@ def from_config(args: argparse.Namespace) -> tuple[FoundOrder, str]:
                          'pool to order.'])
     # What is asked for here is the search, whatever training would use.
     cfg.mtpd.order = 'bgs'
-    if args.images:
-        cfg.mtpd.images = int(args.images) if args.images.isdigit() \
-            else args.images
+    images = args.images and (int(args.images) if args.images.isdigit()
+                              else args.images)
+    for key, value in (('images', images), ('split', args.split),
+                       ('sequential', args.sequential)):
+        if value is not None:
+            cfg.merge_from_dict({f'mtpd.costs.{key}': value})
     plan = prepare(cfg)
     return order_teachers(plan), os.path.join(plan.work_dir, 'order')
 
@@ -69,6 +86,9 @@ def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
     if args.out is None:
         raise PlanError(['--from needs --out, so that nothing is written over '
                          'what training uses.'])
+    problems = unwritable(args.out, '--out ', '--out')
+    if problems:
+        raise PlanError(problems)
     try:
         with open(args.saved) as file:
             found = reorder(FoundOrder.from_json(json.load(file)),
@@ -81,6 +101,17 @@ def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
                  json.dumps(found.to_json(), indent=1).encode())
     show_order(found, args.out)
     return found, args.out
+
+
+def read_results(path: str) -> dict[tuple[str, ...], float]:
+    """Order -> AP from ``{"first > second": AP}``."""
+    try:
+        with open(path) as file:
+            return {tuple(name.strip() for name in order.split('>')):
+                    float(ap) for order, ap in json.load(file).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise PlanError([f'--results {path}: {error}. Expected '
+                         '{"first > second": AP, ...}.']) from error
 
 
 if __name__ == '__main__':

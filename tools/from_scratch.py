@@ -95,7 +95,7 @@ def compare(plan: Plan, progression: Progression, alone: Progression) -> None:
     built = {name: build_detector(spec.model, spec.checkpoint, spec.field)
              for name, spec in specs.items()}
     aps = measured_aps(specs, built, plan.student.config,
-                       os.path.join(plan.work_dir, 'ap.json'))
+                       os.path.join(plan.work_dir, 'measured.json'))
     cost = {}
     for name, detector in built.items():
         validation = validation_config(

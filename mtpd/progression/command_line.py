@@ -25,7 +25,8 @@ def parser(description: str,
     made = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('config', nargs=None if config_needed else '?', help='config file, or mmdet::family/name.py')
+    made.add_argument('config', nargs=None if config_needed else '?',
+                      help='config file, or mmdet::family/name.py')
     made.add_argument('--work-dir', help='where results are written; '
                       'work_dirs/<name of the config> unless set here or in '
                       'the config')

@@ -1,41 +1,28 @@
-"""Frozen detectors and pictures -> their AP and their feature moments."""
+"""Frozen detectors and pictures -> their AP and how fast they are."""
 import copy
 import hashlib
 import io
 import json
 import os
+import platform
 import statistics
 import time
 from contextlib import redirect_stdout
-from fractions import Fraction
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Mapping
 
 import torch
 from mmdet.models.detectors import BaseDetector
-from mmdet.registry import DATASETS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import (all_gather_object, get_rank, get_world_size,
-                           is_main_process)
+from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
-from mmengine.model.utils import stack_batch
 from mmengine.runner import Runner
-from torch import Tensor
-from torch.utils.data import DataLoader, Subset
 
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.data.teacher_view import with_teacher_view
-from mtpd.distill.adapters import resample
-from mtpd.distill.preprocessor import common_divisor
-from mtpd.distill.teacher import FrozenTeacher
-from mtpd.order.moments import FeatureMoments, fold_of
 
+from .pictures import test_pipeline
 from .plan import DetectorSpec, PlanError, inner_datasets
-
-FOLDS = 10
-
-FIRST_LOOK = 64
-"""Pictures after which a search that may stop early looks first."""
+from .processes import on_main
 
 
 def validation_config(student: Config, own: Config | None = None) -> Config:
@@ -68,15 +55,6 @@ def validation_config(student: Config, own: Config | None = None) -> Config:
     return Config(dict(loader=loader, evaluator=evaluator))
 
 
-def test_pipeline(cfg: Config) -> list[dict]:
-    """A config's validation pipeline, also where its data set is wrapped."""
-    _, dataset = next(inner_datasets(cfg.val_dataloader.dataset, ''))
-    return dataset.pipeline
-
-
-test_pipeline.__test__ = False  # by its name pytest would run it
-
-
 def box_ap(detector: BaseDetector, validation: Config) -> float:
     """Box AP in percent; every process takes part and gets the same value.
 
@@ -96,14 +74,18 @@ def box_ap(detector: BaseDetector, validation: Config) -> float:
     return 100 * mean_ap(metrics)
 
 
-def latency(detector: BaseDetector, validation: Config) -> float:
+def latency(detector: BaseDetector, validation: Config,
+            pictures: int = 20) -> float:
     """Median seconds of a prediction, one picture at a time, pre-processing
     and post-processing included; after three that do not count."""
-    loader = Runner.build_dataloader({**validation.loader, 'batch_size': 1})
+    # With a seed, or the sampler asks all processes for one.
+    loader = Runner.build_dataloader({
+        **validation.loader, 'batch_size': 1,
+        'sampler': dict(type='DefaultSampler', shuffle=False, seed=0)})
     detector = detector.to(get_device()).eval()
     seconds = []
     with torch.no_grad():
-        for _, batch in zip(range(3 + 20), loader):
+        for _, batch in zip(range(3 + pictures), loader):
             start = time.perf_counter()
             detector.val_step(batch)
             if torch.cuda.is_available():
@@ -143,19 +125,52 @@ def measured_aps(specs: Mapping[str, DetectorSpec],
         cache: A JSON file of what was measured before, by checkpoint hash and
             validation set.
     """
-    known = json.load(open(cache)) if os.path.isfile(cache) else {}
-    aps = {}
+    return {name: of['ap'] for name, of in _remembered(
+        specs, detectors, student, cache, 'ap', box_ap).items()}
+
+
+def measured_latencies(specs: Mapping[str, DetectorSpec],
+                       detectors: Mapping[str, BaseDetector], student: Config,
+                       cache: str) -> dict[str, float]:
+    """Seconds that each detector takes for one prediction on this machine, by
+    :func:`latency` of five pictures in the first process.
+
+    Args:
+        specs: As in :func:`measured_aps`, and so are the others.
+    """
+    where = f'seconds on {_machine()}'
+    return {name: of[where] for name, of in _remembered(
+        specs, detectors, student, cache, where,
+        lambda detector, validation: on_main(
+            lambda: latency(detector, validation, 5))).items()}
+
+
+def _remembered(specs: Mapping[str, DetectorSpec],
+                detectors: Mapping[str, BaseDetector], student: Config,
+                cache: str, what: str,
+                measure: Callable[[BaseDetector, Config], float]
+                ) -> dict[str, dict[str, float]]:
+    known = on_main(lambda: json.load(open(cache))
+                    if os.path.isfile(cache) else {})
+    found = {}
     for name, detector in detectors.items():
         validation = validation_config(
             student, None if name == 'student' else specs[name].config)
         checkpoint = specs[name].hash()
-        key = f'{checkpoint}:{fingerprint(validation)}'
-        if checkpoint is None or key not in known:
-            known[key] = box_ap(detector, validation)
+        entry = known.setdefault(f'{checkpoint}:{fingerprint(validation)}', {})
+        if checkpoint is None or what not in entry:
+            entry[what] = measure(detector, validation)
             if is_main_process() and checkpoint is not None:
-                atomic_write(cache, json.dumps(known, indent=1).encode())
-        aps[name] = known[key]
-    return aps
+                atomic_write(cache, json.dumps(
+                    {key: of for key, of in known.items()
+                     if not key.startswith('None:')}, indent=1).encode())
+        found[name] = dict(entry)
+    return found
+
+
+def _machine() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else \
+        f'{platform.machine()}, {torch.get_num_threads()} threads'
 
 
 def fingerprint(config: Mapping | list) -> str:
@@ -179,183 +194,6 @@ def fingerprint(config: Mapping | list) -> str:
 
     walk(plain)
     return digest.hexdigest()[:16]
-
-
-def gather_moments(detectors: Mapping[str, BaseDetector], student: Config,
-                   strides: tuple[int, ...],
-                   progress: Callable[[int, int], None] = lambda *_: None,
-                   scales: Mapping[str, Fraction] | None = None,
-                   limit: int | None = None,
-                   grids: Iterable[Fraction] | None = None,
-                   enough: Callable[[dict[Fraction, FeatureMoments]], bool]
-                   | None = None
-                   ) -> dict[Fraction, FeatureMoments]:
-    """Second moments of all detectors' maps over the training pictures.
-
-    Each picture goes once through each detector. Pictures come from the
-    training split through the student's test pipeline: nothing is random, no
-    label is read. A batch holds pictures of one size, because a picture's maps
-    change by a tenth when it is padded beside a larger one; what remains
-    beyond a picture's edge is left out. A detector of another scale sees the
-    same picture at its own, and all maps are taken to each grid as in training
-    (``resample``). Several processes share the pictures and all of them return
-    the whole sum.
-
-    Args:
-        detectors: Name -> detector, all with maps at ``strides``.
-        student: The student's config.
-        strides: Levels to gather.
-        progress: Called with pictures done and pictures in all.
-        scales: Name -> size of a detector's pictures over the student's; 1
-            where a name is absent.
-        limit: Take so many pictures, evenly spread over the split; None
-            takes all.
-        grids: The scales on whose grids moments are wanted; None for those of
-            all detectors.
-        enough: Asked with the sums of all processes whenever their pictures
-            have doubled, from :data:`FIRST_LOOK` on; True ends the pass.
-            Pictures then come in a random order, the same in every run.
-
-    Returns:
-        Scale -> moments on the grids of the detectors of this scale.
-    """
-    device = torch.device(get_device())
-    views = {name: FrozenTeacher(d.to(device))
-             for name, d in detectors.items()}
-    scale = {name: (scales or {}).get(name, Fraction(1)) for name in views}
-    # The padding of training (DistillDataPreprocessor), for the whole pool.
-    divisor = common_divisor(1, [
-        (d.data_preprocessor.pad_size_divisor, scale[name])
-        for name, d in detectors.items()])
-    moments = {grid: FeatureMoments(
-        {s: {name: view.channels[s] for name, view in views.items()}
-         for s in strides}, folds=FOLDS) for grid in grids
-        or set(scale.values())}
-    dataset = _pictures(student, [s for s in set(scale.values()) if s != 1])
-    chosen = range(len(dataset)) if limit is None or limit >= len(dataset) \
-        else [len(dataset) * i // limit for i in range(limit)]
-    if enough is not None:
-        chosen = torch.tensor(chosen)[torch.randperm(
-            len(chosen), generator=torch.Generator().manual_seed(0))].tolist()
-    done = 0
-
-    def look_at(indices: Sequence[int]) -> dict[Fraction, FeatureMoments]:
-        nonlocal done
-        mine = indices[get_rank()::get_world_size()]
-        for pictures, folds in _batches(Subset(dataset, mine), student):
-            maps = {name: view(_normalised(
-                detectors[name], pictures[str(scale[name])],
-                int(divisor * scale[name]), device), strides)
-                for name, view in views.items()}
-            for grid, sums in moments.items():
-                sizes = next({s: m.shape[-2:] for s, m in maps[name].items()}
-                             for name in maps if scale[name] == grid)
-                sums.add(
-                    {name: {s: resample(m, sizes[s]) for s, m in own.items()}
-                     for name, own in maps.items()}, folds,
-                    _valid_positions(pictures[str(grid)][0].shape[-2:], sizes,
-                                     len(folds), device))
-            done += len(folds)
-            progress(min(done * get_world_size(), len(chosen)), len(chosen))
-        return {grid: _of_all_processes(sums)
-                for grid, sums in moments.items()}
-
-    start, end = 0, len(chosen) if enough is None else FIRST_LOOK
-    while True:
-        total = look_at(chosen[start:end])
-        if end >= len(chosen) or enough(total):
-            return total
-        start, end = end, 2 * end
-
-
-def _of_all_processes(moments: FeatureMoments) -> FeatureMoments:
-    parts = all_gather_object(moments.state_dict())
-    total = FeatureMoments.from_state_dict(parts[0])
-    for part in parts[1:]:
-        total.merge(FeatureMoments.from_state_dict(part))
-    return total
-
-
-def _pictures(student: Config, scales: list[Fraction]) -> Any:
-    """The training split's pictures through the student's test pipeline, and
-    beside them the same at other scales."""
-    steps = [step for step in test_pipeline(student)
-             if step['type'] != 'LoadAnnotations']
-
-    def of(dataset: ConfigDict) -> ConfigDict:
-        dataset = dataset.copy()
-        if 'datasets' in dataset:
-            dataset.datasets = [of(d) for d in dataset.datasets]
-            dataset.pop('pipeline', None)
-        elif 'dataset' in dataset:
-            # A repeated or mixed data set has no other pictures than its own.
-            return of(dataset.dataset)
-        else:
-            dataset.pipeline = steps
-            dataset.test_mode = True  # keeps pictures without boxes
-        return dataset
-
-    config = of(student.train_dataloader.dataset)
-    built = DATASETS.build(with_teacher_view(config, [str(s) for s in scales])
-                           if scales else config)
-    built.full_init()
-    return built
-
-
-def _batches(dataset: Subset, student: Config
-             ) -> Iterator[tuple[dict[str, list[Tensor]], list[int]]]:
-    """Scale -> raw pictures (3, H, W) of one size, and the fold of each."""
-    size = student.train_dataloader.batch_size
-    loader = DataLoader(dataset, batch_size=None,
-                        num_workers=student.val_dataloader.num_workers,
-                        collate_fn=_as_it_is)
-    waiting: dict[tuple[int, int], list[tuple[dict, int]]] = {}
-
-    def batch(group: list[tuple[dict, int]]
-              ) -> tuple[dict[str, list[Tensor]], list[int]]:
-        return ({scale: [views[scale] for views, _ in group]
-                 for scale in group[0][0]}, [fold for _, fold in group])
-
-    for sample in loader:
-        views = {'1': sample['inputs'], **sample.get('teacher_inputs', {})}
-        fold = fold_of(str(sample['data_samples'].img_id), FOLDS)
-        group = waiting.setdefault(tuple(views['1'].shape[-2:]), [])
-        group.append((views, fold))
-        if len(group) == size:
-            yield batch(group)
-            group.clear()
-    for group in waiting.values():
-        if group:
-            yield batch(group)
-
-
-def _as_it_is(sample: dict) -> dict:
-    return sample
-
-
-def _normalised(detector: BaseDetector, pictures: list[Tensor], divisor: int,
-                device: torch.device) -> Tensor:
-    """(N, 3, H, W) as the detector's own preprocessor would make it, padded
-    to the divisor that all detectors share."""
-    batch = detector.data_preprocessor(
-        {'inputs': [p.to(device) for p in pictures], 'data_samples': None})
-    return stack_batch(list(batch['inputs']), divisor,
-                       detector.data_preprocessor.pad_value)
-
-
-def _valid_positions(size: tuple[int, int],
-                     grids: Mapping[int, tuple[int, int]], count: int,
-                     device: torch.device) -> dict[int, Tensor]:
-    """stride -> bool (count, H, W): cells whose centre lies in a picture of
-    ``size``."""
-    valid = {}
-    for s, (height, width) in grids.items():
-        rows = torch.arange(height, device=device)
-        columns = torch.arange(width, device=device)
-        inside = ((rows + 0.5) * s < size[0])[:, None] \
-            & ((columns + 0.5) * s < size[1])[None]
-        valid[s] = inside.expand(count, *inside.shape)
-    return valid
 
 
 def check_aps(aps: Mapping[str, float]) -> None:

@@ -22,6 +22,8 @@ from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.fading import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
 
+from .cost_settings import CostSettings, read_cost_settings
+
 FIELDS = {
     'student': 'dict(checkpoint=...)',
     'teachers': 'dict(name=dict(config=..., checkpoint=..., ap=..., '
@@ -38,7 +40,9 @@ FIELDS = {
     'init_adapters': "'zero', 'random', 'identity' or 'fitted'",
     'inherit': "some of 'backbone', 'neck', 'head' and 'alternate_blocks'",
     'fade': 'dict(begin=..., end=..., by_epoch=True)',
-    'images': "'all', 'auto' or how many pictures the costs are measured on",
+    'costs': 'dict(images=..., split=..., precision=..., stride4_share=..., '
+             'certainty=..., sequential=..., estimator=..., epochs=..., '
+             'lr=...)',
     'fast_teacher': "dict(precision='bf16' or 'fp16', channels_last=..., "
                     'compile=...)',
 }
@@ -46,7 +50,7 @@ DEFAULTS = {
     'max_teachers': None, 'distill': dict(type='FeatureL2Loss'),
     'strides': None, 'handover': 'last', 'adapter': 'auto',
     'init_adapters': None, 'inherit': (), 'fade': None, 'fast_teacher': {},
-    'images': 'all'}
+    'costs': None}
 TEACHER_FIELDS = ('config', 'checkpoint', 'ap', 'scale')
 
 
@@ -117,8 +121,7 @@ class Plan:
         inherit: What the student takes over from the first teacher.
         fade: Where distillation ends within a stage; None for nowhere.
         fast_teacher: How teachers run, see ``FrozenTeacher``.
-        images: On how many training pictures costs are measured: a number,
-            'all', or 'auto' for until every decision is certain.
+        costs: How adaptation costs are measured.
         work_dir: Where everything is written.
     """
     student: DetectorSpec
@@ -133,7 +136,7 @@ class Plan:
     inherit: tuple[str, ...]
     fade: dict[str, Any] | None
     fast_teacher: dict[str, Any]
-    images: int | str
+    costs: CostSettings
     work_dir: str
 
     @property
@@ -243,6 +246,12 @@ def make_plan(cfg: Config) -> Plan:
     settings, of_settings = _settings(given)
     problems = [*_unknown_fields(given), *_of_student(given, own), *problems,
                 *of_order, *of_settings]
+    most = settings.get('max_teachers')
+    if most is not None and teachers and most > len(teachers):
+        problems.append(
+            f'mtpd.max_teachers is {most}, and mtpd.teachers has '
+            f'{len(teachers)} ({", ".join(teachers)}). Set it to at most '
+            'that, or to None for no limit.')
     if problems:
         raise PlanError(problems)
     return Plan(student, teachers, order, work_dir=cfg.work_dir, **settings)
@@ -382,17 +391,14 @@ def _settings(given: Mapping) -> tuple[dict[str, Any], list[str]]:
         wrong.append('distill')
     if not set(inherit) <= set(INHERITABLE):
         wrong.append('inherit')
-    images = settings['images']
-    if images not in ('all', 'auto') and (
-            not isinstance(images, int) or images < 1):
-        wrong.append('images')
+    costs, of_costs = read_cost_settings(settings['costs'])
     allowed = {'precision': (None, 'bf16', 'fp16'),
                'channels_last': (True, False), 'compile': (True, False)}
     if not isinstance(fast, Mapping) or any(
             value not in allowed.get(key, ()) for key, value in fast.items()):
         wrong.append('fast_teacher')
     problems = [f'mtpd.{key} is {settings[key]!r}; it has to be '
-                f'{FIELDS[key]}.' for key in wrong]
+                f'{FIELDS[key]}.' for key in wrong] + of_costs
     if fade is not None:
         try:
             FadeDistillHook(**fade)
@@ -403,7 +409,7 @@ def _settings(given: Mapping) -> tuple[dict[str, Any], list[str]]:
         return {}, problems
     return {**settings, 'distill': dict(distill), 'inherit': tuple(inherit),
             'strides': None if strides is None else tuple(strides),
-            'fast_teacher': dict(fast)}, []
+            'fast_teacher': dict(fast), 'costs': costs}, []
 
 
 def load_config(name: str) -> Config:

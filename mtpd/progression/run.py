@@ -4,36 +4,34 @@ import gc
 import io
 import json
 import os
-import platform
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Iterator
 
-import mmdet
-import mmengine
 import torch
 from mmengine.config import Config
-from mmengine.device import get_device
-from mmengine.dist import barrier, init_dist, is_distributed, is_main_process
+from mmengine.dist import barrier, is_distributed, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, DefaultScope
 
-import mtpd
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.compat.processes import init_processes
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.distill.guidance import NotFinite
 from mtpd.distill.inherit import inherit
 from mtpd.report.pictures import draw_costs, draw_order
+from mtpd.report.progress import progress_bar
 from mtpd.report.tables import cost_table, level_table, progression_table
 
 from .export import export_student, plain_config
 from .measure import (box_ap, mean_ap, measured_aps, validation_config)
 from .plan import Plan, PlanError, make_plan, missing_files, stage_label
 from .probe import probe
+from .provenance import versions
 from .search import FoundOrder, build_pool, find_order, fitted_maps
 from .stage import (RememberMetrics, StageRunner, best_checkpoint,
                     newest_checkpoint, set_aside_not_finite, stage_config,
@@ -91,25 +89,33 @@ def prepare(cfg: Config) -> Plan:
     """
     launcher = cfg.get('launcher', 'none')
     if launcher != 'none' and not is_distributed():
-        init_dist(launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
+        init_processes(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}))
     _scope(cfg)
     plan = make_plan(cfg)
-    missing = missing_files(plan) + _unwritable(plan.work_dir)
+    missing = missing_files(plan) + unwritable(plan.work_dir)
     if missing:
         raise PlanError(missing)
     return plan
 
 
-def _unwritable(folder: str) -> list[str]:
-    # Nothing is made yet: a mistake found later leaves no folder behind.
+def unwritable(folder: str, setting: str = 'work_dir: ',
+               instead: str = '--work-dir') -> list[str]:
+    """Why nothing can be written to a folder that may not be there yet.
+
+    Args:
+        folder: The folder; nothing is made, as a mistake that is found later
+            shall leave none behind.
+        setting: Where it was set, for the message.
+        instead: How to set another.
+    """
     there = os.path.abspath(folder)
     while not os.path.lexists(there):
         there = os.path.dirname(there)
     if os.path.isdir(there) and os.access(there, os.W_OK):
         return []
-    return [f'work_dir: {folder} cannot be written, because {there} '
+    return [f'{setting}{folder} cannot be written, because {there} '
             + ('cannot' if os.path.isdir(there) else 'is no folder')
-            + '. Choose another by --work-dir.']
+            + f'. Choose another by {instead}.']
 
 
 def order_teachers(plan: Plan) -> FoundOrder:
@@ -158,7 +164,7 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
         _free_memory()
     record = {'identity': identity, 'aps': _aps(plan, found),
               'costs': None if found is None else _cost_record(found),
-              'versions': _versions()}
+              'versions': versions()}
     if is_main_process():
         os.makedirs(plan.work_dir, exist_ok=True)
         atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
@@ -364,17 +370,8 @@ def _finished(plan: Plan, index: int, names: tuple[str, ...],
 
 
 def _found(plan: Plan, pool: dict) -> FoundOrder:
-    began = said = time.time()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal said
-        if done == total or time.time() - said > 10:
-            said = time.time()
-            left = (said - began) / done * (total - done)
-            print_log(f'Adaptation costs: {done} of {total} pictures, '
-                      f'{left / 60:.1f} minutes left', logger='current')
-
-    found = find_order(plan, pool, progress)
+    with progress_bar('Adaptation costs') as progress:
+        found = find_order(plan, pool, progress)
     if is_main_process():
         show_order(found, os.path.join(plan.work_dir, 'order'))
     return found
@@ -389,7 +386,8 @@ def show_order(found: FoundOrder, folder: str) -> None:
     """
     draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
     draw_order(found.costs, found.aps, found.order,
-               os.path.join(folder, 'teacher_order.png'))
+               os.path.join(folder, 'teacher_order.png'), found.latencies,
+               found.student_ap)
     print(level_table(found.costs))
     print(cost_table(found.costs))
     for step, decision in zip(found.order.steps, found.decisions(),
@@ -410,7 +408,7 @@ def _starting_ap(plan: Plan, pool: dict,
         detector = build_detector(student.model, weights)
     return measured_aps({'student': student}, {'student': detector},
                         student.config,
-                        os.path.join(plan.work_dir, 'ap.json'))['student']
+                        os.path.join(plan.work_dir, 'measured.json'))['student']
 
 
 def _say_estimates(estimates: list) -> None:
@@ -464,12 +462,6 @@ def _cost_record(found: FoundOrder) -> dict[str, float]:
     names = found.costs.names
     return {f'{a}>{b}': found.costs.cost(a, b) for a in names for b in names
             if a != b}
-
-
-def _versions() -> dict[str, str]:
-    return {'mtpd': mtpd.__version__, 'mmdet': mmdet.__version__,
-            'mmengine': mmengine.__version__, 'torch': torch.__version__,
-            'python': platform.python_version(), 'device': get_device()}
 
 
 def _scope(cfg: Config) -> None:

@@ -1,4 +1,4 @@
-"""AP and moments against direct computations."""
+"""AP against direct computations, and what is remembered of it."""
 import copy
 import json
 
@@ -8,17 +8,10 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.runner import Runner
 
-from mtpd.order.adaptation_cost import adaptation_costs
-from mtpd.order.moments import fold_of
 from mtpd.progression import PlanError, make_plan
-from mtpd.progression import measure as measure_module
-from mtpd.progression.measure import (FOLDS, box_ap, gather_moments, latency,
-                                      mean_ap, measured_aps,
-                                      validation_config)
+from mtpd.progression.measure import (box_ap, latency, mean_ap, measured_aps,
+                                      measured_latencies, validation_config)
 from mtpd.progression.search import build_pool
-
-STRIDES = (8, 16, 32, 64)
-
 
 def test_box_ap_is_what_mmdets_own_validation_says(toy, tmp_path, drawn):
     """On predictions that are right by construction, for a value above 0."""
@@ -77,7 +70,7 @@ def test_ap_is_measured_once_per_checkpoint(toy, tmp_path, monkeypatch):
     measured = []
     monkeypatch.setattr(measure, 'box_ap', lambda detector, _: (
         measured.append(detector), float(len(measured)))[1])
-    cache = str(tmp_path / 'ap.json')
+    cache = str(tmp_path / 'measured.json')
     first = measured_aps(plan.teachers, pool, cfg, cache)
     assert first == {'wide': 1., 'swin': 2.} and len(measured) == 2
     assert measured_aps(plan.teachers, pool, cfg, cache) == first
@@ -96,119 +89,30 @@ def test_segmentation_is_not_asked_of_a_mixed_pool(toy):
     assert cfg.val_evaluator.metric == ['bbox', 'segm']
 
 
-@pytest.fixture(scope='module')
-def gathered(toy_in, tmp_path_factory):
-    cfg = toy_in(tmp_path_factory.mktemp('gathered'))
-    plan = make_plan(cfg)
-    pool = build_pool(plan)
-    seen = []
-    return cfg, pool, gather_moments(pool, cfg, STRIDES,
-                                     lambda *p: seen.append(p))[1], seen
-
-
-def maps_of_all(cfg, pool):
-    """The same maps, one picture at a time, by hand: {name: {stride: list of
-    (positions, C)}}, and each picture's fold."""
-    loader = copy.deepcopy(cfg.val_dataloader)
-    loader.batch_size = 1
-    loader.dataset.ann_file = cfg.train_dataloader.dataset.ann_file
-    loader.dataset.data_prefix = cfg.train_dataloader.dataset.data_prefix
-    loader.sampler.shuffle = False
-    folds, maps = [], {n: {s: [] for s in STRIDES} for n in pool}
-    for batch in Runner.build_dataloader(loader):
-        folds.append(fold_of(str(batch['data_samples'][0].img_id), FOLDS))
-        height, width = batch['inputs'][0].shape[-2:]
-        for name, detector in pool.items():
-            with torch.no_grad():
-                inputs = detector.data_preprocessor(
-                    copy.deepcopy(batch))['inputs']
-                levels = detector.extract_feat(inputs)
-            for level in levels:
-                stride = inputs.shape[-1] // level.shape[-1]
-                if stride in STRIDES:
-                    rows = int(np.ceil(height / stride - 0.5))
-                    columns = int(np.ceil(width / stride - 0.5))
-                    maps[name][stride].append(
-                        level[0, :, :rows, :columns].flatten(1).T.double())
-    return maps, folds
-
-
-def test_costs_of_a_real_pool_against_lstsq(gathered):
-    """From pictures to costs, against least squares on the maps themselves,
-    fold by fold. Strides 8 and 16 have enough positions to be well posed."""
-    cfg, pool, moments, seen = gathered
-    costs = adaptation_costs(moments)
-    maps, folds = maps_of_all(cfg, pool)
-    assert seen[-1] == (24, 24)
-    assert len(folds) == 24
-    for stride in (8, 16):
-        assert costs.positions[stride] == sum(
-            len(m) for m in maps['student'][stride])
-        for source, target in (('student', 'swin'), ('swin', 'wide')):
-            error, count = 0., 0
-            for fold in set(folds):
-                def side(name, held_out):
-                    return torch.cat([m for m, f in zip(
-                        maps[name][stride], folds)
-                        if (f == fold) == held_out])
-
-                def with_one(x):
-                    return torch.cat([x, torch.ones(len(x), 1).double()], 1)
-
-                fit = torch.linalg.lstsq(
-                    with_one(side(source, False)), side(target, False),
-                    driver='gelsd').solution
-                rest = side(target, True) - with_one(side(source, True)) @ fit
-                error += (rest ** 2).sum().item()
-                count += rest.numel()
-            assert costs.mse[source, target][stride] == pytest.approx(
-                error / count, rel=1e-3)
-
-
-def test_no_label_and_no_chance_enters_the_costs(gathered, monkeypatch):
-    cfg, pool, moments, _ = gathered
-    cfg = copy.deepcopy(cfg)
-    cfg.train_dataloader.dataset = dict(
-        type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset)
-    torch.manual_seed(123)
-    again = gather_moments(pool, cfg, STRIDES)[1]
-    for stride in STRIDES:
-        one, other = (m.over(stride, range(FOLDS)) for m in (moments, again))
-        assert one.count == other.count  # repeated pictures are the same ones
-        torch.testing.assert_close(one.total, other.total)
-        torch.testing.assert_close(one.outer, other.outer)
-
-
 def test_latency_is_a_time(toy, retinanet):
     cfg = toy()
     seconds = latency(MODELS.build(retinanet), validation_config(cfg))
     assert 1e-4 < seconds < 10
 
 
-def test_a_search_may_stop_when_its_pictures_have_doubled(gathered,
-                                                          monkeypatch):
-    """Looks fall at 4, 8, 16 and at the end; the sums of a whole pass in
-    random order are those of the ordinary one."""
-    cfg, pool, moments, _ = gathered
-    monkeypatch.setattr(measure_module, 'FIRST_LOOK', 4)
-    counts = []
-
-    def enough(total) -> bool:
-        counts.append(total[1].over(8, range(FOLDS)).count)
-        return len(counts) == stop
-
-    stop = 0
-    whole = gather_moments(pool, cfg, STRIDES, enough=enough)[1]
-    everything = moments.over(8, range(FOLDS))
-    assert [24 * n / everything.count for n in counts] == [4, 8, 16]
-    other = whole.over(8, range(FOLDS)).about(everything.shift)
-    assert other.count == everything.count
-    torch.testing.assert_close(other.outer, everything.outer, rtol=1e-5,
-                               atol=1e-3)
-    counts.clear()
-    stop = 2
-    part = gather_moments(pool, cfg, STRIDES, enough=enough)[1]
-    assert part.over(8, range(FOLDS)).count == counts[-1] == \
-        everything.count // 3
-    limited = gather_moments(pool, cfg, STRIDES, limit=6)[1]
-    assert limited.over(8, range(FOLDS)).count == everything.count // 4
+def test_latencies_are_remembered_beside_the_aps(toy, tmp_path, monkeypatch):
+    import mtpd.progression.measure as measure
+    cfg = toy()
+    plan = make_plan(cfg)
+    pool = build_pool(plan)
+    pool.pop('student')
+    calls = []
+    monkeypatch.setattr(measure, 'box_ap', lambda *_: 40.)
+    monkeypatch.setattr(measure, 'latency', lambda *args: (
+        calls.append(args), .01 * len(calls))[1])
+    cache = str(tmp_path / 'measured.json')
+    for _ in range(2):
+        assert measured_latencies(plan.teachers, pool, cfg, cache) == {
+            'wide': .01, 'swin': .02}
+        assert measured_aps(plan.teachers, pool, cfg, cache) == {
+            'wide': 40., 'swin': 40.}
+    assert len(calls) == 2
+    # Another machine is another measurement.
+    monkeypatch.setattr(measure, '_machine', lambda: 'another')
+    assert measured_latencies(plan.teachers, pool, cfg, cache) == {
+        'wide': .03, 'swin': .04}

@@ -27,6 +27,7 @@ from mtpd.distill.teacher import FrozenTeacher
 from mtpd.progression import PlanError, make_plan, run_progression
 from mtpd.progression import run as run_module
 from mtpd.progression import search as search_module
+from mtpd.progression.moment_store import MomentStore
 from mtpd.progression.search import build_pool, find_order
 from mtpd.progression.stage import newest_checkpoint
 
@@ -450,10 +451,8 @@ def test_costs_into_a_finer_teacher_are_taken_on_its_grid(toy):
     found = find_order(plan, pool)
     # By hand, with one fit over all pictures, which cross-fitting is near.
     from mtpd.order import fit_linear_map
-    from mtpd.progression.measure import gather_moments
-    moments = gather_moments(pool, plan.student.config, (8, 16),
-                             scales={'swin': Fraction(2)})
-    assert set(moments) == {1, 2}
+    store = MomentStore.read(str(Path(cfg.work_dir) / 'order' / 'moments'))
+    moments = {grid: store.moments(Fraction(grid)) for grid in (1, 2)}
     counts = {grid: sums.over(8, range(10)).count
               for grid, sums in moments.items()}
     assert counts[2] == 4 * counts[1]
@@ -655,51 +654,8 @@ def test_nothing_is_fitted_where_nothing_is_convolved(toy, monkeypatch):
     cfg = toy(order=['swin'], init_adapters='fitted',
               distill=dict(type='AttentionTransferLoss'))
     cfg.train_cfg.max_epochs = 1
-    monkeypatch.setattr(search_module, 'gather_moments', None)
+    monkeypatch.setattr(search_module, 'gather', None)
     go(cfg)
-
-
-def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
-        toy, monkeypatch, tmp_path):
-    """One look, at 12 of 24 pictures. That a slightly disturbed copy of the
-    last teacher is the nearest to it is certain there; whether the student or
-    the other teacher is nearer is not, and more pictures are taken."""
-    said, seen = [], []
-    monkeypatch.setattr(search_module, 'print_log',
-                        lambda text, **_: said.append(text))
-    monkeypatch.setattr('mtpd.progression.measure.FIRST_LOOK', 12)
-
-    def find(cfg):
-        plan = make_plan(cfg)
-        seen.clear()
-        return find_order(plan, build_pool(plan),
-                          lambda done, total: seen.append(done))
-
-    auto = toy(order='bgs', images='auto', strides=(8,))
-    find(auto)
-    assert seen[-1] == 24
-    assert 'not certain: stop before swin: the student' in said[-1]
-
-    swin = auto.mtpd.teachers.swin
-    copied = torch.load(swin.checkpoint)
-    for value in copied['state_dict'].values():
-        if value.is_floating_point():
-            value += 1e-3 * value.abs().mean() * torch.randn_like(value)
-    torch.save(copied, tmp_path / 'near.pth')
-    near = dict(config=swin.config, checkpoint=str(tmp_path / 'near.pth'),
-                ap=29.)
-    auto.mtpd.teachers.near = near
-    auto.mtpd.max_teachers = 2
-    certain = find(auto)
-    assert seen[-1] == 12
-    assert 'near > swin, every decision certain' in said[-1]
-    everything = toy(order='bgs', strides=(8,), max_teachers=2)
-    everything.mtpd.teachers.near = near
-    whole = find(everything)
-    assert seen[-1] == 24 and any('measuring anew' in text for text in said)
-    assert certain.order.teachers == whole.order.teachers
-    decisions = [d for d in certain.decisions() if d.compared]
-    assert [d.certain for d in decisions] == [True]
 
 
 def test_a_folder_that_cannot_be_made_is_named_before_any_work(toy, tmp_path):

@@ -1,0 +1,111 @@
+"""How the adaptation costs are measured: the part ``mtpd.costs`` of a config."""
+import difflib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Mapping
+
+from mtpd.order.adaptation_cost import TWO_ERRORS
+
+
+@dataclass(frozen=True)
+class CostSettings:
+    """The settings, with their defaults.
+
+    Attributes:
+        images: How many pictures, evenly spread over the split; 'all'; or
+            'auto', until every decision is certain.
+        split: Whose pictures, 'train' or, as in the paper, 'val'.
+        precision: Of the products of maps, 'float32' or 'float64'.
+        stride4_share: Share of the positions that are taken at strides up to
+            4, drawn by picture: they are three quarters of all positions.
+        certainty: How often a decision between equal costs may not look
+            certain: of 1, two standard errors as it stands here.
+        sequential: GiB of maps on disk for detectors that do not fit together:
+            one runs after the other, chunk by chunk; None runs all at once.
+        estimator: 'exact', or 'sgd', the paper's way, for comparison.
+        epochs: Of 'sgd'.
+        lr: Of 'sgd'.
+    """
+    images: int | str = 'all'
+    split: str = 'train'
+    precision: str = 'float32'
+    stride4_share: float = 0.25
+    certainty: float = TWO_ERRORS
+    sequential: float | None = None
+    estimator: str = 'exact'
+    epochs: int = 12
+    lr: float = 0.01
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+# Setting -> what it has to be, and whether a value is that.
+_RULES = {
+    'images': ("'all', 'auto' or a number of pictures",
+               lambda v: v in ('all', 'auto') or _whole(v)),
+    'split': ("'train' or 'val'", lambda v: v in ('train', 'val')),
+    'precision': ("'float32' or 'float64'",
+                  lambda v: v in ('float32', 'float64')),
+    'stride4_share': ('above 0 and at most 1',
+                      lambda v: _number(v) and 0 < v <= 1),
+    'certainty': ('above 0 and below 1; two standard errors are 0.9545',
+                  lambda v: _number(v) and 0 < v < 1),
+    'sequential': ('GiB of disk space for maps, above 0, or None',
+                   lambda v: v is None or _number(v) and v > 0),
+    'estimator': ("'exact' or 'sgd'", lambda v: v in ('exact', 'sgd')),
+    'epochs': ('a whole number of at least 1', lambda v: _whole(v)),
+    'lr': ('above 0', lambda v: _number(v) and v > 0),
+}
+
+
+def read_cost_settings(given: Any) -> tuple[CostSettings, list[str]]:
+    """``mtpd.costs`` and what is wrong with it.
+
+    Args:
+        given: As it stands in the config; None where it does not.
+    """
+    given = {} if given is None else given
+    if not isinstance(given, Mapping):
+        return CostSettings(), [f'mtpd.costs is {given!r}; it has to be '
+                                "dict(images=..., split=..., ...)."]
+    known = [field.name for field in fields(CostSettings)]
+    problems = []
+    for key, value in given.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            problems.append(
+                f'mtpd.costs.{key} is not known'
+                + (f'; did you mean mtpd.costs.{near[0]}?' if near
+                   else f'. Known: {", ".join(known)}.'))
+        elif not _RULES[key][1](value):
+            problems.append(f'mtpd.costs.{key} is {value!r}; it has to be '
+                            f'{_RULES[key][0]}.')
+    if problems:
+        return CostSettings(), problems
+    settings = CostSettings(**given)
+    if settings.estimator == 'sgd':
+        if settings.images == 'auto':
+            problems.append(
+                "mtpd.costs.images is 'auto', and mtpd.costs.estimator 'sgd' "
+                "cannot look in between. Set a number or 'all', or use "
+                "estimator='exact'.")
+        if settings.split == 'val':
+            problems.append(
+                "mtpd.costs.split is 'val'; mtpd.costs.estimator 'sgd' fits "
+                'on the training pictures and scores on the validation '
+                'pictures, as the paper does. Leave split out.')
+        if settings.sequential is not None:
+            problems.append(
+                "mtpd.costs.sequential is for mtpd.costs.estimator 'exact': "
+                "'sgd' needs every picture's maps in every epoch.")
+    return settings, problems
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) \
+        and value >= 1

@@ -1,0 +1,94 @@
+"""One pass: every picture once through every detector, sums and no maps."""
+import time
+from fractions import Fraction
+from itertools import chain
+from typing import Callable, Sequence
+
+from mmengine.dist import (all_reduce, get_rank, get_world_size,
+                           is_main_process)
+
+from mtpd.order.moments import FeatureMoments
+
+from .moment_store import MomentStore
+from .pictures import FOLDS
+from .processes import on_main
+from .pyramids import Pyramids
+
+SAVE_SECONDS = 120
+"""About so often the sums are saved."""
+
+
+def gather(pyramids: Pyramids, store: MomentStore | None,
+           pictures: Sequence[int],
+           progress: Callable[[int, int], None] = lambda *_: None,
+           precision: str = 'float32') -> None:
+    """Add pictures to a store, as far as they are not in it.
+
+    Several processes share the pictures: batches are the same however many
+    there are, every second one is the second of two processes', and the sums
+    meet by all-reduce about one shift, the mean of the first batch.
+
+    Args:
+        pyramids: Of the store's detectors, in the store's order.
+        store: In the first process; None in the others.
+        pictures: Which ones.
+        progress: Called with pictures done and pictures in all, also before
+            the first.
+        precision: Of the products, 'float32' or 'float64'.
+
+    Raises:
+        ValueError: A map that is not finite, with its detector and stride.
+        OSError: The sums could not be saved.
+    """
+    there, shift, known = on_main(
+        lambda: (set(store.done), store.shift, store.known))
+    folds: dict[int, list[int]] = {}
+    for index in pictures:
+        if index not in there:
+            folds.setdefault(pyramids.pictures.fold(index), []).append(index)
+    done, total = len(there & set(pictures)), len(set(pictures))
+    progress(done, total)
+    share = get_world_size()  # batches until the next save
+    for fold, of_fold in sorted(folds.items()):
+        queue = pyramids.pictures.batches(of_fold)
+        while queue:
+            began = time.monotonic()
+            batches, queue = queue[:share], queue[share:]
+            looks = pyramids(batches[get_rank()::get_world_size()])
+            if shift is None:
+                first = [next(looks)] if is_main_process() else []
+                shift = on_main(lambda: {
+                    grid: _empty(pyramids, precision).mean_of(
+                        batch.maps, batch.valid)
+                    for grid, batch in first[0][1].items()})
+                looks = chain(first, looks)
+            sums = {grid: _empty(pyramids, precision, shift[grid], known)
+                    for grid in pyramids.grids}
+            mine = 0
+            for indices, maps in looks:
+                for grid, batch in maps.items():
+                    sums[grid].add(*batch)
+                mine += len(indices)
+                progress(min(done + mine * get_world_size(), total), total)
+            for of_grid in sums.values():
+                of_grid.reduce(fold, all_reduce)
+            new = [index for batch in batches for index in batch]
+            if is_main_process():
+                store.add(fold, sums, new)
+            done += len(new)
+            progress(done, total)
+            share = on_main(lambda: _next_share(
+                share, time.monotonic() - began))
+
+
+def _next_share(share: int, seconds: float) -> int:
+    """Batches for about SAVE_SECONDS, from how long the last ones took; the
+    same for each process, and no sudden leap."""
+    wanted = int(share * SAVE_SECONDS / max(seconds, 1e-3))
+    size = get_world_size()
+    return max(size, min(wanted, 4 * share) // size * size)
+
+
+def _empty(pyramids: Pyramids, precision: str, shift: dict | None = None,
+           known: Sequence[str] = ()) -> FeatureMoments:
+    return FeatureMoments(pyramids.channels, FOLDS, precision, shift, known)

@@ -1,0 +1,252 @@
+"""Moments on disk: what was measured is not measured again.
+
+A folder with one file per fold and a list of what they hold. The list is
+replaced as a whole and names only files that are complete, so a run that is
+killed at any moment loses what it had not saved yet, and nothing else.
+"""
+import json
+import logging
+import os
+import shutil
+from fractions import Fraction
+from typing import Any, Callable, Mapping, Sequence
+
+import torch
+from mmengine.logging import print_log
+
+from mtpd.compat.atomic_files import atomic_file, atomic_write
+from mtpd.distill.checkpoint_hook import differences
+from mtpd.order.moments import FeatureMoments
+
+SCHEMA = 1
+LIST = 'moments.json'
+
+
+class MomentStore:
+    """Moments of the pictures that were looked at, on one or several grids.
+
+    Held in memory is one fold at a time, while it is added to; all others lie
+    on disk and are mapped when they are read.
+
+    Args:
+        folder: Its own; made when something is added.
+        belongs_to: What all sums depend on, plain values.
+        detectors: Name -> what this detector's sums depend on, plain values;
+            in the order of the channels.
+        known: The first of them, see ``FeatureMoments``.
+    """
+
+    def __init__(self, folder: str, belongs_to: Mapping[str, Any],
+                 detectors: Mapping[str, Any],
+                 known: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self.belongs_to = dict(belongs_to)
+        self.detectors = dict(detectors)
+        self.known = tuple(known)
+        self._folds: dict[int, dict[str, Any]] = {}
+
+    @classmethod
+    def read(cls, folder: str) -> 'MomentStore | None':
+        """What lies in a folder; None where nothing does that can be used,
+        which is said if it looks like something else."""
+        path = os.path.join(folder, LIST)
+        if not os.path.isfile(path):
+            return None
+        try:
+            with open(path) as file:
+                said = json.load(file)
+            if said['schema'] != SCHEMA:
+                raise ValueError(f'schema {said["schema"]}')
+            store = cls(folder, said['belongs_to'], said['detectors'],
+                        said['known'])
+            store._folds = {int(fold): entry
+                            for fold, entry in said['folds'].items()}
+            for fold in store._folds:
+                store._load(fold)
+        # torch's word for a torn archive is a RuntimeError.
+        except (ValueError, KeyError, OSError, RuntimeError) as error:
+            print_log(f'{path} cannot be used ({error}); its pictures are '
+                      'measured anew.', logger='current', level=logging.WARNING)
+            return None
+        return store
+
+    @property
+    def done(self) -> list[int]:
+        """The pictures that the sums are over."""
+        return [i for entry in self._folds.values() for i in entry['pictures']]
+
+    @property
+    def strides(self) -> list[int]:
+        return self.belongs_to['strides']
+
+    @property
+    def shift(self) -> dict[Fraction, dict] | None:
+        """Grid -> the shift of all sums; None before anything was added."""
+        if not self._folds:
+            return None
+        return {grid: sums.state_dict()['shift'] for grid, sums in
+                self._load(next(iter(self._folds))).items()}
+
+    def add(self, fold: int, sums: Mapping[Fraction, FeatureMoments],
+            pictures: Sequence[int]) -> None:
+        """Add sums over more pictures of a fold, and save.
+
+        Raises:
+            OSError: They could not be written; what was there stays.
+        """
+        entry = self._folds.get(fold, {'pictures': []})
+        whole = self._load(fold) if fold in self._folds else {}
+        for grid, more in sums.items():
+            if grid in whole:
+                whole[grid].merge(more)
+            else:
+                whole[grid] = more
+        pictures = [*entry['pictures'], *pictures]
+        self._save(fold, f'fold{fold}.{len(pictures)}.pt', whole, pictures)
+
+    def moments(self, grid: Fraction) -> FeatureMoments:
+        """All folds' sums; the files are mapped, not read."""
+        return FeatureMoments.of_parts(
+            [self._load(fold)[grid] for fold in sorted(self._folds)])
+
+    def complete_from(self, base: 'MomentStore') -> None:
+        """Take over what ``base`` knows, and its folder.
+
+        May be called again where it was interrupted.
+        """
+        for fold, entry in base._folds.items():
+            own = self._folds.get(fold, {})
+            if own.get('complete'):
+                continue
+            new = self._load(fold) if own else {}
+            old = base._load(fold)
+            self._save(fold, f'fold{fold}.complete.pt', {
+                grid: new[grid].completed(sums) if new else sums.narrowed(
+                    list(self.detectors), self.strides)
+                for grid, sums in old.items()
+                if str(grid) in self.belongs_to['grids']},
+                entry['pictures'], complete=True)
+        for entry in self._folds.values():
+            del entry['complete']
+        self.known = ()
+        self._write_list()
+        _replace(base.folder, self.folder)
+        self.folder = base.folder
+
+    def tidy(self) -> None:
+        """Remove what a killed run has left half written or replaced."""
+        named = {LIST, *(entry['file'] for entry in self._folds.values())}
+        for name in set(os.listdir(self.folder)) - named:
+            os.remove(os.path.join(self.folder, name))
+
+    def _load(self, fold: int) -> dict[Fraction, FeatureMoments]:
+        content = torch.load(
+            os.path.join(self.folder, self._folds[fold]['file']),
+            map_location='cpu', weights_only=True, mmap=True)
+        return {Fraction(grid): FeatureMoments.from_state_dict(state)
+                for grid, state in content.items()}
+
+    def _save(self, fold: int, name: str,
+              sums: Mapping[Fraction, FeatureMoments],
+              pictures: Sequence[int], **more: Any) -> None:
+        with atomic_file(os.path.join(self.folder, name)) as file:
+            torch.save({str(grid): of.state_dict()
+                        for grid, of in sums.items()}, file)
+        before = self._folds.get(fold, {}).get('file')
+        self._folds[fold] = {'file': name, 'pictures': list(pictures), **more}
+        self._write_list()
+        if before not in (None, name):
+            os.remove(os.path.join(self.folder, before))
+
+    def _write_list(self) -> None:
+        atomic_write(os.path.join(self.folder, LIST), json.dumps({
+            'schema': SCHEMA, 'belongs_to': self.belongs_to,
+            'detectors': self.detectors, 'known': self.known,
+            'folds': self._folds}).encode())
+
+
+def open_store(folder: str, belongs_to: Mapping[str, Any],
+               detectors: Mapping[str, Any],
+               covers: Callable[[Sequence[int]], bool]
+               ) -> tuple[MomentStore, MomentStore | None]:
+    """The moments to go on with.
+
+    What is there is used as far as it belongs to the same data: of a detector
+    that has changed or is new, only its own products are wanted; one that is
+    no longer in the pool is kept as long as nothing has to be added. What
+    cannot be used is said, with what differs.
+
+    Args:
+        folder: Of the store.
+        belongs_to: What all sums depend on, with ``strides`` and ``grids``.
+        detectors: Name -> what this detector's sums depend on.
+        covers: Whether these pictures are all that are wanted.
+
+    Returns:
+        The store, and the one that it has to be completed from after it has
+        seen that one's pictures; None where it stands by itself.
+    """
+    adding = folder + '_adding'
+    begun = MomentStore.read(adding)
+    if begun is not None and not begun.known:
+        _replace(folder, adding)  # completed, and stopped before it moved
+        begun = None
+    base = MomentStore.read(folder)
+    for store in (base, begun):
+        if store is not None:
+            store.tidy()
+    fresh = MomentStore(folder, belongs_to, detectors)
+    if base is None:
+        _forget(folder, adding)
+        return fresh, None
+    there, here = ({k: v for k, v in of.items()
+                    if k not in ('strides', 'grids')}
+                   for of in (base.belongs_to, belongs_to))
+    differing = differences(there, here) + [
+        f'{key}: {base.belongs_to[key]} there, {belongs_to[key]} here'
+        for key in ('strides', 'grids')
+        if not set(belongs_to[key]) <= set(base.belongs_to[key])]
+    if differing:
+        print_log(f'{folder} is of other data, so all is measured anew:\n  '
+                  + '\n  '.join(differing), logger='current')
+        _forget(folder, adding)
+        return fresh, None
+    changed = differences(
+        {n: base.detectors[n] for n in detectors if n in base.detectors},
+        {n: of for n, of in detectors.items() if n in base.detectors})
+    if changed:
+        print_log(f'{folder} is of other detectors; what is not is used:\n  '
+                  + '\n  '.join(changed), logger='current')
+    known = [n for n in base.detectors
+             if detectors.get(n) == base.detectors[n]]
+    if not known:
+        _forget(folder, adding)
+        return fresh, None
+    same = list(base.detectors) == known and all(
+        base.belongs_to[k] == belongs_to[k] for k in ('strides', 'grids'))
+    if len(known) == len(detectors) and (same or covers(base.done)):
+        _forget(adding)
+        return base, None
+    new = [n for n in detectors if n not in known]
+    late = MomentStore(adding, belongs_to,
+                       {n: detectors[n] for n in (*known, *new)}, known)
+    if begun is not None and (
+            begun.belongs_to, [*begun.detectors.items()], begun.known) == (
+            late.belongs_to, [*late.detectors.items()], late.known):
+        return begun, base
+    _forget(adding)
+    return late, base
+
+
+def _forget(*folders: str) -> None:
+    for folder in folders:
+        if os.path.isdir(folder):
+            # First: what it lists may be gone in part.
+            if os.path.isfile(os.path.join(folder, LIST)):
+                os.remove(os.path.join(folder, LIST))
+            shutil.rmtree(folder)
+
+
+def _replace(folder: str, by: str) -> None:
+    _forget(folder)
+    os.rename(by, folder)

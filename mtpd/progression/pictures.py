@@ -1,0 +1,146 @@
+"""The pictures that costs are measured on."""
+import hashlib
+from fractions import Fraction
+from typing import Any, Iterator, Sequence
+
+import torch
+from mmdet.registry import DATASETS
+from mmengine.config import Config, ConfigDict
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mtpd.data.teacher_view import with_teacher_view
+from mtpd.order.moments import fold_of
+
+from .plan import inner_datasets
+
+FOLDS = 10
+"""Into so many parts the pictures are divided, each held out once."""
+
+
+def test_pipeline(cfg: Config) -> list[dict]:
+    """A config's validation pipeline, also where its data set is wrapped."""
+    _, dataset = next(inner_datasets(cfg.val_dataloader.dataset, ''))
+    return dataset.pipeline
+
+
+test_pipeline.__test__ = False  # by its name pytest would run it
+
+
+class Pictures:
+    """One split through the student's test pipeline.
+
+    Nothing is random and no label is read, so pictures without any serve too.
+    A repeated or mixed data set counts each of its own pictures once.
+
+    Args:
+        student: The student's config.
+        split: 'train' or 'val'.
+        scales: Sizes beside 1 at which pictures are wanted as well.
+
+    Attributes:
+        scales: As given.
+        config: Of the data set, as it is built.
+    """
+
+    def __init__(self, student: Config, split: str = 'train',
+                 scales: Sequence[Fraction] = ()) -> None:
+        self.scales = tuple(scales)
+        steps = [step for step in test_pipeline(student)
+                 if step['type'] != 'LoadAnnotations']
+        config = _plain(student[f'{split}_dataloader'].dataset, steps)
+        self.config = with_teacher_view(
+            config, [str(s) for s in scales]) if scales else config
+        self._dataset = DATASETS.build(self.config)
+        self._dataset.full_init()
+        # What a validation takes at once also fits here: no gradient either.
+        self._batch_size = student.val_dataloader.batch_size
+        self._workers = student.val_dataloader.num_workers
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def name(self, index: int) -> str:
+        """The picture's id."""
+        info = self._dataset.get_data_info(index)
+        return str(info.get('img_id', info.get('img_path', index)))
+
+    def fold(self, index: int) -> int:
+        """By the picture's id: the same whatever the order or the process."""
+        return fold_of(self.name(index), FOLDS)
+
+    def spread(self, count: int | None) -> list[int]:
+        """So many pictures, evenly spread; None for all."""
+        if count is None or count >= len(self):
+            return list(range(len(self)))
+        return [len(self) * i // count for i in range(count)]
+
+    def shuffled(self) -> list[int]:
+        """All pictures in a random order that is the same in every run."""
+        return torch.randperm(len(self), generator=torch.Generator()
+                              .manual_seed(0)).tolist()
+
+    def batches(self, indices: Sequence[int]) -> list[list[int]]:
+        """Batches of pictures of one size, the same in every process.
+
+        A picture's maps change by a tenth when it is padded beside a larger
+        one.
+        """
+        by_size: dict[Any, list[int]] = {}
+        for index in indices:
+            info = self._dataset.get_data_info(index)
+            size = (info['height'], info['width']) \
+                if 'height' in info and 'width' in info else ('alone', index)
+            by_size.setdefault(size, []).append(index)
+        size = self._batch_size
+        return [group[i:i + size] for group in by_size.values()
+                for i in range(0, len(group), size)]
+
+    def load(self, batches: Sequence[Sequence[int]]
+             ) -> Iterator[tuple[list[int], dict[str, list[Tensor]]]]:
+        """The indices of a batch, and scale -> its raw pictures (3, H, W).
+
+        A batch is divided where its pictures turn out to differ in size: an
+        annotation can be wrong about one.
+        """
+        loader = DataLoader(
+            self._dataset, batch_sampler=batches, num_workers=self._workers,
+            collate_fn=_as_they_are)
+        for batch, samples in zip(batches, loader, strict=True):
+            groups: dict[tuple, list[tuple[int, dict]]] = {}
+            for index, sample in zip(batch, samples, strict=True):
+                views = {'1': sample['inputs'],
+                         **sample.get('teacher_inputs', {})}
+                groups.setdefault(tuple(views['1'].shape), []).append(
+                    (index, views))
+            for group in groups.values():
+                yield ([index for index, _ in group],
+                       {scale: [views[scale] for _, views in group]
+                        for scale in group[0][1]})
+
+    def drawn_share(self, index: int, stride: int, size: tuple[int, int],
+                    share: float) -> Tensor:
+        """(H, W), bool: a share of a map's positions, drawn by picture."""
+        digest = hashlib.sha256(f'{self.name(index)}:{stride}'.encode())
+        generator = torch.Generator().manual_seed(
+            int.from_bytes(digest.digest()[:7], 'big'))
+        return torch.rand(size, generator=generator) < share
+
+
+def _plain(dataset: ConfigDict, steps: list[dict]) -> ConfigDict:
+    """A data set's pictures, each once, through these steps."""
+    dataset = dataset.copy()
+    if 'datasets' in dataset:
+        dataset.datasets = [_plain(d, steps) for d in dataset.datasets]
+        dataset.pop('pipeline', None)
+    elif 'dataset' in dataset:
+        # A repeated or mixed data set has no other pictures than its own.
+        return _plain(dataset.dataset, steps)
+    else:
+        dataset.pipeline = steps
+        dataset.test_mode = True  # keeps pictures without boxes
+    return dataset
+
+
+def _as_they_are(samples: list[dict]) -> list[dict]:
+    return samples

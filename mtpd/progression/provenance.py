@@ -1,0 +1,16 @@
+"""What a result was made with."""
+import platform
+
+import mmdet
+import mmengine
+import torch
+from mmengine.device import get_device
+
+import mtpd
+
+
+def versions() -> dict[str, str]:
+    """Of everything that has a say in numbers, and the kind of device."""
+    return {'mtpd': mtpd.__version__, 'mmdet': mmdet.__version__,
+            'mmengine': mmengine.__version__, 'torch': torch.__version__,
+            'python': platform.python_version(), 'device': get_device()}

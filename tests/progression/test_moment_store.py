@@ -1,0 +1,243 @@
+"""What is on disk is whole, whenever the run was killed."""
+import os
+import re
+import shutil
+from fractions import Fraction
+
+import pytest
+import torch
+
+from mtpd.order import FeatureMoments
+from mtpd.progression import moment_store as module
+from mtpd.progression.moment_store import LIST, MomentStore, open_store
+
+ONE, TWO = Fraction(1), Fraction(2)
+CHANNELS = dict(student=3, a=2, b=4, c=2)
+DATA = dict(split='train', strides=[8, 16], grids=['1', '2'])
+PICTURES = {0: [0, 1], 1: [2, 3], 3: [4]}  # fold -> pictures
+
+
+def picture_maps(index, names, grid):
+    """The same whatever else is asked for."""
+    maps = {}
+    for name in names:
+        generator = torch.Generator().manual_seed(
+            100 * index + 10 * list(CHANNELS).index(name) + int(grid))
+        maps[name] = {s: torch.randn((1, CHANNELS[name], 4, 4),
+                                     generator=generator)
+                      for s in (8, 16)}
+    return maps
+
+
+def sums_of(pictures, fold, names, known=(), shift=None):
+    result = {}
+    for grid in (ONE, TWO):
+        layout = {s: {n: CHANNELS[n] for n in names} for s in (8, 16)}
+        sums = FeatureMoments(layout, 10, known=known,
+                              shift=shift and shift[grid])
+        for index in pictures:
+            sums.add(picture_maps(index, names, grid), [fold])
+        result[grid] = sums
+    return result
+
+
+def detectors(*names, changed=()):
+    return {n: dict(checkpoint=f'{n}{"2" if n in changed else ""}',
+                    scale='1') for n in names}
+
+
+def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES):
+    """As the search does it, with made-up maps; how many pictures were
+    looked at."""
+    wanted = {i for of in pictures.values() for i in of}
+    store, base = open_store(str(folder), data,
+                             detectors(*names, changed=changed),
+                             lambda done: set(done) >= wanted)
+    looked = 0
+
+    def add(to, of):
+        nonlocal looked
+        for fold, own in of.items():
+            for index in own:  # saved after every picture
+                if index not in to.done:
+                    to.add(fold, sums_of([index], fold, list(to.detectors),
+                                         to.known, to.shift), [index])
+                    looked += 1
+
+    if base is not None:
+        if set(store.known) != set(store.detectors):
+            add(store, {fold: base._folds[fold]['pictures']
+                        for fold in base._folds})
+        store.complete_from(base)
+    add(store, pictures)
+    return store, looked
+
+
+def assert_right(store, names, pictures=PICTURES):
+    """Against sums that were never saved."""
+    for grid in (ONE, TWO):
+        moments = store.moments(grid)
+        for stride in moments.strides:
+            assert moments.filled_folds(stride) == tuple(pictures)
+            for fold, own in pictures.items():
+                got = moments.over(stride, [fold], names)
+                direct = sums_of(own, fold, names)[grid].over(stride, [fold])
+                direct = direct.about(got.shift)
+                assert got.count == direct.count == 16 * len(own)
+                torch.testing.assert_close(got.total, direct.total,
+                                           rtol=1e-5, atol=1e-4)
+                torch.testing.assert_close(got.outer, direct.outer,
+                                           rtol=1e-5, atol=1e-4)
+
+
+def test_what_was_saved_is_read_again(tmp_path):
+    folder = tmp_path / 'moments'
+    store, looked = measure(folder, 'student', 'a')
+    assert looked == 5
+    assert_right(store, ['student', 'a'])
+    assert sorted(MomentStore.read(str(folder)).done) == [0, 1, 2, 3, 4]
+    again, looked = measure(folder, 'student', 'a')
+    assert looked == 0
+    assert_right(again, ['a', 'student'])
+    # One file per fold and the list; nothing of before is left.
+    assert sorted(os.listdir(folder)) == [
+        'fold0.2.pt', 'fold1.2.pt', 'fold3.1.pt', LIST]
+
+
+def test_more_pictures_add_to_what_is_there(tmp_path):
+    store, looked = measure(tmp_path / 'm', 'student', 'a',
+                            pictures={0: [0], 1: [2]})
+    assert looked == 2
+    store, looked = measure(tmp_path / 'm', 'student', 'a')
+    assert looked == 3
+    assert_right(store, ['student', 'a'])
+
+
+def test_a_new_detector_is_added_to_what_is_known(tmp_path, monkeypatch):
+    measure(tmp_path / 'm', 'student', 'a')
+    asked = []
+    whole = FeatureMoments.add
+    monkeypatch.setattr(FeatureMoments, 'add', lambda self, *args: (
+        asked.append(self.known), whole(self, *args))[1])
+    store, looked = measure(tmp_path / 'm', 'student', 'b', 'a')
+    assert looked == 5 and set(asked) == {('student', 'a')}
+    assert store.folder == str(tmp_path / 'm')
+    assert os.listdir(tmp_path) == ['m']
+    assert_right(store, ['student', 'b', 'a'])
+
+
+def test_a_detector_that_is_no_longer_asked_for_is_kept(tmp_path):
+    measure(tmp_path / 'm', 'student', 'a', 'b')
+    store, looked = measure(tmp_path / 'm', 'student', 'b')
+    assert looked == 0 and set(store.detectors) == {'student', 'a', 'b'}
+    store, looked = measure(tmp_path / 'm', 'student', 'a', 'b')
+    assert looked == 0
+    # Until pictures are added that it does not see.
+    store, looked = measure(tmp_path / 'm', 'student', 'b',
+                            pictures={**PICTURES, 3: [4, 5]})
+    assert looked == 1 and set(store.detectors) == {'student', 'b'}
+    assert_right(store, ['student', 'b'], {**PICTURES, 3: [4, 5]})
+
+
+def test_a_detector_that_changed_is_measured_anew_and_said(tmp_path,
+                                                           monkeypatch):
+    said = []
+    monkeypatch.setattr(module, 'print_log',
+                        lambda text, **_: said.append(text))
+    measure(tmp_path / 'm', 'student', 'a', 'b')
+    assert not said
+    store, looked = measure(tmp_path / 'm', 'student', 'a', 'b',
+                            changed=['a'])
+    assert looked == 5 and list(store.detectors) == ['student', 'b', 'a']
+    assert "a.checkpoint: 'a' there, 'a2' here" in said[0]
+    assert_right(store, ['student', 'a', 'b'])
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(split='val'), "split: 'train' there, 'val' here"),
+    (dict(strides=[4, 8]), r'strides: \[8, 16\] there, \[4, 8\] here'),
+    (dict(grids=['1', '3']), r"grids: \['1', '2'\] there"),
+])
+def test_other_data_is_refused_with_what_differs(tmp_path, monkeypatch,
+                                                 change, words):
+    said = []
+    monkeypatch.setattr(module, 'print_log',
+                        lambda text, **_: said.append(text))
+    measure(tmp_path / 'm', 'student', 'a')
+    store, base = open_store(str(tmp_path / 'm'), {**DATA, **change},
+                             detectors('student', 'a'), lambda done: True)
+    assert store.done == [] and base is None
+    assert re.search(words, said[0])
+
+
+def test_fewer_levels_are_there_already(tmp_path):
+    measure(tmp_path / 'm', 'student', 'a')
+    few = {**DATA, 'strides': [16]}
+    store, looked = measure(tmp_path / 'm', 'student', 'a', data=few)
+    assert looked == 0 and store.strides == [8, 16]
+
+
+@pytest.mark.parametrize('spoil', [
+    lambda folder: (folder / LIST).write_text('{'),
+    lambda folder: (folder / LIST).write_text('{"schema": 99}'),
+    lambda folder: (folder / 'fold1.2.pt').write_bytes(b'PK torn'),
+    lambda folder: (folder / 'fold1.2.pt').unlink()])
+def test_what_cannot_be_read_is_said_and_measured_anew(tmp_path, monkeypatch,
+                                                       spoil):
+    said = []
+    monkeypatch.setattr(module, 'print_log',
+                        lambda text, **_: said.append(text))
+    measure(tmp_path / 'm', 'student', 'a')
+    spoil(tmp_path / 'm')
+    store, looked = measure(tmp_path / 'm', 'student', 'a')
+    assert looked == 5 and 'cannot be used' in said[0]
+    assert_right(store, ['student', 'a'])
+
+
+class Killed(BaseException):
+    """No handler of errors catches it."""
+
+
+def test_killed_at_any_step_of_the_disk_it_goes_on(tmp_path, monkeypatch):
+    """A pool, then another teacher, stopped before the nth change of the
+    disk, for every n there is; gone on from there it ends with the same."""
+    steps = 0
+    real = {name: getattr(os, name) for name in ('replace', 'rename',
+                                                 'remove')}
+    rmtree = shutil.rmtree
+
+    def counted(call):
+        def step(*args, **kwargs):
+            nonlocal steps
+            if killing and steps == kill_at:
+                raise Killed
+            steps += killing
+            return call(*args, **kwargs)
+        return step
+
+    for name, call in real.items():
+        monkeypatch.setattr(module.os, name, counted(call))
+    monkeypatch.setattr(module.shutil, 'rmtree', counted(rmtree))
+
+    first_whole = set()
+
+    def both(folder):
+        if folder not in first_whole:
+            measure(folder, 'student', 'a')
+            first_whole.add(folder)
+        return measure(folder, 'student', 'a', 'b')
+
+    killing, kill_at = True, 10**6
+    both(tmp_path / 'm')
+    changes = steps
+    assert changes > 30
+    for kill_at in range(changes):
+        folder = tmp_path / str(kill_at) / 'm'
+        steps, killing = 0, True
+        with pytest.raises(Killed):
+            both(folder)
+        killing = False
+        store, _ = both(folder)
+        assert_right(store, ['student', 'a', 'b'])
+        assert os.listdir(folder.parent) == ['m']
+        assert len(os.listdir(folder)) == 1 + len(PICTURES)

@@ -1,0 +1,147 @@
+"""All detectors' maps side by side: padding, grids, masks, one at a time."""
+import copy
+import os
+from fractions import Fraction
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mtpd.progression import make_plan
+from mtpd.progression import pyramids as module
+from mtpd.progression.pictures import Pictures
+from mtpd.progression.pyramids import Pyramids
+from mtpd.progression.search import build_pool
+
+STRIDES = (8, 16, 32)
+
+
+@pytest.fixture(scope='module')
+def pool(toy_in, tmp_path_factory):
+    cfg = toy_in(tmp_path_factory.mktemp('pool'))
+    cfg.val_dataloader.batch_size = 3
+    return cfg, build_pool(make_plan(cfg))
+
+
+def looks(pyramids, batches):
+    return list(pyramids(batches))
+
+
+def test_maps_are_those_of_each_detectors_own_preprocessing(pool):
+    cfg, detectors = pool
+    pictures = Pictures(cfg)
+    pyramids = Pyramids(detectors, pictures, STRIDES)
+    assert pyramids.divisor == 32 and pyramids.grids == (1,)
+    assert pyramids.channels[8] == dict(student=16, wide=24, swin=24)
+    (indices, batch), = looks(pyramids, [[3, 5]])
+    assert indices == [3, 5]
+    maps, folds, valid = batch[Fraction(1)]
+    assert folds == [pictures.fold(i) for i in indices]
+    raw = [next(pictures.load([[i]]))[1]['1'][0] for i in indices]
+    for name, detector in detectors.items():
+        with torch.no_grad():
+            own = detector.extract_feat(detector.data_preprocessor(
+                {'inputs': raw, 'data_samples': None})['inputs'])
+        at = {96 // level.shape[-1]: level for level in own}
+        for s in STRIDES:
+            torch.testing.assert_close(maps[name][s], at[s])
+            assert valid[s].all()  # 96x64: whole cells at these strides
+
+
+def test_padding_is_marked(pool, monkeypatch):
+    cfg, detectors = pool
+    cfg = copy.deepcopy(cfg)
+    cfg.val_dataloader.dataset.pipeline[1].update(scale=(75, 50))
+    pyramids = Pyramids(detectors, Pictures(cfg), STRIDES)
+    (_, batch), = looks(pyramids, [[0]])
+    maps, _, valid = batch[Fraction(1)]
+    assert maps['student'][8].shape[-2:] == (8, 12)
+    for s in STRIDES:
+        # Cells whose centre lies in 75 x 50 pixels.
+        rows, columns = ([(i + .5) * s < side for i in range(n)]
+                         for side, n in zip((50, 75), valid[s].shape[1:]))
+        assert torch.equal(valid[s][0], torch.tensor(rows)[:, None]
+                           & torch.tensor(columns))
+    assert valid[8].sum() == 6 * 9
+
+
+def test_a_share_of_the_fine_positions(pool, monkeypatch):
+    cfg, detectors = pool
+    monkeypatch.setattr(module, 'FINE', 8)
+    pictures = Pictures(cfg)
+    (_, batch), = looks(Pyramids(detectors, pictures, STRIDES, share=.25),
+                        [[1, 2]])
+    valid = batch[Fraction(1)].valid
+    assert valid[16].all() and valid[32].all()
+    assert torch.equal(valid[8], torch.stack([pictures.drawn_share(
+        i, 8, (8, 12), .25) for i in (1, 2)]))
+
+
+def test_maps_of_two_scales_meet_on_both_grids(pool):
+    cfg, detectors = pool
+    pictures = Pictures(cfg, scales=[Fraction(2)])
+    scales = {'swin': Fraction(2)}
+    pyramids = Pyramids(detectors, pictures, (8, 16), scales)
+    (_, batch), = looks(pyramids, [[0]])
+    one, two = batch[Fraction(1)].maps, batch[Fraction(2)].maps
+    assert {n: tuple(m[8].shape[-2:]) for n, m in two.items()} == dict.fromkeys(
+        detectors, (16, 24))
+    torch.testing.assert_close(one['swin'][8], F.interpolate(
+        two['swin'][8], size=(8, 12), mode='area'))
+    torch.testing.assert_close(two['wide'][8], F.interpolate(
+        one['wide'][8], size=(16, 24), mode='bilinear'))
+    only = Pyramids(detectors, pictures, (8, 16), scales, [Fraction(2)])
+    (_, batch), = looks(only, [[0]])
+    assert list(batch) == [2]
+
+
+def test_one_at_a_time_gives_the_same_within_the_bound(pool, tmp_path,
+                                                       monkeypatch):
+    """Bit by bit the same maps; on disk never more than was said, and not
+    much less; every detector is put away after its chunk."""
+    cfg, detectors = pool
+    pictures = Pictures(cfg)
+    batches = pictures.batches(range(12))
+    together = looks(Pyramids(detectors, pictures, STRIDES), batches)
+    one_picture = sum(4 * c * (64 // s) * (96 // s) for s in STRIDES
+                      for c in (16, 24, 24))
+    bound = int(2.7 * 3 * one_picture)  # two batches of three pictures
+    sizes, put_away = [], []
+    load = torch.load
+
+    def look(*args, **kwargs):
+        sizes.append(sum(os.path.getsize(os.path.join(root, f))
+                         for root, _, files in os.walk(tmp_path)
+                         for f in files))
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(module.torch, 'load', look)
+    for name, detector in detectors.items():
+        monkeypatch.setattr(detector, 'cpu', lambda name=name:
+                            put_away.append(name), raising=False)
+    pyramids = Pyramids(detectors, pictures, STRIDES, most_on_disk=bound,
+                        folder=str(tmp_path))
+    for (indices, one), (others, other) in zip(together, pyramids(batches),
+                                               strict=True):
+        assert indices == others
+        for name in detectors:
+            for s in STRIDES:
+                assert torch.equal(one[1].maps[name][s],
+                                   other[1].maps[name][s])
+    assert put_away == [*detectors] * 2  # two chunks of two batches
+    assert .6 * bound < max(sizes) <= bound
+    assert os.listdir(tmp_path) == []  # nothing stays
+
+
+def test_a_batch_beyond_the_bound_is_said_and_done(pool, tmp_path,
+                                                   monkeypatch):
+    cfg, detectors = pool
+    said = []
+    monkeypatch.setattr(module, 'print_log',
+                        lambda text, **_: said.append(text))
+    pictures = Pictures(cfg)
+    pyramids = Pyramids(detectors, pictures, STRIDES, most_on_disk=1000,
+                        folder=str(tmp_path))
+    assert len(looks(pyramids, [[0], [1, 2]])) == 2
+    assert 'maps of 1 pictures alone are' in said[0]
+    assert 'mtpd.costs.sequential allows' in said[0]

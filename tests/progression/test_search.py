@@ -1,0 +1,362 @@
+"""Costs and order: from disk as far as they belong to it, else measured."""
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtpd.order import AdaptationCosts
+from mtpd.progression import PlanError, make_plan
+from mtpd.progression import search as search_module
+from mtpd.progression.moment_store import MomentStore
+from mtpd.progression.search import (FoundOrder, build_pool, find_order,
+                                     reorder)
+
+# Of toy maps the coarse levels have fewer positions than coefficients.
+pytestmark = pytest.mark.filterwarnings('ignore:At stride')
+LEVELS = (8, 16)
+
+
+class Search:
+    """Searches of one work dir, and what they said and did."""
+
+    def __init__(self, monkeypatch):
+        self.said, self.seen, self.known = [], [], []
+        for module in ('search', 'moment_store'):
+            monkeypatch.setattr(
+                f'mtpd.progression.{module}.print_log',
+                lambda text, **_: self.said.append(text))
+        gather = search_module.gather
+        monkeypatch.setattr(search_module, 'gather', lambda *args: (
+            self.known.append(args[1].known), gather(*args))[1])
+
+    def __call__(self, cfg) -> FoundOrder:
+        for notes in (self.said, self.seen, self.known):
+            notes.clear()
+        plan = make_plan(cfg)
+        return find_order(plan, build_pool(plan),
+                          lambda *done: self.seen.append(done))
+
+    def told(self, words: str) -> bool:
+        """Whether one of the things said matches."""
+        return any(re.search(words, text) for text in self.said)
+
+    @property
+    def looked_at(self) -> int:
+        """How many pictures were run through detectors."""
+        return sum(max(0, b[0] - a[0])
+                   for a, b in zip(self.seen, self.seen[1:]))
+
+
+@pytest.fixture
+def search(monkeypatch):
+    return Search(monkeypatch)
+
+
+def with_third(cfg, tmp_path, name='third', spoil=1e-3, ap=29.):
+    """A slightly disturbed copy of the best teacher."""
+    swin = cfg.mtpd.teachers.swin
+    copied = torch.load(swin.checkpoint)
+    torch.manual_seed(0)
+    for value in copied['state_dict'].values():
+        if value.is_floating_point():
+            value += spoil * value.abs().mean() * torch.randn_like(value)
+    path = str(tmp_path / f'{name}.pth')
+    torch.save(copied, path)
+    cfg.mtpd.teachers[name] = dict(config=swin.config, checkpoint=path, ap=ap)
+    return cfg
+
+
+def assert_same_costs(one, other, tolerance=1e-4):
+    assert one.names == other.names and one.strides == other.strides
+    for pair in one.mse:
+        assert one.cost(*pair) == pytest.approx(other.cost(*pair),
+                                                rel=tolerance)
+
+
+def test_what_is_found_is_found_again(toy, search):
+    first = search(toy(order='bgs', strides=LEVELS))
+    assert search.looked_at == 24
+    again = search(toy(order='bgs', strides=LEVELS))
+    assert search.looked_at == 0 and search.told('Costs taken from')
+    assert again.costs == first.costs
+    # Without the result, from the sums; without these, from the result.
+    path = Path(toy().work_dir) / 'order'
+    os.remove(path / 'order.json')
+    assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
+    assert search.looked_at == 0 and not search.told('anew')
+    for file in (path / 'moments').iterdir():
+        file.unlink()
+    assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
+
+
+def test_the_file_says_everything(toy, search):
+    found = search(toy(order='bgs', strides=LEVELS, max_teachers=1))
+    content = json.load(open(Path(toy().work_dir) / 'order/order.json'))
+    assert FoundOrder.from_json(content) == FoundOrder.from_json(
+        json.loads(json.dumps(found.to_json())))
+    assert content['schema'] == 3
+    made = content['made_with']
+    assert made['detectors']['swin']['checkpoint'] == \
+        toy().mtpd.teachers.swin.checkpoint
+    assert made['costs']['images'] == 'all'
+    assert made['versions']['torch'] == torch.__version__
+    assert set(content['latencies']) == {'student', 'wide', 'swin'}
+    assert all(0 < s < 10 for s in content['latencies'].values())
+    assert content['costs']['positions'] == {'8': 24 * 96, '16': 24 * 24}
+    errors = content['costs']['folds']
+    for source, target in (('student', 'swin'), ('swin', 'wide')):
+        for stride in ('8', '16'):
+            counts = errors['positions'][target][stride]
+            assert sum(counts) == content['costs']['positions'][stride]
+            assert sum(errors['errors'][source][target][stride]) / sum(
+                counts) == pytest.approx(
+                content['costs']['mse'][source][target][stride])
+
+
+@pytest.mark.parametrize('spoil', [
+    '{', '{"schema": 99}', '{"schema": 3}'])
+def test_a_result_that_cannot_be_read_is_said(toy, search, spoil):
+    first = search(toy(order='bgs', strides=LEVELS))
+    (Path(toy().work_dir) / 'order/order.json').write_text(spoil)
+    assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
+    assert search.told('cannot be used') and search.looked_at == 0
+
+
+def test_another_teacher_meets_the_known_ones(toy, search, tmp_path):
+    before = search(toy(order='bgs', strides=LEVELS))
+    added = search(with_third(toy(order='bgs', strides=LEVELS), tmp_path))
+    assert search.looked_at == 24
+    assert search.known[0] == ('student', 'swin', 'wide')
+    assert search.told('only products with third are added')
+    assert added.costs.names == ('student', 'swin', 'wide', 'third')
+    for pair in before.costs.mse:
+        assert added.costs.cost(*pair) == pytest.approx(
+            before.costs.cost(*pair), rel=1e-9)
+    cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path)
+    cfg.work_dir = str(tmp_path / 'fresh')
+    assert_same_costs(added.costs, search(cfg).costs)
+    # Left out again, it is not forgotten, and nothing is looked at.
+    assert search(toy(order='bgs', strides=LEVELS)).costs.names == (
+        'student', 'swin', 'wide')
+    assert search.looked_at == 0
+    search(with_third(toy(order='bgs', strides=LEVELS), tmp_path))
+    assert search.looked_at == 0
+
+
+def test_a_checkpoint_that_changed_is_said_and_measured_anew(
+        toy, search, tmp_path):
+    cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path)
+    search(cfg)
+    # A head has no say in maps.
+    cfg.model.test_cfg.score_thr = 0.5
+    search(cfg)
+    assert search.looked_at == 0
+    changed = with_third(toy(order='bgs', strides=LEVELS), tmp_path,
+                         spoil=1e-1)
+    found = search(changed)
+    assert search.told(r"detectors\.third\.checkpoint: '\w{64}' there, "
+                       r"'\w{64}' here")
+    assert search.known[0] == ('student', 'swin', 'wide')
+    changed.work_dir = str(tmp_path / 'fresh')
+    assert_same_costs(found.costs, search(changed).costs)
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(costs=dict(split='val')), "data.split: 'train' there, 'val' here"),
+    (dict(costs=dict(precision='float64')), "precision: 'float32' there"),
+])
+def test_other_data_is_not_mixed(toy, search, change, words):
+    search(toy(order='bgs', strides=LEVELS))
+    found = search(toy(order='bgs', strides=LEVELS, **change))
+    assert search.told(words)
+    pictures = 8 if 'split' in change['costs'] else 24
+    assert search.looked_at == pictures
+    assert found.costs.positions[8] == 96 * pictures
+    assert found.costs.resolution[8] == (
+        1e-10 if 'precision' in change['costs'] else 1e-6)
+
+
+def test_more_pictures_go_on_from_fewer(toy, search):
+    few = search(toy(order='bgs', strides=LEVELS, costs=dict(images=12)))
+    assert search.looked_at == 12 and few.costs.positions[8] == 12 * 96
+    whole = search(toy(order='bgs', strides=LEVELS))
+    assert search.looked_at == 12 and whole.costs.positions[8] == 24 * 96
+    fewer = search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
+    assert search.looked_at == 0
+    assert search.told('holds 24 pictures, more than the 6 asked for')
+    assert fewer.costs == whole.costs
+
+
+def test_fewer_levels_are_no_new_pass(toy, search):
+    whole = search(toy(order='bgs', strides=(8, 16, 32)))
+    few = search(toy(order='bgs', strides=(16,)))
+    assert search.looked_at == 0
+    assert few.costs == whole.costs.restricted(strides=[16])
+
+
+def test_one_detector_at_a_time(toy, search, tmp_path):
+    together = search(toy(order='bgs', strides=LEVELS))
+    cfg = toy(order='bgs', strides=LEVELS, costs=dict(sequential=.001))
+    cfg.work_dir = str(tmp_path / 'other')
+    assert search(cfg).costs == together.costs
+    assert search.told('at most 0.001 GiB of maps per process lie in')
+    cfg.mtpd.costs.sequential = 1e9
+    with pytest.raises(PlanError, match='sequential is 1e.09 GiB.*has room'):
+        search(cfg)
+
+
+def test_the_papers_way(toy, search, tmp_path):
+    """Fitted on training, scored on validation pictures; not above the error
+    that predicting each channel's mean makes, and worse than the exact fit
+    of the same pictures can be."""
+    cfg = toy(order='bgs', strides=LEVELS, costs=dict(
+        estimator='sgd', epochs=8, lr=1.))
+    found = search(cfg)
+    assert search.seen[-1] == (8 * 24 + 8,) * 2
+    assert found.costs.positions == {8: 8 * 96, 16: 8 * 24}
+    assert found.costs.names == ('student', 'swin', 'wide')
+    for pair in found.costs.mse:
+        assert 0 < found.costs.normalised_cost(*pair) < 1.5
+    search(cfg)
+    assert search.told('Costs taken from')
+    search(toy(order='bgs', strides=LEVELS))
+    assert search.told("estimator: 'sgd' there, 'exact' here")
+    assert search.looked_at == 24
+
+
+def test_constant_maps_are_named(toy, search, tmp_path):
+    cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path, 'dead')
+    content = torch.load(cfg.mtpd.teachers.dead.checkpoint)
+    for key, value in content['state_dict'].items():
+        if key.startswith('neck.fpn_convs.2') and key.endswith('weight'):
+            value.zero_()
+    torch.save(content, cfg.mtpd.teachers.dead.checkpoint)
+    with pytest.raises(PlanError, match='maps of dead do not vary at stride '
+                                        '16: every channel.*mtpd.strides'):
+        search(cfg)
+
+
+def test_maps_that_are_not_finite_are_named(toy, search, tmp_path):
+    cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path, 'broken')
+    content = torch.load(cfg.mtpd.teachers.broken.checkpoint)
+    content['state_dict']['neck.fpn_convs.1.conv.bias'][0] = torch.nan
+    torch.save(content, cfg.mtpd.teachers.broken.checkpoint)
+    with pytest.raises(PlanError, match='broken at stride 8 .*not finite'):
+        search(cfg)
+
+
+def test_a_pool_without_a_common_level_is_named(toy, search):
+    with pytest.raises(PlanError, match=r'strides asks for \[4\]|no stride in'):
+        search(toy(order='bgs', strides=(4,)))
+
+
+def test_a_saved_order_is_changed_without_a_pass(toy, search, tmp_path):
+    found = search(with_third(toy(order='bgs', strides=LEVELS), tmp_path))
+    fewer = reorder(found, ['wide', 'swin'], max_teachers=1, strides=[8])
+    assert fewer.order.teachers == ('swin',)
+    assert fewer.costs == found.costs.restricted(
+        ['student', 'wide', 'swin'], [8])
+    assert fewer.latencies == found.latencies
+    other = reorder(found, ['third', 'swin'], student='wide')
+    assert other.student == 'wide' and other.student_ap == 20.
+    with pytest.raises(ValueError, match='3 teachers were asked for, and the '
+                                         'pool has 2'):
+        reorder(found, ['wide', 'swin'], max_teachers=3)
+    with pytest.raises(ValueError, match='No AP of'):
+        reorder(found, ['nobody'])
+
+
+def test_certainty_is_a_setting(toy, search):
+    cfg = toy(order='bgs', strides=LEVELS, costs=dict(certainty=1e-9))
+    lenient = search(cfg)
+    assert all(d.certain for d in lenient.decisions() if d.compared)
+    cfg.mtpd.costs.certainty = 1 - 1e-15
+    strict = search(cfg)
+    assert search.looked_at == 0  # no picture has a say in it
+    assert not any(d.certain for d in strict.decisions() if d.compared)
+    content = json.loads(json.dumps(strict.to_json()))
+    assert FoundOrder.from_json(content).certainty == 1 - 1e-15
+
+
+def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
+        toy, search, monkeypatch, tmp_path):
+    """One look, at 12 of 24 pictures. That a slightly disturbed copy of the
+    last teacher is the nearest to it is certain there; whether the student or
+    the other teacher is nearer is not, and more pictures are taken."""
+    monkeypatch.setattr(search_module, 'FIRST_LOOK', 12)
+    auto = toy(order='bgs', costs=dict(images='auto'), strides=(8,))
+    search(auto)
+    assert search.looked_at == 24
+    assert search.told('12 of 24 .*not certain: stop before swin: the student')
+    assert search.told('24 of 24 .*not certain: .*; there are no more pict')
+
+    auto = with_third(auto, tmp_path, 'near')
+    auto.mtpd.max_teachers = 2
+    auto.work_dir = str(tmp_path / 'auto')
+    certain = search(auto)
+    assert search.looked_at == 12
+    assert search.told('12 of 24 .*near > swin, every decision certain')
+    search(auto)
+    assert search.looked_at == 0 and search.told('Costs taken from')
+    everything = toy(order='bgs', strides=(8,), max_teachers=2)
+    everything.mtpd.teachers = auto.mtpd.teachers
+    everything.work_dir = auto.work_dir
+    whole = search(everything)
+    assert search.looked_at == 12 and search.told("images: 'auto' there, 'all'")
+    assert certain.order.teachers == whole.order.teachers
+    decisions = [d for d in certain.decisions() if d.compared]
+    assert [d.certain for d in decisions] == [True]
+    # One more decision, which is not certain: the rest is looked at too.
+    auto.mtpd.max_teachers = 3
+    auto.work_dir = str(tmp_path / 'more')
+    search(auto)
+    assert search.looked_at == 24
+
+
+TORCHRUN = ['-m', 'torch.distributed.run', '--standalone',
+            '--nproc_per_node=2']
+
+
+def test_two_processes_find_the_same(toy, repository, tmp_path):
+    """The whole command: APs, costs and order. Maps are those of the same
+    batches, so the sums differ by the order of adding up alone."""
+    cfg = toy(order='bgs', strides=LEVELS)
+    for teacher in cfg.mtpd.teachers.values():
+        teacher.ap = None
+    cfg.val_dataloader.batch_size = 2
+    cfg.dump(str(tmp_path / 'toy.py'))
+    found = []
+    for name, words in (('one', []), ('two', TORCHRUN)):
+        done = subprocess.run(
+            [sys.executable, *words, 'tools/bgs_order.py',
+             str(tmp_path / 'toy.py'), '--work-dir', str(tmp_path / name),
+             *(['--launcher', 'pytorch'] if words else [])],
+            cwd=repository, capture_output=True, text=True,
+            env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count('Order: ') == 1  # one process speaks
+        content = json.load(open(tmp_path / name / 'order/order.json'))
+        found.append((content, MomentStore.read(
+            str(tmp_path / name / 'order/moments'))))
+    (one, moments), (two, others) = found
+    assert one['aps'] == two['aps'] and max(one['aps'].values()) > 0
+    assert one['student_ap'] == two['student_ap']
+    assert one['order'] == two['order']
+    assert sorted(moments.done) == sorted(others.done) == [*range(24)]
+    for stride in LEVELS:
+        for fold in moments.moments(1).filled_folds(stride):
+            mine, theirs = (m.moments(1).over(stride, [fold])
+                            for m in (moments, others))
+            assert torch.equal(mine.shift, theirs.shift)
+            assert mine.count == theirs.count
+            torch.testing.assert_close(mine.outer, theirs.outer, rtol=1e-10,
+                                       atol=1e-10)
+    costs, others = (AdaptationCosts.from_json(c['costs'])
+                     for c in (one, two))
+    assert_same_costs(costs, others, 1e-5)
