@@ -232,10 +232,10 @@ def test_ap_that_is_neither_known_nor_measurable(toy, swin_mask_rcnn,
 def test_other_classes_are_said_once(toy, caplog, tmp_path):
     import torch
     cfg = toy()
-    path = cfg.mtpd.teachers.swin.checkpoint
-    content = torch.load(path)
+    content = torch.load(cfg.mtpd.teachers.swin.checkpoint)
     content['meta']['dataset_meta']['classes'] = ('a', 'b', 'c', 'd', 'e')
-    torch.save(content, path)
+    cfg.mtpd.teachers.swin.checkpoint = str(tmp_path / 'other.pth')
+    torch.save(content, cfg.mtpd.teachers.swin.checkpoint)
     import mtpd.progression.search as search
     said = []
     plan = make_plan(cfg)

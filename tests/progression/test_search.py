@@ -1,8 +1,8 @@
 """Costs and order: from disk as far as they belong to it, else measured."""
-import copy
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -316,6 +316,44 @@ def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
     auto.mtpd.max_teachers = 3
     auto.work_dir = str(tmp_path / 'more')
     search(auto)
+    assert search.looked_at == 24
+
+
+KILLED = """
+import os, runpy, signal, sys
+import mtpd.progression.gather as module
+from mtpd.progression import run, search
+module.SAVE_SECONDS = 0  # after every batch
+find = search.find_order
+
+def dies(plan, pool, progress):
+    return find(plan, pool, lambda done, total: done < 13 or os.kill(
+        os.getpid(), signal.SIGKILL))
+
+run.find_order = dies
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def test_killed_and_started_again(toy, search, repository, tmp_path):
+    """kill -9 in the middle of the command; the sums go on from there."""
+    cfg = toy(order='bgs', strides=LEVELS)
+    cfg.val_dataloader.batch_size = 2
+    cfg.dump(str(tmp_path / 'toy.py'))
+    (tmp_path / 'killed.py').write_text(KILLED)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / 'killed.py'), 'tools/bgs_order.py',
+         str(tmp_path / 'toy.py')], cwd=repository, capture_output=True,
+        env={**os.environ, 'PYTHONPATH': str(repository),
+             'OMP_NUM_THREADS': '1'})
+    assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
+    resumed = search(cfg)
+    # Saved after every batch of two; the last one's was on its way.
+    assert 0 < 24 - search.looked_at <= 13
+    assert search.seen[0][0] == 24 - search.looked_at
+    cfg.work_dir = str(tmp_path / 'undisturbed')
+    assert_same_costs(resumed.costs, search(cfg).costs, 1e-6)
     assert search.looked_at == 24
 
 

@@ -36,16 +36,27 @@ def test_order_then_training_then_export(config, repository, tmp_path):
     assert 'backward greedy' in done.stdout and 'shortest path' in done.stdout
 
     other = tmp_path / 'other'
+    (tmp_path / 'results.json').write_text('{"wide": 31.5}')
     done = run(repository, 'tools/bgs_order.py', '--from',
                tmp_path / 'work/order/order.json', '--teachers', 'wide',
-               '--strides', 8, 16, '--out', other)
+               '--strides', 8, 16, '--out', other, '--results',
+               tmp_path / 'results.json')
+    assert re.search(r'best measured +│ +wide .* 31\.5', done.stdout)
     anew = json.load(open(other / 'order.json'))
     assert anew['order']['teachers'] == ['wide']
     assert anew['costs']['mse']['student']['wide'] == {
         s: content['costs']['mse']['student']['wide'][s] for s in ('8', '16')}
     assert (other / 'adaptation_cost.png').stat().st_size > 5000
-    for words, flags in (('No AP of .*nobody', ['--teachers', 'nobody']),
-                         (r'strides \[8.*asked for \[4\]', ['--strides', '4'])):
+    (tmp_path / 'no.json').write_text('[31.5]')
+    for words, flags in (
+            ('No AP of .*nobody', ['--teachers', 'nobody']),
+            (r'strides \[8.*asked for \[4\]', ['--strides', '4']),
+            ('2 teachers were asked for, and the pool has 1',
+             ['--max-teachers', '2']),
+            ('--out .*cannot be written, because .*no.json is no folder',
+             ['--out', tmp_path / 'no.json' / 'x']),
+            (r'--results .*Expected \{"first > second": AP',
+             ['--results', tmp_path / 'no.json'])):
         done = run(repository, 'tools/bgs_order.py', '--from',
                    other / 'order.json', '--out', other, *flags, ok=False)
         assert re.search(words, done.stderr) and 'Traceback' not in done.stderr
