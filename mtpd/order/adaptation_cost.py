@@ -29,8 +29,8 @@ _RANK_FLOOR = {True: 1e-7, False: 1e-13}
 # spare (float32, float64 products).
 _ROUNDING = {True: 1e-6, False: 1e-13}
 
-# The smallest part of a target's variance that an error is told from rounding
-# by (float32, float64 products).
+# No error below this part of the target's variance is told from rounding,
+# however well conditioned the source (float32, float64 products).
 RESOLUTION = {True: 1e-6, False: 1e-10}
 
 # Fewer positions per fitted coefficient than this leave a held-out error that
@@ -197,8 +197,8 @@ class AdaptationCosts:
         positions: Stride -> number of positions that were scored.
         folds: What each fold added; None in costs that were saved before it
             was kept. Without it a difference has no standard error.
-        resolution: Stride -> the smallest error, as a part of the target's
-            variance, that rounding leaves to be told from 0; a stride that is
+        resolution: (source, target) -> stride -> the smallest error, in the
+            same units, that rounding leaves to be told from 0; a pair that is
             not there has no such limit.
     """
 
@@ -208,7 +208,8 @@ class AdaptationCosts:
     variance: dict[str, dict[int, float]]
     positions: dict[int, int]
     folds: HeldOutFolds | None = None
-    resolution: dict[int, float] = field(default_factory=dict)
+    resolution: dict[tuple[str, str], dict[int, float]] = field(
+        default_factory=dict)
 
     def cost(self, source: str, target: str) -> float:
         """Mean error over levels: the published quantity.
@@ -249,10 +250,10 @@ class AdaptationCosts:
         Raises:
             ValueError: No such pair.
         """
+        limits = self.resolution.get((source, target), {})
         return tuple(
             stride for stride, error in self._levels(source, target).items()
-            if error < self.resolution.get(stride, 0.)
-            * self.variance[target][stride])
+            if error < limits.get(stride, 0.))
 
     def matrix(self, normalised: bool = False) -> np.ndarray:
         """(sources, targets) in the order of ``names``; nan on the diagonal.
@@ -354,25 +355,21 @@ class AdaptationCosts:
             names, strides, {pair: levels(self.mse[pair]) for pair in pairs},
             {name: levels(self.variance[name]) for name in names},
             levels(self.positions), folds,
-            {stride: share for stride, share in self.resolution.items()
-             if stride in strides})
+            {pair: levels(self.resolution[pair]) for pair in pairs
+             if pair in self.resolution})
 
     def to_json(self) -> dict:
         """Plain values for ``json.dump``; ``from_json`` reads them."""
-        mse: dict[str, dict] = {name: {} for name in self.names}
-        for (source, target), levels in self.mse.items():
-            mse[source][target] = _with_text_keys(levels)
         costs = dict(
-            names=list(self.names), strides=list(self.strides), mse=mse,
+            names=list(self.names), strides=list(self.strides),
+            mse=_by_source(self.mse),
             variance={name: _with_text_keys(levels)
                       for name, levels in self.variance.items()},
             positions=_with_text_keys(self.positions),
-            resolution=_with_text_keys(self.resolution))
+            resolution=_by_source(self.resolution))
         if self.folds is not None:
-            errors: dict[str, dict] = {name: {} for name in self.names}
-            for (source, target), levels in self.folds.errors.items():
-                errors[source][target] = _with_text_keys(levels)
-            costs['folds'] = dict(errors=errors, positions={
+            costs['folds'] = dict(errors=_by_source(
+                self.folds.errors), positions={
                 name: _with_text_keys(levels)
                 for name, levels in self.folds.positions.items()})
         return costs
@@ -391,15 +388,13 @@ class AdaptationCosts:
                              f'{sorted(entries - set(costs))}.')
         return cls(
             names=tuple(costs['names']), strides=tuple(costs['strides']),
-            mse={(source, target): _with_number_keys(levels)
-                 for source, targets in costs['mse'].items()
-                 for target, levels in targets.items()},
+            mse=_by_pair(costs['mse']),
             variance={name: _with_number_keys(levels)
                       for name, levels in costs['variance'].items()},
             positions=_with_number_keys(costs['positions']),
             folds=_folds_from_json(costs['folds']) if 'folds' in costs
             else None,
-            resolution=_with_number_keys(costs.get('resolution', {})))
+            resolution=_by_pair(costs.get('resolution', {})))
 
     def _levels(self, source: str, target: str) -> dict[int, float]:
         if (source, target) not in self.mse:
@@ -442,6 +437,8 @@ def adaptation_costs(moments: FeatureMoments) -> AdaptationCosts:
     mse: dict[tuple[str, str], dict[int, float]] = {p: {} for p in pairs}
     variance: dict[str, dict[int, float]] = {n: {} for n in moments.names}
     positions = {}
+    resolution: dict[tuple[str, str], dict[int, float]] = {
+        p: {} for p in pairs}
     folds = HeldOutFolds({p: {} for p in pairs},
                          {name: {} for name in moments.names})
     for stride in moments.strides:
@@ -458,13 +455,16 @@ def adaptation_costs(moments: FeatureMoments) -> AdaptationCosts:
         for source, target in pairs:
             of_folds = errors[source][:, spans[target]].mean(1)
             folds.errors[source, target][stride] = tuple(of_folds.tolist())
+            rounded = rounding[source][spans[target]].mean().item()
             mse[source, target][stride] = _not_negative(
-                of_folds.sum().item() / everything.count,
-                rounding[source][spans[target]].mean().item(),
+                of_folds.sum().item() / everything.count, rounded,
                 f'{source} -> {target} at stride {stride}')
-    return AdaptationCosts(
-        moments.names, moments.strides, mse, variance, positions, folds,
-        {s: RESOLUTION[moments.in_float32(s)] for s in moments.strides})
+            # An ill-conditioned source leaves fewer digits than the floor.
+            resolution[source, target][stride] = max(
+                rounded, RESOLUTION[moments.in_float32(stride)]
+                * variance[target][stride])
+    return AdaptationCosts(moments.names, moments.strides, mse, variance,
+                           positions, folds, resolution)
 
 
 def costs_on_own_grids(costs: Mapping[Hashable, AdaptationCosts],
@@ -496,7 +496,8 @@ def costs_on_own_grids(costs: Mapping[Hashable, AdaptationCosts],
              for source, target in some.mse},
             {name: costs[grids[name]].folds.positions[name]
              for name in some.names}),
-        some.resolution)
+        {(source, target): costs[grids[target]].resolution[source, target]
+         for source, target in some.resolution})
 
 
 def adaptation_cost(source: Mapping[int, Tensor],
@@ -607,16 +608,20 @@ def _variance(moments: Moments, in_float32: bool) -> Tensor:
 
 
 def _not_negative(error: float, rounding: float, what: str) -> float:
-    if error < -rounding:
+    if not error >= -rounding:
         raise ValueError(
-            f'The squared error of {what} is {error:.3g}, negative by more '
-            f'than rounding explains ({rounding:.3g}): the moments are not '
-            'sums of squares. Measure them again.')
+            f'The squared error of {what} is {error:.3g}, which rounding '
+            f'({rounding:.3g}) does not explain: the moments are not sums of '
+            'squares of the same maps. Delete them and measure again.')
     return max(error, 0.)
 
 
 def _check_folds(moments: FeatureMoments, stride: int) -> None:
     filled = moments.filled_folds(stride)
+    if not filled:
+        raise ValueError(
+            f'No picture has a position at stride {stride}: all are smaller '
+            'than half of it. Leave this level out (mtpd.strides).')
     if len(filled) < 2:
         raise ValueError(
             'A cost needs at least two folds with positions, one to fit on '
@@ -648,13 +653,26 @@ def _folds_from_json(folds: Mapping) -> HeldOutFolds:
         raise ValueError("Not adaptation costs: the JSON's folds lack "
                          f'{sorted(entries - set(folds))}.')
     return HeldOutFolds(
-        {(source, target): {stride: tuple(sums) for stride, sums
-                            in _with_number_keys(levels).items()}
-         for source, targets in folds['errors'].items()
-         for target, levels in targets.items()},
+        {pair: {stride: tuple(sums) for stride, sums in levels.items()}
+         for pair, levels in _by_pair(folds['errors']).items()},
         {name: {stride: tuple(counts) for stride, counts
                 in _with_number_keys(levels).items()}
          for name, levels in folds['positions'].items()})
+
+
+def _by_source(of_pairs: Mapping[tuple[str, str], Mapping[int, Any]]
+               ) -> dict[str, dict]:
+    found: dict[str, dict] = {}
+    for (source, target), levels in of_pairs.items():
+        found.setdefault(source, {})[target] = _with_text_keys(levels)
+    return found
+
+
+def _by_pair(of_sources: Mapping[str, Mapping]
+             ) -> dict[tuple[str, str], dict[int, Any]]:
+    return {(source, target): _with_number_keys(levels)
+            for source, targets in of_sources.items()
+            for target, levels in targets.items()}
 
 
 def _with_text_keys(levels: Mapping[int, _Value]) -> dict[str, _Value]:

@@ -9,8 +9,7 @@ def level_text(costs: AdaptationCosts, source: str, target: str,
                stride: int) -> str:
     """One level's mean squared error."""
     if stride in costs.below_resolution(source, target):
-        bound = costs.resolution[stride] * costs.variance[target][stride]
-        return f'< {bound:.4g}'
+        return f'< {costs.resolution[source, target][stride]:.4g}'
     return f'{costs.mse[source, target][stride]:.4g}'
 
 
@@ -18,8 +17,8 @@ def cost_text(costs: AdaptationCosts, source: str, target: str,
               digits: int = 4) -> str:
     """The mean over levels; its bound only if every level is below its own."""
     if _all_below(costs, source, target):
-        bound = sum(costs.resolution[s] * costs.variance[target][s]
-                    for s in costs.strides) / len(costs.strides)
+        limits = costs.resolution[source, target]
+        bound = sum(limits.values()) / len(limits)
         return f'< {bound:.{digits}g}'
     return f'{costs.cost(source, target):.{digits}g}'
 
@@ -30,8 +29,9 @@ def share_text(costs: AdaptationCosts, source: str, target: str,
     if not all(costs.variance[target].values()):
         return '-'
     if _all_below(costs, source, target):
-        bound = sum(costs.resolution[s] for s in costs.strides) / len(
-            costs.strides)
+        bound = sum(
+            limit / costs.variance[target][s] for s, limit in
+            costs.resolution[source, target].items()) / len(costs.strides)
         return f'< {bound:.{decimals}g}'
     return f'{costs.normalised_cost(source, target):.{decimals}f}'
 

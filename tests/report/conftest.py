@@ -25,3 +25,13 @@ def published() -> AdaptationCosts:
 @pytest.fixture
 def aps() -> dict[str, float]:
     return {'I': 38.2, 'II': 38.7, 'III': 42.3, 'IV': 47.0}
+
+
+@pytest.fixture
+def limits():
+    """resolution(costs, at 8, at 16), given as parts of the variance."""
+    def resolution(costs: AdaptationCosts, fine: float, coarse: float):
+        return {(a, b): {8: fine * costs.variance[b][8],
+                         16: coarse * costs.variance[b][16]}
+                for a, b in costs.mse}
+    return resolution

@@ -121,9 +121,10 @@ def test_every_number_of_an_order_can_be_read(figures, pool, chosen):
         assert inside(node, box)
 
 
-def test_costs_below_resolution_are_drawn_as_bounds(published, aps, figures):
+def test_costs_below_resolution_are_drawn_as_bounds(published, aps, figures,
+                                                    limits):
     published.mse['S', 'I'] = {8: 0., 16: 1e-9}
-    costs = replace(published, resolution={8: 1e-6, 16: 1e-6})
+    costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
     draw_costs(costs, '')
     draw_order(costs, aps, TeachingOrder(('I', 'IV'), ()), '')
     of_costs, of_order = map(texts, figures)

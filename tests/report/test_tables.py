@@ -35,12 +35,12 @@ def test_tables_show_every_cost(published):
     assert 'told' not in cost_table(published) + levels
 
 
-def test_what_is_below_resolution_is_shown_as_a_bound(published):
+def test_what_is_below_resolution_is_shown_as_a_bound(published, limits):
     # Of variances of 2 and 6: bounds of 2e-6 and 6e-5.
     published.variance['II'][16] = 6.
     published.mse['S', 'II'] = {8: 1.9e-6, 16: 0.}
     published.mse['I', 'II'] = {8: 1.9e-6, 16: 6.1e-5}
-    costs = replace(published, resolution={8: 1e-6, 16: 1e-5})
+    costs = replace(published, resolution=limits(published, 1e-6, 1e-5))
     levels = cells(level_table(costs))
     assert levels['S > II'] == ['< 2e-06', '< 6e-05', '< 3.1e-05']
     # One level that is told makes the mean a number.
@@ -55,16 +55,16 @@ def test_what_is_below_resolution_is_shown_as_a_bound(published):
     assert 'told' not in level_table(unknown)
 
 
-def test_a_mark_in_the_levels_alone_is_explained_there_alone(published):
+def test_a_mark_in_the_levels_alone_is_explained_there_alone(published, limits):
     published.mse['S', 'II'][8] = 0.
-    costs = replace(published, resolution={8: 1e-6, 16: 1e-6})
+    costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
     assert 'told from rounding' in level_table(costs)
     assert 'told from rounding' not in cost_table(costs)
 
 
-def test_a_target_that_is_constant_has_no_share(published):
+def test_a_target_that_is_constant_has_no_share(published, limits):
     published.variance['I'][8] = 0.
-    costs = replace(published, resolution={8: 1e-6, 16: 1e-6})
+    costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
     assert cells(cost_table(costs))['S'][1:3] == ['0.939 (-)', '0.06 (0.030)']
 
 
