@@ -3,7 +3,8 @@
     python benchmarks/adaptation_cost.py --only pass memory      # CPU, minutes
     python benchmarks/adaptation_cost.py --only pass memory --device cuda
     python benchmarks/adaptation_cost.py --only sgd stride4 --data COCO_FOLDER
-    python benchmarks/adaptation_cost.py --only sgd --trained configs/bccd/mtpd.py
+    python benchmarks/adaptation_cost.py --only sgd --pictures 60 \\
+        --trained configs/bccd/mtpd.py --lr 1e-4 3e-4 1e-3 3e-3
     python benchmarks/adaptation_cost.py --thin                  # smoke test
 
 Detectors are mmdet's own configs with random weights (nothing is downloaded)
@@ -71,7 +72,8 @@ from mmengine.registry import DefaultScope
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.order.adaptation_cost import (AdaptationCosts, adaptation_costs,
                                         fit_linear_map)
-from mtpd.order.gradient_descent import MapBatch, gradient_descent_costs
+from mtpd.order.gradient_descent import gradient_descent_costs
+from mtpd.order.moments import MapBatch
 from mtpd.order.moments import FeatureMoments
 from mtpd.progression import make_plan
 from mtpd.progression.cost_settings import CostSettings
@@ -80,7 +82,7 @@ from mtpd.progression.moment_store import MomentStore
 from mtpd.progression.pictures import FOLDS, Pictures
 from mtpd.progression.plan import load_config
 from mtpd.progression.pyramids import Pyramids
-from mtpd.progression.search import build_pool, common_strides
+from mtpd.progression.pool import build_pool, common_strides
 from torch import Tensor
 
 CONFIGS = {
@@ -248,14 +250,16 @@ def sgd(args: argparse.Namespace, folder: str) -> dict:
     exact = Errors.of_maps(maps, batches)
     result = dict(
         forwards=forwards, adding=adding, solving=solving,
-        exact=exact.to_json(), after_12_epochs={}, seconds_of_epoch={}, near={})
+        exact=exact.to_json(), after_12_epochs={}, seconds_of_epoch={},
+        near={})
     spread = {(target, s): torch.cat([rows_of(b, s)[target] for b in batches])
               .double().var(0, correction=0).mean().item()
               for target in pool for s in strides}
     for source, target in pairs:
-        print(f'exact, {source} -> {target}: held-out error over variance ' +
-              ', '.join(f'{exact.held_out[source, target, s] / spread[target, s]:.4f}'
-                        f' at {s}' for s in strides)
+        share = {s: exact.held_out[source, target, s] / spread[target, s]
+                 for s in strides}
+        print(f'exact, {source} -> {target}: held-out error over variance '
+              + ', '.join(f'{of:.4f} at {s}' for s, of in share.items())
               + f'; of fitting {exact.cost("fitting", source, target):.4g}, '
               f'held out {exact.cost("held_out", source, target):.4g}')
     took = adding + solving
@@ -786,8 +790,8 @@ def arguments() -> argparse.Namespace:
     made.add_argument('--out', help='JSON file for all numbers')
     args = made.parse_args()
     if args.device != get_device():
-        made.error(f'mmengine runs on {get_device()}; for the CPU of a machine '
-                   "with a GPU set CUDA_VISIBLE_DEVICES=''.")
+        made.error(f'mmengine runs on {get_device()}; for the CPU of a '
+                   "machine with a GPU set CUDA_VISIBLE_DEVICES=''.")
     return args
 
 

@@ -12,6 +12,17 @@ from mmengine.device import get_device
 from mmengine.dist import init_dist
 
 
+def leave_processes() -> None:
+    """End what ``init_processes`` began, if it did.
+
+    A process that ends while gloo's threads still wait for another was seen
+    to be aborted.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def init_processes(launcher: str, dist_cfg: Mapping[str, Any]) -> None:
     """mmengine's ``init_dist``; torchrun on a CPU by gloo.
 

@@ -5,8 +5,8 @@ from .adaptation_cost import (AdaptationCosts, CostDifference, HeldOutFolds,
                               LinearMap, adaptation_costs, costs_on_own_grids,
                               fit_linear_map)
 from .certainty import Comparison, Decision, decision_margins
-from .gradient_descent import MapBatch, gradient_descent_costs
-from .moments import FeatureMoments, Moments, fold_of
+from .gradient_descent import gradient_descent_costs
+from .moments import FeatureMoments, MapBatch, Moments, fold_of
 from .rivals import OrderRow, compare_orders
 from .selection import (SelectionStep, TeachingOrder,
                         backward_greedy_selection)
@@ -14,8 +14,7 @@ from .selection import (SelectionStep, TeachingOrder,
 __all__ = [
     'AdaptationCosts', 'Comparison', 'CostDifference', 'Decision',
     'FeatureMoments', 'HeldOutFolds', 'LinearMap', 'MapBatch', 'Moments',
-    'OrderRow',
-    'SelectionStep', 'TeachingOrder', 'adaptation_costs',
+    'OrderRow', 'SelectionStep', 'TeachingOrder', 'adaptation_costs',
     'backward_greedy_selection', 'compare_orders', 'costs_on_own_grids',
     'decision_margins', 'fit_linear_map', 'fold_of', 'gradient_descent_costs',
 ]

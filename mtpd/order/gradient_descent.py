@@ -9,30 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from .adaptation_cost import AdaptationCosts, HeldOutFolds
-from .moments import FeatureMoments, _full_precision
-
-
-class MapBatch(NamedTuple):
-    """The arguments of ``FeatureMoments.add``: a batch of pictures' maps.
-
-    Attributes:
-        maps: Detector's name -> stride -> (N, C, H, W), on one grid per
-            stride.
-        folds: The N pictures' folds.
-        valid: Stride -> (N, H, W), bool; False marks padding, which is left
-            out. None where nothing is padded.
-    """
-
-    maps: Mapping[str, Mapping[int, Tensor]]
-    folds: Sequence[int]
-    valid: Mapping[int, Tensor] | None
+from .moments import FeatureMoments, MapBatch, full_precision
 
 
 def gradient_descent_costs(
@@ -137,7 +121,7 @@ class _LinearMaps:
         device = rows[self.source].device
         self.weight = self.weight.to(device)
         self.velocity = self.velocity.to(device)
-        with _full_precision(device.type):
+        with full_precision(device.type):
             design, residual = self._residual(rows)
             losses = []
             for part in residual.split(self.widths, 1):
@@ -149,7 +133,7 @@ class _LinearMaps:
 
     def errors(self, rows: Mapping[str, Tensor]) -> Tensor:
         """(targets, P), float64: squared errors, mean over channels."""
-        with _full_precision(self.weight.device.type):
+        with full_precision(self.weight.device.type):
             _, residual = self._residual(rows)
         return torch.stack([part.double().square().mean(1)
                             for part in residual.split(self.widths, 1)])
@@ -237,7 +221,7 @@ def _levels(batches: Iterable[MapBatch], layout: FeatureMoments
             ) -> Iterator[tuple[int, Tensor, dict[str, Tensor]]]:
     """Stride, (P,) folds of the valid positions, name -> (P, C) values."""
     for batch in batches:
-        layout._check_batch(*batch)
+        layout.check_batch(*batch)
         for stride in layout.strides:
             levels = {name: batch.maps[name][stride].detach()
                       for name in layout.names}

@@ -74,6 +74,22 @@ class Moments(NamedTuple):
                        self.total - part.total, self.outer - part.outer)
 
 
+class MapBatch(NamedTuple):
+    """A batch of pictures' maps, the arguments of ``FeatureMoments.add``.
+
+    Attributes:
+        maps: Detector's name -> stride -> (N, C, H, W), on one grid per
+            stride.
+        folds: The N pictures' folds.
+        valid: Stride -> (N, H, W), bool; False marks padding, which is left
+            out. None where nothing is padded.
+    """
+
+    maps: Mapping[str, Mapping[int, Tensor]]
+    folds: Sequence[int]
+    valid: Mapping[int, Tensor] | None
+
+
 class FeatureMoments:
     """Second moments of several detectors' concatenated maps, per stride.
 
@@ -196,13 +212,13 @@ class FeatureMoments:
                 that does not exist, or a map that is not finite at a valid
                 position.
         """
-        self._check_batch(maps, folds, valid)
+        self.check_batch(maps, folds, valid)
         if not self._shift:
             self._shift = self.mean_of(maps, valid)
         for stride in self.strides:
             levels = [maps[name][stride] for name in self.names]
             keep = None if valid is None else valid[stride]
-            with _full_precision(levels[0].device.type):
+            with full_precision(levels[0].device.type):
                 self._add_level(stride, levels, folds, keep)
 
     def merge(self, other: FeatureMoments) -> None:
@@ -442,6 +458,21 @@ class FeatureMoments:
                     first = max(start, known)
                     product = block[start:stop] @ block[first:].T
                     outer[start:stop, first:] += product.to(outer.device)
+        self._check_sums(stride, set(folds))
+
+    def _check_sums(self, stride: int, folds: set[int]) -> None:
+        """Maps can be finite and their squares not."""
+        for fold in folds & self._outer[stride].keys():
+            squares = self._total[stride][fold].square() \
+                + self._outer[stride][fold].diagonal()
+            if squares.isfinite().all():
+                continue
+            names = [name for name, span in self._spans[stride].items()
+                     if not squares[slice(*span)].isfinite().all()]
+            raise ValueError(
+                f'{", ".join(names)} at stride {stride}: maps so large that '
+                'their squares are not finite. Check the checkpoint, or set '
+                "mtpd.costs.precision='float64'.")
 
     def _some_device(self, stride: int) -> torch.device:
         sums = list(self._total[stride].values())
@@ -460,9 +491,10 @@ class FeatureMoments:
                 if present is None else present.to(device))
         return self._total[stride][fold], self._outer[stride][fold]
 
-    def _check_batch(self, maps: Mapping[str, Mapping[int, Tensor]],
-                     folds: Sequence[int],
-                     valid: Mapping[int, Tensor] | None) -> None:
+    def check_batch(self, maps: Mapping[str, Mapping[int, Tensor]],
+                    folds: Sequence[int],
+                    valid: Mapping[int, Tensor] | None) -> None:
+        """Raise what ``add`` would."""
         wrong = [fold for fold in folds if not 0 <= fold < self.folds]
         if wrong:
             raise ValueError(f'Folds go from 0 to {self.folds - 1}; got '
@@ -560,7 +592,7 @@ def _blocks(levels: Sequence[Tensor], picture: int, keep: Tensor | None,
 
 
 @contextmanager
-def _full_precision(device_type: str) -> Iterator[None]:
+def full_precision(device_type: str) -> Iterator[None]:
     """Float32 products in float32, whatever the surroundings ask for.
 
     torch has two ways to ask for less, `set_float32_matmul_precision` and,

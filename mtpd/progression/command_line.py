@@ -11,6 +11,7 @@ import mtpd  # noqa: F401  (registers everything before a config is read)
 from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint)
+from mtpd.compat.processes import leave_processes
 from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.guidance import NotFinite
@@ -90,6 +91,7 @@ def plain_errors() -> Iterator[None]:
     """What a user can mend ends with its message, not with a traceback."""
     try:
         yield
+        leave_processes()
     except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint,
             CheckpointUnavailable, FileNotFoundError, NotFinite) as error:

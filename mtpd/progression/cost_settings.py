@@ -12,7 +12,8 @@ class CostSettings:
 
     Attributes:
         images: How many pictures, evenly spread over the split; 'all'; or
-            'auto', until every decision is certain.
+            'auto', until every decision is certain. None for all, unless a
+            result of fewer is there whose decisions are all certain.
         split: Whose pictures, 'train' or, as in the paper, 'val'.
         precision: Of the products of maps, 'float32' or 'float64'.
         stride4_share: Share of the positions that are taken at strides up to
@@ -25,7 +26,7 @@ class CostSettings:
         epochs: Of 'sgd'.
         lr: Of 'sgd'.
     """
-    images: int | str = 'all'
+    images: int | str | None = None
     split: str = 'train'
     precision: str = 'float32'
     stride4_share: float = 0.25
@@ -43,7 +44,7 @@ class CostSettings:
 # Setting -> what it has to be, and whether a value is that.
 _RULES = {
     'images': ("'all', 'auto' or a number of pictures",
-               lambda v: v in ('all', 'auto') or _whole(v)),
+               lambda v: v in (None, 'all', 'auto') or _whole(v)),
     'split': ("'train' or 'val'", lambda v: v in ('train', 'val')),
     'precision': ("'float32' or 'float64'",
                   lambda v: v in ('float32', 'float64')),

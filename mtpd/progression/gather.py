@@ -1,6 +1,5 @@
 """One pass: every picture once through every detector, sums and no maps."""
 import time
-from fractions import Fraction
 from itertools import chain
 from typing import Callable, Sequence
 
@@ -73,12 +72,12 @@ def gather(pyramids: Pyramids, store: MomentStore | None,
             for of_grid in sums.values():
                 of_grid.reduce(fold, all_reduce)
             new = [index for batch in batches for index in batch]
-            if is_main_process():
-                store.add(fold, sums, new)
+            on_main(lambda: store.add(fold, sums, new))
             done += len(new)
-            progress(done, total)
             share = on_main(lambda: _next_share(
                 share, time.monotonic() - began))
+    if get_world_size() > 1:  # the others' last batches may be shorter
+        progress(done, total)
 
 
 def _next_share(share: int, seconds: float) -> int:

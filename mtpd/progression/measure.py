@@ -138,7 +138,7 @@ def measured_latencies(specs: Mapping[str, DetectorSpec],
     Args:
         specs: As in :func:`measured_aps`, and so are the others.
     """
-    where = f'seconds on {_machine()}'
+    where = on_main(lambda: f'seconds on {_machine()}')
     return {name: of[where] for name, of in _remembered(
         specs, detectors, student, cache, where,
         lambda detector, validation: on_main(
@@ -157,9 +157,12 @@ def _remembered(specs: Mapping[str, DetectorSpec],
         validation = validation_config(
             student, None if name == 'student' else specs[name].config)
         checkpoint = specs[name].hash()
-        entry = known.setdefault(f'{checkpoint}:{fingerprint(validation)}', {})
+        entry = known.setdefault(
+            f'{checkpoint}:{fingerprint(validation)}:'
+            f'{fingerprint(specs[name].model)}', {})
         if checkpoint is None or what not in entry:
             entry[what] = measure(detector, validation)
+            detector.cpu()  # all of them need not fit on the device
             if is_main_process() and checkpoint is not None:
                 atomic_write(cache, json.dumps(
                     {key: of for key, of in known.items()
@@ -171,6 +174,14 @@ def _remembered(specs: Mapping[str, DetectorSpec],
 def _machine() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else \
         f'{platform.machine()}, {torch.get_num_threads()} threads'
+
+
+def weights_hash(detector: BaseDetector) -> str:
+    """Of a detector without a checkpoint."""
+    digest = hashlib.sha256()
+    for key, value in detector.state_dict().items():
+        digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def fingerprint(config: Mapping | list) -> str:

@@ -7,9 +7,10 @@ killed at any moment loses what it had not saved yet, and nothing else.
 import json
 import logging
 import os
+import re
 import shutil
 from fractions import Fraction
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, BinaryIO, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -34,21 +35,23 @@ class MomentStore:
         detectors: Name -> what this detector's sums depend on, plain values;
             in the order of the channels.
         known: The first of them, see ``FeatureMoments``.
+        made_on: Device and versions, plain values.
     """
 
     def __init__(self, folder: str, belongs_to: Mapping[str, Any],
-                 detectors: Mapping[str, Any],
-                 known: Sequence[str] = ()) -> None:
+                 detectors: Mapping[str, Any], known: Sequence[str] = (),
+                 made_on: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
         self.belongs_to = dict(belongs_to)
         self.detectors = dict(detectors)
         self.known = tuple(known)
+        self.made_on = dict(made_on or {})
         self._folds: dict[int, dict[str, Any]] = {}
 
     @classmethod
     def read(cls, folder: str) -> 'MomentStore | None':
-        """What lies in a folder; None where nothing does that can be used,
-        which is said if it looks like something else."""
+        """What lies in a folder, without the folds that cannot be read, which
+        are said; None where there is nothing."""
         path = os.path.join(folder, LIST)
         if not os.path.isfile(path):
             return None
@@ -58,17 +61,24 @@ class MomentStore:
             if said['schema'] != SCHEMA:
                 raise ValueError(f'schema {said["schema"]}')
             store = cls(folder, said['belongs_to'], said['detectors'],
-                        said['known'])
+                        said['known'], said['made_on'])
             store._folds = {int(fold): entry
                             for fold, entry in said['folds'].items()}
-            for fold in store._folds:
-                store._load(fold)
-        # torch's word for a torn archive is a RuntimeError.
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             print_log(f'{path} cannot be used ({error}); its pictures are '
-                      'measured anew.', logger='current', level=logging.WARNING)
+                      'measured anew.', logger='current',
+                      level=logging.WARNING)
             return None
-        return store
+        for fold, entry in [*store._folds.items()]:
+            try:
+                store._load(fold)
+            # Of a torn archive torch raises nearly anything.
+            except Exception as error:
+                print_log(f'{os.path.join(folder, entry["file"])} cannot be '
+                          f'used ({error}); its pictures are measured anew.',
+                          logger='current', level=logging.WARNING)
+                del store._folds[fold]
+        return store if store._folds else None
 
     @property
     def done(self) -> list[int]:
@@ -135,9 +145,11 @@ class MomentStore:
 
     def tidy(self) -> None:
         """Remove what a killed run has left half written or replaced."""
-        named = {LIST, *(entry['file'] for entry in self._folds.values())}
-        for name in set(os.listdir(self.folder)) - named:
-            os.remove(os.path.join(self.folder, name))
+        named = {entry['file'] for entry in self._folds.values()}
+        for name in os.listdir(self.folder):
+            ours = re.fullmatch(r'fold\d+\.\w+\.pt|.*\.partial', name)
+            if ours and name not in named:
+                os.remove(os.path.join(self.folder, name))
 
     def _load(self, fold: int) -> dict[Fraction, FeatureMoments]:
         content = torch.load(
@@ -150,8 +162,8 @@ class MomentStore:
               sums: Mapping[Fraction, FeatureMoments],
               pictures: Sequence[int], **more: Any) -> None:
         with atomic_file(os.path.join(self.folder, name)) as file:
-            torch.save({str(grid): of.state_dict()
-                        for grid, of in sums.items()}, file)
+            _write_to(file, {str(grid): of.state_dict()
+                             for grid, of in sums.items()})
         before = self._folds.get(fold, {}).get('file')
         self._folds[fold] = {'file': name, 'pictures': list(pictures), **more}
         self._write_list()
@@ -162,12 +174,12 @@ class MomentStore:
         atomic_write(os.path.join(self.folder, LIST), json.dumps({
             'schema': SCHEMA, 'belongs_to': self.belongs_to,
             'detectors': self.detectors, 'known': self.known,
-            'folds': self._folds}).encode())
+            'made_on': self.made_on, 'folds': self._folds}).encode())
 
 
 def open_store(folder: str, belongs_to: Mapping[str, Any],
-               detectors: Mapping[str, Any],
-               covers: Callable[[Sequence[int]], bool]
+               detectors: Mapping[str, Any], wanted: Sequence[int],
+               made_on: Mapping[str, Any] | None = None
                ) -> tuple[MomentStore, MomentStore | None]:
     """The moments to go on with.
 
@@ -180,7 +192,9 @@ def open_store(folder: str, belongs_to: Mapping[str, Any],
         folder: Of the store.
         belongs_to: What all sums depend on, with ``strides`` and ``grids``.
         detectors: Name -> what this detector's sums depend on.
-        covers: Whether these pictures are all that are wanted.
+        wanted: The pictures.
+        made_on: Device and versions of this run. Products of one pass are
+            not put beside those of another on something else.
 
     Returns:
         The store, and the one that it has to be completed from after it has
@@ -195,17 +209,13 @@ def open_store(folder: str, belongs_to: Mapping[str, Any],
     for store in (base, begun):
         if store is not None:
             store.tidy()
-    fresh = MomentStore(folder, belongs_to, detectors)
+    fresh = MomentStore(folder, belongs_to, detectors, (), made_on)
     if base is None:
         _forget(folder, adding)
         return fresh, None
-    there, here = ({k: v for k, v in of.items()
-                    if k not in ('strides', 'grids')}
-                   for of in (base.belongs_to, belongs_to))
-    differing = differences(there, here) + [
-        f'{key}: {base.belongs_to[key]} there, {belongs_to[key]} here'
-        for key in ('strides', 'grids')
-        if not set(belongs_to[key]) <= set(base.belongs_to[key])]
+    differing = _differing(base.belongs_to, belongs_to)
+    if not differing and set(detectors) - set(base.detectors):
+        differing = differences(base.made_on, fresh.made_on)
     if differing:
         print_log(f'{folder} is of other data, so all is measured anew:\n  '
                   + '\n  '.join(differing), logger='current')
@@ -224,18 +234,44 @@ def open_store(folder: str, belongs_to: Mapping[str, Any],
         return fresh, None
     same = list(base.detectors) == known and all(
         base.belongs_to[k] == belongs_to[k] for k in ('strides', 'grids'))
-    if len(known) == len(detectors) and (same or covers(base.done)):
+    if len(known) == len(detectors) and (
+            same or set(wanted) <= set(base.done)):
         _forget(adding)
         return base, None
     new = [n for n in detectors if n not in known]
     late = MomentStore(adding, belongs_to,
-                       {n: detectors[n] for n in (*known, *new)}, known)
+                       {n: detectors[n] for n in (*known, *new)}, known,
+                       made_on)
     if begun is not None and (
             begun.belongs_to, [*begun.detectors.items()], begun.known) == (
             late.belongs_to, [*late.detectors.items()], late.known):
         return begun, base
     _forget(adding)
     return late, base
+
+
+def _differing(there: Mapping[str, Any],
+               here: Mapping[str, Any]) -> list[str]:
+    """What of the data differs; fewer levels and grids are there as well."""
+    lines = [f'{key}: {there[key]} there, {here[key]} here'
+             for key in ('strides', 'grids')
+             if not set(here[key]) <= set(there[key])]
+    # None where no level is so fine that it has a say.
+    free = {'strides', 'grids', *(
+        ['stride4_share'] if here.get('stride4_share') is None else [])}
+    return lines + differences(*({k: v for k, v in of.items()
+                                  if k not in free} for of in (there, here)))
+
+
+def _write_to(file: BinaryIO, content: Any) -> None:
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:
+        # torch's archive fails by itself after the file did, e.g. of a full
+        # disk.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _forget(*folders: str) -> None:

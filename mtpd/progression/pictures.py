@@ -1,5 +1,7 @@
 """The pictures that costs are measured on."""
 import hashlib
+import json
+import os
 from fractions import Fraction
 from typing import Any, Iterator, Sequence
 
@@ -40,7 +42,6 @@ class Pictures:
 
     Attributes:
         scales: As given.
-        config: Of the data set, as it is built.
     """
 
     def __init__(self, student: Config, split: str = 'train',
@@ -48,10 +49,10 @@ class Pictures:
         self.scales = tuple(scales)
         steps = [step for step in test_pipeline(student)
                  if step['type'] != 'LoadAnnotations']
+        self._steps = [dict(step) for step in steps]
         config = _plain(student[f'{split}_dataloader'].dataset, steps)
-        self.config = with_teacher_view(
-            config, [str(s) for s in scales]) if scales else config
-        self._dataset = DATASETS.build(self.config)
+        self._dataset = DATASETS.build(with_teacher_view(
+            config, [str(s) for s in scales]) if scales else config)
         self._dataset.full_init()
         # What a validation takes at once also fits here: no gradient either.
         self._batch_size = student.val_dataloader.batch_size
@@ -59,6 +60,18 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self._dataset)
+
+    def fingerprint(self) -> str:
+        """Of the files' names and sizes and of what is done to them. Files
+        that are replaced by others of the same size are not noticed."""
+        digest = hashlib.sha256(json.dumps(
+            self._steps, sort_keys=True, default=str).encode())
+        for index in range(len(self)):
+            path = self._dataset.get_data_info(index).get('img_path', '')
+            size = os.path.getsize(path) if os.path.isfile(path) else None
+            digest.update(f'{self.name(index)} {os.path.basename(path)} '
+                          f'{size}\n'.encode())
+        return digest.hexdigest()[:16]
 
     def name(self, index: int) -> str:
         """The picture's id."""

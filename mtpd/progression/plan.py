@@ -63,6 +63,9 @@ class PlanError(ValueError):
         super().__init__(f'The progression cannot start{many}:\n' + '\n'.join(
             f'  - {p}' for p in problems))
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.problems,)  # from process to process
+
 
 @dataclass(frozen=True)
 class DetectorSpec:
@@ -238,7 +241,8 @@ def make_plan(cfg: Config) -> Plan:
     """
     given = cfg.mtpd
     _check_nesting(given)
-    own = Config({k: v for k, v in cfg._cfg_dict.items() if k != 'mtpd'})
+    own = Config({k: v for k, v in cfg._cfg_dict.items() if k != 'mtpd'},
+                 filename=cfg.filename)
     student = DetectorSpec('student', own,
                            given.get('student', {}).get('checkpoint'))
     teachers, problems = _teachers(given)

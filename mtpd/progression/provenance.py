@@ -1,5 +1,6 @@
 """What a result was made with."""
 import platform
+import sys
 
 import mmdet
 import mmengine
@@ -7,6 +8,11 @@ import torch
 from mmengine.device import get_device
 
 import mtpd
+
+
+def command() -> list[str]:
+    """The words that started this process."""
+    return list(sys.argv)
 
 
 def versions() -> dict[str, str]:

@@ -1,13 +1,15 @@
 """Pictures -> the maps of all detectors, side by side on each grid."""
 import logging
 import os
-import tempfile
+import shutil
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmengine.device import get_device
+from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.model.utils import stack_batch
 from torch import Tensor
@@ -16,7 +18,7 @@ from mtpd.distill.adapters import resample
 from mtpd.distill.detector import Features
 from mtpd.distill.preprocessor import common_divisor
 from mtpd.distill.teacher import FrozenTeacher
-from mtpd.order.gradient_descent import MapBatch
+from mtpd.order.moments import MapBatch
 
 from .pictures import Pictures
 
@@ -100,7 +102,7 @@ class Pyramids:
     def _one_by_one(self, loaded: Iterable[Loaded]
                     ) -> Iterator[tuple[Loaded, dict[str, Features]]]:
         for chunk in self._chunks(loaded):
-            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            with self._disk() as folder:
                 def path(name: str, batch: int) -> str:
                     return os.path.join(
                         folder, f'{list(self._views).index(name)}.{batch}.pt')
@@ -116,6 +118,17 @@ class Pyramids:
                     yield batch, {name: torch.load(
                         path(name, i), self._device, weights_only=True)
                         for name in self._views}
+
+    @contextmanager
+    def _disk(self) -> Iterator[str]:
+        # One name for each process: a killed run's maps are found by the next.
+        folder = os.path.join(self._folder, f'maps_of_process_{get_rank()}')
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _chunks(self, loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
         """As many batches as have their maps within the bound; at least one,

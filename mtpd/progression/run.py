@@ -28,11 +28,15 @@ from mtpd.report.progress import progress_bar
 from mtpd.report.tables import cost_table, level_table, progression_table
 
 from .export import export_student, plain_config
+from .fitted import fitted_maps
+from .found_order import FoundOrder
 from .measure import (box_ap, mean_ap, measured_aps, validation_config)
 from .plan import Plan, PlanError, make_plan, missing_files, stage_label
+from .pool import build_pool
 from .probe import probe
+from .processes import on_main
 from .provenance import versions
-from .search import FoundOrder, build_pool, find_order, fitted_maps
+from .search import find_order
 from .stage import (RememberMetrics, StageRunner, best_checkpoint,
                     newest_checkpoint, set_aside_not_finite, stage_config,
                     stage_dir)
@@ -92,7 +96,8 @@ def prepare(cfg: Config) -> Plan:
         init_processes(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}))
     _scope(cfg)
     plan = make_plan(cfg)
-    missing = missing_files(plan) + unwritable(plan.work_dir)
+    missing = missing_files(plan) + (unwritable(plan.work_dir) or unwritable(
+        os.path.join(plan.work_dir, 'order')))
     if missing:
         raise PlanError(missing)
     return plan
@@ -120,7 +125,8 @@ def unwritable(folder: str, setting: str = 'work_dir: ',
 
 def order_teachers(plan: Plan) -> FoundOrder:
     """The order by Backward Greedy Selection, said, saved and drawn."""
-    return _found(plan, build_pool(plan))
+    with _full_disks_named(plan.work_dir):
+        return _found(plan, build_pool(plan))
 
 
 def run_progression(cfg: Config, resume: bool = False,
@@ -294,7 +300,7 @@ def _fit_adapters(plan: Plan, names: tuple[str, ...], weights: str | None,
                   out: str) -> None:
     """Write the linear maps from the present student to the stage's teachers,
     unless they are there."""
-    if os.path.isfile(out):
+    if on_main(lambda: os.path.isfile(out)):
         return
     with own_randomness(0):
         maps = fitted_maps(plan, build_detector(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtpd.order.gradient_descent import MapBatch, gradient_descent_costs
+from mtpd.order.gradient_descent import gradient_descent_costs
+from mtpd.order.moments import MapBatch
 
 CHANNELS = {8: dict(a=5, b=7, c=4), 16: dict(a=5, b=3, c=6)}
 GRIDS = {8: (6, 8), 16: (3, 4)}

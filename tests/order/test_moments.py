@@ -529,3 +529,11 @@ def test_parts_of_different_folds_are_one():
         FeatureMoments.of_parts([parts[0], added(maps, pictures=[2, 6])])
     with pytest.raises(ValueError, match='at least one part'):
         FeatureMoments.of_parts([])
+
+
+def test_maps_whose_squares_overflow_are_named():
+    maps = pyramid()
+    maps['b'][16] *= 1e25
+    with pytest.raises(ValueError, match='b at stride 16: maps so large'):
+        FeatureMoments(CHANNELS, folds=4).add(maps, FOLDS)
+    FeatureMoments(CHANNELS, folds=4, precision='float64').add(maps, FOLDS)

@@ -15,7 +15,7 @@ from mtpd.progression.gather import gather
 from mtpd.progression.moment_store import MomentStore
 from mtpd.progression.pictures import FOLDS, Pictures
 from mtpd.progression.pyramids import Pyramids
-from mtpd.progression.search import build_pool
+from mtpd.progression.pool import build_pool
 
 STRIDES = (8, 16, 32, 64)
 ONE = Fraction(1)

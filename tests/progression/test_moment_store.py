@@ -1,7 +1,10 @@
 """What is on disk is whole, whenever the run was killed."""
+import errno
 import os
 import re
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 
 import pytest
@@ -46,13 +49,14 @@ def detectors(*names, changed=()):
                     scale='1') for n in names}
 
 
-def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES):
+def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES,
+            made_on=None):
     """As the search does it, with made-up maps; how many pictures were
     looked at."""
     wanted = {i for of in pictures.values() for i in of}
     store, base = open_store(str(folder), data,
                              detectors(*names, changed=changed),
-                             lambda done: set(done) >= wanted)
+                             sorted(wanted), made_on)
     looked = 0
 
     def add(to, of):
@@ -165,7 +169,7 @@ def test_other_data_is_refused_with_what_differs(tmp_path, monkeypatch,
                         lambda text, **_: said.append(text))
     measure(tmp_path / 'm', 'student', 'a')
     store, base = open_store(str(tmp_path / 'm'), {**DATA, **change},
-                             detectors('student', 'a'), lambda done: True)
+                             detectors('student', 'a'), [])
     assert store.done == [] and base is None
     assert re.search(words, said[0])
 
@@ -177,21 +181,78 @@ def test_fewer_levels_are_there_already(tmp_path):
     assert looked == 0 and store.strides == [8, 16]
 
 
-@pytest.mark.parametrize('spoil', [
-    lambda folder: (folder / LIST).write_text('{'),
-    lambda folder: (folder / LIST).write_text('{"schema": 99}'),
-    lambda folder: (folder / 'fold1.2.pt').write_bytes(b'PK torn'),
-    lambda folder: (folder / 'fold1.2.pt').unlink()])
+@pytest.mark.parametrize('spoil, anew', [
+    (lambda folder: (folder / LIST).write_text('{'), 5),
+    (lambda folder: (folder / LIST).write_text('[]'), 5),
+    (lambda folder: (folder / LIST).write_text('{"schema": 99}'), 5),
+    (lambda folder: (folder / 'fold1.2.pt').write_bytes(b'PK torn'), 2),
+    (lambda folder: (folder / 'fold1.2.pt').unlink(), 2)])
 def test_what_cannot_be_read_is_said_and_measured_anew(tmp_path, monkeypatch,
-                                                       spoil):
+                                                       spoil, anew):
     said = []
     monkeypatch.setattr(module, 'print_log',
                         lambda text, **_: said.append(text))
     measure(tmp_path / 'm', 'student', 'a')
     spoil(tmp_path / 'm')
     store, looked = measure(tmp_path / 'm', 'student', 'a')
-    assert looked == 5 and 'cannot be used' in said[0]
+    assert looked == anew and 'cannot be used' in said[0]
     assert_right(store, ['student', 'a'])
+
+
+def test_passes_on_two_machines_are_not_mixed(tmp_path, monkeypatch):
+    """More pictures may be: they are other positions. The products of one
+    position with a new detector's may not."""
+    said = []
+    monkeypatch.setattr(module, 'print_log',
+                        lambda text, **_: said.append(text))
+    few = {0: [0], 1: [2]}
+    measure(tmp_path / 'm', 'student', 'a', pictures=few,
+            made_on=dict(device='cuda'))
+    store, looked = measure(tmp_path / 'm', 'student', 'a',
+                            made_on=dict(device='cpu'))
+    assert looked == 3 and not said
+    store, looked = measure(tmp_path / 'm', 'student', 'a', 'b',
+                            made_on=dict(device='cpu'))
+    assert looked == 5 and "device: 'cuda' there, 'cpu' here" in said[0]
+    assert store.known == () and store.made_on == dict(device='cpu')
+
+
+def test_a_share_of_levels_that_are_gone_has_no_say(tmp_path):
+    fine = {**DATA, 'stride4_share': .25}
+    measure(tmp_path / 'm', 'student', 'a', data=fine)
+    for share, anew in ((None, 0), (.5, 5)):
+        _, looked = measure(tmp_path / 'm', 'student', 'a',
+                            data={**DATA, 'stride4_share': share})
+        assert looked == anew
+
+
+def test_other_files_in_the_folder_stay(tmp_path):
+    measure(tmp_path / 'm', 'student', 'a')
+    (tmp_path / 'm' / '.snapshot').mkdir()
+    (tmp_path / 'm' / 'note.txt').write_text('mine')
+    (tmp_path / 'm' / 'fold7.3.pt').write_text('left over')
+    measure(tmp_path / 'm', 'student', 'a')
+    assert {'.snapshot', 'note.txt'} <= set(os.listdir(tmp_path / 'm'))
+    assert 'fold7.3.pt' not in os.listdir(tmp_path / 'm')
+
+
+def test_a_full_disk_is_an_os_error_and_loses_nothing(tmp_path):
+    store, _ = measure(tmp_path / 'm', 'student', 'a', pictures={0: [0]})
+    code = (
+        'import resource, signal, torch\n'
+        'from mtpd.progression.moment_store import _write_to\n'
+        'from mtpd.compat.atomic_files import atomic_file\n'
+        'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
+        'resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n'
+        'try:\n'
+        f'    with atomic_file({str(tmp_path / "m" / "x.pt")!r}) as file:\n'
+        '        _write_to(file, torch.zeros(10**6))\n'
+        'except OSError as error:\n'
+        '    print("errno", error.errno)\n')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True,
+                          text=True)
+    assert f'errno {errno.EFBIG}' in done.stdout, done.stderr
+    assert MomentStore.read(str(tmp_path / 'm')).done == [0]
 
 
 class Killed(BaseException):

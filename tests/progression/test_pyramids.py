@@ -11,7 +11,7 @@ from mtpd.progression import make_plan
 from mtpd.progression import pyramids as module
 from mtpd.progression.pictures import Pictures
 from mtpd.progression.pyramids import Pyramids
-from mtpd.progression.search import build_pool
+from mtpd.progression.pool import build_pool
 
 STRIDES = (8, 16, 32)
 

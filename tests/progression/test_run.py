@@ -28,7 +28,8 @@ from mtpd.progression import PlanError, make_plan, run_progression
 from mtpd.progression import run as run_module
 from mtpd.progression import search as search_module
 from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.search import build_pool, find_order
+from mtpd.progression.pool import build_pool
+from mtpd.progression.search import find_order
 from mtpd.progression.stage import newest_checkpoint
 
 
@@ -451,7 +452,8 @@ def test_costs_into_a_finer_teacher_are_taken_on_its_grid(toy):
     found = find_order(plan, pool)
     # By hand, with one fit over all pictures, which cross-fitting is near.
     from mtpd.order import fit_linear_map
-    store = MomentStore.read(str(Path(cfg.work_dir) / 'order' / 'moments'))
+    folder, = Path(cfg.work_dir).glob('order/moments_????????')
+    store = MomentStore.read(str(folder))
     moments = {grid: store.moments(Fraction(grid)) for grid in (1, 2)}
     counts = {grid: sums.over(8, range(10)).count
               for grid, sums in moments.items()}
@@ -654,7 +656,7 @@ def test_nothing_is_fitted_where_nothing_is_convolved(toy, monkeypatch):
     cfg = toy(order=['swin'], init_adapters='fitted',
               distill=dict(type='AttentionTransferLoss'))
     cfg.train_cfg.max_epochs = 1
-    monkeypatch.setattr(search_module, 'gather', None)
+    monkeypatch.setattr('mtpd.progression.fitted.gather', None)
     go(cfg)
 
 

@@ -2,20 +2,31 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from mmdet.registry import MODELS
+from PIL import Image
 
 from mtpd.order import AdaptationCosts
 from mtpd.progression import PlanError, make_plan
 from mtpd.progression import search as search_module
 from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.search import (FoundOrder, build_pool, find_order,
-                                     reorder)
+from mtpd.progression.found_order import FoundOrder, reorder
+from mtpd.progression.pool import build_pool
+from mtpd.progression.search import find_order
+
+def moments_in(work_dir) -> MomentStore:
+    folder, = Path(work_dir).glob('order/moments_????????')
+    return MomentStore.read(str(folder))
+
 
 # Of toy maps the coarse levels have fewer positions than coefficients.
 pytestmark = pytest.mark.filterwarnings('ignore:At stride')
@@ -90,8 +101,7 @@ def test_what_is_found_is_found_again(toy, search):
     os.remove(path / 'order.json')
     assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
     assert search.looked_at == 0 and not search.told('anew')
-    for file in (path / 'moments').iterdir():
-        file.unlink()
+    shutil.rmtree(moments_in(toy().work_dir).folder)
     assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
 
 
@@ -104,7 +114,8 @@ def test_the_file_says_everything(toy, search):
     made = content['made_with']
     assert made['detectors']['swin']['checkpoint'] == \
         toy().mtpd.teachers.swin.checkpoint
-    assert made['costs']['images'] == 'all'
+    assert made['costs']['images'] is None and made['pictures'] == 24
+    assert made['command'] == sys.argv
     assert made['versions']['torch'] == torch.__version__
     assert set(content['latencies']) == {'student', 'wide', 'swin'}
     assert all(0 < s < 10 for s in content['latencies'].values())
@@ -190,7 +201,7 @@ def test_more_pictures_go_on_from_fewer(toy, search):
     assert search.looked_at == 12 and whole.costs.positions[8] == 24 * 96
     fewer = search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
     assert search.looked_at == 0
-    assert search.told('holds 24 pictures, more than the 6 asked for')
+    assert search.told('Costs taken from .*, of 24 pictures')
     assert fewer.costs == whole.costs
 
 
@@ -201,6 +212,96 @@ def test_fewer_levels_are_no_new_pass(toy, search):
     assert few.costs == whole.costs.restricted(strides=[16])
 
 
+def test_replaced_pictures_are_seen(toy, search, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path / 'data')
+    cfg = toy(order='bgs', strides=LEVELS)
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / 'data')
+    before = search(cfg)
+    search(cfg)
+    assert search.looked_at == 0
+    for path in (tmp_path / 'data' / 'train').iterdir():
+        with Image.open(path) as picture:
+            turned = picture.transpose(Image.Transpose.ROTATE_180)
+        turned.save(path, quality=60)
+    after = search(cfg)
+    assert search.looked_at == 24 and search.told('data.pictures: ')
+    assert after.costs != before.costs
+
+
+def test_a_trial_on_other_pictures_loses_nothing(toy, search):
+    first = search(toy(order='bgs', strides=LEVELS))
+    search(toy(order='bgs', strides=LEVELS, costs=dict(split='val')))
+    assert search.looked_at == 8
+    assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
+    assert search.looked_at == 0
+
+
+def test_a_student_without_a_checkpoint_is_its_own_initialisation(
+        toy, search, tmp_path, retinanet):
+    weights = MODELS.build(retinanet).backbone.state_dict()
+    torch.manual_seed(0)
+    for value in weights.values():
+        if value.is_floating_point():
+            value += 0.01 * torch.rand_like(value)
+    torch.save(weights, tmp_path / 'backbone.pth')
+    cfg = toy(order='bgs', strides=LEVELS)
+    cfg.mtpd.student.checkpoint = None
+    plain = search(cfg)
+    cfg.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
+    pretrained = search(cfg)
+    assert search.told('detectors.student.checkpoint')
+    assert pretrained.costs.cost('student', 'swin') != pytest.approx(
+        plain.costs.cost('student', 'swin'), rel=1e-2)
+    assert pretrained.costs.cost('wide', 'swin') == pytest.approx(
+        plain.costs.cost('wide', 'swin'), rel=1e-6)
+    torch.save({k: v * 1.01 if v.is_floating_point() else v
+                for k, v in weights.items()},
+               tmp_path / 'backbone.pth')
+    search(cfg)
+    assert search.looked_at == 24
+
+
+def test_a_choice_from_the_file_is_not_taken_for_the_whole(toy, search):
+    whole = search(toy(order='bgs', strides=LEVELS))
+    path = Path(toy().work_dir) / 'order/order.json'
+    path.write_text(json.dumps(reorder(whole, ['swin'],
+                                       strides=[16]).to_json()))
+    assert search(toy(order='bgs', strides=LEVELS)).costs == whole.costs
+    assert search.told('chosen_anew') and search.looked_at == 0
+
+
+def test_a_latency_that_cannot_be_measured_stops_nothing(toy, search,
+                                                         monkeypatch):
+    def fails(*_):
+        raise ImportError('no panopticapi')
+
+    monkeypatch.setattr(search_module, 'measured_latencies', fails)
+    assert search(toy(order='bgs', strides=LEVELS)).latencies == {}
+    assert search.told('Latencies were not measured .*no panopticapi')
+    assert (Path(toy().work_dir) / 'order/order.json').exists()
+
+
+def test_two_runs_do_not_write_to_one_place(toy, search):
+    search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
+    lock = FileLock(moments_in(toy().work_dir).folder + '.lock')
+    with lock, pytest.raises(PlanError, match='Another run is measuring'):
+        search(toy(order='bgs', strides=LEVELS))
+    search(toy(order='bgs', strides=LEVELS))
+    assert search.looked_at == 18
+
+
+def test_a_level_that_auto_cannot_use_is_named_again(toy, search, monkeypatch):
+    monkeypatch.setattr(search_module, 'FIRST_LOOK', 12)
+    for _ in range(2):  # the second time from what was saved
+        cfg = toy(order='bgs', strides=(8, 128), costs=dict(images='auto'))
+        cfg.mtpd.teachers.pop('swin')  # the others have stride 128
+        cfg.train_dataloader.dataset.pipeline[1].scale = (48, 32)
+        cfg.val_dataloader.dataset.pipeline[1].scale = (48, 32)
+        with pytest.raises(PlanError, match='position at stride 128'):
+            search(cfg)
+
+
 def test_one_detector_at_a_time(toy, search, tmp_path):
     together = search(toy(order='bgs', strides=LEVELS))
     cfg = toy(order='bgs', strides=LEVELS, costs=dict(sequential=.001))
@@ -208,6 +309,7 @@ def test_one_detector_at_a_time(toy, search, tmp_path):
     assert search(cfg).costs == together.costs
     assert search.told('at most 0.001 GiB of maps per process lie in')
     cfg.mtpd.costs.sequential = 1e9
+    cfg.work_dir = str(tmp_path / 'no room')
     with pytest.raises(PlanError, match='sequential is 1e.09 GiB.*has room'):
         search(cfg)
 
@@ -229,6 +331,13 @@ def test_the_papers_way(toy, search, tmp_path):
     search(toy(order='bgs', strides=LEVELS))
     assert search.told("estimator: 'sgd' there, 'exact' here")
     assert search.looked_at == 24
+    # What else it depends on is looked at, too.
+    for change in (dict(epochs=2), dict(lr=.5)):
+        other = toy(order='bgs', strides=LEVELS, costs=dict(
+            estimator='sgd', **{'epochs': 8, 'lr': 1., **change}))
+        other.work_dir = cfg.work_dir
+        search(other)
+        assert search.seen and not search.told('Costs taken from')
 
 
 def test_constant_maps_are_named(toy, search, tmp_path):
@@ -264,6 +373,11 @@ def test_a_saved_order_is_changed_without_a_pass(toy, search, tmp_path):
     assert fewer.costs == found.costs.restricted(
         ['student', 'wide', 'swin'], [8])
     assert fewer.latencies == found.latencies
+    with pytest.raises(ValueError, match='named twice'):
+        reorder(found, ['swin', 'swin'])
+    turned = reorder(replace(found, student_ap=10.), ['student', 'swin'],
+                     student='wide')
+    assert turned.aps == dict(student=10., swin=30.)
     other = reorder(found, ['third', 'swin'], student='wide')
     assert other.student == 'wide' and other.student_ap == 20.
     with pytest.raises(ValueError, match='3 teachers were asked for, and the '
@@ -309,7 +423,10 @@ def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
     everything.mtpd.teachers = auto.mtpd.teachers
     everything.work_dir = auto.work_dir
     whole = search(everything)
-    assert search.looked_at == 12 and search.told("images: 'auto' there, 'all'")
+    assert search.looked_at == 0 and search.told('Costs taken from')
+    everything.mtpd.costs = dict(images='all')  # by name
+    whole = search(everything)
+    assert search.looked_at == 12
     assert certain.order.teachers == whole.order.teachers
     decisions = [d for d in certain.decisions() if d.compared]
     assert [d.certain for d in decisions] == [True]
@@ -381,8 +498,7 @@ def test_two_processes_find_the_same(toy, repository, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count('Order: ') == 1  # one process speaks
         content = json.load(open(tmp_path / name / 'order/order.json'))
-        found.append((content, MomentStore.read(
-            str(tmp_path / name / 'order/moments'))))
+        found.append((content, moments_in(tmp_path / name)))
     (one, moments), (two, others) = found
     assert one['aps'] == two['aps'] and max(one['aps'].values()) > 0
     assert one['student_ap'] == two['student_ap']

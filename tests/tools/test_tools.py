@@ -48,6 +48,7 @@ def test_order_then_training_then_export(config, repository, tmp_path):
         s: content['costs']['mse']['student']['wide'][s] for s in ('8', '16')}
     assert (other / 'adaptation_cost.png').stat().st_size > 5000
     (tmp_path / 'no.json').write_text('[31.5]')
+    (tmp_path / 'who.json').write_text('{"nobody": 31.5}')
     for words, flags in (
             ('No AP of .*nobody', ['--teachers', 'nobody']),
             (r'strides \[8.*asked for \[4\]', ['--strides', '4']),
@@ -56,7 +57,9 @@ def test_order_then_training_then_export(config, repository, tmp_path):
             ('--out .*cannot be written, because .*no.json is no folder',
              ['--out', tmp_path / 'no.json' / 'x']),
             (r'--results .*Expected \{"first > second": AP',
-             ['--results', tmp_path / 'no.json'])):
+             ['--results', tmp_path / 'no.json']),
+            ('--results names .*nobody', ['--results', tmp_path / 'who.json']),
+            ('--images has no place here', ['--images', '3'])):
         done = run(repository, 'tools/bgs_order.py', '--from',
                    other / 'order.json', '--out', other, *flags, ok=False)
         assert re.search(words, done.stderr) and 'Traceback' not in done.stderr

@@ -1,0 +1,89 @@
+"""How adapters start: the best linear maps from a student to its teachers."""
+import tempfile
+from typing import Mapping, Sequence
+
+from mmdet.models.detectors import BaseDetector
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+
+from mtpd.distill.detector import pyramid_channels
+from mtpd.distill.guidance import make_guidance
+from mtpd.distill.teacher import FrozenTeacher
+from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
+                                        fit_linear_map)
+
+from .gather import gather
+from .moment_store import MomentStore
+from .pictures import Pictures
+from .plan import Plan
+from .pyramids import Pyramids
+
+FITTING_PICTURES = 1000
+"""Over these even P7 (11x7 positions of 1333x800) gives 300 positions for
+each of 257 coefficients."""
+
+
+def fitted_maps(plan: Plan, student: BaseDetector,
+                names: tuple[str, ...]) -> dict[str, dict[int, dict]]:
+    """The best linear maps from a student to teachers, as adapters start.
+
+    Measured on :data:`FITTING_PICTURES` training pictures, as costs are; a
+    later stage's student is not the one that the costs are of.
+
+    Args:
+        plan: The progression.
+        student: As it is now.
+        names: The teachers.
+
+    Returns:
+        Name -> stride -> ``weight`` (C_teacher, C_student), ``bias``
+        (C_teacher), float32. Levels with too few positions to fit a map that
+        holds on other pictures are left out and said. Processes other than
+        the first take part and get no level.
+    """
+    maps: dict[str, dict[int, dict]] = {}
+    own = pyramid_channels(student)
+    for name in names:
+        spec = plan.teachers[name]
+        teacher = FrozenTeacher.build(spec.model, spec.checkpoint,
+                                      f'{spec.field}.checkpoint')
+        strides = make_guidance(
+            student, teacher, name, plan.distill, plan.strides,
+            plan.adapter).adapter.convolved_strides
+        if not strides:
+            maps[name] = {}
+            continue
+        pictures = Pictures(plan.student.config, 'train',
+                            [spec.scale] if spec.scale != 1 else [])
+        pyramids = Pyramids(
+            {'student': student, name: teacher.detector}, pictures, strides,
+            {name: spec.scale}, [spec.scale], plan.costs.stride4_share)
+        maps[name] = _fitted(pyramids, name, pictures.spread(FITTING_PICTURES),
+                             own, spec.field)
+    return maps
+
+
+def _fitted(pyramids: Pyramids, name: str, pictures: Sequence[int],
+            own: Mapping[int, int], field: str) -> dict[int, dict]:
+    """Stride -> weight and bias; only the first process has them."""
+    grid, strides = pyramids.grids[0], tuple(pyramids.channels)
+    with tempfile.TemporaryDirectory() as folder:
+        store = MomentStore(folder, {}, dict.fromkeys(
+            ('student', name))) if is_main_process() else None
+        gather(pyramids, store, pictures)
+        if store is None:
+            return {}
+        moments = store.moments(grid)
+        enough = [s for s in strides if sum(
+            moments.count(s, fold) for fold in moments.filled_folds(s))
+            >= POSITIONS_PER_COEFFICIENT * (own[s] + 1)]
+        if len(enough) < len(strides):
+            print_log(
+                f'{field}: the adapters at strides '
+                f'{sorted(set(strides) - set(enough))} do not start fitted: '
+                'the training pictures have fewer than '
+                f'{POSITIONS_PER_COEFFICIENT} positions for each coefficient '
+                'there, and a map fitted to them would not hold on others.',
+                logger='current')
+        return {s: {key: value.float() for key, value in fit_linear_map(
+            moments, s, 'student', name)._asdict().items()} for s in enough}
