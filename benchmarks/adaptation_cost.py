@@ -73,8 +73,7 @@ from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.order.adaptation_cost import (AdaptationCosts, adaptation_costs,
                                         fit_linear_map)
 from mtpd.order.gradient_descent import gradient_descent_costs
-from mtpd.order.moments import MapBatch
-from mtpd.order.moments import FeatureMoments
+from mtpd.order.moments import FeatureMoments, MapBatch
 from mtpd.progression import make_plan
 from mtpd.progression.cost_settings import CostSettings
 from mtpd.progression.gather import gather

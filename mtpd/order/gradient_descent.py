@@ -19,6 +19,12 @@ from .adaptation_cost import AdaptationCosts, HeldOutFolds
 from .moments import FeatureMoments, MapBatch, full_precision
 
 
+_Losses = Mapping[tuple[str, str], Mapping[int, float]]  # pair -> stride
+
+# A loss may rise in passing; what ends so many times above its start diverged.
+_GROWN = 10
+
+
 def gradient_descent_costs(
         fitting: Callable[[int], Iterable[MapBatch]],
         held_out: Callable[[], Iterable[MapBatch]],
@@ -40,9 +46,10 @@ def gradient_descent_costs(
 
     Limits. What a target takes from a source direction with mean square v is
     learned but for about exp(-v * lr * steps / (C_target * (1 - momentum)));
-    it grows while v exceeds (1 + momentum) * C_target / rate, and where that
-    does not reach infinity before the rate has fallen enough, only a
-    normalised cost far above 1 tells of it.
+    it grows while v exceeds (1 + momentum) * C_target / rate; where that
+    does not reach infinity before the rate has fallen enough, a loss is
+    refused that ends ten times above its start. One rate may suit no pool: on the trained detectors of docs/order.md .003 diverged and
+    .001 ended 68% above the minimum.
 
     Args:
         fitting: Epoch, from 0 on -> the pictures to train on. Their folds
@@ -63,7 +70,7 @@ def gradient_descent_costs(
         ValueError: Fewer than two detectors, ``epochs`` below 1, a batch or
             ``channels`` that ``FeatureMoments`` refuses, no position to train
             on or fewer than two folds with positions to score at a stride, or
-            a loss or cost that is not finite.
+            a map that diverges.
 
     Source:
         Cao et al., ICML 2023 (arXiv 2308.09105), section 3.2. How the maps
@@ -83,12 +90,25 @@ def gradient_descent_costs(
         losses = _train(fits, fitting(epoch), layout,
                         lr * (1 - epoch / epochs), momentum, when)
         _check_finite(losses, f'loss in {when}', lr)
+        first = losses if epoch == 0 else first
         if after_epoch or epoch == epochs - 1:
             costs = _score(fits, held_out(), layout)
             _check_finite(costs.mse, f'held-out error after {when}', lr)
             if after_epoch:
                 after_epoch(epoch, costs)
+    _refuse_grown(first, losses, lr)
     return costs
+
+
+def _refuse_grown(first: _Losses, last: _Losses, lr: float) -> None:
+    for (source, target), levels in last.items():
+        for stride, loss in levels.items():
+            if loss > _GROWN * first[source, target][stride]:
+                raise ValueError(
+                    f'The map from {source} to {target} at stride {stride} '
+                    f'diverged without reaching infinity: its loss is '
+                    f'{loss:.3g} in the last epoch, {first[source, target][stride]:.3g} in '
+                    f'the first. Lower mtpd.costs.lr (it is {lr:g}).')
 
 
 class _LinearMaps:

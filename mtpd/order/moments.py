@@ -406,15 +406,19 @@ class FeatureMoments:
                     own[stride].update(theirs[stride])
         return self
 
-    def state_dict(self) -> dict:
-        """All of it as plain values and CPU tensors, for ``torch.save``."""
+    def state_dict(self, copy: bool = True) -> dict:
+        """All of it as plain values and CPU tensors, for ``torch.save``.
+
+        Args:
+            copy: Whether sums are copied that lie on the CPU.
+        """
         return dict(
             channels={s: dict(of) for s, of in self.channels.items()},
             folds=self.folds, precision=self.precision, known=self.known,
             in_float32=dict(self._in_float32),
             shift=dict(self._shift),
             count={s: dict(of) for s, of in self._count.items()},
-            total=_copied(self._total), outer=_copied(self._outer))
+            total=_on_cpu(self._total, copy), outer=_on_cpu(self._outer, copy))
 
     @classmethod
     def from_state_dict(cls, state: Mapping) -> FeatureMoments:
@@ -453,7 +457,9 @@ class FeatureMoments:
                 total, outer = self._sums(stride, fold, _sums_device(device))
                 block -= shift
                 self._count[stride][fold] += block.shape[1]
-                total += block.sum(1, dtype=torch.float64).to(total.device)
+                # Of a block in float32, as its products; a sum in float64
+                # would copy the block first.
+                total += block.sum(1).to(total)
                 for start, stop in self._spans[stride].values():
                     first = max(start, known)
                     product = block[start:stop] @ block[first:].T
@@ -500,7 +506,7 @@ class FeatureMoments:
             raise ValueError(f'Folds go from 0 to {self.folds - 1}; got '
                              f'{wrong}. fold_of(picture_id, {self.folds}) '
                              'gives them.')
-        finite = []
+        finite: list[tuple[str, int, Tensor]] = []
         for stride, channels in self.channels.items():
             grid = None
             for name, wanted in channels.items():
@@ -517,15 +523,16 @@ class FeatureMoments:
                                      f'floating map; got {level.dtype}.')
             keep = _valid_of(valid, stride, (len(folds), *grid))
             for name in channels:
-                fine = maps[name][stride].isfinite().all(1)
-                if keep is not None:
-                    fine |= ~keep.to(fine.device)
-                finite.append((name, stride, fine.all()))
+                # A sum is fast to look at; it may overflow where no value is.
+                finite.append((name, stride, _all_valid(
+                    maps[name][stride].sum(1).isfinite(), keep)))
         # Read together: on a GPU each reading waits for the device.
         for (name, stride, _), fine in zip(
                 finite, torch.stack([fine for *_, fine in finite]).tolist(),
                 strict=True):
-            if not fine:
+            keep = None if valid is None else valid[stride]
+            if not fine and not _all_valid(
+                    maps[name][stride].isfinite().all(1), keep):
                 raise ValueError(
                     f'{name} at stride {stride} holds a value that is not '
                     'finite, at a position that is not padding. Check its '
@@ -579,16 +586,23 @@ def _blocks(levels: Sequence[Tensor], picture: int, keep: Tensor | None,
             dtype: torch.dtype) -> Iterator[Tensor]:
     """One picture's valid positions as columns, in blocks: (C of all, P)."""
     flat = [level[picture].flatten(1) for level in levels]
-    if keep is None:
-        parts = torch.arange(flat[0].shape[1], device=flat[0].device)
-    else:
-        parts = keep[picture].flatten().to(flat[0].device).nonzero()[:, 0]
     # Cut before anything is copied: a whole picture of many detectors is
     # larger than all sums.
-    for part in parts.split(_BLOCK):
+    if keep is None or keep[picture].all():
+        for parts in zip(*(level.split(_BLOCK, 1) for level in flat),
+                         strict=True):
+            yield torch.cat([part.to(dtype) for part in parts])
+        return
+    chosen = keep[picture].flatten().to(flat[0].device).nonzero()[:, 0]
+    for part in chosen.split(_BLOCK):
         if len(part):
             yield torch.cat([level.index_select(1, part).to(dtype)
                              for level in flat])
+
+
+def _all_valid(fine: Tensor, keep: Tensor | None) -> Tensor:
+    """Whether all of (N, H, W) are true, but where ``keep`` is false."""
+    return (fine if keep is None else fine | ~keep.to(fine.device)).all()
 
 
 @contextmanager
@@ -636,7 +650,7 @@ def _ordered(channels: Mapping[int, Mapping[str, int]]) -> dict:
     return {stride: list(of.items()) for stride, of in channels.items()}
 
 
-def _copied(sums: Mapping[int, Mapping[int, Tensor]]) -> dict:
-    return {stride: {fold: tensor.to('cpu', copy=True)
+def _on_cpu(sums: Mapping[int, Mapping[int, Tensor]], copy: bool) -> dict:
+    return {stride: {fold: tensor.to('cpu', copy=copy)
                      for fold, tensor in of.items()}
             for stride, of in sums.items()}

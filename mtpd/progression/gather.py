@@ -65,8 +65,8 @@ def gather(pyramids: Pyramids, store: MomentStore | None,
                     for grid in pyramids.grids}
             mine = 0
             for indices, maps in looks:
-                for grid, batch in maps.items():
-                    sums[grid].add(*batch)
+                for grid in pyramids.grids:
+                    sums[grid].add(*maps.pop(grid))
                 mine += len(indices)
                 progress(min(done + mine * get_world_size(), total), total)
             for of_grid in sums.values():

@@ -99,20 +99,19 @@ class MomentStore:
 
     def add(self, fold: int, sums: Mapping[Fraction, FeatureMoments],
             pictures: Sequence[int]) -> None:
-        """Add sums over more pictures of a fold, and save.
+        """Add sums over more pictures of a fold, and save; ``sums`` are used,
+        not copied.
 
         Raises:
             OSError: They could not be written; what was there stays.
         """
         entry = self._folds.get(fold, {'pictures': []})
-        whole = self._load(fold) if fold in self._folds else {}
-        for grid, more in sums.items():
-            if grid in whole:
-                whole[grid].merge(more)
-            else:
-                whole[grid] = more
+        if fold in self._folds:
+            # Into the new ones: the old ones are mapped and need no memory.
+            for grid, before in self._load(fold).items():
+                sums[grid].merge(before)
         pictures = [*entry['pictures'], *pictures]
-        self._save(fold, f'fold{fold}.{len(pictures)}.pt', whole, pictures)
+        self._save(fold, f'fold{fold}.{len(pictures)}.pt', sums, pictures)
 
     def moments(self, grid: Fraction) -> FeatureMoments:
         """All folds' sums; the files are mapped, not read."""
@@ -162,7 +161,7 @@ class MomentStore:
               sums: Mapping[Fraction, FeatureMoments],
               pictures: Sequence[int], **more: Any) -> None:
         with atomic_file(os.path.join(self.folder, name)) as file:
-            _write_to(file, {str(grid): of.state_dict()
+            _write_to(file, {str(grid): of.state_dict(copy=False)
                              for grid, of in sums.items()})
         before = self._folds.get(fold, {}).get('file')
         self._folds[fold] = {'file': name, 'pictures': list(pictures), **more}

@@ -90,8 +90,11 @@ class Pyramids:
             else self._one_by_one(loaded)
         for (indices, views), maps in looks:
             folds = [self.pictures.fold(i) for i in indices]
-            yield indices, {grid: self._on(grid, maps, indices, views, folds)
-                            for grid in self.grids}
+            grids = {grid: self._on(grid, maps, indices, views, folds)
+                     for grid in self.grids}
+            del maps  # not to be held while the next ones are made
+            yield indices, grids
+            del grids
 
     def _together(self, loaded: Iterable[Loaded]
                   ) -> Iterator[tuple[Loaded, dict[str, Features]]]:

@@ -252,6 +252,10 @@ def test_the_descent_diverges_where_it_says():
         least_squares('s', 't', 8, batch, batch), rel=1e-4)
     with pytest.raises(ValueError, match='from s to t at stride 8 diverged'):
         fitted(batch, batch, lr=1.2 * highest, **settings)
+    # A few epochs, and the rate has fallen before infinity is reached.
+    few = {**settings, 'epochs': 12}
+    with pytest.raises(ValueError, match='diverged without reaching infinity'):
+        fitted(batch, batch, lr=3 * highest, **few)
 
 
 def test_an_ill_conditioned_source_stays_above_the_optimum():

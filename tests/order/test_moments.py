@@ -455,7 +455,8 @@ def test_the_shift_of_the_constructor_is_kept():
     moments = FeatureMoments(CHANNELS, folds=4, shift=shift)
     moments.add(maps, FOLDS)
     assert torch.equal(moments.over(8, [0]).shift, shift[8])
-    assert_same_sums(added(maps).over(8, [0]), moments.over(8, [0]), 1e-5)
+    # Far from the features, so with fewer digits.
+    assert_same_sums(added(maps).over(8, [0]), moments.over(8, [0]), 5e-5)
 
 
 def test_minus_is_the_sum_of_the_others():

@@ -238,8 +238,8 @@ def test_a_trial_on_other_pictures_loses_nothing(toy, search):
 
 def test_a_student_without_a_checkpoint_is_its_own_initialisation(
         toy, search, tmp_path, retinanet):
-    weights = MODELS.build(retinanet).backbone.state_dict()
     torch.manual_seed(0)
+    weights = MODELS.build(retinanet).backbone.state_dict()
     for value in weights.values():
         if value.is_floating_point():
             value += 0.01 * torch.rand_like(value)
@@ -252,7 +252,7 @@ def test_a_student_without_a_checkpoint_is_its_own_initialisation(
     pretrained = search(cfg)
     assert search.told('detectors.student.checkpoint')
     assert pretrained.costs.cost('student', 'swin') != pytest.approx(
-        plain.costs.cost('student', 'swin'), rel=1e-2)
+        plain.costs.cost('student', 'swin'), rel=1e-3)
     assert pretrained.costs.cost('wide', 'swin') == pytest.approx(
         plain.costs.cost('wide', 'swin'), rel=1e-6)
     torch.save({k: v * 1.01 if v.is_floating_point() else v
