@@ -474,7 +474,7 @@ def student_config(section: str, args: argparse.Namespace, folder: str,
     """Its test pipeline loads the pictures at the section's size."""
     cfg = load_config(f'mmdet::{CONFIGS[student]}')
     size = size_of(section, args)
-    root = Path(args.data) if args.data else noise(
+    root = Path(args.data).resolve() if args.data else noise(
         Path(folder) / 'noise', size, count_of(section, args), args.seed)
     annotations, = root.glob('annotations/*train*.json')
     cfg.train_dataloader.dataset.update(data_root=f'{root}/',
