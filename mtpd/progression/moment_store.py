@@ -178,7 +178,7 @@ class MomentStore:
 
 def open_store(folder: str, belongs_to: Mapping[str, Any],
                detectors: Mapping[str, Any], wanted: Sequence[int],
-               made_on: Mapping[str, Any] | None = None
+               made_on: Mapping[str, Any]
                ) -> tuple[MomentStore, MomentStore | None]:
     """The moments to go on with.
 
@@ -208,34 +208,17 @@ def open_store(folder: str, belongs_to: Mapping[str, Any],
     for store in (base, begun):
         if store is not None:
             store.tidy()
-    fresh = MomentStore(folder, belongs_to, detectors, (), made_on)
-    if base is None:
-        _forget(folder, adding)
-        return fresh, None
-    differing = _differing(base.belongs_to, belongs_to)
-    if not differing and set(detectors) - set(base.detectors):
-        differing = differences(base.made_on, fresh.made_on)
-    if differing:
-        print_log(f'{folder} is of other data, so all is measured anew:\n  '
-                  + '\n  '.join(differing), logger='current')
-        _forget(folder, adding)
-        return fresh, None
-    changed = differences(
-        {n: base.detectors[n] for n in detectors if n in base.detectors},
-        {n: of for n, of in detectors.items() if n in base.detectors})
-    if changed:
-        print_log(f'{folder} is of other detectors; what is not is used:\n  '
-                  + '\n  '.join(changed), logger='current')
-    known = [n for n in base.detectors
-             if detectors.get(n) == base.detectors[n]]
+    known = _usable(base, belongs_to, detectors, made_on) if base else []
     if not known:
         _forget(folder, adding)
-        return fresh, None
+        return MomentStore(folder, belongs_to, detectors, (), made_on), None
     same = list(base.detectors) == known and all(
         base.belongs_to[k] == belongs_to[k] for k in ('strides', 'grids'))
     if len(known) == len(detectors) and (
             same or set(wanted) <= set(base.done)):
         _forget(adding)
+        if base.made_on != made_on:
+            base.made_on = dict.fromkeys(made_on, 'several')
         return base, None
     new = [n for n in detectors if n not in known]
     late = MomentStore(adding, belongs_to,
@@ -247,6 +230,29 @@ def open_store(folder: str, belongs_to: Mapping[str, Any],
         return begun, base
     _forget(adding)
     return late, base
+
+
+def _usable(base: MomentStore, belongs_to: Mapping[str, Any],
+            detectors: Mapping[str, Any], made_on: Mapping[str, Any]
+            ) -> list[str]:
+    """The detectors whose products can be used, in the store's order; says
+    what cannot, with what differs."""
+    differing = _differing(base.belongs_to, belongs_to)
+    known = [n for n in base.detectors
+             if detectors.get(n) == base.detectors[n]]
+    if not differing and len(known) < len(detectors):
+        differing = differences(base.made_on, made_on)
+    if differing:
+        print_log(f'{base.folder} is of other data, so all is measured anew:'
+                  '\n  ' + '\n  '.join(differing), logger='current')
+        return []
+    changed = differences(
+        {n: base.detectors[n] for n in detectors if n in base.detectors},
+        {n: of for n, of in detectors.items() if n in base.detectors})
+    if changed:
+        print_log(f'{base.folder} is of other detectors; what is not is used:'
+                  '\n  ' + '\n  '.join(changed), logger='current')
+    return known
 
 
 def _differing(there: Mapping[str, Any],

@@ -50,7 +50,7 @@ def detectors(*names, changed=()):
 
 
 def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES,
-            made_on=None):
+            made_on=dict(device='cpu')):
     """As the search does it, with made-up maps; how many pictures were
     looked at."""
     wanted = {i for of in pictures.values() for i in of}
@@ -169,7 +169,7 @@ def test_other_data_is_refused_with_what_differs(tmp_path, monkeypatch,
                         lambda text, **_: said.append(text))
     measure(tmp_path / 'm', 'student', 'a')
     store, base = open_store(str(tmp_path / 'm'), {**DATA, **change},
-                             detectors('student', 'a'), [])
+                             detectors('student', 'a'), [], dict(device='cpu'))
     assert store.done == [] and base is None
     assert re.search(words, said[0])
 
@@ -213,8 +213,16 @@ def test_passes_on_two_machines_are_not_mixed(tmp_path, monkeypatch):
     assert looked == 3 and not said
     store, looked = measure(tmp_path / 'm', 'student', 'a', 'b',
                             made_on=dict(device='cpu'))
-    assert looked == 5 and "device: 'cuda' there, 'cpu' here" in said[0]
+    assert looked == 5 and "device: 'several' there, 'cpu' here" in said[0]
     assert store.known == () and store.made_on == dict(device='cpu')
+    # A changed detector is a new one.
+    measure(tmp_path / 'n', 'student', 'a', pictures=few,
+            made_on=dict(device='cuda'))
+    said.clear()
+    store, looked = measure(tmp_path / 'n', 'student', 'a', changed=['a'],
+                            pictures=few, made_on=dict(device='cpu'))
+    assert looked == 2 and "device: 'cuda' there, 'cpu' here" in said[0]
+    assert store.made_on == dict(device='cpu')
 
 
 def test_a_share_of_levels_that_are_gone_has_no_say(tmp_path):
