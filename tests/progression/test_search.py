@@ -42,6 +42,10 @@ class Search:
             monkeypatch.setattr(
                 f'mtpd.progression.{module}.print_log',
                 lambda text, **_: self.said.append(text))
+        # Half of a toy's search; test_the_file_says_everything puts it back.
+        self.latencies = search_module.measured_latencies
+        monkeypatch.setattr(search_module, 'measured_latencies',
+                            lambda _, pool, *rest: dict.fromkeys(pool, .01))
         gather = search_module.gather
         monkeypatch.setattr(search_module, 'gather', lambda *args: (
             self.known.append(args[1].known), gather(*args))[1])
@@ -105,7 +109,8 @@ def test_what_is_found_is_found_again(toy, search):
     assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
 
 
-def test_the_file_says_everything(toy, search):
+def test_the_file_says_everything(toy, search, monkeypatch):
+    monkeypatch.setattr(search_module, 'measured_latencies', search.latencies)
     found = search(toy(order='bgs', strides=LEVELS, max_teachers=1))
     content = json.load(open(Path(toy().work_dir) / 'order/order.json'))
     assert FoundOrder.from_json(content) == FoundOrder.from_json(
