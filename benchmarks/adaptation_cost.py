@@ -43,7 +43,6 @@ import argparse
 import ctypes
 import gc
 import json
-import math
 import platform
 import statistics
 import sys
@@ -64,6 +63,7 @@ import mmdet
 import mtpd  # noqa: F401  (registers everything)
 import numpy as np
 import torch
+from intervals import median_interval
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -80,8 +80,8 @@ from mtpd.progression.gather import gather
 from mtpd.progression.moment_store import MomentStore
 from mtpd.progression.pictures import FOLDS, Pictures
 from mtpd.progression.plan import load_config
-from mtpd.progression.pyramids import Pyramids
 from mtpd.progression.pool import build_pool, common_strides
+from mtpd.progression.pyramids import Pyramids
 from torch import Tensor
 
 CONFIGS = {
@@ -702,19 +702,10 @@ def print_ratio(what: str, one: Sequence[float], other: Sequence[float]
                 ) -> None:
     """Median ratio of times measured in turn, and its 95% interval."""
     ratios = [a / b for a, b in zip(one, other, strict=True)]
-    low, high = interval(ratios)
+    low, high = median_interval(ratios)
     print(f'{what}: {statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}] '
           f'over {len(ratios)} pairs; the latter '
           f'{statistics.median(other):.3f} s', flush=True)
-
-
-def interval(ratios: list[float]) -> tuple[float, float]:
-    """95% interval of the median: order statistics of a fair coin."""
-    n = len(ratios)
-    cut = next(k for k in range(n) if sum(
-        math.comb(n, i) for i in range(k + 1)) / 2 ** n > 0.025)
-    ordered = sorted(ratios)
-    return ordered[cut], ordered[n - 1 - cut]
 
 
 class Peak:

@@ -16,7 +16,7 @@ from statistics import median
 from time import perf_counter
 
 import torch
-from scipy.stats import binom
+from intervals import median_interval
 from torch import Tensor
 
 import mtpd
@@ -66,12 +66,6 @@ def seconds(function, boxes: list[Tensor]) -> float:
     return perf_counter() - start
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """The 95% interval of the median, from its order statistics."""
-    rank = int(binom.ppf(0.025, len(values), 0.5))
-    return sorted(values)[max(rank - 1, 0)], sorted(values)[-max(rank, 1)]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--device', default='cuda')
@@ -94,7 +88,7 @@ def main() -> None:
                          seconds(region_weights, boxes))
                         for _ in range(args.turns)))
     ratios = [a / b for a, b in zip(loops, ours)]
-    low, high = interval(ratios)
+    low, high = median_interval(ratios)
     print(f'loop {1e3 * median(loops):.2f} ms, ours {1e3 * median(ours):.2f} '
           f'ms; loop / ours {median(ratios):.2f} (95% interval of the median '
           f'{low:.2f} to {high:.2f}, {args.turns} turns)')

@@ -12,7 +12,6 @@ of a step with and without a teacher.
 """
 import argparse
 import copy
-import math
 import platform
 import statistics
 import tempfile
@@ -23,6 +22,7 @@ import mmdet
 import mtpd  # noqa: F401  (registers everything)
 import torch
 import torch.nn.functional as F
+from intervals import median_interval
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
@@ -157,7 +157,7 @@ def compare(what: str, one: Callable[[], None], other: Callable[[], None],
         took = {step: seconds_of(step, args.device) for step in order}
         ratios.append(took[one] / took[other])
         seconds.append(took[other])
-    low, high = interval(ratios)
+    low, high = median_interval(ratios)
     print(f'{what}: {statistics.median(ratios):.3f} '
           f'[{low:.3f}, {high:.3f}] over {args.turns} pairs; the latter '
           f'{statistics.median(seconds):.3f} s', flush=True)
@@ -171,15 +171,6 @@ def seconds_of(step: Callable[[], None], device: str) -> float:
     if device == 'cuda':
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def interval(ratios: list[float]) -> tuple[float, float]:
-    """95% interval of the median: order statistics of a fair coin."""
-    n = len(ratios)
-    cut = next(k for k in range(n) if sum(
-        math.comb(n, i) for i in range(k + 1)) / 2 ** n > 0.025)
-    ordered = sorted(ratios)
-    return ordered[cut], ordered[n - 1 - cut]
 
 
 def memory(plain: Callable[[], None], distil: Callable[[], None],
