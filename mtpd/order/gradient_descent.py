@@ -8,7 +8,7 @@ maps are learned from. And every epoch reads all maps again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -48,8 +48,9 @@ def gradient_descent_costs(
     learned but for about exp(-v * lr * steps / (C_target * (1 - momentum)));
     it grows while v exceeds (1 + momentum) * C_target / rate; where that
     does not reach infinity before the rate has fallen enough, a loss is
-    refused that ends ten times above its start. One rate may suit no pool: on the trained detectors of docs/order.md .003 diverged and
-    .001 ended 68% above the minimum.
+    refused that ends ten times above its start. One rate may suit no pool: on
+    the trained detectors of docs/order.md .003 diverged and .001 ended 68%
+    above the minimum.
 
     Args:
         fitting: Epoch, from 0 on -> the pictures to train on. Their folds
@@ -85,12 +86,13 @@ def gradient_descent_costs(
             f'least; got {list(layout.names)} and epochs={epochs}.')
     fits = {(stride, name): _LinearMaps(name, of, seed)
             for stride, of in layout.channels.items() for name in of}
+    first = None
     for epoch in range(epochs):
         when = f'epoch {epoch + 1} of {epochs}'
         losses = _train(fits, fitting(epoch), layout,
                         lr * (1 - epoch / epochs), momentum, when)
         _check_finite(losses, f'loss in {when}', lr)
-        first = losses if epoch == 0 else first
+        first = first or losses
         if after_epoch or epoch == epochs - 1:
             costs = _score(fits, held_out(), layout)
             _check_finite(costs.mse, f'held-out error after {when}', lr)
@@ -104,11 +106,12 @@ def _refuse_grown(first: _Losses, last: _Losses, lr: float) -> None:
     for (source, target), levels in last.items():
         for stride, loss in levels.items():
             if loss > _GROWN * first[source, target][stride]:
+                begun = first[source, target][stride]
                 raise ValueError(
                     f'The map from {source} to {target} at stride {stride} '
-                    f'diverged without reaching infinity: its loss is '
-                    f'{loss:.3g} in the last epoch, {first[source, target][stride]:.3g} in '
-                    f'the first. Lower mtpd.costs.lr (it is {lr:g}).')
+                    'diverged without reaching infinity: its loss is '
+                    f'{loss:.3g} in the last epoch, {begun:.3g} in the '
+                    f'first. Lower mtpd.costs.lr (it is {lr:g}).')
 
 
 class _LinearMaps:

@@ -154,6 +154,11 @@ class FeatureMoments:
     def strides(self) -> tuple[int, ...]:
         return tuple(self.channels)
 
+    @property
+    def shift(self) -> dict[int, Tensor]:
+        """Stride -> (C,), float64; empty before there is one."""
+        return dict(self._shift)
+
     def count(self, stride: int, fold: int) -> int:
         """Positions added at ``stride`` in ``fold``."""
         return self._count[stride].get(fold, 0)
@@ -368,9 +373,10 @@ class FeatureMoments:
              for s in strides}, self.folds, self.precision)
         for stride in strides:
             narrow._in_float32[stride] = self._in_float32[stride]
+            narrow._shift[stride] = self._shift[stride][torch.cat([
+                torch.arange(*self._spans[stride][name]) for name in names])]
             for fold in self.filled_folds(stride):
                 sums = self.over(stride, [fold], names)
-                narrow._shift[stride] = sums.shift
                 narrow._count[stride][fold] = sums.count
                 narrow._total[stride][fold] = sums.total
                 narrow._outer[stride][fold] = sums.outer

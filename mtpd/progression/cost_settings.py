@@ -1,4 +1,4 @@
-"""How the adaptation costs are measured: the part ``mtpd.costs`` of a config."""
+"""How adaptation costs are measured: the part ``mtpd.costs`` of a config."""
 import difflib
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Mapping

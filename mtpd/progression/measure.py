@@ -180,7 +180,8 @@ def weights_hash(detector: BaseDetector) -> str:
     """Of a detector without a checkpoint."""
     digest = hashlib.sha256()
     for key, value in detector.state_dict().items():
-        digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+        digest.update(key.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -94,7 +94,7 @@ class MomentStore:
         """Grid -> the shift of all sums; None before anything was added."""
         if not self._folds:
             return None
-        return {grid: sums.state_dict()['shift'] for grid, sums in
+        return {grid: sums.shift for grid, sums in
                 self._load(next(iter(self._folds))).items()}
 
     def add(self, fold: int, sums: Mapping[Fraction, FeatureMoments],

@@ -3,7 +3,7 @@ import hashlib
 import json
 import os
 from fractions import Fraction
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 import torch
 from mmdet.registry import DATASETS
@@ -27,6 +27,21 @@ def test_pipeline(cfg: Config) -> list[dict]:
 
 
 test_pipeline.__test__ = False  # by its name pytest would run it
+
+
+class _About(NamedTuple):
+    """What the annotations say of a picture; ``size`` is equal for those that
+    may share a batch."""
+    name: str
+    path: str
+    size: tuple
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any], index: int) -> '_About':
+        path = info.get('img_path', '')
+        return cls(str(info.get('img_id', path or index)), path, (
+            info['height'], info['width']) if 'height' in info
+            and 'width' in info else ('alone', index))
 
 
 class Pictures:
@@ -54,6 +69,9 @@ class Pictures:
         self._dataset = DATASETS.build(with_teacher_view(
             config, [str(s) for s in scales]) if scales else config)
         self._dataset.full_init()
+        # Asked for one by one, each would be unpacked again and again.
+        self._about = [_About.of(self._dataset.get_data_info(i), i)
+                       for i in range(len(self._dataset))]
         # What a validation takes at once also fits here: no gradient either.
         self._batch_size = student.val_dataloader.batch_size
         self._workers = student.val_dataloader.num_workers
@@ -66,17 +84,15 @@ class Pictures:
         that are replaced by others of the same size are not noticed."""
         digest = hashlib.sha256(json.dumps(
             self._steps, sort_keys=True, default=str).encode())
-        for index in range(len(self)):
-            path = self._dataset.get_data_info(index).get('img_path', '')
+        for name, path, _ in self._about:
             size = os.path.getsize(path) if os.path.isfile(path) else None
-            digest.update(f'{self.name(index)} {os.path.basename(path)} '
-                          f'{size}\n'.encode())
+            digest.update(
+                f'{name} {os.path.basename(path)} {size}\n'.encode())
         return digest.hexdigest()[:16]
 
     def name(self, index: int) -> str:
         """The picture's id."""
-        info = self._dataset.get_data_info(index)
-        return str(info.get('img_id', info.get('img_path', index)))
+        return self._about[index].name
 
     def fold(self, index: int) -> int:
         """By the picture's id: the same whatever the order or the process."""
@@ -101,10 +117,7 @@ class Pictures:
         """
         by_size: dict[Any, list[int]] = {}
         for index in indices:
-            info = self._dataset.get_data_info(index)
-            size = (info['height'], info['width']) \
-                if 'height' in info and 'width' in info else ('alone', index)
-            by_size.setdefault(size, []).append(index)
+            by_size.setdefault(self._about[index].size, []).append(index)
         size = self._batch_size
         return [group[i:i + size] for group in by_size.values()
                 for i in range(0, len(group), size)]

@@ -24,8 +24,9 @@ MOST_PADDING = 256
 def build_pool(plan: Plan) -> dict[str, BaseDetector]:
     """Student and teachers, built and strictly loaded; the student first.
 
-    A student without a checkpoint has its own initialisation. Each pair's levels and classes are looked at too, so that the last stage's
-    mistake is found before the first.
+    A student without a checkpoint has its own initialisation. Each pair's
+    levels and classes are looked at too, so that the last stage's mistake is
+    found before the first.
 
     Raises:
         PlanError: With all mismatches.

@@ -1,4 +1,5 @@
 """Pictures -> the maps of all detectors, side by side on each grid."""
+import copy
 import logging
 import os
 import shutil
@@ -82,6 +83,22 @@ class Pyramids:
         self._folder = folder
         self._device = torch.device(get_device())
 
+    def in_order(self, names: Sequence[str]) -> 'Pyramids':
+        """The same with the detectors in this order."""
+        other = copy.copy(self)
+        other._views, other.scales = (
+            {name: of[name] for name in names}
+            for of in (self._views, self.scales))
+        other.channels = {s: {name: of[name] for name in names}
+                          for s, of in self.channels.items()}
+        return other
+
+    def of_pictures(self, pictures: Pictures) -> 'Pyramids':
+        """The same detectors' maps of other pictures, of the same scales."""
+        other = copy.copy(self)
+        other.pictures = pictures
+        return other
+
     def __call__(self, batches: Sequence[Sequence[int]]
                  ) -> Iterator[tuple[list[int], dict[Fraction, MapBatch]]]:
         """The indices of a batch's pictures, and grid -> their maps."""
@@ -136,10 +153,11 @@ class Pyramids:
     def _chunks(self, loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
         """As many batches as have their maps within the bound; at least one,
         which is said."""
-        chunk, size = [], 0
+        chunk, size, said = [], 0, False
         for batch in loaded:
             more = self._bytes(batch)
-            if not chunk and more > self._most_on_disk:
+            if more > self._most_on_disk and not said:
+                said = True
                 print_log(
                     f'The maps of {len(batch[0])} pictures alone are '
                     f'{more / 2**30:.2f} GiB, more than mtpd.costs.sequential '

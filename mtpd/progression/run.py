@@ -412,9 +412,9 @@ def _starting_ap(plan: Plan, pool: dict,
     if weights != student.checkpoint:
         student = replace(student, checkpoint=weights)
         detector = build_detector(student.model, weights)
+    memory = os.path.join(plan.work_dir, 'measured.json')
     return measured_aps({'student': student}, {'student': detector},
-                        student.config,
-                        os.path.join(plan.work_dir, 'measured.json'))['student']
+                        student.config, memory)['student']
 
 
 def _say_estimates(estimates: list) -> None:

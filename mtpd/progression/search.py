@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 import torch
 from filelock import FileLock, Timeout
 from mmdet.models.detectors import BaseDetector
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
@@ -76,9 +76,9 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
     else:
         try:
             costs, pictures = _by_gradient_descent(
-                plan, pool, pyramids, progress) \
+                plan, pyramids, progress) \
                 if plan.costs.estimator == 'sgd' else _exactly(
-                    plan, pool, pyramids, belongs_to, aps, progress)
+                    plan, pyramids, belongs_to, aps, progress)
         except PlanError:
             raise
         except ValueError as error:  # maps that are not finite, few pictures
@@ -142,7 +142,7 @@ def _latencies(plan: Plan, pool: Mapping[str, BaseDetector]
         return {}
 
 
-def _exactly(plan: Plan, pool: Mapping[str, BaseDetector], pyramids: Pyramids,
+def _exactly(plan: Plan, pyramids: Pyramids,
              belongs_to: Mapping[str, Any], aps: Mapping[str, float],
              progress: Callable[[int, int], None]
              ) -> tuple[AdaptationCosts, int]:
@@ -155,18 +155,18 @@ def _exactly(plan: Plan, pool: Mapping[str, BaseDetector], pyramids: Pyramids,
     _check_room(plan)
     folder = moments_folder(plan.work_dir, belongs_to['data'])
     with _alone(folder):
-        store, pyramids = _opened(plan, pool, pyramids, belongs_to, folder,
-                                  wanted, progress)
+        store, ordered = _opened(plan, pyramids, belongs_to, folder, wanted,
+                                 progress)
         costs, counted = None, 0
         for look in _looks(len(wanted)) if auto else [len(wanted)]:
-            gather(pyramids, store, wanted[:look], progress,
+            gather(ordered, store, wanted[:look], progress,
                    settings.precision)
             count = on_main(lambda: len(store.done))
             if count == counted and costs:  # seen by an earlier run
                 continue
             counted = count
             try:
-                costs = on_main(lambda: _solved(plan, pool, pyramids, store))
+                costs = on_main(lambda: _solved(pyramids, store))
             except ValueError:  # too few pictures for a coarse level
                 if look == len(wanted):
                     raise
@@ -216,8 +216,8 @@ def _alone(folder: str) -> Iterator[None]:
         lock.release()
 
 
-def _opened(plan: Plan, pool: Mapping[str, BaseDetector], pyramids: Pyramids,
-            belongs_to: Mapping[str, Any], folder: str, wanted: Sequence[int],
+def _opened(plan: Plan, pyramids: Pyramids, belongs_to: Mapping[str, Any],
+            folder: str, wanted: Sequence[int],
             progress: Callable[[int, int], None]
             ) -> tuple[MomentStore | None, Pyramids]:
     """The store with all detectors of the pool, in the first process, and
@@ -229,10 +229,9 @@ def _opened(plan: Plan, pool: Mapping[str, BaseDetector], pyramids: Pyramids,
     store, base = stores or (None, None)
     names, known, late = on_main(lambda: (
         tuple(store.detectors), store.known, base and base.done))
-    if set(names) == set(pool):
+    if set(names) == set(pyramids.scales):
         # In the store's order, which is that of its channels.
-        pyramids = _pyramids(plan, {name: pool[name] for name in names},
-                             pyramids.pictures)
+        pyramids = pyramids.in_order(names)
     if late is not None:
         new = [name for name in names if name not in known]
         if new:
@@ -243,13 +242,11 @@ def _opened(plan: Plan, pool: Mapping[str, BaseDetector], pyramids: Pyramids,
     return store, pyramids
 
 
-def _solved(plan: Plan, pool: Mapping[str, BaseDetector], pyramids: Pyramids,
-            store: MomentStore) -> AdaptationCosts:
-    scales = _scales(plan, pool)
-    strides = tuple(pyramids.channels)
+def _solved(pyramids: Pyramids, store: MomentStore) -> AdaptationCosts:
     return costs_on_own_grids({
-        grid: adaptation_costs(store.moments(grid)).restricted(pool, strides)
-        for grid in set(scales.values())}, scales)
+        grid: adaptation_costs(store.moments(grid)).restricted(
+            pyramids.scales, pyramids.channels)
+        for grid in pyramids.grids}, pyramids.scales)
 
 
 def _looks(pictures: int) -> list[int]:
@@ -260,8 +257,7 @@ def _looks(pictures: int) -> list[int]:
     return [*looks[:-1], pictures]
 
 
-def _by_gradient_descent(plan: Plan, pool: Mapping[str, BaseDetector],
-                         pyramids: Pyramids,
+def _by_gradient_descent(plan: Plan, pyramids: Pyramids,
                          progress: Callable[[int, int], None]
                          ) -> tuple[AdaptationCosts, int]:
     """The paper's way: fitted on the training, scored on the validation
@@ -269,7 +265,7 @@ def _by_gradient_descent(plan: Plan, pool: Mapping[str, BaseDetector],
     settings, images = plan.costs, plan.costs.images
     chosen = pyramids.pictures.spread(
         images if isinstance(images, int) else None)
-    validation = _pyramids(plan, pool, Pictures(
+    validation = pyramids.of_pictures(Pictures(
         plan.student.config, 'val', pyramids.pictures.scales))
     scored = validation.pictures.spread(None)
     done, total = 0, len(pyramids.grids) * (
@@ -335,24 +331,17 @@ def _refuse_constant(costs: AdaptationCosts) -> None:
         raise PlanError(problems)
 
 
-def _pyramids(plan: Plan, pool: Mapping[str, BaseDetector],
-              pictures: Pictures | None = None) -> Pyramids:
+def _pyramids(plan: Plan, pool: Mapping[str, BaseDetector]) -> Pyramids:
     """All maps of the pool, in the pool's order."""
-    scales = _scales(plan, pool)
+    scales = {name: Fraction(1) if name == 'student'
+              else plan.teachers[name].scale for name in pool}
     most = plan.costs.sequential
     return Pyramids(
-        pool, pictures or Pictures(
-            plan.student.config, plan.costs.split,
-            [s for s in sorted(set(scales.values())) if s != 1]),
+        pool, Pictures(plan.student.config, plan.costs.split,
+                       [s for s in sorted(set(scales.values())) if s != 1]),
         common_strides(plan, pool), scales, None, plan.costs.stride4_share,
         None if most is None else int(most * 2 ** 30),
         os.path.join(plan.work_dir, 'order'))
-
-
-def _scales(plan: Plan, pool: Mapping[str, BaseDetector]
-            ) -> dict[str, Fraction]:
-    return {name: Fraction(1) if name == 'student'
-            else plan.teachers[name].scale for name in pool}
 
 
 def _check_room(plan: Plan) -> None:

@@ -428,7 +428,7 @@ def test_a_cost_needs_two_folds_and_two_detectors():
     maps = pyramid()
     with pytest.raises(ValueError, match='stride 8 there are 1 of 5'):
         adaptation_costs(measured(maps, [3] * PICTURES))
-    with pytest.raises(ValueError, match='No picture has a position at stride 8'):
+    with pytest.raises(ValueError, match='No picture .* at stride 8'):
         adaptation_costs(FeatureMoments(CHANNELS, folds=5))
     with pytest.raises(ValueError, match='two detectors at least'):
         adaptation_costs(measured(dict(a=maps['a'])))
@@ -470,7 +470,7 @@ def test_sums_that_no_maps_can_have_are_refused():
     state = measured(pyramid()).state_dict()
     for outer in state['outer'][8].values():
         outer[10:15, 10:15] *= .1
-    with pytest.raises(ValueError, match='-> b at stride 8 is -.*does not explain'):
+    with pytest.raises(ValueError, match='-> b at stride 8 is -.*not explain'):
         adaptation_costs(FeatureMoments.from_state_dict(state))
 
 

@@ -538,3 +538,21 @@ def test_maps_whose_squares_overflow_are_named():
     with pytest.raises(ValueError, match='b at stride 16: maps so large'):
         FeatureMoments(CHANNELS, folds=4).add(maps, FOLDS)
     FeatureMoments(CHANNELS, folds=4, precision='float64').add(maps, FOLDS)
+
+
+def test_narrowed_is_what_fewer_detectors_would_have_given():
+    maps, valid = pyramid(), masks()
+    valid[16][:] = False
+    whole = added(maps, valid)
+    few = whole.narrowed(['c', 'a'], [8, 16])
+    assert few.names == ('c', 'a') and few.filled_folds(16) == ()
+    for stride in CHANNELS:
+        assert torch.equal(few.shift[stride], torch.cat([
+            whole.shift[stride][slice(*whole._spans[stride][name])]
+            for name in 'ca']))
+    for fold in range(3):
+        one, other = few.over(8, [fold]), whole.over(8, [fold], ['c', 'a'])
+        assert torch.equal(one.outer, other.outer)
+    more = pyramid(seed=5)  # at the level that had nothing, too
+    few.add(more, FOLDS)
+    assert few.count(16, 0) == 2 * 15

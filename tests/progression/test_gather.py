@@ -8,7 +8,7 @@ import torch
 from mmengine.runner import Runner
 
 from mtpd.order.adaptation_cost import adaptation_costs
-from mtpd.order.moments import FeatureMoments, fold_of
+from mtpd.order.moments import fold_of
 from mtpd.progression import gather as module
 from mtpd.progression import make_plan
 from mtpd.progression.gather import gather

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.runner import Runner
 
 from mtpd.progression import PlanError, make_plan
 from mtpd.progression.measure import (box_ap, latency, mean_ap, measured_aps,

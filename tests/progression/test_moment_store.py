@@ -50,13 +50,13 @@ def detectors(*names, changed=()):
 
 
 def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES,
-            made_on=dict(device='cpu')):
+            device='cpu'):
     """As the search does it, with made-up maps; how many pictures were
     looked at."""
     wanted = {i for of in pictures.values() for i in of}
     store, base = open_store(str(folder), data,
                              detectors(*names, changed=changed),
-                             sorted(wanted), made_on)
+                             sorted(wanted), dict(device=device))
     looked = 0
 
     def add(to, of):
@@ -92,6 +92,14 @@ def assert_right(store, names, pictures=PICTURES):
                                            rtol=1e-5, atol=1e-4)
                 torch.testing.assert_close(got.outer, direct.outer,
                                            rtol=1e-5, atol=1e-4)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    texts = []
+    monkeypatch.setattr(module, 'print_log',
+                        lambda text, **_: texts.append(text))
+    return texts
 
 
 def test_what_was_saved_is_read_again(tmp_path):
@@ -143,11 +151,7 @@ def test_a_detector_that_is_no_longer_asked_for_is_kept(tmp_path):
     assert_right(store, ['student', 'b'], {**PICTURES, 3: [4, 5]})
 
 
-def test_a_detector_that_changed_is_measured_anew_and_said(tmp_path,
-                                                           monkeypatch):
-    said = []
-    monkeypatch.setattr(module, 'print_log',
-                        lambda text, **_: said.append(text))
+def test_a_detector_that_changed_is_measured_anew_and_said(tmp_path, said):
     measure(tmp_path / 'm', 'student', 'a', 'b')
     assert not said
     store, looked = measure(tmp_path / 'm', 'student', 'a', 'b',
@@ -162,11 +166,8 @@ def test_a_detector_that_changed_is_measured_anew_and_said(tmp_path,
     (dict(strides=[4, 8]), r'strides: \[8, 16\] there, \[4, 8\] here'),
     (dict(grids=['1', '3']), r"grids: \['1', '2'\] there"),
 ])
-def test_other_data_is_refused_with_what_differs(tmp_path, monkeypatch,
-                                                 change, words):
-    said = []
-    monkeypatch.setattr(module, 'print_log',
-                        lambda text, **_: said.append(text))
+def test_other_data_is_refused_with_what_differs(tmp_path, said, change,
+                                                 words):
     measure(tmp_path / 'm', 'student', 'a')
     store, base = open_store(str(tmp_path / 'm'), {**DATA, **change},
                              detectors('student', 'a'), [], dict(device='cpu'))
@@ -187,11 +188,8 @@ def test_fewer_levels_are_there_already(tmp_path):
     (lambda folder: (folder / LIST).write_text('{"schema": 99}'), 5),
     (lambda folder: (folder / 'fold1.2.pt').write_bytes(b'PK torn'), 2),
     (lambda folder: (folder / 'fold1.2.pt').unlink(), 2)])
-def test_what_cannot_be_read_is_said_and_measured_anew(tmp_path, monkeypatch,
-                                                       spoil, anew):
-    said = []
-    monkeypatch.setattr(module, 'print_log',
-                        lambda text, **_: said.append(text))
+def test_what_cannot_be_read_is_said_and_measured_anew(tmp_path, said, spoil,
+                                                       anew):
     measure(tmp_path / 'm', 'student', 'a')
     spoil(tmp_path / 'm')
     store, looked = measure(tmp_path / 'm', 'student', 'a')
@@ -199,28 +197,25 @@ def test_what_cannot_be_read_is_said_and_measured_anew(tmp_path, monkeypatch,
     assert_right(store, ['student', 'a'])
 
 
-def test_passes_on_two_machines_are_not_mixed(tmp_path, monkeypatch):
+def test_passes_on_two_machines_are_not_mixed(tmp_path, said):
     """More pictures may be: they are other positions. The products of one
     position with a new detector's may not."""
-    said = []
-    monkeypatch.setattr(module, 'print_log',
-                        lambda text, **_: said.append(text))
     few = {0: [0], 1: [2]}
     measure(tmp_path / 'm', 'student', 'a', pictures=few,
-            made_on=dict(device='cuda'))
+            device='cuda')
     store, looked = measure(tmp_path / 'm', 'student', 'a',
-                            made_on=dict(device='cpu'))
+                            device='cpu')
     assert looked == 3 and not said
     store, looked = measure(tmp_path / 'm', 'student', 'a', 'b',
-                            made_on=dict(device='cpu'))
+                            device='cpu')
     assert looked == 5 and "device: 'several' there, 'cpu' here" in said[0]
     assert store.known == () and store.made_on == dict(device='cpu')
     # A changed detector is a new one.
     measure(tmp_path / 'n', 'student', 'a', pictures=few,
-            made_on=dict(device='cuda'))
+            device='cuda')
     said.clear()
     store, looked = measure(tmp_path / 'n', 'student', 'a', changed=['a'],
-                            pictures=few, made_on=dict(device='cpu'))
+                            pictures=few, device='cpu')
     assert looked == 2 and "device: 'cuda' there, 'cpu' here" in said[0]
     assert store.made_on == dict(device='cpu')
 

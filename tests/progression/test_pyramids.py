@@ -84,7 +84,7 @@ def test_maps_of_two_scales_meet_on_both_grids(pool):
     pyramids = Pyramids(detectors, pictures, (8, 16), scales)
     (_, batch), = looks(pyramids, [[0]])
     one, two = batch[Fraction(1)].maps, batch[Fraction(2)].maps
-    assert {n: tuple(m[8].shape[-2:]) for n, m in two.items()} == dict.fromkeys(
+    assert {n: m[8].shape[-2:] for n, m in two.items()} == dict.fromkeys(
         detectors, (16, 24))
     torch.testing.assert_close(one['swin'][8], F.interpolate(
         two['swin'][8], size=(8, 12), mode='area'))

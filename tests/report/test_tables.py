@@ -55,7 +55,7 @@ def test_what_is_below_resolution_is_shown_as_a_bound(published, limits):
     assert 'told' not in level_table(unknown)
 
 
-def test_a_mark_in_the_levels_alone_is_explained_there_alone(published, limits):
+def test_a_mark_in_the_levels_alone_is_explained_there(published, limits):
     published.mse['S', 'II'][8] = 0.
     costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
     assert 'told from rounding' in level_table(costs)
