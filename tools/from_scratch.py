@@ -20,12 +20,12 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.detector import build_detector
 from mtpd.progression import (Plan, Progression, export_student, make_plan,
                               prepare, run_progression, run_stage)
+from mtpd.progression.checkpoints import newest_checkpoint
 from mtpd.progression.command_line import parser, plain_errors, read_config
 from mtpd.progression.measure import (latency, measured_aps,
                                       validation_config)
 from mtpd.progression.plan import (DetectorSpec, PlanError, is_url,
                                    missing_data)
-from mtpd.progression.stage import newest_checkpoint
 from mtpd.report.tables import text_table
 
 

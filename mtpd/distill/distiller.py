@@ -6,6 +6,7 @@ import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -50,8 +51,15 @@ class FeatureDistiller(BaseDetector):
             file of fitted maps, name -> stride -> ``weight`` (C_t, C_s) and
             ``bias`` (C_t); None is the mechanism's choice.
         fast_teacher: Options of :class:`FrozenTeacher`.
+        on_nonfinite: 'stop' raises :class:`NotFinite` at a loss or a map that
+            is not finite; 'skip' leaves it to :class:`NonFiniteHook` to leave
+            the iteration out.
         seed: Of the adapters' and the mechanism's initial weights, which are
             drawn apart from everybody else's.
+
+    Attributes:
+        found_not_finite: What was found that is not finite, in words, until
+            :class:`NonFiniteHook` has acted on it.
 
     Raises:
         ValueError: A student and a teacher that cannot be paired.
@@ -69,7 +77,7 @@ class FeatureDistiller(BaseDetector):
                  strides: Sequence[int] | None = None,
                  adapter: str = 'auto', init_adapters: str | None = None,
                  fast_teacher: Mapping[str, Any] | None = None,
-                 seed: int = 0) -> None:
+                 on_nonfinite: str = 'stop', seed: int = 0) -> None:
         detector = build_detector(student, student_checkpoint,
                                   'mtpd.student.checkpoint')
         preprocessor = detector.data_preprocessor
@@ -98,6 +106,8 @@ class FeatureDistiller(BaseDetector):
         self.student = detector
         self.guidances = nn.ModuleList(guidances)
         self.strength = 1.
+        self.on_nonfinite = on_nonfinite
+        self.found_not_finite: str | None = None
         self.logged: tuple[str, ...] = ()
         self._starts_loaded = student_checkpoint is not None
         self._student_strides = tuple(pyramid_channels(detector)) \
@@ -144,15 +154,16 @@ class FeatureDistiller(BaseDetector):
         Raises:
             NotFinite: A map or a distillation loss is not finite.
         """
-        if not self.guidances:
-            return self.student.loss(batch_inputs, batch_data_samples)
-        if self.strength == 0:
+        if not self.guidances or self.strength == 0:
             losses = self.student.loss(batch_inputs, batch_data_samples)
-            self._check_finite(self.parse_losses(losses)[0], losses)
-            idle = self._idle()
-            # mmengine logs the last value of a name for ever.
-            return {**losses, **dict.fromkeys(self.logged, idle.detach()),
-                    'loss_distill_idle': idle}
+            total, _ = self.parse_losses(losses)
+            if self.guidances:
+                idle = self._idle()
+                # mmengine logs the last value of a name for ever.
+                losses = {**losses,
+                          **dict.fromkeys(self.logged, idle.detach()),
+                          'loss_distill_idle': idle}
+            return self._finite(total, losses)
         losses, maps, scores = self._student_step(batch_inputs,
                                                   batch_data_samples)
         detection, _ = self.parse_losses(losses)
@@ -168,31 +179,45 @@ class FeatureDistiller(BaseDetector):
             distill.update({self._loss_name(key, guidance): value * share
                             for key, value in own.items()})
         total = sum(distill.values()).detach()
-        self._check_finite(detection + total, {**losses, **distill}, maps,
-                           targets)
         self.logged = (*distill, 'distill_ratio')
-        return {**losses, **distill,
-                # No "loss" in its name: mmengine logs it and adds it nowhere.
-                'distill_ratio': total / detection.detach()}
+        return self._finite(detection + total, {
+            **losses, **distill,
+            # No "loss" in its name: mmengine logs it and adds it nowhere.
+            'distill_ratio': total / detection.detach()}, maps, targets)
 
-    def _check_finite(self, total: Tensor, losses: Mapping[str, Any],
-                      maps: Features | None = None,
-                      targets: Sequence[Features] = ()) -> None:
+    def _finite(self, total: Tensor, losses: dict[str, Any],
+                maps: Features | None = None,
+                targets: Sequence[Features] = ()) -> dict[str, Any]:
+        """The losses, if their sum is finite.
+
+        Raises:
+            NotFinite: It is not, and this process may stop by itself.
+        """
         # The one time in a step that the device is waited for.
         if bool(total.detach().isfinite()):
-            return
+            return losses
+        said = self._not_finite(losses, maps, targets)
+        if self.on_nonfinite == 'stop' and get_world_size() == 1:
+            raise NotFinite(said)
+        # All processes have to learn of it: by their common gradient.
+        self.found_not_finite = said
+        trained = next(p for p in self.student.parameters() if p.requires_grad)
+        return {**losses, 'loss_not_finite': trained.sum() * torch.nan}
+
+    def _not_finite(self, losses: Mapping[str, Any], maps: Features | None,
+                    targets: Sequence[Features]) -> str:
         for guidance, target in zip(self.guidances, targets):
             said = guidance.not_finite(maps, target)
             if said:
-                raise NotFinite(said)
-        wrong = [name for name, value in losses.items() if not torch.stack(
-            list(value) if isinstance(value, (list, tuple)) else [value]
-        ).isfinite().all()]
-        raise NotFinite(
-            f'{", ".join(wrong) or "the sum of all losses"} is not finite'
-            + (', although all maps are' if maps else '') + '. Lower the '
-            'learning rate or mtpd.distill.loss_weight, or clip gradients '
-            '(optim_wrapper.clip_grad).')
+                return said
+        wrong = [name for name, value in losses.items()
+                 if 'loss' in name and not torch.stack(
+                     list(value) if isinstance(value, (list, tuple))
+                     else [value]).isfinite().all()]
+        return (f'{", ".join(wrong) or "the sum of all losses"} is not finite'
+                + (', although all maps are' if maps else '') + '. Lower the '
+                'learning rate or mtpd.distill.loss_weight, or clip gradients '
+                '(optim_wrapper.clip_grad).')
 
     def _student_step(self, inputs: Tensor, samples: list
                       ) -> tuple[dict[str, Any], Features, Features]:

@@ -17,6 +17,7 @@ from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.guidance import NotFinite
 
 from .plan import PlanError, load_config
+from .preemption import Preempted
 from .run import DiskFull
 
 
@@ -92,6 +93,10 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
         leave_processes()
+    except Preempted as stop:
+        if stop.agreed:
+            leave_processes()
+        raise
     except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint,
             CheckpointUnavailable, FileNotFoundError, NotFinite) as error:

@@ -43,6 +43,9 @@ FIELDS = {
     'costs': 'dict(images=..., split=..., precision=..., stride4_share=..., '
              'certainty=..., sequential=..., estimator=..., epochs=..., '
              'lr=...)',
+    'checkpoint_every': 'iterations between two checkpoints within an epoch, '
+                        'or None for epoch ends only',
+    'on_nonfinite': "'stop' or 'skip'",
     'fast_teacher': "dict(precision='bf16' or 'fp16', channels_last=..., "
                     'compile=...)',
 }
@@ -50,7 +53,7 @@ DEFAULTS = {
     'max_teachers': None, 'distill': dict(type='FeatureL2Loss'),
     'strides': None, 'handover': 'last', 'adapter': 'auto',
     'init_adapters': None, 'inherit': (), 'fade': None, 'fast_teacher': {},
-    'costs': None}
+    'costs': None, 'checkpoint_every': None, 'on_nonfinite': 'stop'}
 TEACHER_FIELDS = ('config', 'checkpoint', 'ap', 'scale')
 
 
@@ -125,7 +128,12 @@ class Plan:
         fade: Where distillation ends within a stage; None for nowhere.
         fast_teacher: How teachers run, see ``FrozenTeacher``.
         costs: How adaptation costs are measured.
+        checkpoint_every: Iterations between two checkpoints within an epoch;
+            None for epoch ends only.
+        on_nonfinite: What happens at a loss or gradient that is not finite,
+            'stop' or 'skip'.
         work_dir: Where everything is written.
+        seed: The config's; None until one is drawn.
     """
     student: DetectorSpec
     teachers: Mapping[str, DetectorSpec]
@@ -140,7 +148,10 @@ class Plan:
     fade: dict[str, Any] | None
     fast_teacher: dict[str, Any]
     costs: CostSettings
+    checkpoint_every: int | None
+    on_nonfinite: str
     work_dir: str
+    seed: int | None = None
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -258,7 +269,8 @@ def make_plan(cfg: Config) -> Plan:
             'that, or to None for no limit.')
     if problems:
         raise PlanError(problems)
-    return Plan(student, teachers, order, work_dir=cfg.work_dir, **settings)
+    return Plan(student, teachers, order, work_dir=cfg.work_dir,
+                seed=(cfg.get('randomness') or {}).get('seed'), **settings)
 
 
 def _check_nesting(given: Mapping) -> None:
@@ -294,7 +306,17 @@ def _of_student(given: Mapping, own: Config) -> list[str]:
         f'{key} is not set: the progression trains and validates with the '
         "student's own config." for key in (
             'model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
-            'val_dataloader', 'val_evaluator') if not own.get(key)]
+            'val_dataloader', 'val_evaluator') if not own.get(key)] + [
+        f'{key} is {kind!r}; a stage, which has to go on wherever it was '
+        f"stopped, needs mmengine's {' or '.join(known)}. {cure}"
+        for key, kind, known, cure in (
+            ('train_cfg.type', own.get('train_cfg', {}).get('type'),
+             ('EpochBasedTrainLoop', 'IterBasedTrainLoop'),
+             'Set train_cfg=dict(by_epoch=True, max_epochs=...).'),
+            ('default_hooks.checkpoint.type', own.get(
+                'default_hooks', {}).get('checkpoint', {}).get('type'),
+             ('CheckpointHook',), 'Add your own hook to custom_hooks.'))
+        if kind is not None and kind not in known]
 
 
 def _teachers(given: Mapping) -> tuple[dict[str, DetectorSpec], list[str]]:
@@ -379,14 +401,16 @@ def _settings(given: Mapping) -> tuple[dict[str, Any], list[str]]:
     """What is neither student, teacher nor order: fields of :class:`Plan`."""
     settings = {**DEFAULTS, **{k: given[k] for k in DEFAULTS if k in given}}
     strides, inherit = settings['strides'], _as_list(settings['inherit'])
-    most, distill = settings['max_teachers'], settings['distill']
+    distill = settings['distill']
     fade, fast = settings['fade'], settings['fast_teacher'] or {}
     choices = {'handover': ('last', 'best'), 'adapter': ADAPTERS,
-               'init_adapters': (None, *STARTS, 'fitted')}
+               'init_adapters': (None, *STARTS, 'fitted'),
+               'on_nonfinite': ('stop', 'skip')}
     wrong = [key for key, known in choices.items()
              if settings[key] not in known]
-    if most is not None and (not isinstance(most, int) or most < 1):
-        wrong.append('max_teachers')
+    wrong += [key for key in ('max_teachers', 'checkpoint_every')
+              if settings[key] is not None and not (
+                  isinstance(settings[key], int) and settings[key] >= 1)]
     if strides is not None and (
             not isinstance(strides, (list, tuple)) or not strides
             or not all(isinstance(s, int) for s in strides)):

@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import random
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,19 +28,21 @@ from mtpd.report.pictures import draw_costs, draw_order
 from mtpd.report.progress import progress_bar
 from mtpd.report.tables import cost_table, level_table, progression_table
 
+from .checkpoints import (best_checkpoint, newest_checkpoint,
+                          set_aside_not_finite)
 from .export import export_student, plain_config
 from .fitted import fitted_maps
 from .found_order import FoundOrder
 from .measure import (box_ap, mean_ap, measured_aps, validation_config)
 from .plan import Plan, PlanError, make_plan, missing_files, stage_label
 from .pool import build_pool
+from .preemption import preemptible
 from .probe import probe
 from .processes import on_main
-from .provenance import versions
+from .provenance import this_start, versions
 from .search import find_order
-from .stage import (RememberMetrics, StageRunner, best_checkpoint,
-                    newest_checkpoint, set_aside_not_finite, stage_config,
-                    stage_dir)
+from .stage import StageRunner, stage_config, stage_dir
+from .validations import read_validations
 
 
 @dataclass(frozen=True)
@@ -143,43 +146,55 @@ def run_progression(cfg: Config, resume: bool = False,
         PlanError: Something is wrong or missing, or a stage does not fit.
         OtherTeacher: ``resume`` with other teachers, order or student.
         DiskFull: The disk is full or read-only.
+        Preempted: A SIGTERM came. Within training the iteration was ended
+            and saved.
     """
-    with _full_disks_named(cfg.work_dir):
-        return _run(prepare(cfg), resume, with_probe)
+    with preemptible(), _full_disks_named(cfg.work_dir):
+        return _run(prepare(cfg), cfg, resume, with_probe)
 
 
-def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
+def _run(plan: Plan, cfg: Config, resume: bool,
+         with_probe: bool) -> Progression:
+    start = this_start(resume and _started(plan))
     if not resume and _started(plan):
         raise PlanError([
             f'{plan.work_dir} holds a progression already. Add --resume to go '
             'on with it, or choose another --work-dir.'])
     barrier()
     print_log(plan.describe(), logger='current')
+    plan = replace(plan, seed=on_main(lambda: _drawn_once(plan)))
     pool = build_pool(plan)
     found = None if plan.order else _found(plan, pool)
     order = plan.order or tuple((name,) for name in found.order.teachers)
     identity = _identity(plan, order)
-    _same_progression(plan, identity, resume)
+    before = on_main(lambda: _same_progression(plan, identity))
     weights = _starting_weights(plan, order[0][0])
     with own_randomness(0):
-        start = _starting_ap(plan, pool, weights)
+        start_ap = _starting_ap(plan, pool, weights)
     del pool
     _free_memory()
-    if with_probe and not _started(plan):
-        _say_estimates(probe(plan, order))
+    seconds = before.get('seconds_per_step')
+    if seconds is None and with_probe and not _started(plan):
+        estimates = probe(plan, order)
+        seconds = [e.seconds for e in estimates]
+        _say_estimates(estimates)
         _free_memory()
     record = {'identity': identity, 'aps': _aps(plan, found),
               'costs': None if found is None else _cost_record(found),
-              'versions': versions()}
+              'versions': versions(), 'seed': plan.seed,
+              'start_ap': start_ap, 'seconds_per_step': seconds,
+              'starts': [*before.get('starts', []), start]}
     if is_main_process():
         os.makedirs(plan.work_dir, exist_ok=True)
+        atomic_write(os.path.join(plan.work_dir, 'config.py'),
+                     cfg.pretty_text.encode())
         atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
-    stages = _run_stages(plan, order, weights, start, record)
+    stages = _run_stages(plan, order, weights, record)
     out = os.path.join(plan.work_dir, 'student.pth')
     if is_main_process():
         export_student(stages[-1].checkpoint, out)
-        plain_config(plan.student.config).dump(
-            os.path.join(plan.work_dir, 'student.py'))
+        atomic_write(os.path.join(plan.work_dir, 'student.py'),
+                     plain_config(plan.student.config).pretty_text.encode())
     barrier()
     progression = Progression(stages, out, found)
     if is_main_process():
@@ -191,15 +206,33 @@ def _run(plan: Plan, resume: bool, with_probe: bool) -> Progression:
     return progression
 
 
+def _drawn_once(plan: Plan) -> int:
+    """The config's seed, or one that is drawn for this work folder."""
+    if plan.seed is not None:
+        return plan.seed
+    path = os.path.join(plan.work_dir, 'seed.json')
+    if not os.path.isfile(path):
+        os.makedirs(plan.work_dir, exist_ok=True)
+        # Not by the generators that the seed is for.
+        atomic_write(path, json.dumps(
+            random.SystemRandom().randrange(2 ** 31)).encode())
+    with open(path) as file:
+        return json.load(file)
+
+
 def _run_stages(plan: Plan, order: tuple[tuple[str, ...], ...],
-                weights: str | None, start: float | None,
-                record: dict[str, Any]) -> tuple[StageResult, ...]:
+                weights: str | None, record: dict[str, Any]
+                ) -> tuple[StageResult, ...]:
     """Every stage that is not finished yet, each from the one before."""
     stages: list[StageResult] = []
+    start = record['start_ap']
+    seconds = record['seconds_per_step'] or [1.] * len(order)
     for index, names in enumerate(order, 1):
         result = _finished(plan, index, names, record['identity'])
         if result is None:
-            result = _train_stage(plan, index, names, weights, start, record)
+            later = sum(seconds[index:]) / seconds[index - 1]
+            result = _train_stage(plan, index, names, weights, start, record,
+                                  later)
         else:
             print_log(f'Stage {index} ({stage_label(names)}) is finished: AP '
                       f'{result.end:.1f}', logger='current')
@@ -208,15 +241,11 @@ def _run_stages(plan: Plan, order: tuple[tuple[str, ...], ...],
     return tuple(stages)
 
 
-def run_stage(cfg: Config) -> tuple[int, dict[str, float]]:
+def run_stage(cfg: Config) -> None:
     """One mmengine run; its Runner is gone when this returns.
 
     Args:
         cfg: A stage's config, or any mmdet config.
-
-    Returns:
-        The iteration of the last validation in this run (-1 if there was
-        none) and its metrics.
     """
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else StageRunner.from_cfg(cfg)
@@ -230,13 +259,10 @@ def run_stage(cfg: Config) -> tuple[int, dict[str, float]]:
             f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
             + (f'The last good checkpoint is {newest}.' if newest else
                'There is no checkpoint yet.')) from error
-    validated = next(((h.iter, h.metrics) for h in runner.hooks
-                      if isinstance(h, RememberMetrics)), (-1, {}))
     if runner.visualizer is not None:
         runner.visualizer.close()
     del runner
     _free_memory()
-    return validated
 
 
 @contextmanager
@@ -256,44 +282,73 @@ def _full_disks_named(work_dir: str) -> Iterator[None]:
 
 def _train_stage(plan: Plan, index: int, names: tuple[str, ...],
                  weights: str | None, start: float | None,
-                 record: dict[str, Any]) -> StageResult:
+                 record: dict[str, Any], later: float) -> StageResult:
     name = stage_label(names)
     hashes = record['identity']['teachers']
-    provenance = {**record, 'stage': index, 'teacher': name,
-                  'teacher_hash': '+'.join(hashes[n] for n in names),
-                  'start_ap': start}
-    cfg = stage_config(plan, index, names, weights, provenance)
+    provenance = {**{key: record[key] for key in (
+        'identity', 'aps', 'costs', 'versions', 'seed')},
+        'stage': index, 'teacher': name,
+        'teacher_hash': '+'.join(hashes[n] for n in names),
+        'start_ap': start}
+    cfg = stage_config(plan, index, names, weights, provenance, later)
     folder = cfg.work_dir
-    newest = newest_checkpoint(folder)
-    if newest is not None:
-        cfg.resume, cfg.load_from = True, newest
+
+    def newest() -> str | None:
+        return on_main(lambda: newest_checkpoint(folder, lambda content: (
+            _not_of_stage(content, provenance))))
+
+    cfg.load_from = newest()
+    cfg.resume = cfg.load_from is not None
     print_log(f'Stage {index}: {name}' + (
-        f', going on from {newest}' if newest else ''), logger='current')
+        f', going on from {cfg.load_from}' if cfg.resume else ''),
+        logger='current')
     if plan.init_adapters == 'fitted' and not is_off(plan.distill):
         _fit_adapters(plan, names, weights, cfg.model.init_adapters)
     began = time.time()
-    validated_at, metrics = run_stage(cfg)
+    run_stage(cfg)
     seconds = time.time() - began
     barrier()  # the others wait until the first has written
-    source = best_checkpoint(folder) if plan.handover == 'best' else None
-    source = source or newest_checkpoint(folder)
+    source = on_main(lambda: best_checkpoint(folder)) \
+        if plan.handover == 'best' else None
+    source = source or newest()
     if source is None:
         raise RuntimeError(
             f'Stage {index} left no checkpoint in {folder}. Set '
             'default_hooks.checkpoint with save_last=True.')
-    if validated_at == read_checkpoint(source)['meta'].get('iter') and (
-            not metrics or any(k.endswith('bbox_mAP') for k in metrics)):
-        end = 100 * mean_ap(metrics)
-    else:  # other weights than those validated last, or not by their boxes
-        with own_randomness(0):
-            end = box_ap(build_detector(plan.student.model, source, source),
-                         validation_config(plan.student.config))
+    end = _end_ap(plan, folder, source)
     out = os.path.join(folder, 'student.pth')
     if is_main_process():
         # Written last: its presence is what makes the stage finished.
         export_student(source, out, {'end_ap': end, 'seconds': seconds})
     barrier()
     return StageResult(index, name, start, end, out, seconds)
+
+
+def _not_of_stage(content: dict[str, Any],
+                  provenance: dict[str, Any]) -> str | None:
+    """Why a checkpoint is not of this stage, None if it is."""
+    saved = content.get(ENTRY)
+    if saved is None:
+        return 'it was not written by this progression (no "mtpd" entry).'
+    other = differences({'stage': saved.get('stage'),
+                         **saved.get('identity', {})},
+                        {'stage': provenance['stage'],
+                         **provenance['identity']})
+    return 'it belongs to another stage or progression: ' + '; '.join(other) \
+        if other else None
+
+
+def _end_ap(plan: Plan, folder: str, checkpoint: str) -> float:
+    """Of what a stage hands on, as its validation said, or measured."""
+    metrics = on_main(lambda: read_validations(folder).get(
+        read_checkpoint(checkpoint)['meta'].get('iter')))
+    if metrics is not None and (
+            not metrics or any(k.endswith('bbox_mAP') for k in metrics)):
+        return 100 * mean_ap(metrics)
+    with own_randomness(0):
+        return box_ap(build_detector(plan.student.model, checkpoint,
+                                     checkpoint),
+                      validation_config(plan.student.config))
 
 
 def _fit_adapters(plan: Plan, names: tuple[str, ...], weights: str | None,
@@ -329,8 +384,7 @@ def _starting_weights(plan: Plan, teacher: str) -> str | None:
     out = os.path.join(plan.work_dir, 'start.pth')
     barrier()
     if is_main_process() and not os.path.isfile(out):
-        seed = plan.student.config.get('randomness', {}).get('seed')
-        with own_randomness(0 if seed is None else seed):
+        with own_randomness(plan.seed):
             student = build_detector(
                 plan.student.model, plan.student.checkpoint,
                 'mtpd.student.checkpoint')
@@ -435,20 +489,23 @@ def _identity(plan: Plan,
         'distill': plan.distill, 'strides': plan.strides,
         'handover': plan.handover, 'adapter': plan.adapter,
         'init_adapters': plan.init_adapters, 'inherit': plan.inherit,
-        'fade': plan.fade}, default=str))
+        'fade': plan.fade, 'seed': plan.seed}, default=str))
 
 
-def _same_progression(plan: Plan, identity: dict[str, Any],
-                      resume: bool) -> None:
+def _same_progression(plan: Plan, identity: dict[str, Any]) -> dict[str, Any]:
+    """What was recorded when the progression began; empty if it has not."""
     path = _state_file(plan)
-    if not resume or not os.path.isfile(path):
-        return
-    other = differences(json.load(open(path))['identity'], identity)
+    if not os.path.isfile(path):
+        return {}
+    with open(path) as file:
+        record = json.load(file)
+    other = differences(record['identity'], identity)
     if other:
         raise OtherTeacher(
             f'{plan.work_dir} holds another progression:\n  '
             + '\n  '.join(other) + '\nRestore the config, or start without '
             '--resume in another --work-dir.')
+    return record
 
 
 def _started(plan: Plan) -> bool:

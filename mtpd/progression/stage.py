@@ -1,21 +1,17 @@
 """One stage of the progression as an ordinary mmengine config."""
 import copy
-import glob
 import logging
 import os
-import re
 from typing import Any
 
-from mmdet.registry import HOOKS
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
 from mtpd.data.teacher_view import with_teacher_view
 from mtpd.distill.auto_weight import is_off
 
+from . import loops, progress, validations  # noqa: F401  (registers them)
 from .plan import Plan, stage_label
 
 
@@ -31,14 +27,13 @@ def fitted_file(plan: Plan, index: int, names: tuple[str, ...]) -> str:
 
 def stage_config(plan: Plan, index: int, names: tuple[str, ...],
                  student_checkpoint: str | None,
-                 provenance: dict[str, Any]) -> Config:
+                 provenance: dict[str, Any], later: float = 0) -> Config:
     """The config of one stage; dumped, it can be run alone.
 
     It is the student's own config with the model wrapped. What else is set:
     names that are each stage's own (mmdet's visualizer is a singleton called
-    'visualizer', and logger and message hub would share a time stamp), atomic
-    checkpoints, and two of them kept, since mmengine deletes the old one
-    before it writes the new one.
+    'visualizer', and logger and message hub would share a time stamp), loops
+    that go on where they were, and atomic checkpoints.
 
     Args:
         plan: The progression.
@@ -46,6 +41,7 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
         names: Its teachers; one, except where several teach at once.
         student_checkpoint: The weights that it starts from.
         provenance: Recorded in its checkpoints.
+        later: How long all stages after it will take, in units of this one.
     """
     cfg = copy.deepcopy(plan.student.config)
     teachers = [plan.teachers[name] for name in names]
@@ -58,7 +54,7 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
         distill=plan.distill, strides=plan.strides, adapter=plan.adapter,
         init_adapters=fitted_file(plan, index, names)
         if plan.init_adapters == 'fitted' else plan.init_adapters,
-        fast_teacher=plan.fast_teacher)
+        fast_teacher=plan.fast_teacher, on_nonfinite=plan.on_nonfinite)
     scales = sorted({t.scale for t in teachers} - {1})
     if scales and not is_off(plan.distill):
         cfg.train_dataloader.dataset = with_teacher_view(
@@ -72,11 +68,36 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
         cfg.custom_imports = dict(imports=[*imports['imports'], 'mtpd'])
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
+    cfg.randomness = {**cfg.get('randomness', {}), 'seed': plan.seed}
+    every = _set_checkpoints(cfg, plan)
+    train = cfg.train_cfg
+    by_epoch = train.pop('by_epoch', 'max_epochs' in train)
+    train.type = 'StageEpochLoop' if by_epoch else 'StageIterLoop'
+    train.update(stage=index, checkpoint_every=every)
+    cfg.custom_hooks = list(cfg.get('custom_hooks') or []) + [
+        dict(type='DistillCheckpointHook', provenance=provenance),
+        dict(type='NonFiniteHook', action=plan.on_nonfinite),
+        dict(type='RecordValidationsHook'),
+        dict(type='StageProgressHook', stage=index, later=later),
+        *([dict(type='FadeDistillHook', **plan.fade)] if plan.fade else [])]
+    return cfg
+
+
+def _set_checkpoints(cfg: Config, plan: Plan) -> int | None:
+    """mmengine's checkpoint hook, as a stage needs it.
+
+    Returns:
+        Iterations between two checkpoints within an epoch, None for none.
+    """
+    every = plan.checkpoint_every
     hooks = cfg.setdefault('default_hooks', {})
     checkpoint = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+    checkpoint.type = 'StageCheckpointHook'
     checkpoint.backend_args = dict(backend='atomic')
     if checkpoint.get('max_keep_ckpts', -1) > 0:
-        checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
+        # mmengine deletes the oldest before it writes the new one, and two
+        # shall be there at any moment.
+        checkpoint.max_keep_ckpts = max(3, checkpoint.max_keep_ckpts)
     # The progression finds, resumes and hands on by these.
     for key in ('filename_tmpl', 'out_dir', 'published_keys'):
         checkpoint.pop(key, None)
@@ -84,11 +105,15 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
                       save_last=True)
     if plan.handover == 'best':
         checkpoint.setdefault('save_best', 'auto')
-    cfg.custom_hooks = list(cfg.get('custom_hooks') or []) + [
-        dict(type='DistillCheckpointHook', provenance=provenance),
-        dict(type='RememberMetrics'),
-        *([dict(type='FadeDistillHook', **plan.fade)] if plan.fade else [])]
-    return cfg
+    epochs = 'max_epochs' in cfg.train_cfg
+    if epochs and not checkpoint.get('by_epoch', True):
+        # What it asks for in iterations is done beside whole epochs.
+        every = every or checkpoint.pop('interval', None)
+        checkpoint.interval = 1
+    elif not epochs and checkpoint.get('by_epoch', True):
+        checkpoint.pop('interval', None)  # of epochs, which there are none of
+    checkpoint.by_epoch = epochs
+    return every
 
 
 class StageRunner(Runner):
@@ -106,59 +131,3 @@ class StageRunner(Runner):
                     lambda record: record.levelno > logging.INFO
                     or '\n' not in record.getMessage())
         return logger
-
-
-@HOOKS.register_module()
-class RememberMetrics(Hook):
-    """Keeps the last validation's metrics and when it was."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
-        self.iter = -1
-
-    def after_val_epoch(self, runner: Runner,
-                        metrics: dict[str, float] | None = None) -> None:
-        self.metrics = dict(metrics or {})
-        self.iter = runner.iter
-
-
-def newest_checkpoint(folder: str) -> str | None:
-    """The newest ``epoch_*.pth`` or ``iter_*.pth`` that can be read.
-
-    Found by looking at the files: mmengine's ``last_checkpoint`` is written in
-    place, after the checkpoint, and may name one that is torn or gone.
-    """
-    def number(path: str) -> int:
-        return int(re.search(r'(\d+)\.pth$', path)[1])
-
-    found = [p for kind in ('epoch', 'iter')
-             for p in glob.glob(os.path.join(folder, f'{kind}_*.pth'))
-             if re.fullmatch(kind + r'_\d+\.pth', os.path.basename(p))]
-    for path in sorted(found, key=number, reverse=True):
-        try:
-            read_checkpoint(path)
-            return path
-        except CorruptCheckpoint:
-            continue
-    return None
-
-
-def set_aside_not_finite(folder: str) -> str | None:
-    """The newest checkpoint whose weights are all finite.
-
-    A step may spoil the weights that the next checkpoint holds before any loss
-    shows it. Newer ones are renamed to ``*.pth.not_finite``, so that a resumed
-    run does not go on from them.
-    """
-    while (path := newest_checkpoint(folder)) is not None:
-        weights = read_checkpoint(path)['state_dict'].values()
-        if all(w.isfinite().all() for w in weights if w.is_floating_point()):
-            return path
-        os.replace(path, path + '.not_finite')
-    return None
-
-
-def best_checkpoint(folder: str) -> str | None:
-    """The file that mmengine's ``save_best`` keeps, None if there is none."""
-    found = glob.glob(os.path.join(folder, 'best_*.pth'))
-    return max(found, key=os.path.getmtime) if found else None

@@ -1,0 +1,196 @@
+"""A stage's checkpoints: when they are written, which is the newest."""
+import glob
+import os
+import re
+from typing import Any, Callable, Mapping
+
+import torch
+from mmdet.registry import HOOKS
+from mmengine.dist import all_reduce_params, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
+
+from .plan import PlanError
+
+
+@HOOKS.register_module()
+class StageCheckpointHook(CheckpointHook):
+    """mmengine's hook, which also saves within an epoch.
+
+    Beside ``epoch_E.pth``, after E epochs, there are ``epoch_E_batch_B.pth``,
+    after B batches more. Of these only such as are among the newest two
+    checkpoints are kept. All arguments are :class:`CheckpointHook`'s.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._saved_at = -1
+        self._resumed: Mapping[str, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if is_main_process():
+            # Of a process that was killed while it wrote.
+            for path in glob.glob(os.path.join(glob.escape(self.out_dir),
+                                               '*.partial')):
+                os.remove(path)
+
+    def after_load_checkpoint(self, runner: Runner,
+                              checkpoint: dict[str, Any]) -> None:
+        if not runner._resume:
+            return
+        self._resumed = checkpoint['meta']
+        self._saved_at = self._resumed['iter']
+        for name, gradient in checkpoint.get('gradients', {}).items():
+            parameter = _parameters(runner)[name]
+            parameter.grad = gradient.to(parameter.device, copy=True)
+
+    def before_save_checkpoint(self, runner: Runner,
+                               checkpoint: dict[str, Any]) -> None:
+        if not self.window_is_closed(runner):
+            checkpoint['gradients'] = {
+                name: parameter.grad.cpu()
+                for name, parameter in _parameters(runner).items()
+                if parameter.grad is not None}
+
+    def batches_done(self, per_epoch: int) -> int:
+        """How many batches of the present epoch are done already.
+
+        Args:
+            per_epoch: Batches of an epoch, in this process.
+
+        Raises:
+            PlanError: In the run that is resumed, an epoch had another number
+                of them.
+        """
+        done = self._resumed.get('batch', 0)
+        then = self._resumed.get('batches', per_epoch)
+        if done and then != per_epoch:
+            raise PlanError([
+                f'The checkpoint to resume was saved after batch {done} of '
+                f'{then} of an epoch, which has {per_epoch} here. Resume with '
+                'the same number of processes, train_dataloader.batch_size '
+                'and data set; with others, remove the newer epoch_*_batch_*'
+                '.pth and go on from the last whole epoch.'])
+        return done
+
+    def save_now(self, runner: Runner, batch: int) -> None:
+        """Save between two iterations, unless that was done here.
+
+        Args:
+            runner: The stage's.
+            batch: How many of the present epoch are done; without meaning
+                where checkpoints are counted by iterations.
+        """
+        if self._saved_at == runner.iter:
+            return
+        if not self.by_epoch:
+            self._save_checkpoint_with_step(runner, runner.iter, dict(
+                epoch=runner.epoch, iter=runner.iter))
+            return
+        self._saved_at = runner.iter
+        self._share_open_gradients(runner)
+        name = f'epoch_{runner.epoch}_batch_{batch}.pth'
+        runner.logger.info(f'Saving checkpoint {name}')
+        runner.save_checkpoint(
+            self.out_dir, name, save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler, by_epoch=False,
+            meta=dict(epoch=runner.epoch, iter=runner.iter, batch=batch,
+                      batches=len(runner.train_dataloader)),
+            backend_args=self.backend_args)
+        self._forget_old_batches()
+
+    @staticmethod
+    def window_is_closed(runner: Runner) -> bool:
+        """Whether no gradient waits for others to be added to it."""
+        wrapper = runner.optim_wrapper
+        return not hasattr(wrapper, 'should_update') or wrapper.should_update()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int,
+                                   meta: dict[str, Any]) -> None:
+        self._saved_at = meta['iter']
+        self._share_open_gradients(runner)
+        super()._save_checkpoint_with_step(runner, step, meta)
+        self._forget_old_batches()
+
+    def _share_open_gradients(self, runner: Runner) -> None:
+        """The mean over processes is what their step would see of them; so
+        one file can hold what each of them has."""
+        if not self.window_is_closed(runner):
+            all_reduce_params([p.grad for p in _parameters(runner).values()
+                               if p.grad is not None], op='mean')
+
+    def _forget_old_batches(self) -> None:
+        if is_main_process():
+            for path in _checkpoints(self.out_dir)[2:]:
+                if '_batch_' in os.path.basename(path):
+                    os.remove(path)
+
+
+def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
+    model = runner.model
+    return dict((model.module if is_model_wrapper(model) else model)
+                .named_parameters())
+
+
+_NAME = re.compile(r'epoch_(\d+)(?:_batch_(\d+))?\.pth|iter_(\d+)\.pth')
+
+
+def _checkpoints(folder: str) -> list[str]:
+    """Those of a run, by their names, the newest first."""
+    found = {}
+    for path in glob.glob(os.path.join(glob.escape(folder), '*.pth')):
+        match = _NAME.fullmatch(os.path.basename(path))
+        if match:
+            found[path] = tuple(int(n or 0) for n in match.groups())
+    return sorted(found, key=found.__getitem__, reverse=True)
+
+
+def newest_checkpoint(folder: str,
+                      belongs: Callable[[dict[str, Any]], str | None]
+                      = lambda content: None) -> str | None:
+    """The newest checkpoint of a run that can be read, None without one.
+
+    Found by looking at the files: mmengine's ``last_checkpoint`` is written in
+    place, after the checkpoint, and may name one that is torn or gone. What is
+    passed over is said.
+
+    Args:
+        folder: The run's.
+        belongs: What is wrong with a file's content, None if nothing is.
+    """
+    for path in _checkpoints(folder):
+        try:
+            wrong = belongs(read_checkpoint(path))
+        except CorruptCheckpoint as error:
+            wrong = str(error)
+        if wrong is None:
+            return path
+        print_log(f'{path} is passed over: {wrong}', logger='current',
+                  level='WARNING')
+    return None
+
+
+def set_aside_not_finite(folder: str) -> str | None:
+    """The newest checkpoint whose weights are all finite.
+
+    A step may spoil the weights that the next checkpoint holds before any loss
+    shows it. Newer ones are renamed to ``*.pth.not_finite``, so that a resumed
+    run does not go on from them.
+    """
+    while (path := newest_checkpoint(folder)) is not None:
+        weights = read_checkpoint(path)['state_dict'].values()
+        if all(w.isfinite().all() for w in weights if w.is_floating_point()):
+            return path
+        os.replace(path, path + '.not_finite')
+    return None
+
+
+def best_checkpoint(folder: str) -> str | None:
+    """The file that mmengine's ``save_best`` keeps, None if there is none."""
+    found = glob.glob(os.path.join(glob.escape(folder), 'best_*.pth'))
+    return max(found, key=os.path.getmtime) if found else None

@@ -1,0 +1,175 @@
+"""mmengine's training loops, able to go on in the middle of an epoch."""
+import time
+from typing import Any, Iterator
+
+from mmengine.dist import get_rank
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+
+from .checkpoints import StageCheckpointHook
+from .preemption import (Preempted, Stop, agreed_stop, at_once, stop_is_asked,
+                         training)
+from .randomness import seed_epoch, seed_iteration, seeded_loader
+from .validations import is_validated
+
+
+class _StageLoop:
+    """What both loops share: where they begin, what is between two
+    iterations, and which validation is due."""
+
+    _endless: bool
+
+    def __init__(self, runner: Runner, dataloader: Any, *args: Any,
+                 stage: int, checkpoint_every: int | None = None,
+                 **kwargs: Any) -> None:
+        loader = runner.build_dataloader(
+            dataloader, seed=runner.seed,
+            diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
+        super().__init__(runner, seeded_loader(
+            loader, runner.seed, stage, self._endless), *args, **kwargs)
+        self._stage = stage
+        self._every = checkpoint_every
+
+    def run(self) -> Any:
+        """As mmengine's, from where the run was.
+
+        Raises:
+            Preempted: A SIGTERM came; saved are all iterations done.
+        """
+        with training():
+            return self._run()
+
+    def _batches(self, epoch: int, first: int) -> Iterator[tuple[int, Any]]:
+        """(number in the epoch, batch) from ``first`` on.
+
+        Between two of them the state of the run is whole; here it is saved
+        and left.
+        """
+        seed_epoch(self.runner.seed, self._stage, epoch)
+        self.dataloader.batch_sampler.start_from(epoch, first)
+        batches, number = iter(self.dataloader), first
+        while True:
+            batch, lost = self._fetched(batches)
+            self._stop_if_asked(number, now=lost)
+            if batch is None:
+                return
+            if number > first:
+                self._save_if_due(number)
+            # After loading, which may have drawn in this process too.
+            seed_iteration(self.runner.seed, self._stage, self._iter,
+                           get_rank())
+            yield number, batch
+            number += 1
+
+    @staticmethod
+    def _fetched(batches: Iterator[Any]) -> tuple[Any, bool]:
+        """The next batch, None after the last one; and whether it was lost
+        because the signal to stop has ended the workers too."""
+        try:
+            return next(batches, None), False
+        except RuntimeError:
+            if not stop_is_asked():
+                time.sleep(1)  # the workers may get theirs before us
+            if stop_is_asked():
+                return None, True
+            raise
+
+    def _stop_if_asked(self, done: int, now: bool = False) -> None:
+        """Save and stop, all processes together, if one was asked to."""
+        stop = agreed_stop(now)
+        # Within a window of accumulated gradients a few iterations later.
+        if stop is Stop.NOW or (stop and self._window_is_closed):
+            self._saver.save_now(self.runner, done)
+            raise Preempted(agreed=True)
+
+    def _save_if_due(self, done: int) -> None:
+        if self._every and self._iter % self._every == 0 \
+                and self._window_is_closed:
+            self._saver.save_now(self.runner, done)
+
+    @property
+    def _window_is_closed(self) -> bool:
+        return self._saver.window_is_closed(self.runner)
+
+    @property
+    def _saver(self) -> StageCheckpointHook:
+        return next(h for h in self.runner.hooks
+                    if isinstance(h, StageCheckpointHook))
+
+    def _validate_if_due(self, done: int, end: int) -> None:
+        """Validate after ``done`` of ``end`` epochs or iterations if it is
+        time to, all of them saved before."""
+        self._decide_current_val_interval()
+        if self.runner.val_loop is not None and done >= self.val_begin and (
+                done % self.val_interval == 0 or done == end):
+            self._saver.save_now(self.runner, 0)
+            with at_once():
+                self.runner.val_loop.run()
+
+    def _make_up(self, done: int, end: int) -> None:
+        """The validation that the run was stopped before or in."""
+        if self._iter and not is_validated(self.runner.work_dir, self._iter):
+            self._validate_if_due(done, end)
+
+
+@LOOPS.register_module()
+class StageEpochLoop(_StageLoop, EpochBasedTrainLoop):
+    """mmengine's ``EpochBasedTrainLoop`` for a stage of a progression.
+
+    Everything random is a function of (seed, stage, iteration, rank) or of
+    (seed, stage, epoch, picture). A resumed run begins with the batch that it
+    was at. At a SIGTERM the iteration is ended, all is saved and left.
+
+    Args:
+        runner: The stage's.
+        dataloader: The config of one.
+        stage: From 1.
+        checkpoint_every: Iterations between two checkpoints within an epoch;
+            None for none.
+    """
+
+    _endless = False
+
+    def _run(self) -> Any:
+        self.runner.call_hook('before_train')
+        self._first = self._saver.batches_done(len(self.dataloader))
+        if self._first == 0:
+            self._make_up(self._epoch, self._max_epochs)
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._save_if_due(0)
+            self._stop_if_asked(0)
+            self._validate_if_due(self._epoch, self._max_epochs)
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """As mmengine's, from the first batch that is not done."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        first, self._first = self._first, 0
+        for number, batch in self._batches(self._epoch, first):
+            self.run_iter(number, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+
+@LOOPS.register_module()
+class StageIterLoop(_StageLoop, IterBasedTrainLoop):
+    """mmengine's ``IterBasedTrainLoop`` for a stage, as
+    :class:`StageEpochLoop` is; its epochs are the sampler's passes."""
+
+    _endless = True
+
+    def _run(self) -> Any:
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        self._make_up(self._iter, self._max_iters)
+        batches = self._batches(0, self._iter)
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(batches)[1])
+            self._validate_if_due(self._iter, self._max_iters)
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model

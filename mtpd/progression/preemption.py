@@ -1,0 +1,113 @@
+"""A cluster's wish to have the machine back (SIGTERM), granted in order."""
+import signal
+import threading
+from contextlib import contextmanager
+from enum import IntEnum
+from types import FrameType
+from typing import Iterator
+
+import torch
+from mmengine.dist import all_reduce, get_comm_device, get_world_size
+from mmengine.logging import print_log
+
+EXIT_CODE = 75
+"""Of a process that ended because it was asked to and can go on by
+``--resume``; sysexits.h calls it EX_TEMPFAIL."""
+
+
+class Preempted(SystemExit):
+    """Ends the process with :data:`EXIT_CODE`.
+
+    Attributes:
+        agreed: Whether all processes raise it at the same place.
+    """
+
+    def __init__(self, agreed: bool = False) -> None:
+        super().__init__(EXIT_CODE)
+        self.agreed = agreed
+
+
+class _Request:
+    """What the signal's handler and the training loop share."""
+
+    def __init__(self) -> None:
+        self.made = False
+        self.can_wait = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.made = True
+        if not self.can_wait:
+            # Everything that is on the disk is whole at any moment.
+            print_log('SIGTERM: stopping. The same command with --resume '
+                      'goes on.', logger='current')
+            raise Preempted
+
+
+_request = _Request()
+
+
+@contextmanager
+def preemptible() -> Iterator[None]:
+    """While the block runs, SIGTERM ends it by :class:`Preempted`.
+
+    At once, except in a :func:`training` block, which looks for it by itself.
+    Does nothing outside of the main thread, which alone gets signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _request.made = False
+    before = signal.signal(signal.SIGTERM, _request)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def training() -> Iterator[None]:
+    """While the block runs a SIGTERM waits until it is asked for."""
+    _request.can_wait = True
+    try:
+        yield
+    finally:
+        _request.can_wait = False
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Within a :func:`training` block, a part that a SIGTERM ends at once."""
+    _request.can_wait = False
+    try:
+        if _request.made:
+            raise Preempted
+        yield
+    finally:
+        _request.can_wait = True
+
+
+def stop_is_asked() -> bool:
+    """Whether this process got a SIGTERM."""
+    return _request.made
+
+
+class Stop(IntEnum):
+    """How urgent it is that all processes stop."""
+    NO = 0
+    SOON = 1
+    NOW = 2
+
+
+def agreed_stop(now: bool = False) -> Stop:
+    """The most urgent of all processes' wishes; each has to ask at the same
+    place, and all get the same answer.
+
+    Args:
+        now: This process cannot go on.
+    """
+    wish = Stop.NOW if now else Stop.SOON if _request.made else Stop.NO
+    if get_world_size() == 1:
+        return wish
+    wishes = torch.tensor(int(wish), device=get_comm_device())
+    all_reduce(wishes, 'max')
+    return Stop(int(wishes))

@@ -1,0 +1,149 @@
+"""Random numbers as a function of where a run is.
+
+mmengine 0.10.7 saves no generator's state, workers have generators of their
+own, and an epoch always begins at its first batch; so a resumed run is another
+run. Here nothing random is carried along: before every iteration and every
+sample the generators are seeded from the run's seed and from what is about to
+be done, which a resumed run knows as well.
+"""
+import random
+from collections import Counter
+from typing import Any, Iterator, Sized
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+_ITERATION, _SAMPLE, _EPOCH = 1, 2, 3  # apart, whatever follows
+
+
+def seed_everything(*key: int) -> None:
+    """Seed Python's, numpy's and torch's generators from whole numbers.
+
+    Args:
+        key: Each at least 0. Keys of one length that differ anywhere give
+            streams that have nothing in common.
+    """
+    words = np.random.SeedSequence(key).generate_state(8)
+    random.seed(words[:4].tobytes())
+    np.random.seed(words[4:])
+    torch.manual_seed(int.from_bytes(words[2:4].tobytes(), 'little'))
+
+
+def seed_iteration(seed: int, stage: int, iteration: int, rank: int) -> None:
+    """For everything random that one training step of one process does."""
+    seed_everything(_ITERATION, seed, stage, iteration, rank)
+
+
+def seed_epoch(seed: int, stage: int, epoch: int) -> None:
+    """For samplers that draw from the global generators; in all processes
+    the same, for they share out what one of them has drawn."""
+    seed_everything(_EPOCH, seed, stage, epoch)
+
+
+class SeededSamples:
+    """A data set whose samples do not depend on what was loaded before.
+
+    Everything else is the data set's own: reading and setting attributes
+    reaches it.
+
+    Args:
+        dataset: Any map-style data set.
+        seed: The run's.
+        stage: The progression's stage, from 1.
+    """
+
+    def __init__(self, dataset: Sized, seed: int, stage: int) -> None:
+        self.__dict__.update(_dataset=dataset, _seed=seed, _stage=stage)
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Any:
+        """The sample of :class:`KeyedBatches`' (epoch, time, picture)."""
+        seed_everything(_SAMPLE, self._seed, self._stage, *key)
+        return self._dataset[key[-1]]
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+    # mmdet's PipelineSwitchHook gives the data set another pipeline.
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._dataset, name, value)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self._dataset, self._seed, self._stage)
+
+
+class KeyedBatches:
+    """A batch sampler that says of each picture in which epoch it is looked
+    at, and for which time there.
+
+    The order is the inner sampler's. Batches that were trained on before a
+    resume are passed over by their indices, nothing of them is loaded.
+
+    Args:
+        batches: Batches of picture indices.
+        endless: Whether to begin anew after the last batch, for loops that
+            know no epochs.
+    """
+
+    def __init__(self, batches: Any, endless: bool = False) -> None:
+        self._batches = batches
+        self._endless = endless
+        self._start = 0, 0
+        # mmengine's DistSamplerSeedHook tells it the epoch.
+        self.sampler = getattr(batches, 'sampler', None)
+
+    def start_from(self, epoch: int, batch: int) -> None:
+        """Where the next iterator begins.
+
+        Args:
+            epoch: From 0.
+            batch: In this epoch, from 0; from the very first on if endless.
+        """
+        self._start = epoch, batch
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        epoch, first = self._start
+        number = 0
+        while True:
+            times: Counter[int] = Counter()
+            for batch in self._batches:
+                keys = []
+                for picture in map(int, batch):
+                    keys.append((epoch, times[picture], picture))
+                    times[picture] += 1
+                if number >= first:
+                    yield keys
+                number += 1
+            if not self._endless:
+                return
+            epoch += 1
+            if hasattr(self.sampler, 'set_epoch'):
+                self.sampler.set_epoch(epoch)
+
+
+def seeded_loader(loader: DataLoader, seed: int, stage: int,
+                  endless: bool = False) -> DataLoader:
+    """The same loader, its samples independent of history and of workers.
+
+    Args:
+        loader: Of a map-style data set.
+        seed: The run's.
+        stage: The progression's stage, from 1.
+        endless: See :class:`KeyedBatches`.
+    """
+    return DataLoader(
+        SeededSamples(loader.dataset, seed, stage),
+        batch_sampler=KeyedBatches(loader.batch_sampler, endless),
+        num_workers=loader.num_workers, collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory, timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers)

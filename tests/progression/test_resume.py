@@ -1,0 +1,425 @@
+"""Stopped anywhere, a progression ends with the weights of one that was not.
+
+``benchmarks/kill.py`` does the same by ``kill -9`` at random moments.
+"""
+import json
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+from mmdet.evaluation import CocoMetric
+from mmengine.runner import Runner
+
+from mtpd.compat import atomic_files
+from mtpd.distill.checkpoint_hook import OtherTeacher
+from mtpd.distill.distiller import FeatureDistiller
+from mtpd.progression import PlanError, run_progression
+from mtpd.progression import run as run_module
+from mtpd.progression.checkpoints import newest_checkpoint
+from mtpd.progression.preemption import EXIT_CODE, Preempted
+from mtpd.progression.randomness import (KeyedBatches, seed_everything,
+                                         seeded_loader)
+
+STEPS = 6
+"""Per epoch: 24 pictures by 4."""
+
+
+@pytest.fixture(autouse=True)
+def _deterministic_until_the_end():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope='module')
+def restless(toy_in):
+    """cfg(folder): 2 stages of 2 epochs of 6 steps with all that draws or has
+    a state: augmentation, shuffling, masks, momentum, averages, best."""
+    def cfg(folder, workers=0, **changes):
+        made = toy_in(folder, checkpoint_every=2, handover='best', distill=dict(
+            type='WeightedSum', losses=[dict(type='MGDLoss'),
+                                        dict(type='FeatureL2Loss')]),
+            **changes)
+        made.randomness.deterministic = True
+        made.train_dataloader.update(batch_size=4, num_workers=workers,
+                                     persistent_workers=workers > 0)
+        pipeline = made.train_dataloader.dataset.pipeline
+        pipeline.insert(-1, dict(type='PhotoMetricDistortion'))
+        made.optim_wrapper.optimizer.momentum = 0.9
+        made.train_cfg.val_interval = 1
+        made.custom_hooks = [dict(type='EMAHook', momentum=0.3)]
+        return made
+    return cfg
+
+
+def go(cfg):
+    return run_progression(cfg, resume=True, with_probe=False)
+
+
+def weights(path) -> dict[str, torch.Tensor]:
+    return torch.load(path)['state_dict']
+
+
+@pytest.fixture(scope='module')
+def undisturbed(restless, tmp_path_factory):
+    """Stage by stage what it handed on."""
+    folder = tmp_path_factory.mktemp('undisturbed') / 'work'
+    result = go(restless(folder))
+    torch.use_deterministic_algorithms(False)
+    return [weights(stage.checkpoint) for stage in result.stages]
+
+
+def is_undisturbed(result, undisturbed) -> bool:
+    return all(torch.equal(mine[key], value)
+               for stage, other in zip(result.stages, undisturbed, strict=True)
+               for mine in [weights(stage.checkpoint)]
+               for key, value in other.items())
+
+
+class Died(BaseException):
+    """As a killed process: no handler of ``Exception`` sees it."""
+
+
+def dies_at_call(monkeypatch, owner, name: str, call: int, after=False):
+    """Let the nth call of a function be the last thing that happens."""
+    whole = getattr(owner, name)
+    calls = []
+
+    def dies(*args, **kwargs):
+        calls.append(1)
+        if len(calls) != call:
+            return whole(*args, **kwargs)
+        if after:
+            whole(*args, **kwargs)
+        raise Died
+
+    monkeypatch.setattr(owner, name, dies)
+    return calls
+
+
+@pytest.mark.parametrize('deaths', [
+    # In epoch 1 of stage 1 and in its epoch 2.
+    [(FeatureDistiller, 'train_step', 4, False),
+     (FeatureDistiller, 'train_step', 7, True)],
+    # Before the first validation's end, and after the last one's.
+    [(CocoMetric, 'compute_metrics', 2, False),
+     (CocoMetric, 'compute_metrics', 4, True)],
+    # Writing, of a checkpoint and of a file when all of it was written.
+    [(Runner, 'save_checkpoint', 5, False),
+     (atomic_files.os, 'replace', 14, False)],
+    # Between the stages, and after the last step of epoch 1 of stage 2.
+    [(run_module, 'stage_config', 2, False),
+     (FeatureDistiller, 'train_step', STEPS, True)],
+    # Exporting stage 1, and before the result is.
+    [(run_module, 'export_student', 1, False),
+     (run_module, 'export_student', 3, False)],
+], ids=lambda deaths: '+'.join(d[1] for d in deaths))
+def test_it_ends_where_it_would_have(restless, undisturbed, tmp_path,
+                                     monkeypatch, deaths):
+    for death in deaths:
+        with monkeypatch.context() as patch:
+            dies_at_call(patch, *death)
+            with pytest.raises(Died):
+                go(restless(tmp_path))
+    assert is_undisturbed(go(restless(tmp_path)), undisturbed)
+    assert not list(tmp_path.rglob('*.partial'))
+
+
+def steps_of(monkeypatch) -> list[int]:
+    """The iterations of all steps from here on."""
+    seen = []
+    whole = FeatureDistiller.loss
+
+    def look(self, *args):
+        seen.append(1)
+        return whole(self, *args)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', look)
+    return seen
+
+
+def test_at_sigterm_the_iteration_is_ended_saved_and_left(
+        restless, undisturbed, tmp_path, monkeypatch):
+    steps = steps_of(monkeypatch)
+    whole = FeatureDistiller.train_step
+
+    def warned(self, *args, **kwargs):
+        if len(steps) == STEPS + 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureDistiller, 'train_step', warned)
+        with pytest.raises(Preempted) as stop:
+            go(restless(tmp_path))
+    assert stop.value.code == EXIT_CODE == 75
+    assert len(steps) == STEPS + 3
+    newest = newest_checkpoint(str(tmp_path / 'stage1_wide'))
+    assert newest.endswith('epoch_1_batch_3.pth')
+    # Another handler than ours would have been called now.
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    result = go(restless(tmp_path))
+    assert len(steps) == 4 * STEPS  # none twice
+    assert is_undisturbed(result, undisturbed)
+
+
+def test_at_sigterm_a_validation_is_left_at_once_and_made_up(
+        restless, undisturbed, tmp_path, monkeypatch):
+    steps = steps_of(monkeypatch)
+    cfg = restless(tmp_path)
+    # Where nothing is due to be saved, it is saved for the validation.
+    cfg.default_hooks.checkpoint.interval = 2
+    cfg.mtpd.checkpoint_every = None
+    whole, calls = CocoMetric.process, []
+
+    def warned(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:  # the first is the student's before stage 1
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CocoMetric, 'process', warned)
+        with pytest.raises(Preempted):
+            go(cfg)
+    assert len(steps) == STEPS
+    assert is_undisturbed(go(restless(tmp_path)), undisturbed)
+    assert len(steps) == 4 * STEPS
+
+
+def test_workers_do_not_matter_and_may_be_ended_by_the_same_signal(
+        restless, undisturbed, tmp_path, monkeypatch):
+    steps = steps_of(monkeypatch)
+    whole = FeatureDistiller.train_step
+
+    def warned(self, *args, **kwargs):
+        if len(steps) == 2:  # a cluster's signal reaches all of a job
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureDistiller, 'train_step', warned)
+        with pytest.raises(Preempted):
+            go(restless(tmp_path, workers=2))
+    assert 3 <= len(steps) < STEPS
+    result = go(restless(tmp_path, workers=2))
+    assert len(steps) == 4 * STEPS
+    # Not only equal to themselves: how many load changes no sample.
+    assert is_undisturbed(result, undisturbed)
+
+
+def test_gradients_that_wait_are_saved(restless, tmp_path, monkeypatch):
+    """Windows of 4 in epochs of 6: one is open when the first epoch ends."""
+    def cfg(folder):
+        made = restless(folder, order=['wide'])
+        made.optim_wrapper.accumulative_counts = 4
+        return made
+
+    whole = weights(go(cfg(tmp_path / 'whole')).student)
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', STEPS + 2)
+        with pytest.raises(Died):
+            go(cfg(tmp_path / 'cut'))
+    folder = tmp_path / 'cut' / 'stage1_wide'
+    waiting = torch.load(folder / 'epoch_1.pth', weights_only=True)[
+        'gradients']
+    assert waiting and all(g.abs().sum() > 0 for name, g in waiting.items()
+                           if name.endswith('conv1.weight'))
+    # Only where no window is open there are others: after steps 4 and 8.
+    inside = [p.name for p in folder.glob('*_batch_*')]
+    assert inside == ['epoch_0_batch_4.pth']
+    again = weights(go(cfg(tmp_path / 'cut')).student)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_a_loop_of_iterations_goes_on_where_it_was(
+        restless, tmp_path, monkeypatch):
+    """Over more than one pass, with both of mmengine's samplers."""
+    def cfg(folder, sampler):
+        made = restless(folder, order=['wide'])
+        made.train_dataloader.sampler.type = sampler
+        made.train_cfg = dict(type='IterBasedTrainLoop', max_iters=11,
+                              val_interval=5)
+        made.param_scheduler = [dict(type='LinearLR', start_factor=0.25,
+                                     by_epoch=False, begin=0, end=3)]
+        made.default_hooks.checkpoint = dict(
+            type='CheckpointHook', by_epoch=False, interval=4)
+        return made
+
+    for sampler in ('DefaultSampler', 'InfiniteSampler'):
+        one, other = tmp_path / sampler, tmp_path / f'{sampler}_cut'
+        whole = weights(go(cfg(one, sampler)).student)
+        with monkeypatch.context() as patch:
+            dies_at_call(patch, FeatureDistiller, 'train_step', 10)
+            with pytest.raises(Died):
+                go(cfg(other, sampler))
+        assert newest_checkpoint(str(other / 'stage1_wide')).endswith(
+            'iter_8.pth')
+        again = weights(go(cfg(other, sampler)).student)
+        assert all(torch.equal(whole[key], again[key]) for key in whole)
+
+
+def test_torn_and_foreign_checkpoints_are_passed_over_with_a_word(
+        restless, undisturbed, tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', STEPS + 4)
+        with pytest.raises(Died):
+            go(restless(tmp_path))
+    folder = tmp_path / 'stage1_wide'
+    names = sorted(p.name for p in folder.glob('epoch_*.pth'))
+    assert names == ['epoch_1.pth', 'epoch_1_batch_2.pth']  # always two
+    torn = folder / 'epoch_1_batch_2.pth'
+    torn.write_bytes(torn.read_bytes()[:-1000])
+    foreign = torch.load(folder / 'epoch_1.pth', weights_only=True)
+    foreign['mtpd']['identity']['teachers']['wide'] = 'abc'
+    torch.save(foreign, folder / 'epoch_8.pth')
+    torch.save(dict(state_dict={}, meta={}), folder / 'epoch_9.pth')
+    said = []
+    monkeypatch.setattr('mtpd.progression.checkpoints.print_log',
+                        lambda text, **_: said.append(text))
+    result = go(restless(tmp_path))
+    assert is_undisturbed(result, undisturbed)
+    for name, why in (('epoch_9.pth', 'no "mtpd" entry'),
+                      ('epoch_8.pth', "teachers.wide: 'abc' there"),
+                      ('epoch_1_batch_2.pth', 'if a run was stopped')):
+        assert [text for text in said if name in text and why in text], said
+
+
+def test_a_seed_is_drawn_once(restless, tmp_path, monkeypatch):
+    def cfg():
+        made = restless(tmp_path, order=['wide'])
+        del made.randomness.seed
+        return made
+
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', 4)
+        with pytest.raises(Died):
+            go(cfg())
+    drawn = json.loads((tmp_path / 'seed.json').read_text())
+    assert json.loads((tmp_path / 'progression.json').read_text())[
+        'seed'] == drawn
+    result = go(cfg())
+    meta = torch.load(result.student)['meta']['mtpd']
+    assert meta['seed'] == meta['identity']['seed'] == drawn
+    other = cfg()
+    other.randomness.seed = drawn + 1
+    with pytest.raises(OtherTeacher, match=f'seed: {drawn} there'):
+        go(other)
+
+
+def test_another_number_of_batches_is_refused_within_an_epoch(
+        restless, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', 4)
+        with pytest.raises(Died):
+            go(restless(tmp_path))
+    other = restless(tmp_path)
+    other.train_dataloader.batch_size = 8
+    with pytest.raises(PlanError, match='after batch 2 of 6 of an epoch, '
+                       'which has 3 here.*batch_size'):
+        go(other)
+
+
+# ------------------------------------------------------------ the randomness
+
+
+def draws() -> tuple[float, float, float]:
+    return random.random(), np.random.rand(), torch.rand(()).item()
+
+
+def test_streams_of_other_keys_are_others():
+    seen = {}
+    for key in [(1, 0, 1, 0, 0), (1, 0, 1, 0, 1), (1, 0, 1, 1, 0),
+                (2, 0, 1, 0, 0), (1, 1, 1, 0, 0), (1, 0, 0, 1, 0)]:
+        seed_everything(*key)
+        seen[key] = draws()
+        seed_everything(*key)
+        assert draws() == seen[key]
+    for values in zip(*seen.values()):
+        assert len(set(values)) == len(seen)
+
+
+class Draws(torch.utils.data.Dataset):
+    """Every sample is its index and what three generators give."""
+
+    pipeline = 'first'
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return index, *draws()
+
+
+def samples(loader, epoch: int, first: int = 0) -> list[list]:
+    loader.batch_sampler.start_from(epoch, first)
+    return [[sample[0].item(), *(x.item() for x in sample[1:])]
+            for batch in loader for sample in zip(*batch)]
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_samples_are_functions_of_seed_stage_epoch_and_picture(workers):
+    def loader(seed=7, stage=1):
+        return seeded_loader(torch.utils.data.DataLoader(
+            Draws(), batch_size=3, num_workers=workers,
+            persistent_workers=workers > 0), seed, stage)
+
+    one = loader()
+    first, second = samples(one, 0), samples(one, 1)
+    assert [s[0] for s in first] == list(range(10))
+    assert samples(loader(), 0) == first and samples(one, 0) == first
+    assert samples(one, 1, 2) == second[6:]
+    assert samples(seeded_loader(torch.utils.data.DataLoader(
+        Draws(), batch_size=5), 7, 1), 1) == second  # whoever loads them
+    others = [first, second, samples(loader(seed=8), 0),
+              samples(loader(stage=2), 0)]
+    drawn = [value for run in others for s in run for value in s[1:]]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_a_picture_that_comes_twice_is_another_sample():
+    loader = seeded_loader(torch.utils.data.DataLoader(
+        Draws(), batch_sampler=[[3, 4], [3]]), 7, 1)
+    once, other, twice = samples(loader, 0)
+    assert once[0] == twice[0] == 3 and once[1:] != twice[1:]
+
+
+def test_endless_batches_pass_after_pass():
+    class Sampler:
+        epoch = 0
+
+        def __iter__(self):
+            return iter([4, 5, 6] if self.epoch == 0 else [6, 5, 4])
+
+        def __len__(self):
+            return 3
+
+        def set_epoch(self, epoch):
+            self.epoch = epoch
+
+    def made(first):
+        batches = KeyedBatches(torch.utils.data.BatchSampler(
+            Sampler(), 2, False), endless=True)
+        batches.start_from(0, first)
+        return iter(batches)
+
+    whole = made(0)
+    expected = [next(whole) for _ in range(5)]
+    assert expected[:3] == [[(0, 0, 4), (0, 0, 5)], [(0, 0, 6)],
+                            [(1, 0, 6), (1, 0, 5)]]
+    later = made(3)
+    assert [next(later), next(later)] == expected[3:]
+
+
+def test_a_hook_may_give_the_data_set_another_pipeline():
+    loader = seeded_loader(torch.utils.data.DataLoader(Draws()), 7, 1)
+    inner = loader.dataset._dataset
+    loader.dataset.pipeline = 'second'  # as mmdet's PipelineSwitchHook does
+    assert inner.pipeline == 'second' == loader.dataset.pipeline
+    assert pickle.loads(pickle.dumps(loader.dataset)).pipeline == 'second'
