@@ -14,9 +14,11 @@ import os
 import time
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.compat.processes import init_processes
 from mtpd.distill.detector import build_detector
 from mtpd.progression import (Plan, Progression, export_student, make_plan,
                               prepare, run_progression, run_stage)
@@ -26,6 +28,7 @@ from mtpd.progression.measure import (latency, measured_aps,
                                       validation_config)
 from mtpd.progression.plan import (DetectorSpec, PlanError, is_url,
                                    missing_data)
+from mtpd.progression.processes import on_main
 from mtpd.report.tables import text_table
 
 
@@ -39,10 +42,7 @@ def main() -> None:
         cfg = read_config(args)
         if 'mtpd' not in cfg:
             raise PlanError([f'{args.config} has no mtpd part.'])
-        if args.launcher != 'none':
-            raise PlanError(['tools/from_scratch.py runs in one process. '
-                             'Train the pool with tools/train.py --launcher, '
-                             'config by config.'])
+        init_processes(cfg)
         plan = make_plan(cfg)
         missing = missing_data(plan)
         if missing:
@@ -53,27 +53,30 @@ def main() -> None:
                                       with_probe=not args.no_probe)
         alone = train_on_alone(cfg, plan, progression)
         compare(prepare(cfg), progression, alone)
-    print(f'{(time.time() - began) / 60:.1f} minutes in all')
+        if is_main_process():
+            print(f'{(time.time() - began) / 60:.1f} minutes in all')
 
 
 def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     """Train a detector of the pool with its own config, unless it is there."""
     path = spec.checkpoint
-    if path is None or is_url(path) or os.path.isfile(path):
+    if path is None or is_url(path) or on_main(lambda: os.path.isfile(path)):
         return
     cfg = copy.deepcopy(spec.config)
+    cfg.launcher = plan.student.config.launcher
+    init_processes(cfg)
     cfg.work_dir = os.path.join(plan.work_dir, 'pool', spec.name)
     cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.work_dir
     if 'checkpoint' in cfg.get('default_hooks', {}):
         cfg.default_hooks.checkpoint.backend_args = dict(backend='atomic')
-    newest = newest_checkpoint(cfg.work_dir)
+    newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
     print_log(f'Training {spec.name} from random weights', logger='current')
     run_stage(cfg)
-    export_student(newest_checkpoint(cfg.work_dir), path)
+    on_main(lambda: export_student(newest_checkpoint(cfg.work_dir), path))
 
 
 def train_on_alone(cfg: Config, plan: Plan,
@@ -84,8 +87,8 @@ def train_on_alone(cfg: Config, plan: Plan,
     cfg.mtpd.max_teachers = None
     cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
     cfg.work_dir = os.path.join(cfg.work_dir, 'alone')
-    print('\nThe comparison: the student trained on alone, the same stages '
-          'with distillation weight 0.')
+    print_log('The comparison: the student trained on alone, the same stages '
+              'with distillation weight 0.', logger='current')
     return run_progression(cfg, resume=True, with_probe=False)
 
 
@@ -102,7 +105,9 @@ def compare(plan: Plan, progression: Progression, alone: Progression) -> None:
             plan.student.config,
             None if name == 'student' else specs[name].config)
         cost[name] = (sum(p.numel() for p in detector.parameters()) / 1e6,
-                      1000 * latency(detector, validation))
+                      1000 * on_main(lambda: latency(detector, validation)))
+    if not is_main_process():
+        return
 
     rows = [('student alone', aps['student'], 'student')]
     rows += [(f'student trained on alone, as long as stages 1 to {s.index}',

@@ -5,6 +5,7 @@
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mtpd.compat.processes import init_processes
 from mtpd.progression import make_plan, run_progression
 from mtpd.progression.command_line import (add_training_flags, parser,
                                            plain_errors, read_config)
@@ -44,6 +45,7 @@ def main() -> None:
 
 def train_plainly(cfg, resume: str | None) -> None:
     """As mmdet's own tools/train.py does."""
+    init_processes(cfg)
     cfg.resume = resume is not None or cfg.get('resume', False)
     if resume is not None:
         cfg.load_from = None if resume == 'auto' else resume

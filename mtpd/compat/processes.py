@@ -1,15 +1,18 @@
 """Several processes, also on machines without a GPU.
 
-mmengine 0.10.7's launcher for torchrun calls ``torch.cuda.set_device``
-whatever the backend, so it cannot start on a CPU. No longer needed once it
-asks first whether there is a device (no release does).
+mmengine 0.10.7's launchers call ``torch.cuda.set_device`` whatever the
+backend, and its Runner hands a device number to DistributedDataParallel, which
+refuses it for a model on a CPU. No longer needed once both ask first whether
+there is a device (no release does).
 """
-from typing import Any, Mapping
+import datetime
+import os
 
 import torch
 import torch.distributed
+from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import init_dist
+from mmengine.dist import init_dist, is_distributed
 
 
 def leave_processes() -> None:
@@ -23,14 +26,44 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def init_processes(launcher: str, dist_cfg: Mapping[str, Any]) -> None:
-    """mmengine's ``init_dist``; torchrun on a CPU by gloo.
+def init_processes(cfg: Config) -> None:
+    """mmengine's ``init_dist`` for a config's ``launcher``; on a CPU by gloo.
+
+    Does nothing where there is one process, or where it has been done.
 
     Args:
-        launcher: 'pytorch', 'slurm' or 'mpi'.
-        dist_cfg: ``env_cfg.dist_cfg`` of a config.
+        cfg: Its ``launcher`` and ``env_cfg.dist_cfg`` are used. On a CPU its
+            ``model_wrapper_cfg`` is set, unless the user has set it.
     """
-    if launcher == 'pytorch' and get_device() == 'cpu':
-        torch.distributed.init_process_group('gloo')
-    else:
-        init_dist(launcher, **dist_cfg)
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none':
+        return
+    options = dict(cfg.get('env_cfg', {}).get('dist_cfg', {}))
+    if get_device() != 'cpu':
+        if not is_distributed():
+            init_dist(launcher, **options)
+        return
+    if not is_distributed():
+        _init_gloo(launcher, options.get('timeout'))
+    # With its own default mmengine would name a device, with this it does not.
+    cfg.setdefault('model_wrapper_cfg', dict(
+        type='MMDistributedDataParallel', device_ids=None,
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False)))
+
+
+def _init_gloo(launcher: str, timeout: float | None) -> None:
+    # Where each launcher says what torchrun says in RANK and WORLD_SIZE; on
+    # one node, as nobody trains on the CPUs of several.
+    rank, size, local = {
+        'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
+        'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE',
+                'OMPI_COMM_WORLD_LOCAL_RANK'),
+        'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')}[launcher]
+    os.environ.update(RANK=os.environ[rank], WORLD_SIZE=os.environ[size],
+                      LOCAL_RANK=os.environ[local])
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo', **(
+        {} if timeout is None else
+        dict(timeout=datetime.timedelta(seconds=timeout))))

@@ -12,7 +12,7 @@ from typing import Any, Iterator
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_distributed, is_main_process
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, DefaultScope
 
@@ -94,9 +94,7 @@ def prepare(cfg: Config) -> Plan:
     Raises:
         PlanError: With everything that is wrong or missing.
     """
-    launcher = cfg.get('launcher', 'none')
-    if launcher != 'none' and not is_distributed():
-        init_processes(launcher, cfg.get('env_cfg', {}).get('dist_cfg', {}))
+    init_processes(cfg)
     _scope(cfg)
     plan = make_plan(cfg)
     missing = missing_files(plan) + (unwritable(plan.work_dir) or unwritable(
