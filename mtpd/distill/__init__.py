@@ -8,13 +8,15 @@ from .fading import FadeDistillHook
 from .guidance import Guidance, NotFinite, make_guidance
 from .inherit import inherit
 from .losses import FeatureL2Loss, Mechanism, Pairing, Scene
+from .optim_constructor import DistillOptimWrapperConstructor
 from .preprocessor import DistillDataPreprocessor
 from .teacher import FrozenTeacher
 
 __all__ = [
     'AutoWeight', 'DistillCheckpointHook', 'DistillDataPreprocessor',
-    'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
-    'FrozenTeacher', 'Guidance', 'Mechanism', 'NotFinite', 'Pairing',
-    'PyramidAdapter', 'Scene', 'build_detector', 'inherit', 'make_guidance',
-    'pyramid_channels', 'record_output', 'resample', 'shared_strides'
+    'DistillOptimWrapperConstructor', 'FadeDistillHook', 'FeatureAdapter',
+    'FeatureDistiller', 'FeatureL2Loss', 'FrozenTeacher', 'Guidance',
+    'Mechanism', 'NotFinite', 'Pairing', 'PyramidAdapter', 'Scene',
+    'build_detector', 'inherit', 'make_guidance', 'pyramid_channels',
+    'record_output', 'resample', 'shared_strides'
 ]
