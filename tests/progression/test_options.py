@@ -44,8 +44,9 @@ class Watch(Hook):
 
         def given(optimizer, *_) -> None:
             self.applied.append({
-                names[id(p)]: p.grad.clone() for g in optimizer.param_groups
-                for p in g['params'] if p.grad is not None})
+                names[id(p)]: p.grad.cpu().clone()
+                for g in optimizer.param_groups for p in g['params']
+                if p.grad is not None})
         runner.optim_wrapper.optimizer.register_step_pre_hook(given)
         student = getattr(model, 'student', model)
         student.neck.register_forward_hook(
@@ -58,7 +59,7 @@ class Watch(Hook):
 
     def _state(self) -> Weights:
         model = self.runner.model
-        return {k: v.detach().clone() for named in (
+        return {k: v.detach().cpu().clone() for named in (
             model.named_parameters(), model.named_buffers())
             for k, v in named}
 
