@@ -9,13 +9,15 @@ from .guidance import Guidance, NotFinite, make_guidance
 from .inherit import inherit
 from .losses import FeatureL2Loss, Mechanism, Pairing, Scene
 from .nonfinite import NonFiniteHook
+from .optim_constructor import DistillOptimWrapperConstructor
 from .preprocessor import DistillDataPreprocessor
 from .teacher import FrozenTeacher
 
 __all__ = [
     'AutoWeight', 'DistillCheckpointHook', 'DistillDataPreprocessor',
-    'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
-    'FrozenTeacher', 'Guidance', 'Mechanism', 'NonFiniteHook', 'NotFinite',
-    'Pairing', 'PyramidAdapter', 'Scene', 'build_detector', 'inherit', 'make_guidance',
-    'pyramid_channels', 'record_output', 'resample', 'shared_strides'
+    'DistillOptimWrapperConstructor', 'FadeDistillHook', 'FeatureAdapter',
+    'FeatureDistiller', 'FeatureL2Loss', 'FrozenTeacher', 'Guidance',
+    'Mechanism', 'NonFiniteHook', 'NotFinite', 'Pairing', 'PyramidAdapter',
+    'Scene', 'build_detector', 'inherit', 'make_guidance', 'pyramid_channels',
+    'record_output', 'resample', 'shared_strides'
 ]

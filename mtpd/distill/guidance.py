@@ -107,7 +107,8 @@ class Guidance(nn.Module):
                  'precision (--amp, mtpd.fast_teacher) try without.'),
                 ('student', student,
                  'Lower the learning rate or mtpd.distill.loss_weight, or '
-                 'clip gradients (optim_wrapper.clip_grad).')):
+                 'clip gradients (optim_wrapper.clip_grad); with --amp try '
+                 'optim_wrapper.dtype=bfloat16.')):
             for stride in self.adapter.strides:
                 if not maps[stride].isfinite().all():
                     return (f'the map of the {side} at stride {stride} holds '

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from typing import Iterator
 
 from mmengine.config import Config, DictAction
+from mmengine.device import (is_cuda_available, is_mlu_available,
+                             is_musa_available, is_npu_available)
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
 from mtpd.backbones import fill_in_channels
@@ -76,6 +78,9 @@ def read_config(args: argparse.Namespace) -> Config:
     if getattr(args, 'amp', False):
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
+    # A plan may be looked at, and costs be measured, on another machine.
+    if hasattr(args, 'amp') and not getattr(args, 'dry_run', False):
+        _need_a_device_for_amp(cfg)
     if getattr(args, 'auto_scale_lr', False):
         scaling = cfg.get('auto_scale_lr') or {}
         if 'base_batch_size' not in scaling:
@@ -85,6 +90,20 @@ def read_config(args: argparse.Namespace) -> Config:
                              'for.'])
         cfg.auto_scale_lr.enable = True
     return cfg
+
+
+def _need_a_device_for_amp(cfg: Config) -> None:
+    # Those that mmengine's AmpOptimWrapper asks for.
+    if (cfg.get('optim_wrapper') or {}).get('type') == 'AmpOptimWrapper' \
+            and not any(there() for there in (
+                is_cuda_available, is_mlu_available, is_musa_available,
+                is_npu_available)):
+        raise PlanError([
+            'optim_wrapper.type is AmpOptimWrapper (--amp sets it), and '
+            'mmengine trains in mixed precision on a GPU, NPU, MLU or MUSA '
+            'alone; PyTorch sees none of them here. Train where there is '
+            "one, or without --amp and with optim_wrapper.type='OptimWrapper'"
+            '.'])
 
 
 @contextmanager

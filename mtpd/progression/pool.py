@@ -16,6 +16,7 @@ from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.teacher import FrozenTeacher
 
 from .plan import DetectorSpec, Plan, PlanError, inner_datasets
+from .student_names import unknown_modules
 
 MOST_PADDING = 256
 """A student's batch may be padded to multiples of so many pixels."""
@@ -25,8 +26,8 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
     """Student and teachers, built and strictly loaded; the student first.
 
     A student without a checkpoint has its own initialisation. Each pair's
-    levels and classes are looked at too, so that the last stage's mistake is
-    found before the first.
+    levels and classes are looked at too, and the modules that the student's
+    config names, so that the last stage's mistake is found before the first.
 
     Raises:
         PlanError: With all mismatches.
@@ -45,6 +46,7 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
                     FileNotFoundError) as error:
                 problems.append(str(error))
         if 'student' in pool:
+            problems += unknown_modules(plan.student.config, pool['student'])
             for spec in specs[1:]:
                 if spec.name in pool:
                     problems += _unpairable(plan, pool, spec)

@@ -20,6 +20,7 @@ from mtpd.distill.detector import own_randomness
 
 from .plan import Plan, PlanError, inner_datasets, stage_label
 from .stage import stage_config
+from .student_names import turn_on_as_the_runner
 
 STEPS = 3
 
@@ -92,6 +93,7 @@ def _one_stage(cfg: Config, index: int, name: str, batch: Mapping[str, Any],
         model.init_weights()
         model = model.to(device).train()
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+        turn_on_as_the_runner(model, cfg)
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         seconds = []

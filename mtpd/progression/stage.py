@@ -13,6 +13,7 @@ from mtpd.distill.auto_weight import is_off
 
 from . import loops, progress, validations  # noqa: F401  (registers them)
 from .plan import Plan, stage_label
+from .student_names import name_students_modules
 
 
 def stage_dir(plan: Plan, index: int, names: tuple[str, ...]) -> str:
@@ -59,6 +60,7 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     if scales and not is_off(plan.distill):
         cfg.train_dataloader.dataset = with_teacher_view(
             cfg.train_dataloader.dataset, [str(s) for s in scales])
+    name_students_modules(cfg)
     cfg.pop('data_preprocessor', None)
     cfg.work_dir = folder
     cfg.experiment_name = folder.strip(os.sep).replace(os.sep, '_')

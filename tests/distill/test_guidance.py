@@ -6,9 +6,10 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 
-from mtpd.distill import FrozenTeacher, build_detector, make_guidance
+from mtpd.distill import (FrozenTeacher, Guidance, PyramidAdapter,
+                          build_detector, make_guidance)
 from mtpd.distill.guidance import NotFinite
-from mtpd.distill.losses import Mechanism
+from mtpd.distill.losses import Mechanism, Pairing, Scene, build_mechanism
 
 
 def batch(sizes=((3, 64, 96), (3, 80, 64))) -> dict:
@@ -291,3 +292,94 @@ def test_mixed_precision_of_the_step_or_of_the_teacher(distiller, wide,
         values[-1].backward()
     assert values[1].item() == pytest.approx(values[0].item(), rel=0.1)
     assert values[2].item() == pytest.approx(values[0].item(), rel=0.1)
+
+
+MECHANISMS = {
+    'l2': dict(type='FeatureL2Loss'),
+    'l2_normalised': dict(type='FeatureL2Loss', normalise=True),
+    'cwd': dict(type='CWDLoss'), 'fgd': dict(type='FGDLoss'),
+    # Masks are other draws in float64.
+    'mgd': dict(type='MGDLoss', mask_ratio=0.), 'pkd': dict(type='PKDLoss'),
+    'logit': dict(type='LogitLoss'),
+    'attention': dict(type='AttentionTransferLoss'),
+    'hidden': dict(type='HiddenStateLoss'),
+    'hidden_plain': dict(type='HiddenStateLoss', normalise=False),
+    'cosine': dict(type='CosineLoss'),
+    'sum': dict(type='WeightedSum', losses=[
+        dict(type='FeatureL2Loss'), dict(type='PKDLoss'),
+        dict(type='LogitLoss')])}
+
+GRIDS = {8: (24, 32), 16: (12, 16)}
+
+
+class Given:
+    """Stands for a teacher whose maps and scores are these."""
+
+    def __init__(self, maps, scores):
+        self.maps, self.said = maps, scores
+
+    def __call__(self, inputs, strides=None):
+        return self.maps
+
+    def scores(self, maps):
+        return self.said
+
+
+def large(seed: int, dtype: torch.dtype) -> dict[int, torch.Tensor]:
+    """Maps of up to 6e4, nearly all that half precision can hold."""
+    torch.manual_seed(seed)
+    return {s: (2e4 * torch.randn(2, 8, *grid)).clamp(-6e4, 6e4).to(dtype)
+            for s, grid in GRIDS.items()}
+
+
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16],
+                         ids=['fp16', 'bf16'])
+@pytest.mark.parametrize('name', MECHANISMS)
+def test_large_activations_are_compared_as_exactly_as_in_float32(name, dtype):
+    student, theirs, own_scores, their_scores = (
+        large(seed, dtype) for seed in range(4))
+    scene = Scene((192, 256), (torch.tensor([[10., 20., 90., 120.]]),
+                               torch.zeros(0, 4)))
+
+    def run(kind: torch.dtype, amp: bool):
+        def to(maps):
+            return {s: m.to(kind, copy=True) for s, m in maps.items()}
+
+        torch.manual_seed(5)
+        mechanism = build_mechanism(MECHANISMS[name],
+                                    Pairing(dict.fromkeys(GRIDS, 8)))
+        guidance = Guidance(
+            't', Given(to(theirs), to(their_scores)),
+            PyramidAdapter(dict.fromkeys(GRIDS, 8), dict.fromkeys(GRIDS, 8),
+                           GRIDS, 'conv', 'identity'), mechanism)
+        if kind == torch.float64:
+            guidance.double()
+        leaves = [{s: m.requires_grad_() for s, m in to(maps).items()}
+                  for maps in (student, own_scores)]
+        with torch.autocast('cpu', dtype, enabled=amp):
+            losses, target = guidance(leaves[0], torch.zeros(1), scene,
+                                      leaves[1], torch.zeros(()))
+        assert guidance.not_finite(leaves[0], target) is None
+        sum(losses.values()).backward()
+        return losses, [m.grad for maps in leaves for m in maps.values()
+                        if m.grad is not None]
+
+    losses, gradients = run(dtype, amp=True)
+    for kind, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-4)):
+        exact, exact_gradients = run(kind, amp=False)
+        assert losses.keys() == exact.keys()
+        for key, value in losses.items():
+            assert value.dtype == torch.float32 and value.isfinite()
+            assert value.item() == pytest.approx(exact[key].item(),
+                                                 rel=tolerance)
+        assert len(gradients) == len(exact_gradients) >= len(GRIDS)
+        assert any(g.any() for g in exact_gradients)
+        info = torch.finfo(dtype)
+        for one, other in zip(gradients, exact_gradients):
+            assert one.dtype == dtype
+            held = other.abs() < info.max
+            torch.testing.assert_close(
+                one[held].to(kind), other[held], rtol=info.eps,
+                atol=1e-6 * other[held].abs().max() + info.tiny)
+    # In half precision itself their squares would not be.
+    assert student[8].to(torch.half).square().isinf().any()

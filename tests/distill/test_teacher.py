@@ -1,4 +1,7 @@
 """The frozen teacher's ways to run faster give the same maps."""
+import os
+import shutil
+
 import pytest
 import torch
 
@@ -26,3 +29,19 @@ def test_fast_teachers_see_the_same(retinanet, checkpoint_of, options,
 def test_an_unknown_precision_is_refused(retinanet):
     with pytest.raises(ValueError, match='fast_teacher.precision is .int8.'):
         FrozenTeacher(build_detector(retinanet), precision='int8')
+
+
+@pytest.mark.slow  # a minute of the C++ compiler
+@pytest.mark.skipif(not torch.cuda.is_available() and not shutil.which(
+    os.environ.get('CXX', 'g++')), reason='torch.compile needs a C++ compiler')
+def test_a_compiled_teacher_sees_the_same(retinanet, checkpoint_of):
+    path = checkpoint_of(retinanet, 1, 'teacher')
+    plain, fast = (FrozenTeacher.build(retinanet, path, 'teachers.t',
+                                       compile=compile)
+                   for compile in (False, True))
+    pictures = torch.randn(2, 3, 64, 96)
+    expected, maps = plain(pictures), fast(pictures)
+    assert maps.keys() == expected.keys()
+    for stride, one in expected.items():
+        assert (maps[stride] - one).norm() <= 1e-5 * one.norm()
+        assert not maps[stride].requires_grad

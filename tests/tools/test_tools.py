@@ -121,3 +121,23 @@ def test_mistakes_end_with_a_message(config, repository, tmp_path):
         assert words in done.stderr
         assert 'Traceback' not in done.stderr
     assert not (tmp_path / 'work').exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_mixed_precision_without_a_gpu_is_refused(config, repository,
+                                                  tmp_path, monkeypatch,
+                                                  capsys):
+    def train(*flags):
+        monkeypatch.setattr(sys, 'argv', ['train.py', str(config), *flags])
+        runpy.run_path(str(repository / 'tools/train.py'),
+                       run_name='__main__')
+
+    for flags in (['--amp'], ['--cfg-options',
+                              'optim_wrapper.type=AmpOptimWrapper']):
+        with pytest.raises(SystemExit, match=(
+                '(?s)PlanError: .*AmpOptimWrapper .--amp sets it.*without '
+                '--amp')):
+            train(*flags)
+    assert not (tmp_path / 'work').exists()
+    train('--amp', '--dry-run')  # a plan can be looked at anywhere
+    assert 'Stages    1: teacher 1 of the order' in capsys.readouterr().out
