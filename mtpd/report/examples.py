@@ -105,10 +105,12 @@ def _examples(history: History, count: int) -> Examples:
     try:
         dataset = DATASETS.build(
             validation_of(student, student.config).loader.dataset)
+        count = min(count, len(dataset))
+        indices = [len(dataset) * i // count for i in range(count)]
+        paths = [dataset.get_data_info(i)['img_path'] for i in indices]
+        pictures = [mmcv.imread(path, channel_order='rgb') for path in paths]
     except UNUSABLE as error:
-        return Examples((), (f'There are no pictures: {error}',))
-    count = min(count, len(dataset))
-    indices = [len(dataset) * i // count for i in range(count)]
+        return Examples((), (f'pictures: {error}',))
     seen, left_out = {}, []
     for title, spec, weights in _viewers(history):
         if weights is None:
@@ -122,13 +124,13 @@ def _examples(history: History, count: int) -> Examples:
     classes = tuple(dataset.metainfo['classes'])
     seen['ground truth'] = [_true_boxes(dataset.get_data_info(i), classes)
                             for i in indices]
-    paths = [dataset.get_data_info(i)['img_path'] for i in indices]
     colours = {name: f'C{i % 10}' for i, name in enumerate(classes)}
     return Examples(tuple(
         Example(os.path.basename(path), tuple(
-            View(title, boxes[i], _drawn(path, boxes[i], colours))
+            View(title, boxes[i], _drawn(picture, boxes[i], colours))
             for title, boxes in seen.items()))
-        for i, path in enumerate(paths)), tuple(left_out))
+        for i, (path, picture) in enumerate(zip(paths, pictures))),
+        tuple(left_out))
 
 
 def _viewers(history: History
@@ -171,9 +173,15 @@ def _true_boxes(info: dict, classes: tuple[str, ...]) -> tuple[Box, ...]:
         for one in info.get('instances', ()) if not one.get('ignore_flag'))
 
 
-def _drawn(path: str, boxes: Sequence[Box],
+def _drawn(picture: np.ndarray, boxes: Sequence[Box],
            colours: dict[str, str]) -> bytes:
-    picture = mmcv.imread(path, channel_order='rgb')
+    """As JPEG.
+
+    Args:
+        picture: (H, W, 3), red first, 0 to 255.
+        boxes: Highest score first.
+        colours: Class -> colour.
+    """
     height, width = picture.shape[:2]
     figure = Figure(figsize=(_WIDTH, _WIDTH * height / width))
     axes = figure.add_axes((0, 0, 1, 1))

@@ -1,5 +1,6 @@
 """The page, parsed as a browser would, against the files it is about."""
 import base64
+import copy
 import io
 import json
 import re
@@ -387,3 +388,15 @@ def test_weights_that_are_gone_are_left_out(found, tmp_path):
         'student before', 'student after', 'ground truth']
     text = parsed(history, facts, examples).texts
     assert gone in text['detectors'] and gone in text['pictures']
+
+
+def test_pictures_that_are_gone_are_left_out(found, drawn, tmp_path):
+    shutil.copytree(drawn / 'annotations', tmp_path / 'annotations')
+    config = copy.deepcopy(found.plan.student.config)
+    dataset = config.val_dataloader.dataset
+    history = replace(found, plan=replace(found.plan, student=replace(
+        found.plan.student, config=config)))
+    for root, missing in ((tmp_path, 'val/'), (tmp_path / 'gone', 'json')):
+        dataset.data_root = str(root)
+        examples = example_pictures(history, 1)
+        assert examples.pictures == () and missing in examples.left_out[0]
