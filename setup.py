@@ -7,6 +7,7 @@ setup(
                 'detectors',
     license='Apache-2.0',
     packages=find_packages(include=['mtpd', 'mtpd.*']),
+    package_data={'mtpd.report': ['page.html']},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',

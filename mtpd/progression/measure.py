@@ -138,11 +138,38 @@ def measured_latencies(specs: Mapping[str, DetectorSpec],
     Args:
         specs: As in :func:`measured_aps`, and so are the others.
     """
-    where = on_main(lambda: f'seconds on {_machine()}')
+    where = on_main(seconds_here)
     return {name: of[where] for name, of in _remembered(
         specs, detectors, student, cache, where,
         lambda detector, validation: on_main(
             lambda: latency(detector, validation, 5))).items()}
+
+
+def known_measures(spec: DetectorSpec, student: Config,
+                   cache: str) -> dict[str, float]:
+    """What was measured of a detector before; nothing is measured.
+
+    Args:
+        spec: The detector.
+        student: As in :func:`measured_aps`, and so is ``cache``.
+
+    Returns:
+        ``ap`` in percent and, for each machine, ``seconds on MACHINE`` of one
+        prediction, as far as they are known.
+
+    Raises:
+        FileNotFoundError: Its checkpoint is not there.
+        CheckpointUnavailable: It cannot be downloaded.
+    """
+    return _read_cache(cache).get(
+        _cache_key(spec, validation_of(spec, student)), {}) \
+        if spec.checkpoint else {}
+
+
+def validation_of(spec: DetectorSpec, student: Config) -> Config:
+    """:func:`validation_config` of the student itself or of a teacher."""
+    return validation_config(
+        student, None if spec.name == 'student' else spec.config)
 
 
 def _remembered(specs: Mapping[str, DetectorSpec],
@@ -150,16 +177,12 @@ def _remembered(specs: Mapping[str, DetectorSpec],
                 cache: str, what: str,
                 measure: Callable[[BaseDetector, Config], float]
                 ) -> dict[str, dict[str, float]]:
-    known = on_main(lambda: json.load(open(cache))
-                    if os.path.isfile(cache) else {})
+    known = on_main(lambda: _read_cache(cache))
     found = {}
     for name, detector in detectors.items():
-        validation = validation_config(
-            student, None if name == 'student' else specs[name].config)
+        validation = validation_of(specs[name], student)
         checkpoint = specs[name].hash()
-        entry = known.setdefault(
-            f'{checkpoint}:{fingerprint(validation)}:'
-            f'{fingerprint(specs[name].model)}', {})
+        entry = known.setdefault(_cache_key(specs[name], validation), {})
         if checkpoint is None or what not in entry:
             entry[what] = measure(detector, validation)
             detector.cpu()  # all of them need not fit on the device
@@ -169,6 +192,23 @@ def _remembered(specs: Mapping[str, DetectorSpec],
                      if not key.startswith('None:')}, indent=1).encode())
         found[name] = dict(entry)
     return found
+
+
+def _read_cache(cache: str) -> dict[str, dict[str, float]]:
+    if not os.path.isfile(cache):
+        return {}
+    with open(cache) as file:
+        return json.load(file)
+
+
+def _cache_key(spec: DetectorSpec, validation: Config) -> str:
+    return (f'{spec.hash()}:{fingerprint(validation)}:'
+            f'{fingerprint(spec.model)}')
+
+
+def seconds_here() -> str:
+    """Under which name this machine's latencies are remembered."""
+    return f'seconds on {_machine()}'
 
 
 def _machine() -> str:

@@ -123,7 +123,7 @@ def common_strides(plan: Plan,
 
 def unmeasurable_aps(plan: Plan) -> list[str]:
     """Why the student's validation set cannot tell some teachers' APs."""
-    own = len(_classes(plan.student)) \
+    own = len(classes_of(plan.student)) \
         or _head_classes(plan.student.config.model)
     other = {n: _head_classes(t.config.model)
              for n, t in plan.teachers.items()}
@@ -134,7 +134,7 @@ def unmeasurable_aps(plan: Plan) -> list[str]:
         if own and count not in (None, own)]
 
 
-def _classes(spec: DetectorSpec) -> tuple[str, ...]:
+def classes_of(spec: DetectorSpec) -> tuple[str, ...]:
     """Classes by config, else by checkpoint, else unknown (empty)."""
     metainfo = spec.config.get('val_dataloader', {}).get(
         'dataset', {}).get('metainfo') or {}
@@ -159,7 +159,7 @@ def _head_classes(model: Mapping[str, Any]) -> int | None:
 
 def _other_classes(student: DetectorSpec,
                    teacher: DetectorSpec) -> list[str]:
-    own, theirs = _classes(student), _classes(teacher)
+    own, theirs = classes_of(student), classes_of(teacher)
     if not own or not theirs or own == theirs:
         return []
     return [f'mtpd.distill compares classification maps, and {teacher.field} '
@@ -170,7 +170,7 @@ def _other_classes(student: DetectorSpec,
 
 def _say_other_classes(plan: Plan, specs: list[DetectorSpec]) -> None:
     for spec in specs[1:]:
-        own, theirs = _classes(plan.student), _classes(spec)
+        own, theirs = classes_of(plan.student), classes_of(spec)
         if _other_classes(plan.student, spec):
             print_log(
                 f'{spec.field} was trained on other classes than the '

@@ -28,7 +28,7 @@ def draw_costs(costs: AdaptationCosts, path: str) -> None:
     texts = {(source, target): f'{cost_text(costs, source, target, 3)}\n'
                                f'{share_text(costs, source, target, 2)}'
              for source in names for target in names if source != target}
-    width, height = _size(texts.values())
+    width, height = text_size(texts.values())
     width, height = max(width + 0.3, 0.9), height + 0.3
     figure = Figure(figsize=(width * len(names), height * len(names)))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -39,7 +39,7 @@ def draw_costs(costs: AdaptationCosts, path: str) -> None:
         axes.text(j, i, text, ha='center', va='center',
                   color='white' if share[i, j] > 0.75 else 'black')
     # Names that are wider than their column would lie on each other.
-    tilted = _size(names)[0] > 0.9 * width
+    tilted = text_size(names)[0] > 0.9 * width
     axes.set_xticks(range(len(names)), names, **dict(
         rotation=35, ha='right', rotation_mode='anchor') if tilted else {})
     axes.set_yticks(range(len(names)), names)
@@ -87,9 +87,9 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
     numbers = {(source, target): cost_text(costs, source, target, 3)
                for i, target in enumerate(order.teachers, 1)
                for source in (*chain[:i], *others)}
-    width, height = _size(nodes.values())
+    width, height = text_size(nodes.values())
     layout = OrderLayout(chain, others, width + 0.25, height + 0.2,
-                         _size(numbers.values(), bold=True)[0] + 0.15)
+                         text_size(numbers.values(), bold=True)[0] + 0.15)
     left, right, bottom, top = layout.bounds()
     figure = Figure(figsize=(right - left, top - bottom))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right),
@@ -142,7 +142,7 @@ def _line(axes: Axes, line: Line, text: str, chosen: bool) -> None:
                         edgecolor='none'))
 
 
-def _size(texts: Iterable[str], bold: bool = False) -> tuple[float, float]:
+def text_size(texts: Iterable[str], bold: bool = False) -> tuple[float, float]:
     """Width and height in inches of the largest, in the default font."""
     font = FontProperties(weight='bold' if bold else 'normal')
     lines = [text.split('\n') for text in texts]

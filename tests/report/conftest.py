@@ -1,7 +1,12 @@
-"""The published graph, as costs and APs."""
+"""The published graph, as costs and APs, and two small progressions."""
+import copy
+from pathlib import Path
+
 import pytest
 
+from mtpd.distill.distiller import FeatureDistiller
 from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.progression import run_progression
 
 # Published graph of the paper, with the two edges that it does not draw.
 PUBLISHED = {('S', 'I'): .939, ('S', 'II'): .060, ('I', 'II'): .070,
@@ -35,3 +40,40 @@ def limits():
                          16: coarse * costs.variance[b][16]}
                 for a, b in costs.mse}
     return resolution
+
+
+@pytest.fixture(scope='session')
+def found_run(toy_in, tmp_path_factory) -> Path:
+    """Work dir of a finished progression whose order was found by costs: swin
+    alone. To look at and not to change."""
+    cfg = toy_in(tmp_path_factory.mktemp('found') / 'work', order='bgs')
+    return _run(cfg)
+
+
+@pytest.fixture(scope='session')
+def stopped_run(toy_in, tmp_path_factory) -> Path:
+    """Work dir of a progression of a given order, wide and swin, that stopped
+    in its second stage before iteration 6 of 6, went on from iteration 3 and
+    stopped again before 5."""
+    cfg = toy_in(tmp_path_factory.mktemp('stopped') / 'work')
+    whole = FeatureDistiller.loss
+    for last, resume in ((11, False), (1, True)):
+        steps = 0
+
+        def dies(self, *args):
+            nonlocal steps
+            if steps == last:
+                raise KeyboardInterrupt
+            steps += 1
+            return whole(self, *args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(FeatureDistiller, 'loss', dies)
+            with pytest.raises(KeyboardInterrupt):
+                _run(copy.deepcopy(cfg), resume=resume)
+    return Path(cfg.work_dir)
+
+
+def _run(cfg, **options) -> Path:
+    run_progression(cfg, with_probe=False, **options)
+    return Path(cfg.work_dir)

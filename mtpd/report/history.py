@@ -1,0 +1,244 @@
+"""What the folder of a progression says, as far as it has come."""
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.distill.checkpoint_hook import ENTRY
+from mtpd.progression.checkpoints import newest_checkpoint
+from mtpd.progression.found_order import FoundOrder
+from mtpd.progression.plan import (Plan, load_config, make_plan,
+                                   stage_label)
+from mtpd.progression.stage import stage_dir
+from mtpd.progression.validations import read_validations
+
+COLUMNS = {'AP': ('bbox_mAP', '/mAP'), 'AP50': ('bbox_mAP_50', '/AP50'),
+           'AP75': ('bbox_mAP_75', '/AP75'), 'small': ('bbox_mAP_s',),
+           'medium': ('bbox_mAP_m',), 'large': ('bbox_mAP_l',)}
+"""Kind of AP -> how its name ends in a validation's metrics (CocoMetric's,
+VOCMetric's)."""
+
+
+class UnreadableHistory(ValueError):
+    """A folder that is no progression, or a file in it that is broken."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The student's AP at one time.
+
+    Attributes:
+        iteration: After so many of its stage.
+        aps: Some of :data:`COLUMNS` -> percent. There is none of a size that
+            no object has.
+    """
+    iteration: int
+    aps: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StageHistory:
+    """A stage that has begun.
+
+    Attributes:
+        index: From 1.
+        teacher: Its name; several are joined by +.
+        lines: Of its training log, each with ``step``, the iteration from 1,
+            ascending; of what was repeated after a resume, the last.
+        validations: By iteration, the last where repeated.
+        length: Iterations as far as the log goes.
+        start: The student's box AP in percent before it, None if unknown.
+        end: The box AP in percent of what it handed on, None if unfinished.
+        seconds: Of training, in the process that finished it.
+        weights: Its newest student, None before the first checkpoint.
+    """
+    index: int
+    teacher: str
+    lines: tuple[Mapping[str, float], ...] = ()
+    validations: tuple[Validation, ...] = ()
+    length: int = 0
+    start: float | None = None
+    end: float | None = None
+    seconds: float | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """A progression, finished or not.
+
+    Attributes:
+        plan: What was planned; its ``work_dir`` is the folder that was read.
+        found: The order with its costs; None where the config gives the order
+            or none was found yet.
+        stages: Those that have begun, in order.
+        order: All stages by their teachers; None before there is an order.
+        start: The weights that the first stage starts from, None for the
+            student's own initialisation.
+        start_ap: Their box AP in percent, None if unknown.
+        record: ``progression.json``, empty before it is written.
+    """
+    plan: Plan
+    found: FoundOrder | None = None
+    stages: tuple[StageHistory, ...] = ()
+    order: tuple[str, ...] | None = None
+    start: str | None = None
+    start_ap: float | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every stage has handed on its student."""
+        return self.order is not None and len(self.stages) == len(
+            self.order) and all(s.end is not None for s in self.stages)
+
+    @property
+    def newest(self) -> str | None:
+        """The newest student, None before the first checkpoint."""
+        return next((s.weights for s in reversed(self.stages) if s.weights),
+                    None)
+
+
+def stage_teachers(label: str, plan: Plan) -> tuple[str, ...]:
+    """The names that a stage's label is made of."""
+    return (label,) if label in plan.teachers else tuple(label.split('+'))
+
+
+def read_plan(work_dir: str, config: str | None = None) -> Plan:
+    """The plan of a progression, with its results in ``work_dir``.
+
+    Args:
+        work_dir: Its folder, which may have been moved.
+        config: The user's config; None reads ``work_dir/config.py``.
+
+    Raises:
+        UnreadableHistory: The folder or the config is missing, or it has no
+            ``mtpd`` part.
+        PlanError: Something in the config is wrong.
+    """
+    if not os.path.isdir(work_dir):
+        raise UnreadableHistory(f'There is no folder {work_dir}. Name the '
+                                'work_dir of a progression.')
+    path = config or os.path.join(work_dir, 'config.py')
+    if not os.path.isfile(path) and '::' not in path:
+        raise UnreadableHistory(f'There is no file {path}. ' + (
+            'Correct the path after --config.' if config else
+            'tools/train.py CONFIG writes it at the start of every run, also '
+            f'with --resume --work-dir {work_dir}. Or name the config that '
+            'the progression was run with by --config FILE.'))
+    cfg = load_config(path)
+    if 'mtpd' not in cfg:
+        raise UnreadableHistory(
+            f'{path} has no mtpd part, so {work_dir} is no progression. Name '
+            'the work_dir of one, or its config by --config FILE.')
+    cfg.work_dir = work_dir
+    return make_plan(cfg)
+
+
+def read_history(plan: Plan) -> History:
+    """Everything that the plan's ``work_dir`` holds.
+
+    Raises:
+        UnreadableHistory: ``order.json`` or ``progression.json`` is broken.
+    """
+    record = _read_json(plan, 'progression.json') or {}
+    found = None
+    saved = None if plan.order else _read_json(plan, 'order', 'order.json')
+    if saved is not None:
+        try:
+            found = FoundOrder.from_json(saved)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableHistory(
+                f'{os.path.join(plan.work_dir, "order", "order.json")} cannot '
+                f'be read: {error} Find the order again.') from error
+    order = record.get('identity', {}).get('order')
+    if order is None and plan.order:
+        order = map(stage_label, plan.order)
+    if order is None and found:
+        order = found.order.teachers
+    order = None if order is None else tuple(order)
+    stages = tuple(_read_stages(plan, order or ()))
+    # Written where the student's checkpoint alone is not what it starts from.
+    own = os.path.join(plan.work_dir, 'start.pth')
+    start = own if os.path.isfile(own) else plan.student.checkpoint
+    start_ap = stages[0].start if stages else None
+    if start_ap is None and found and start == plan.student.checkpoint:
+        start_ap = found.student_ap
+    return History(plan, found, stages, order, start, start_ap, record)
+
+
+def _read_json(plan: Plan, *names: str) -> Any:
+    path = os.path.join(plan.work_dir, *names)
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except ValueError as error:
+        raise UnreadableHistory(
+            f'{path} is no JSON ({error}). Restore it, or run the progression '
+            'anew in another --work-dir.') from error
+
+
+def _read_stages(plan: Plan,
+                 order: tuple[str, ...]) -> Iterable[StageHistory]:
+    before = None
+    for index, teacher in enumerate(order, 1):
+        folder = stage_dir(plan, index, (teacher,))
+        if not os.path.isdir(folder):
+            return
+        stage = read_log(folder, StageHistory(index, teacher, start=before))
+        student = os.path.join(folder, 'student.pth')
+        if os.path.isfile(student):
+            said = read_checkpoint(student)['meta'][ENTRY]
+            stage = replace(stage, start=said['start_ap'], end=said['end_ap'],
+                            seconds=said['seconds'], weights=student)
+        elif (newest := newest_checkpoint(folder)) is not None:
+            said = read_checkpoint(newest).get(ENTRY, {})
+            stage = replace(stage, weights=newest,
+                            start=said.get('start_ap', before))
+        before = stage.end
+        yield stage
+
+
+def read_log(folder: str, stage: StageHistory) -> StageHistory:
+    """A stage with what its runs have logged, one folder of each start.
+
+    A resumed run repeats what came after the checkpoint that it went on from;
+    what it says replaces what an earlier run said of the same iteration and of
+    all later ones.
+    """
+    lines: list[Mapping[str, float]] = []
+    for path in sorted(Path(folder).glob('*/vis_data/scalars.json')):
+        for line in _json_lines(path):
+            if 'lr' in line:  # the others are validations'
+                while lines and lines[-1]['step'] >= line['step']:
+                    lines.pop()
+                lines.append(line)
+    validations = tuple(
+        Validation(iteration, _aps(metrics))
+        for iteration, metrics in sorted(read_validations(folder).items()))
+    length = max([line['step'] for line in lines[-1:]]
+                 + [v.iteration for v in validations], default=0)
+    return replace(stage, lines=tuple(lines), length=length,
+                   validations=validations)
+
+
+def _json_lines(path: Path) -> Iterable[Mapping[str, float]]:
+    with open(path) as file:
+        for text in file:
+            try:
+                yield json.loads(text)
+            except ValueError:  # a killed process's last words
+                continue
+
+
+def _aps(metrics: Mapping[str, float]) -> dict[str, float]:
+    if not metrics:
+        return {'AP': 0.}  # CocoMetric is silent where nothing was detected
+    # pycocotools says -1 of a size that no object has.
+    return {column: 100 * value for column, endings in COLUMNS.items()
+            for key, value in metrics.items()
+            if key.endswith(endings) and value >= 0}

@@ -1,0 +1,158 @@
+"""What is read of a folder, against what was written there."""
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mtpd.report.history import (StageHistory, UnreadableHistory,
+                                 read_history, read_log, read_plan,
+                                 stage_teachers)
+
+
+def logged(folder, run: str, lines) -> None:
+    """A start of a stage as mmengine logs it."""
+    (folder / run / 'vis_data').mkdir(parents=True)
+    (folder / run / 'vis_data' / 'scalars.json').write_text(
+        ''.join(json.dumps(line) + '\n' for line in lines))
+
+
+def validated(folder, **metrics) -> None:
+    """``i20=...`` are the metrics after 20 iterations."""
+    (folder / 'validations.json').write_text(json.dumps(
+        {key[1:]: value for key, value in metrics.items()}))
+
+
+def train(step: int, loss: float) -> dict:
+    return dict(lr=.01, loss=loss, loss_cls=loss, step=step)
+
+
+def coco(ap: float) -> dict:
+    return {'coco/bbox_mAP': ap, 'coco/bbox_mAP_50': 2 * ap,
+            'coco/bbox_mAP_75': ap / 2, 'coco/bbox_mAP_s': ap / 4,
+            'coco/bbox_mAP_m': 3 * ap, 'coco/bbox_mAP_l': -1.,
+            'coco/segm_mAP': .99}
+
+
+@pytest.fixture
+def stage() -> StageHistory:
+    return StageHistory(1, 'swin')
+
+
+def test_a_later_run_replaces_what_it_repeats(tmp_path, stage):
+    in_validation = {**coco(.1), 'step': 1}
+    logged(tmp_path, '20260101_000000', [
+        train(5, 1.), train(10, 2.), in_validation, train(15, 3.),
+        train(20, 4.), train(25, 5.)])
+    # Went on from iteration 10, and another stop before its second epoch.
+    logged(tmp_path, '20260101_000100', [train(15, 30.)])
+    read = read_log(str(tmp_path), stage)
+    assert [(li['step'], li['loss']) for li in read.lines] == [
+        (5, 1.), (10, 2.), (15, 30.)]
+    assert read.length == 15
+
+    logged(tmp_path, '20260101_000200', [train(15, 31.), train(20, 41.)])
+    read = read_log(str(tmp_path), stage)
+    assert [li['loss'] for li in read.lines] == [1., 2., 31., 41.]
+    # A start that died before its first log line changes nothing.
+    logged(tmp_path, '20260101_000300', [])
+    assert read_log(str(tmp_path), stage) == read
+
+
+def test_aps_are_percent_by_kind(tmp_path, stage):
+    logged(tmp_path, 'run', [train(8, 1.)])
+    validated(tmp_path, i10=coco(.2), i20={}, i30={
+        'pascal_voc/mAP': .5, 'pascal_voc/AP50': .6})
+    read = read_log(str(tmp_path), stage)
+    one, silent, voc = read.validations
+    assert [v.iteration for v in read.validations] == [10, 20, 30]
+    assert read.length == 30
+    assert one.aps == pytest.approx({
+        'AP': 20., 'AP50': 40., 'AP75': 10., 'small': 5., 'medium': 60.})
+    assert silent.aps == {'AP': 0.}  # where nothing was detected
+    assert voc.aps == {'AP': 50., 'AP50': 60.}
+
+
+def test_a_torn_line_and_a_missing_log_are_passed_over(tmp_path, stage):
+    logged(tmp_path, 'run', [train(5, 1.)])
+    with open(tmp_path / 'run/vis_data/scalars.json', 'a') as file:
+        file.write('{"lr": 0.01, "lo')
+    assert [li['step'] for li in read_log(str(tmp_path), stage).lines] == [5]
+    assert read_log(str(tmp_path / 'run'), stage) == stage
+
+
+def test_a_finished_progression(found_run):
+    history = read_history(read_plan(str(found_run)))
+    assert history.finished
+    order = json.load(open(found_run / 'order/order.json'))
+    assert list(history.order) == order['order']['teachers'] == ['swin']
+    assert json.loads(json.dumps(history.found.to_json())) == order
+    stage, = history.stages
+    student = found_run / 'stage1_swin' / 'student.pth'
+    said = torch.load(student)['meta']['mtpd']
+    assert (stage.start, stage.end, stage.seconds) == (
+        said['start_ap'], said['end_ap'], said['seconds'])
+    assert stage.weights == history.newest == str(student)
+    assert [li['step'] for li in stage.lines] == [1, 2, 3, 4, 5, 6]
+    assert [v.iteration for v in stage.validations] == [6]
+    assert history.start_ap == said['start_ap']
+
+
+def test_an_unfinished_progression(stopped_run):
+    history = read_history(read_plan(str(stopped_run)))
+    assert not history.finished and history.found is None
+    assert history.order == ('wide', 'swin')
+    first, second = history.stages
+    assert second.end is None and second.seconds is None
+    assert second.start == first.end
+    assert [li['step'] for li in second.lines] == [1, 2, 3, 4]
+    assert second.length == 4 and second.validations == ()
+    folder = stopped_run / 'stage2_swin'
+    assert history.newest in map(str, folder.glob('epoch_1*.pth'))
+    runs = [[json.loads(line) for line in open(path)] for path in sorted(
+        folder.glob('*/vis_data/scalars.json'))]
+    # The fourth iteration as the second start has logged it.
+    assert second.lines[-1] == runs[-1][-1]
+
+
+def test_a_found_order_and_nothing_else(found_run, tmp_path):
+    work = tmp_path / 'moved'
+    work.mkdir()
+    shutil.copy(found_run / 'config.py', work)
+    plan = read_plan(str(work))
+    assert plan.work_dir == str(work)
+    assert read_history(plan).order is None
+    saved = json.load(open(found_run / 'order/order.json'))
+    (work / 'order').mkdir()
+    (work / 'order/order.json').write_text(json.dumps(
+        {**saved, 'student_ap': 17.5}))
+    history = read_history(plan)
+    assert history.order == ('swin',) and history.stages == ()
+    assert not history.finished and history.newest is None
+    assert history.start == plan.student.checkpoint
+    assert history.start_ap == 17.5
+    # An order that the config gives is not explained by costs beside it.
+    given = read_history(replace(plan, order=(('swin', 'wide'), ('swin',))))
+    assert given.found is None and given.order == ('swin+wide', 'swin')
+    assert stage_teachers('swin+wide', plan) == ('swin', 'wide')
+
+
+def test_what_cannot_be_read_is_named(found_run, tmp_path):
+    with pytest.raises(UnreadableHistory, match='no folder .*gone'):
+        read_plan(str(tmp_path / 'gone'))
+    with pytest.raises(UnreadableHistory, match=r'no file .*config.py\. '
+                       r'tools/train.py CONFIG writes .*--config FILE'):
+        read_plan(str(tmp_path))
+    (tmp_path / 'plain.py').write_text('model = dict(type="RetinaNet")')
+    with pytest.raises(UnreadableHistory, match='plain.py has no mtpd part'):
+        read_plan(str(tmp_path), str(tmp_path / 'plain.py'))
+    plan = read_plan(str(tmp_path), str(found_run / 'config.py'))
+    assert plan.work_dir == str(tmp_path)
+    (tmp_path / 'order').mkdir()
+    (tmp_path / 'order/order.json').write_text('{"schema": 99}')
+    with pytest.raises(UnreadableHistory, match='order.json.*schema 99.*Find'):
+        read_history(plan)
+    (tmp_path / 'progression.json').write_text('{')
+    with pytest.raises(UnreadableHistory, match='progression.json is no JSON'):
+        read_history(plan)

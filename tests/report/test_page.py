@@ -1,0 +1,402 @@
+"""The page, parsed as a browser would, against the files it is about."""
+import base64
+import copy
+import io
+import json
+import re
+import shutil
+from dataclasses import replace
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmdet.registry import MODELS
+from PIL import Image
+
+from mtpd.report.curves import (ap_curve, curve_pictures, logged_curves,
+                                loss_totals)
+from mtpd.report.detectors import DetectorFacts, Facts, detector_facts
+from mtpd.report.examples import Examples, example_pictures
+from mtpd.report.history import (History, StageHistory, Validation,
+                                 read_history, read_plan)
+from mtpd.report.page import NOTHING, page
+
+NOW = datetime(2026, 1, 2, 3, 4)
+VOID = {'meta', 'img', 'link', 'br', 'hr'}
+
+
+class Page(HTMLParser):
+    """Its parts by id: texts, pictures and tables as rows of cells."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.part = ''
+        self.texts: dict[str, str] = {}
+        self.images: dict[str, list[dict]] = {}
+        self.tables: dict[str, list[list[list[str]]]] = {}
+        self.attributes: list[tuple[str, str, str]] = []
+        self.tags: set[str] = set()
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += [(tag, k, v) for k, v in attributes]
+        given = dict(attributes)
+        if tag == 'section':
+            self.part = given['id']
+        if tag == 'img':
+            self.images.setdefault(self.part, []).append(given)
+        if tag == 'table':
+            self.tables.setdefault(self.part, []).append([])
+        if tag == 'tr':
+            self.tables[self.part][-1].append([])
+        if tag in ('td', 'th'):
+            self.tables[self.part][-1][-1].append('')
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts[self.part] = self.texts.get(self.part, '') + data
+        if self.open and self.open[-1] in ('td', 'th'):
+            self.tables[self.part][-1][-1][-1] += data
+
+    def column(self, part: str, name: str, table: int = 0) -> dict[str, str]:
+        head, *rows = self.tables[part][table]
+        return {row[0]: row[head.index(name)] for row in rows}
+
+
+NO_FACTS = Facts((DetectorFacts('student', 80_000, 18.2, False, None),), None)
+
+
+def parsed(history: History, facts: Facts = NO_FACTS,
+           examples: Examples = Examples((), ())) -> Page:
+    return Page(page(history, facts, examples, NOW))
+
+
+@pytest.fixture(scope='module')
+def found(found_run) -> History:
+    return read_history(read_plan(str(found_run)))
+
+
+@pytest.fixture(scope='module')
+def whole(found) -> tuple[str, Page, Facts, Examples]:
+    """A finished progression's page with everything on it."""
+    facts = detector_facts(found, measure=False)
+    examples = example_pictures(found, 2)
+    html = page(found, facts, examples, NOW)
+    return html, Page(html), facts, examples
+
+
+def test_every_part_is_there_and_nothing_comes_from_elsewhere(whole):
+    html, parts, _, _ = whole
+    ids = [v for tag, k, v in parts.attributes if k == 'id']
+    assert ids == ['plan', 'order', 'curves', 'stages', 'detectors',
+                   'pictures', 'made']
+    assert [v for tag, k, v in parts.attributes if k == 'href'] == [
+        f'#{part}' for part in ids]
+    for tag, key, value in parts.attributes:
+        if key in ('src', 'srcset', 'data', 'poster'):
+            assert value.startswith('data:image/')
+    assert not parts.tags & {'script', 'link', 'iframe', 'object', 'base'}
+    without_pictures = re.sub(r'data:image/[^"]*', '', html)
+    assert not re.search(r'https?:|//|url\(|@import', without_pictures)
+    policy = dict((k, v) for tag, k, v in parts.attributes if tag == 'meta'
+                  and k in ('content',) and v.startswith('default-src'))
+    assert policy == {'content': "default-src 'none'; img-src data:; "
+                                 "style-src 'unsafe-inline'"}
+
+
+def test_every_picture_can_be_seen_and_is_described(whole):
+    _, parts, _, examples = whole
+    images = [image for of in parts.images.values() for image in of]
+    # Graph; AP, totals, two kinds of terms, ratio, rate; 2 x 4 views.
+    assert [len(of) for of in parts.images.values()] == [1, 6, 8]
+    for image in images:
+        kind, content = image['src'].split(';base64,')
+        decoded = Image.open(io.BytesIO(base64.b64decode(content)))
+        assert f'data:image/{decoded.format.lower()}' == kind
+        assert np.asarray(decoded).std() > 5  # not blank
+        assert len(image['alt']) > 12
+    assert [im['alt'].split(':')[0] for im in parts.images['pictures'][:4]] \
+        == ['student before', 'student after', 'teacher swin', 'ground truth']
+
+
+def test_the_plan_and_the_order_are_said(whole, found):
+    _, parts, _, _ = whole
+    assert found.plan.describe() in parts.texts['plan']
+    assert 'Found by Backward Greedy Selection' in parts.texts['order']
+    order = json.load(open(Path(found.plan.work_dir) / 'order/order.json'))
+    for step in order['order']['steps']:
+        assert step['reason'] in parts.texts['order']
+    mse = order['costs']['mse']
+    for target in ('student', 'wide', 'swin'):
+        column = parts.column('order', target)
+        for source, cell in column.items():
+            if source == target:
+                assert cell == NOTHING
+            else:
+                levels = mse[source][target].values()
+                assert float(cell.split()[0]) == pytest.approx(
+                    sum(levels) / len(levels), rel=1e-3)
+
+
+def test_detectors_are_those_of_the_files(whole, found, retinanet):
+    _, parts, _, _ = whole
+    sizes = parts.column('detectors', 'parameters')
+    own = sum(p.numel() for p in MODELS.build(retinanet).parameters())
+    assert sizes['student'] == f'{own / 1e6:.2f} M'
+    assert parts.column('detectors', 'role') == {
+        'student': 'student', 'swin': 'stage 1', 'wide': 'not chosen'}
+    assert parts.column('detectors', 'box AP, %') == {
+        'student': f'{found.start_ap:.1f}', 'swin': '30.0 (declared)',
+        'wide': '20.0 (declared)'}
+    latencies = json.load(open(Path(found.plan.work_dir)
+                               / 'order/order.json'))['latencies']
+    assert parts.column('detectors', 'latency') == {
+        name: f'{1000 * seconds:.1f} ms'
+        for name, seconds in latencies.items()}
+
+
+def test_ground_truth_is_the_annotations(whole, found, drawn):
+    _, _, _, examples = whole
+    truth = json.load(open(drawn / 'annotations/instances_val.json'))
+    names = {c['id']: c['name'] for c in truth['categories']}
+    assert [e.name for e in examples.pictures] == [
+        truth['images'][i]['file_name'] for i in (0, 4)]
+    for index, example in zip((0, 4), examples.pictures):
+        expected = sorted(
+            (names[a['category_id']], a['bbox'][0], a['bbox'][1],
+             a['bbox'][0] + a['bbox'][2], a['bbox'][1] + a['bbox'][3])
+            for a in truth['annotations']
+            if a['image_id'] == truth['images'][index]['id'])
+        assert sorted((box.name, *box.corners)
+                      for box in example.views[-1].boxes) == expected
+        # A picture keeps its shape.
+        width, height = Image.open(io.BytesIO(example.views[0].jpeg)).size
+        assert width / height == pytest.approx(96 / 64, rel=.01)
+
+
+def test_boxes_are_the_students_own_predictions(found, monkeypatch):
+    """Against mmdet's own inference; lowered to what random weights score."""
+    from mmdet.apis import inference_detector
+    from mtpd.distill.detector import build_detector
+    from mtpd.report import examples as module
+    monkeypatch.setattr(module, 'SCORE', 0.)
+    view = example_pictures(found, 1).pictures[0].views[0]
+    cfg = found.plan.student.config
+    detector = build_detector(cfg.model, found.start).eval()
+    detector.cfg = cfg
+    dataset = cfg.val_dataloader.dataset
+    cfg.test_dataloader = cfg.val_dataloader
+    path = Path(dataset.data_root) / dataset.data_prefix.img
+    picture = sorted(path.iterdir())[0]
+    own = inference_detector(detector, str(picture)).pred_instances
+    assert 0 < len(view.boxes) <= 30
+    np.testing.assert_allclose([box.score for box in view.boxes],
+                               own.scores[:len(view.boxes)], atol=1e-5)
+    np.testing.assert_allclose([box.corners for box in view.boxes],
+                               own.bboxes[:len(view.boxes)], atol=1e-2)
+
+
+def test_the_making_is_recorded(found, whole):
+    _, parts, _, _ = whole
+    rows = dict(parts.tables['made'][0])
+    assert rows['seed'] == '0'
+    assert f'torch {torch.__version__}' in rows['versions']
+    assert found.record['identity']['teachers']['swin'] in \
+        rows['teacher swin']
+    starts = [dict(command=['tools/train.py', 'my <config>.py', '--resume'],
+                   time='2026-01-01T10:00:00', git='0123456789abcdef',
+                   resume=True, versions={'torch': '9.9'}, processes=4),
+              dict(time='2026-01-01T09:00:00')]
+    anew = parsed(replace(found, record={
+        **found.record, 'seed': 17, 'starts': starts}))
+    assert dict(anew.tables['made'][0])['seed'] == '17'
+    assert anew.tables['made'][1][1:] == [
+        ['2026-01-01T10:00:00', "tools/train.py 'my <config>.py' --resume",
+         'yes', '4', '0123456789ab', 'torch 9.9'],
+        ['2026-01-01T09:00:00', *[NOTHING] * 5]]
+
+
+def test_an_unfinished_run(stopped_run):
+    history = read_history(read_plan(str(stopped_run)))
+    parts = parsed(history, examples=example_pictures(history, 1))
+    assert 'Unfinished: stage 2 of 2 (swin) is at iteration 4' in \
+        parts.texts['']
+    assert 'Given in the config (mtpd.order), not found by costs: wide > ' \
+        'swin' in parts.texts['order']
+    assert 'order' not in parts.tables and 'order' not in parts.images
+    after = parts.column('stages', 'validated after')
+    assert after == {'start': NOTHING, '1 wide': 'iteration 6',
+                     '2 swin': 'not yet'}
+    assert parts.column('stages', 'handed on') == {
+        'start': NOTHING, '1 wide': f'{history.stages[0].end:.1f}',
+        '2 swin': NOTHING}
+    titles = [im['alt'].split(':')[0] for im in parts.images['pictures']]
+    assert titles == ['student before', 'student after', 'teacher swin',
+                      'ground truth']
+
+
+def test_only_an_order_and_nothing_at_all(found):
+    begun = replace(found, stages=(), record={})
+    parts = parsed(begun, examples=example_pictures(begun, 1))
+    assert 'Not begun: none of 1 stage has started' in parts.texts['']
+    assert 'No stage has begun' in parts.texts['curves']
+    assert parts.column('stages', 'validated after')['1 swin'] == 'not begun'
+    assert len(parts.images['order']) == 1
+    assert [im['alt'].split(':')[0] for im in parts.images['pictures']] == [
+        'student before', 'teacher swin', 'ground truth']
+    assert 'no progression.json' in parts.texts['made']
+    nothing = parsed(replace(begun, found=None, order=None))
+    assert 'there is no order yet' in nothing.texts['']
+    assert 'not done yet' in nothing.texts['order']
+
+
+def test_user_text_is_escaped(found):
+    evil = '<script>alert("1")</script> & \'"'
+    plan = replace(found.plan, work_dir=f'/x/{evil}', distill={
+        'type': evil, 'loss_weight': 1.})
+    html = page(replace(found, plan=plan, record={
+        'seed': evil, 'versions': {evil: evil}, 'starts': [
+            {'command': [evil], 'git': evil, 'time': evil}]}),
+        replace(NO_FACTS, left_out=(evil,), machine=evil),
+        Examples((), (evil,)), NOW)
+    assert '<script' not in html and '&lt;script&gt;' in html
+    parts = Page(html)
+    assert 'script' not in parts.tags
+    assert dict(parts.tables['made'][0])['seed'] == evil
+
+
+def measured(step: int, **aps: float) -> Validation:
+    return Validation(step, aps)
+
+
+@pytest.fixture
+def two_stages(found) -> History:
+    """Two stages of 20 iterations with losses that are known."""
+    def line(step, detection, distill):
+        return dict(step=step, lr=.1, loss=detection + 3 * distill,
+                    loss_cls=detection, loss_distill_s8=distill,
+                    loss_distill_s16=2 * distill, acc=99.,
+                    distill_ratio=3 * distill / detection)
+
+    plan = replace(found.plan, order=(('wide',), ('swin',)))
+    return History(plan, None, (
+        StageHistory(1, 'wide', (line(10, 4., 2.), line(20, 2., 1.)),
+                     (measured(10, AP=19., AP50=30.),
+                      measured(20, AP=20.5, AP50=33.3, small=7.25)), 20,
+                     18., 20.5, 90., 'a'),
+        StageHistory(2, 'swin', (line(10, 1., .5), line(20, float('nan'), 1)),
+                     (measured(20, AP=25.),), 20, 20.5, 24., 60., 'b')),
+        ('wide', 'swin'), 'c', 18.)
+
+
+def test_aps_stand_in_their_rows(two_stages):
+    parts = parsed(two_stages)
+    table = parts.tables['stages'][0]
+    assert table[0] == ['stage, teacher', 'validated after', 'AP', 'AP50',
+                        'AP75', 'small', 'medium', 'large', 'handed on',
+                        'gain', 'minutes']
+    none = NOTHING
+    assert table[1:] == [
+        ['start', none, '18.0', *[none] * 8],
+        ['1 wide', 'iteration 20', '20.5', '33.3', none, '7.2', none, none,
+         '20.5', '+2.5', '1.5'],
+        ['2 swin', 'iteration 20', '25.0', *[none] * 5, '24.0', '+3.5', '1.0']]
+    assert 'Finished: 2 stages' in parts.texts['']
+    assert '+6.0' in parts.texts['']  # from 18 to the 24 that was handed on
+
+
+def test_curves_go_on_over_the_stages(two_stages):
+    assert ap_curve(two_stages)['student'] == [
+        ((0, 10, 20, 40), (18., 19., 20.5, 25.))]
+    totals = loss_totals(two_stages)
+    assert [s.x for s in totals['detection']] == [(10, 20), (30, 40)]
+    assert totals['detection'][0].y == (4., 2.)
+    assert [s.y for s in totals['distillation']] == [(6., 3.), (1.5, 3.)]
+    assert logged_curves(two_stages, ['distill_ratio'])['distill_ratio'][
+        0].y == (1.5, 1.5)
+    pictures = curve_pictures(two_stages, {'wide': 22.})
+    assert [p.title for p in pictures] == [
+        'Box AP', 'Total losses', 'Detection loss, its terms',
+        'Distillation loss, its terms',
+        'Distillation loss over detection loss', 'Learning rate']
+    assert pictures[0].text.endswith('from 18 to 25, teacher wide 22.0')
+    # What is not finite is not drawn; acc is no loss.
+    assert pictures[2].text.endswith('over iterations: loss_cls from 4 to 1')
+    assert pictures[3].text.endswith('s8 from 2 to 1; s16 from 4 to 2')
+
+
+def test_no_validation_no_log_no_teacher(two_stages):
+    def without(**parts) -> History:
+        return replace(two_stages, start_ap=None, start=None, stages=tuple(
+            replace(s, **parts) for s in two_stages.stages))
+
+    parts = parsed(without(validations=()))
+    assert 'There was no validation yet' in parts.texts['curves']
+    assert not any('AP' in im['alt'] for im in parts.images['curves'])
+    assert set(parts.column('stages', 'AP').values()) == {NOTHING}
+    silent = parsed(without(validations=(), lines=()))
+    assert 'LocalVisBackend' in silent.texts['curves']
+    assert 'curves' not in silent.images
+    off = replace(two_stages, plan=replace(two_stages.plan, distill={
+        'type': 'FeatureL2Loss', 'loss_weight': 0}))
+    assert 'no teacher took part' in parsed(off).texts['curves']
+
+
+def test_what_is_missing_is_measured_only_if_asked(found, tmp_path,
+                                                   monkeypatch):
+    from mtpd.progression import measure
+    plan = replace(found.plan, work_dir=str(tmp_path), order=(('swin',),))
+    history = replace(found, plan=plan, found=None, record={})
+    bare = detector_facts(history, measure=False)
+    assert bare.machine is None and not bare.left_out
+    assert {d.seconds for d in bare.detectors} == {None}
+    assert bare.aps() == {'wide': 20., 'swin': 30.}
+    asked = []
+    monkeypatch.setattr(measure, 'latency',
+                        lambda *_: asked.append('seconds') or .5)
+    monkeypatch.setattr(measure, 'box_ap', lambda *_: 12.)
+    facts = detector_facts(history, measure=True)
+    assert {d.name: d.seconds for d in facts.detectors} == {
+        'student': .5, 'swin': .5, 'wide': None}
+    assert facts.aps() == {'student': 12., 'wide': 20., 'swin': 30.}
+    assert len(asked) == 2
+    again = detector_facts(history, measure=True)
+    assert again == facts and len(asked) == 2
+
+
+def test_weights_that_are_gone_are_left_out(found, tmp_path):
+    gone = str(tmp_path / 'gone.pth')
+    teachers = {**found.plan.teachers, 'swin': replace(
+        found.plan.teachers['swin'], checkpoint=gone)}
+    shutil.copy(Path(found.plan.work_dir) / 'measured.json', tmp_path)
+    history = replace(found, plan=replace(
+        found.plan, teachers=teachers, work_dir=str(tmp_path)))
+    facts = detector_facts(history, measure=True)
+    assert [gone in why for why in facts.left_out] == [True]
+    examples = example_pictures(history, 1)
+    assert [v.title for v in examples.pictures[0].views] == [
+        'student before', 'student after', 'ground truth']
+    text = parsed(history, facts, examples).texts
+    assert gone in text['detectors'] and gone in text['pictures']
+
+
+def test_pictures_that_are_gone_are_left_out(found, drawn, tmp_path):
+    shutil.copytree(drawn / 'annotations', tmp_path / 'annotations')
+    config = copy.deepcopy(found.plan.student.config)
+    dataset = config.val_dataloader.dataset
+    history = replace(found, plan=replace(found.plan, student=replace(
+        found.plan.student, config=config)))
+    for root, missing in ((tmp_path, 'val/'), (tmp_path / 'gone', 'json')):
+        dataset.data_root = str(root)
+        examples = example_pictures(history, 1)
+        assert examples.pictures == () and missing in examples.left_out[0]

@@ -1,0 +1,72 @@
+"""Write one page about a progression, finished or not.
+
+    python tools/report.py work_dirs/mtpd_retina
+
+The page is one HTML file that needs no other and no network. It may be written
+while the progression runs; then use --no-measure, so that neither disturbs the
+other.
+"""
+import argparse
+import os
+import sys
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Iterator
+
+from mmengine.registry import init_default_scope
+
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.progression.command_line import plain_errors
+from mtpd.progression.plan import PlanError
+from mtpd.progression.run import unwritable
+from mtpd.report.detectors import detector_facts
+from mtpd.report.examples import Examples, example_pictures
+from mtpd.report.history import (UnreadableHistory, read_history,
+                                 read_plan)
+from mtpd.report.page import page
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('work_dir', help='of the progression')
+    made.add_argument('--out', metavar='FILE',
+                      help='the page; WORK_DIR/report.html unless set')
+    made.add_argument('--config', metavar='FILE', help='that the progression '
+                      'was run with; WORK_DIR/config.py unless set')
+    made.add_argument('--no-measure', action='store_true', help='leave out '
+                      'latencies and APs that are not measured yet')
+    made.add_argument('--pictures', type=int, default=4, metavar='N',
+                      help='so many example pictures (%(default)s)')
+    args = made.parse_args()
+    if args.pictures < 0:
+        made.error(f'--pictures is {args.pictures}; it has to be 0 or more.')
+    out = args.out or os.path.join(args.work_dir, 'report.html')
+    # A config's own classes lie where the command is run.
+    sys.path.append(os.getcwd())
+    with plain_errors(), no_traceback():
+        plan = read_plan(args.work_dir, args.config)
+        refused = unwritable(os.path.dirname(out) or '.', '--out ', '--out')
+        if refused:
+            raise PlanError(refused)
+        init_default_scope(plan.student.config.get('default_scope') or 'mmdet')
+        history = read_history(plan)
+        facts = detector_facts(history, measure=not args.no_measure)
+        examples = example_pictures(history, args.pictures) \
+            if args.pictures else Examples((), ())
+        atomic_write(out, page(history, facts, examples,
+                               datetime.now()).encode())
+    print(out)
+
+
+@contextmanager
+def no_traceback() -> Iterator[None]:
+    try:
+        yield
+    except UnreadableHistory as error:
+        sys.exit(f'UnreadableHistory: {error}')
+
+
+if __name__ == '__main__':
+    main()
