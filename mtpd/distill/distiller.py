@@ -118,6 +118,16 @@ class FeatureDistiller(BaseDetector):
         self.register_state_dict_post_hook(_to_student_keys)
         self.register_load_state_dict_pre_hook(_from_student_keys)
 
+    def __getattr__(self, name: str) -> Any:
+        """What the distiller has not is the student's: mmdet's hooks reach
+        for ``bbox_head`` and the like (YOLOX switches its loss there)."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in ('student', 'guidances'):  # not made yet
+                raise
+            return getattr(self.student, name)
+
     def init_weights(self) -> None:
         """The student's own initialisation, unless weights were loaded."""
         if not self._starts_loaded:

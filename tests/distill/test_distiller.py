@@ -271,3 +271,16 @@ def test_wrong_weight_and_wrong_mechanism_are_named(distiller):
     with pytest.raises(ValueError, match="'NoSuchLoss' is not known. Known: .*"
                        'FGDLoss, FeatureL2Loss.*import path'):
         distiller(distill=dict(type='NoSuchLoss'))
+
+
+def test_hooks_find_the_students_parts(distiller):
+    """As mmdet's YOLOXModeSwitchHook does: model.bbox_head.use_l1 = True."""
+    model = distiller()
+    assert model.bbox_head is model.student.bbox_head
+    model.bbox_head.use_l1 = True
+    assert model.student.bbox_head.use_l1
+    assert model.with_bbox == model.student.with_bbox
+    copied = copy.deepcopy(model)  # EMA's: not the first one's student
+    assert copied.bbox_head is copied.student.bbox_head is not model.bbox_head
+    with pytest.raises(AttributeError, match="RetinaNet.*'no_such_part'"):
+        model.no_such_part

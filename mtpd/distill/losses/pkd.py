@@ -23,7 +23,8 @@ class PKDLoss(Mechanism):
 
     A student channel without any variation is standardised to zero, and its
     gradient is about 1e6 times the usual, as it has no scale: adapters must
-    not start at zero.
+    not start at zero. A level of one position in all (one small picture at
+    stride 128) has no variation to match and costs nothing.
 
     Args:
         pairing: Given by the distiller.
@@ -53,4 +54,6 @@ class PKDLoss(Mechanism):
 def _standardised(feature: Tensor) -> Tensor:
     """Mean 0 and sample deviation 1 of each channel over N, H and W."""
     over = dict(dim=(0, 2, 3), keepdim=True)
+    if feature.numel() == feature.shape[1]:  # a sample deviation of one is nan
+        return feature - feature.mean(**over)
     return (feature - feature.mean(**over)) / (feature.std(**over) + 1e-6)

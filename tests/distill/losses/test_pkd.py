@@ -72,6 +72,14 @@ def test_constant_channels_are_finite(pairing, bare, loss_of):
     assert student.grad.isfinite().all()
 
 
+def test_one_position_has_nothing_to_match(pairing, bare, loss_of):
+    student = torch.randn(1, 4, 1, 1, requires_grad=True)
+    loss = loss_of(PKDLoss(pairing, 1.0), student, torch.randn(1, 4, 1, 1),
+                   bare)
+    loss.backward()
+    assert loss == 0 and student.grad.abs().max() == 0
+
+
 def test_published_weights_differ_by_the_kind_of_student():
     assert PKDLoss(Pairing({8: 4})).loss_weight == 10
     assert PKDLoss(Pairing({8: 4}, two_stage=True)).loss_weight == 6
