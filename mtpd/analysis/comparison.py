@@ -55,6 +55,8 @@ class Settings:
         if self.directions < 2:
             wrong.append(f'--directions {self.directions}: at least 2, or '
                          'there is no scatter to tell an error from.')
+        if self.seed < 0:
+            wrong.append(f'--seed {self.seed}: 0 or more.')
         return wrong + [f'--{name} {value}: it has to be above 0.'
                         for name, value in (('range', self.range),
                                             ('radius', self.radius))
@@ -70,7 +72,8 @@ class Measured:
         name: What it is called beside the other.
         trajectory: Each validation and the mean detection loss on the fixed
             training pictures with its weights, nan where they are gone.
-        losses: Of the final student on the fixed training pictures: (batches,).
+        losses: Of the final student on the fixed training pictures:
+            (batches,).
         surface: Mean loss around it, along the common directions: (y, x).
         increases: Scale of the directions -> (directions, batches), see
             :func:`mtpd.analysis.landscape.increases`.
@@ -204,8 +207,8 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
                          coordinates)
         rises = {scale: increases(
             student, partial(loss, student),
-            [drawn(scaled_to, index=2 + k)
-             for k in range(settings.directions)], settings.radius)
+            (drawn(scaled_to, index=2 + k)
+             for k in range(settings.directions)), settings.radius)
             for scale, scaled_to in (('common', together),
                                      ('own', norms[i]))}
         ap = folded_ap(student, validation_config(first.student.config))

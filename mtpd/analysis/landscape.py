@@ -18,7 +18,7 @@ Source:
 """
 from contextlib import contextmanager
 from itertools import chain
-from typing import Callable, Iterator, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ def surface(model: nn.Module, loss: Loss, first: Direction,
 
 
 def increases(model: nn.Module, loss: Loss,
-              directions: Sequence[Direction], radius: float) -> np.ndarray:
+              directions: Iterable[Direction], radius: float) -> np.ndarray:
     """How much the loss rises at a distance, direction by direction.
 
     Of each direction u the mean of both ways, (L(w + r u) + L(w - r u)) / 2 -
@@ -148,7 +148,8 @@ def increases(model: nn.Module, loss: Loss,
         model: Its weights are w; they are as before afterwards.
         loss: Of the model.
         directions: Filter-normalised, so that ``radius`` is relative to the
-            filters' norms.
+            filters' norms; each is needed once, so that they may be drawn one
+            by one.
         radius: r, above 0.
 
     Returns:

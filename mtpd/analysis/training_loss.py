@@ -12,9 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtpd.distill.detector import own_randomness
 
-MOST_GROUPS = 8
-"""A batch has no more pictures than leaves this many batches: the scatter
-between them is what errors are made of."""
+LEAST_BATCHES = 8
+"""Batches are made smaller than in training where there would be fewer: the
+scatter between them is what errors are made of."""
 
 
 def as_measured(detector: BaseDetector) -> BaseDetector:
@@ -55,7 +55,7 @@ class TrainingPictures:
             dataset = DATASETS.build(loader.dataset)
             dataset.full_init()
             chosen = torch.randperm(len(dataset))[:count].tolist()
-            size = max(1, min(loader.batch_size, len(chosen) // MOST_GROUPS))
+            size = max(1, min(loader.batch_size, len(chosen) // LEAST_BATCHES))
             # Equal batches, or their mean would not be that of the pictures.
             chosen = chosen[:len(chosen) // size * size]
             self._batches = [

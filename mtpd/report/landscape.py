@@ -39,6 +39,8 @@ def draw_trajectories(found: Comparison, path: str) -> None:
              stages, of.name, style, place)
         _way(right, [loss for _, loss in of.trajectory], aps, names, stages,
              of.name, style, place)
+    for axes in (left, right):
+        axes.margins(x=.09)  # labels stand beside the outermost points
     left.set_xlabel('training detection loss, as logged in the last epoch')
     right.set_xlabel(f'the same, measured again on {found.pictures} fixed '
                      'training pictures')
