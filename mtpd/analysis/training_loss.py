@@ -23,7 +23,7 @@ def as_measured(detector: BaseDetector) -> BaseDetector:
 
     Training mode because some detectors make what their loss needs in it
     only. Running statistics because they belong to the network that is
-    validated and handed over, because a picture's loss then depends on no
+    validated and handed over, because a picture's maps then depend on no
     other picture, and because Li et al. take them; detectors that train with
     ``norm_eval`` never know others.
     """
