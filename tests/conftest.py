@@ -205,3 +205,17 @@ def toy_in(drawn, retinanet, swin_mask_rcnn, checkpoint_of, tmp_path_factory):
 def toy(toy_in, tmp_path):
     """``toy_in`` with a work dir of the test's own."""
     return partial(toy_in, tmp_path / 'work')
+
+
+@pytest.fixture(scope='session')
+def two_runs(toy_in, tmp_path_factory) -> tuple[Path, Path]:
+    """Work dirs of a finished progression that validates every epoch and of
+    its twin without distillation; to look at and not to change."""
+    from mtpd.progression import run_progression
+    work = tmp_path_factory.mktemp('two_runs') / 'work'
+    for folder, weight in ((work, 1.), (work / 'alone', 0)):
+        cfg = toy_in(folder, distill=dict(type='FeatureL2Loss',
+                                          loss_weight=weight))
+        cfg.train_cfg.val_interval = 1
+        run_progression(cfg, with_probe=False)
+    return work, work / 'alone'

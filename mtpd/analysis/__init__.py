@@ -1,0 +1,1 @@
+"""What training has made of a student: its loss, its AP, its landscape."""
