@@ -3,7 +3,6 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -11,11 +10,8 @@ from mmengine.config import Config
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.checkpoint_hook import ENTRY
-from mtpd.progression.measure import mean_ap
 from mtpd.progression.plan import DetectorSpec, load_config
-
-METRIC = '/'
-"""In the name of every metric; mmengine's own entries have none."""
+from mtpd.report.history import StageHistory, read_log
 
 
 class NotComparable(ValueError):
@@ -170,49 +166,23 @@ def check_comparable(first: FinishedRun, second: FinishedRun) -> list[str]:
 
 def _validations(stage: str, index: int, teacher: str,
                  by_epoch: bool) -> list[Validation]:
+    read = read_log(stage, StageHistory(index, teacher))
     found = []
-    since: list[dict] = []
-    for line in _events(stage):
-        if 'loss' in line:
-            since.append(line)
+    before = 0
+    for validation in read.validations:
+        if 'AP' not in validation.aps:
             continue
-        # Iterations of a validation are logged only where something trains.
-        at = line['step'] if by_epoch else since[-1]['step'] if since else 0
+        since = [line for line in read.lines
+                 if before < line['step'] <= validation.iteration]
+        before = at = validation.iteration
+        if by_epoch and since:
+            at = since[-1]['epoch']
         path = os.path.join(
             stage, f'{"epoch" if by_epoch else "iter"}_{at}.pth')
-        ap = mean_ap({k: v for k, v in line.items() if METRIC in k})
         found.append(Validation(
-            index, teacher, at, 100 * ap, _logged(since),
+            index, teacher, at, validation.aps['AP'], _logged(since),
             path if os.path.isfile(path) else None))
-        since = []
     return found
-
-
-def _events(stage: str) -> list[dict]:
-    """Lines of training and validation, in order, each part of a stage's
-    course once: what a resumed run did again replaces what was lost."""
-    events: list[dict] = []
-    # Folders are named by the time at which a run began.
-    for path in sorted(Path(stage).glob('*/vis_data/scalars.json')):
-        lines = _whole_lines(path)
-        again = next((line['step'] for line in lines if 'loss' in line),
-                     math.inf)
-        # From the first line of training that is repeated, all is.
-        lost = next((i for i, line in enumerate(events)
-                     if 'loss' in line and line['step'] >= again),
-                    len(events))
-        events = events[:lost] + lines
-    return events
-
-
-def _whole_lines(path: Path) -> list[dict]:
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:  # the run was killed while it wrote this one
-            continue
-    return lines
 
 
 def _logged(lines: list[dict]) -> float:

@@ -56,18 +56,22 @@ def step(at: int, loss: float, **more) -> dict:
     return dict(lr=.1, loss=loss, step=at, iter=at, **more)
 
 
+def validated(stage: Path, aps: dict[int, float | None]) -> None:
+    (stage / 'validations.json').write_text(json.dumps({
+        at: {} if ap is None else {'coco/bbox_mAP': ap}
+        for at, ap in aps.items()}))
+
+
 def test_what_a_resumed_run_repeats_replaces_what_was_lost(tmp_path):
     write(tmp_path, '20260101_000000', [
         step(1, 5., epoch=1), step(2, 4., epoch=1),
-        {'coco/bbox_mAP': .1, 'step': 1, 'time': .1},
         step(3, 9., epoch=2), step(4, 9., epoch=2),
-        {'coco/bbox_mAP': .9, 'step': 2},
         '{"lr": 0.1, "loss": 9'])  # killed while it wrote
     write(tmp_path, '20260101_000100', [
         step(3, 3., epoch=2, loss_distill_s8=1., loss_distill_s16=.5),
         step(4, 2., epoch=2, loss_distill_s8=.5, distill_ratio=7.),
-        {'time': .1, 'step': 2},  # nothing was detected
         step(6, 1., epoch=3)])
+    validated(tmp_path, {2: .1, 4: None})  # nothing was detected
     (tmp_path / 'epoch_2.pth').touch()
     (tmp_path / 'epoch_1_batch_2.pth').touch()
     found = _validations(str(tmp_path), 1, 't', by_epoch=True)
@@ -78,8 +82,8 @@ def test_what_a_resumed_run_repeats_replaces_what_was_lost(tmp_path):
 
 def test_iterations_are_counted_where_there_are_no_epochs(tmp_path):
     write(tmp_path, '20260101_000000', [
-        step(50, 5.), step(100, 4.), {'coco/bbox_mAP': .1, 'step': 0},
-        step(150, 3.), step(200, 2.), {'coco/bbox_mAP': .2, 'step': 0}])
+        step(50, 5.), step(100, 4.), step(150, 3.), step(200, 2.)])
+    validated(tmp_path, {100: .1, 200: .2})
     (tmp_path / 'iter_200.pth').touch()
     found = _validations(str(tmp_path), 1, 't', by_epoch=False)
     assert [(v.at, v.logged) for v in found] == [(100, 4.5), (200, 2.5)]
