@@ -118,12 +118,32 @@ def _set_checkpoints(cfg: Config, plan: Plan) -> int | None:
     return every
 
 
+class _FormattedConfig(Config):
+    """A config that does not change any more."""
+
+    @classmethod
+    def of(cls, cfg: Config) -> '_FormattedConfig':
+        made = cls.__new__(cls)
+        made.__dict__.update(cfg.__dict__, formatted=cfg.pretty_text)
+        return made
+
+    @property
+    def pretty_text(self) -> str:
+        return self.__dict__['formatted']
+
+
 class StageRunner(Runner):
     """A Runner that keeps its long records for the log file.
 
     mmengine logs environment, config and hooks at every start, some 500 lines
-    each; with a Runner per stage they would bury what happens.
+    each; with a Runner per stage they would bury what happens. It also formats
+    the config's text anew for every checkpoint, which takes a second or more;
+    here once.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cfg = _FormattedConfig.of(self.cfg)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)
