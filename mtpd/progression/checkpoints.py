@@ -1,5 +1,6 @@
 """A stage's checkpoints: when they are written, which is the newest."""
 import glob
+import logging
 import os
 import re
 from typing import Any, Callable, Mapping
@@ -171,7 +172,7 @@ def newest_checkpoint(folder: str,
         if wrong is None:
             return path
         print_log(f'{path} is passed over: {wrong}', logger='current',
-                  level='WARNING')
+                  level=logging.WARNING)
     return None
 
 

@@ -8,7 +8,7 @@ be done, which a resumed run knows as well.
 """
 import random
 from collections import Counter
-from typing import Any, Iterator, Sized
+from typing import Any, Iterator, Mapping, Sized
 
 import numpy as np
 import torch
@@ -28,6 +28,29 @@ def seed_everything(*key: int) -> None:
     random.seed(words[:4].tobytes())
     np.random.seed(words[4:])
     torch.manual_seed(int.from_bytes(words[2:4].tobytes(), 'little'))
+
+
+WITH_MEMORY = ('CachedMosaic', 'CachedMixUp', 'Albu', 'EarlyStoppingHook')
+"""Transforms and hooks whose doing depends on what they did before: mmdet's
+caches of pictures, Albumentations' own generator, mmengine's patience."""
+
+
+def with_memory(cfg: Mapping[str, Any]) -> list[str]:
+    """Those of :data:`WITH_MEMORY` that a config trains with, so that a
+    resumed run is not exactly the undisturbed one."""
+    found = set()
+
+    def walk(part: Any) -> None:
+        if isinstance(part, (list, tuple)):
+            for inner in part:
+                walk(inner)
+        elif isinstance(part, Mapping):
+            found.add(str(part.get('type')).rpartition('.')[-1])
+            walk(list(part.values()))
+
+    walk([cfg.get('train_dataloader'), cfg.get('custom_hooks'),
+          cfg.get('default_hooks')])
+    return [name for name in WITH_MEMORY if name in found]
 
 
 def seed_iteration(seed: int, stage: int, iteration: int, rank: int) -> None:

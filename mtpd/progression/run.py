@@ -3,6 +3,7 @@ import errno
 import gc
 import io
 import json
+import logging
 import os
 import random
 import time
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS, DefaultScope
+from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
@@ -40,6 +42,7 @@ from .preemption import preemptible
 from .probe import probe
 from .processes import on_main
 from .provenance import this_start, versions
+from .randomness import with_memory
 from .search import find_order
 from .stage import StageRunner, stage_config, stage_dir
 from .validations import read_validations
@@ -160,6 +163,12 @@ def _run(plan: Plan, cfg: Config, resume: bool,
             'on with it, or choose another --work-dir.'])
     barrier()
     print_log(plan.describe(), logger='current')
+    memory = with_memory(plan.student.config)
+    if memory:
+        print_log(f'{", ".join(memory)} in the config: after a stop and '
+                  '--resume training goes on, but not bit for bit as without '
+                  'the stop, since what they remember is not saved.',
+                  logger='current', level=logging.WARNING)
     plan = replace(plan, seed=on_main(lambda: _drawn_once(plan)))
     pool = build_pool(plan)
     found = None if plan.order else _found(plan, pool)
@@ -257,10 +266,25 @@ def run_stage(cfg: Config) -> None:
             f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
             + (f'The last good checkpoint is {newest}.' if newest else
                'There is no checkpoint yet.')) from error
+    finally:
+        _let_workers_go(runner)
     if runner.visualizer is not None:
         runner.visualizer.close()
     del runner
     _free_memory()
+
+
+def _let_workers_go(runner: Runner) -> None:
+    """End a Runner's worker processes.
+
+    The garbage collector, which finds Runners in cycles, closes the workers'
+    queues before it tells them to end; then each is waited for in vain for
+    five seconds (seen with torch 2.11).
+    """
+    for loop in (runner._train_loop, runner._val_loop):
+        loader = getattr(loop, 'dataloader', None)
+        if getattr(loader, 'persistent_workers', False):
+            loader._iterator = None
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 ``benchmarks/kill.py`` does the same by ``kill -9`` at random moments.
 """
+import errno
 import json
 import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import signal
 
 import numpy as np
@@ -23,7 +25,8 @@ from mtpd.progression import run as run_module
 from mtpd.progression.checkpoints import newest_checkpoint
 from mtpd.progression.preemption import EXIT_CODE, Preempted
 from mtpd.progression.randomness import (KeyedBatches, seed_everything,
-                                         seeded_loader)
+                                         seeded_loader, with_memory)
+from mtpd.progression.run import DiskFull
 
 STEPS = 6
 """Per epoch: 24 pictures by 4."""
@@ -423,3 +426,68 @@ def test_a_hook_may_give_the_data_set_another_pipeline():
     loader.dataset.pipeline = 'second'  # as mmdet's PipelineSwitchHook does
     assert inner.pipeline == 'second' == loader.dataset.pipeline
     assert pickle.loads(pickle.dumps(loader.dataset)).pipeline == 'second'
+
+
+def test_what_has_a_memory_is_named(toy):
+    cfg = toy()
+    assert with_memory(cfg) == []
+    cfg.train_dataloader.dataset = dict(
+        type='MultiImageMixDataset', dataset=cfg.train_dataloader.dataset,
+        pipeline=[dict(type='CachedMosaic', img_scale=(96, 64))])
+    cfg.custom_hooks = [dict(type='mmengine.hooks.EarlyStoppingHook')]
+    assert with_memory(cfg) == ['CachedMosaic', 'EarlyStoppingHook']
+
+
+# ------------------------------------------- the disk, and what vanishes
+
+
+def test_pictures_that_vanish_are_named_and_back_again_it_goes_on(
+        restless, undisturbed, tmp_path, monkeypatch, drawn):
+    """In the middle of an epoch, and before the start."""
+    folder = tmp_path / 'data'
+    shutil.copytree(drawn, folder)
+
+    def cfg():
+        made = restless(tmp_path / 'work')
+        made.train_dataloader.dataset.data_root = str(folder)
+        return made
+
+    whole = FeatureDistiller.train_step
+    steps = []
+
+    def lost(self, *args, **kwargs):
+        steps.append(1)
+        if len(steps) == 4:
+            (folder / 'train').rename(tmp_path / 'elsewhere')
+        return whole(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureDistiller, 'train_step', lost)
+        with pytest.raises(FileNotFoundError, match='data/train'):
+            go(cfg())
+        with pytest.raises(PlanError, match='there is no folder .*data/train'):
+            go(cfg())
+    (tmp_path / 'elsewhere').rename(folder / 'train')
+    assert is_undisturbed(go(cfg()), undisturbed)
+
+
+@pytest.mark.parametrize('error', [errno.EROFS, errno.ENOSPC])
+def test_a_disk_that_takes_no_more_loses_nothing(
+        restless, undisturbed, tmp_path, monkeypatch, error):
+    """From some write on, and for every write of a whole start."""
+    whole = atomic_files.os.replace
+    calls = []
+
+    def fails(source, target):
+        calls.append(1)
+        if len(calls) > 9:
+            raise OSError(error, os.strerror(error))
+        whole(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic_files.os, 'replace', fails)
+        for _ in range(2):
+            with pytest.raises(DiskFull, match='written before is whole.*'
+                               '--resume'):
+                go(restless(tmp_path))
+    assert is_undisturbed(go(restless(tmp_path)), undisturbed)
