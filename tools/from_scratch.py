@@ -76,14 +76,25 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
         cfg.resume, cfg.load_from = True, newest
     print_log(f'Training {spec.name} from random weights', logger='current')
     run_stage(cfg)
-    on_main(lambda: export_student(newest_checkpoint(cfg.work_dir), path))
+
+    def export() -> None:
+        trained = newest_checkpoint(cfg.work_dir)
+        if trained is None:
+            raise PlanError([
+                f'{spec.name} was trained in {cfg.work_dir} and left no '
+                'checkpoint there. Set default_hooks.checkpoint=dict('
+                "type='CheckpointHook', save_last=True) in its config."])
+        export_student(trained, path)
+
+    on_main(export)
 
 
 def train_on_alone(cfg: Config, plan: Plan,
                    progression: Progression) -> Progression:
     """The same stages, schedule and restarts, without a teacher."""
     cfg = copy.deepcopy(cfg)
-    cfg.mtpd.order = list(plan.order or progression.found.order.teachers)
+    found = progression.found
+    cfg.mtpd.order = list(found.order.teachers if found else plan.order or ())
     cfg.mtpd.max_teachers = None
     cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
     cfg.work_dir = os.path.join(cfg.work_dir, 'alone')

@@ -2,6 +2,7 @@
 
     python tools/train.py configs/mtpd_retina.py [--dry-run] [--resume]
 """
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -43,7 +44,7 @@ def main() -> None:
                             with_probe=not args.no_probe)
 
 
-def train_plainly(cfg, resume: str | None) -> None:
+def train_plainly(cfg: Config, resume: str | None) -> None:
     """As mmdet's own tools/train.py does."""
     init_processes(cfg)
     cfg.resume = resume is not None or cfg.get('resume', False)

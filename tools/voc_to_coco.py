@@ -3,8 +3,9 @@
     python tools/voc_to_coco.py BCCD_Dataset/BCCD --out data/bccd
 
 reads ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and
-``ImageSets/Main/{train,val}.txt`` (as in github.com/Shenggan/BCCD_Dataset), and
-writes ``OUT/{train,val}/*.jpg`` and ``OUT/annotations/instances_{train,val}.json``.
+``ImageSets/Main/{train,val}.txt`` (as in github.com/Shenggan/BCCD_Dataset),
+and writes ``OUT/{train,val}/*.jpg`` and
+``OUT/annotations/instances_{train,val}.json``.
 
 Boxes: VOC counts pixels from 1 and includes the last one, so pixels xmin to
 xmax cover the edge coordinates xmin - 1 to xmax. This is written as
@@ -22,11 +23,16 @@ import os
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+Size = tuple[int, int]  # (width, height)
+Box = tuple[str, bool, tuple[int, ...]]
+"""Class, difficult, (xmin, ymin, xmax, ymax) in VOC's own coordinates."""
 
 
 def voc_to_coco(voc: Path, out: Path, splits: list[str],
                 classes: list[str] | None = None) -> dict[str, dict]:
-    """Convert splits of a VOC folder; everything is read before any is written.
+    """Convert splits of a VOC folder; all is read before any is written.
 
     A picture's file is its annotation's name with ``.jpg``; the ``filename``
     inside the XML is not read, since a renamed picture often keeps an old one.
@@ -73,7 +79,7 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
     return counts
 
 
-def _read_split(voc, split):
+def _read_split(voc: Path, split: str) -> list[str]:
     """Stems listed in a split, in its order."""
     path = voc / 'ImageSets' / 'Main' / f'{split}.txt'
     if not path.is_file():
@@ -91,14 +97,12 @@ def _read_split(voc, split):
     return stems
 
 
-def _picture_path(voc, stem):
+def _picture_path(voc: Path, stem: str) -> Path:
     return voc / 'JPEGImages' / f'{stem}.jpg'
 
 
-def _read_annotation(voc, stem):
-    """((width, height), [(class, difficult, (xmin, ymin, xmax, ymax)), ...])
-    of one picture, in VOC's own coordinates.
-    """
+def _read_annotation(voc: Path, stem: str) -> tuple[Size, list[Box]]:
+    """One picture's size and its boxes."""
     path = voc / 'Annotations' / f'{stem}.xml'
     for needed in (path, _picture_path(voc, stem)):
         if not needed.is_file():
@@ -106,16 +110,15 @@ def _read_annotation(voc, stem):
                 f'{needed} is missing, and a split names {stem}.')
     try:
         root = ET.parse(path).getroot()
-        size = tuple(int(root.findtext(f'size/{side}'))
-                     for side in ('width', 'height'))
+        size = int(_text(root, 'size/width')), int(_text(root, 'size/height'))
         boxes = [
-            (obj.findtext('name').strip(),
+            (_text(obj, 'name'),
              obj.findtext('difficult', '0').strip() == '1',
              # some tools write 34.0
-             tuple(int(float(obj.findtext(f'bndbox/{key}')))
+             tuple(int(float(_text(obj, f'bndbox/{key}')))
                    for key in ('xmin', 'ymin', 'xmax', 'ymax')))
             for obj in root.findall('object')]
-    except (ET.ParseError, AttributeError, TypeError, ValueError) as error:
+    except (ET.ParseError, ValueError) as error:
         raise ValueError(
             f'{path} lacks a part that is needed (size/width, size/height; '
             'for each object name, bndbox/xmin, ymin, xmax, ymax), or it is '
@@ -123,30 +126,38 @@ def _read_annotation(voc, stem):
     return size, boxes
 
 
-def _coco(pictures, classes):
+def _text(element: ET.Element, path: str) -> str:
+    text = element.findtext(path)
+    if text is None:
+        raise ValueError(f'there is no {path}')
+    return text.strip()
+
+
+def _coco(pictures: Mapping[str, tuple[Size, Sequence[Box]]],
+          classes: Sequence[str]) -> tuple[dict[str, Any], int]:
     """The COCO dictionary of one split, and how many boxes were dropped."""
-    coco = dict(
-        info={}, licenses=[], images=[], annotations=[],
-        categories=[dict(id=i + 1, name=name)
-                    for i, name in enumerate(classes)])
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     dropped = 0
     for image_id, (stem, (size, boxes)) in enumerate(pictures.items(), 1):
         width, height = size
-        coco['images'].append(dict(id=image_id, file_name=f'{stem}.jpg',
-                                   width=width, height=height))
+        images.append(dict(id=image_id, file_name=f'{stem}.jpg', width=width,
+                           height=height))
         for name, difficult, (xmin, ymin, xmax, ymax) in boxes:
             if xmax <= xmin or ymax <= ymin:
                 dropped += 1
                 continue
             box = [xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1]
-            coco['annotations'].append(dict(
-                id=len(coco['annotations']) + 1, image_id=image_id,
+            annotations.append(dict(
+                id=len(annotations) + 1, image_id=image_id,
                 category_id=classes.index(name) + 1, bbox=box,
                 area=box[2] * box[3], iscrowd=int(difficult)))
-    return coco, dropped
+    return dict(info={}, licenses=[], images=images, annotations=annotations,
+                categories=[dict(id=i + 1, name=name)
+                            for i, name in enumerate(classes)]), dropped
 
 
-def _place(source, target):
+def _place(source: Path, target: Path) -> None:
     """Hard-link a picture, or copy it where links are not possible."""
     target.unlink(missing_ok=True)
     try:
@@ -155,7 +166,7 @@ def _place(source, target):
         shutil.copyfile(source, target)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(
         description='Convert a Pascal VOC folder to COCO JSON.')
     parser.add_argument('voc', type=Path,

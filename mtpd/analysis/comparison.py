@@ -139,7 +139,7 @@ class Comparison:
             'coordinates': self.coordinates.tolist(),
             'runs': [{
                 'name': of.name, 'folder': of.run.folder,
-                'student': checkpoint_hash(of.run.student.checkpoint),
+                'student': checkpoint_hash(of.run.student.weights),
                 'identity': of.run.identity,
                 'iterations': of.run.iterations,
                 'ap': of.ap.ap, 'ap_without_fold': of.ap.without.tolist(),
@@ -193,7 +193,7 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
         trajectories.append(tuple(
             (at, float(_loaded(student, at.checkpoint, loss).mean())
              if at.checkpoint else float('nan')) for at in run.validations))
-        losses.append(_loaded(student, run.student.checkpoint, loss))
+        losses.append(_loaded(student, run.student.weights, loss))
     norms = [filter_norms(student) for student in students]
     together = common_norms(*norms)
     coordinates = np.linspace(-settings.range, settings.range, settings.grid)
@@ -204,7 +204,7 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
         drawn = partial(draw_direction, student, seed=settings.seed)
         around = surface(student, partial(loss, student),
                          drawn(together, index=0), drawn(together, index=1),
-                         coordinates)
+                         coordinates.tolist())
         rises = {scale: increases(
             student, partial(loss, student),
             (drawn(scaled_to, index=2 + k)
@@ -217,8 +217,8 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
                                  around.mean(axis=2), rises, ap))
         student.cpu()
     ratio = torch.cat([norms[0][name] / norms[1][name] for name in together])
-    return Comparison(*measured, settings, pictures.count, coordinates,
-                      float(ratio.nanmedian()), tuple(remarks))
+    return Comparison(measured[0], measured[1], settings, pictures.count,
+                      coordinates, float(ratio.nanmedian()), tuple(remarks))
 
 
 def _loaded(student: BaseDetector, checkpoint: str,

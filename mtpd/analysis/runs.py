@@ -3,7 +3,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Mapping, Sequence
 
 from mmengine.config import Config
 
@@ -128,7 +128,7 @@ def check_comparable(first: FinishedRun, second: FinishedRun) -> list[str]:
     """
     shapes = []
     for run in (first, second):
-        weights = read_checkpoint(run.student.checkpoint)['state_dict']
+        weights = read_checkpoint(run.student.weights)['state_dict']
         shapes.append({key: tuple(w.shape) for key, w in weights.items()})
     differing = [key for key in {**shapes[0], **shapes[1]}
                  if shapes[0].get(key) != shapes[1].get(key)]
@@ -176,7 +176,7 @@ def _validations(stage: str, index: int, teacher: str,
                  if before < line['step'] <= validation.iteration]
         before = at = validation.iteration
         if by_epoch and since:
-            at = since[-1]['epoch']
+            at = int(since[-1]['epoch'])
         path = os.path.join(
             stage, f'{"epoch" if by_epoch else "iter"}_{at}.pth')
         found.append(Validation(
@@ -185,7 +185,7 @@ def _validations(stage: str, index: int, teacher: str,
     return found
 
 
-def _logged(lines: list[dict]) -> float:
+def _logged(lines: Sequence[Mapping[str, float]]) -> float:
     last = [line for line in lines
             if line.get('epoch') == lines[-1].get('epoch')]
     losses = [line['loss'] - sum(value for key, value in line.items()

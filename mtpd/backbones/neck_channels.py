@@ -1,6 +1,6 @@
 """A neck's input channels, read from the backbone that feeds it."""
 import inspect
-from typing import Any, Mapping
+from typing import Any, Mapping, MutableMapping
 
 import torch
 from mmdet.models.necks import YOLOV3Neck
@@ -34,7 +34,8 @@ def fill_in_channels(cfg: Config | ConfigDict) -> None:
     backbone, neck = model.get('backbone'), model.get('neck')
     if isinstance(neck, (list, tuple)) and neck:
         neck = neck[0]
-    if not isinstance(backbone, Mapping) or not isinstance(neck, Mapping):
+    if not isinstance(backbone, Mapping) \
+            or not isinstance(neck, MutableMapping):
         return
     wrapper = _wrapper(backbone.get('type'))
     if wrapper is None or not _takes_channels(neck):
@@ -76,7 +77,9 @@ def _parameter(neck: Mapping) -> inspect.Parameter | None:
     its keywords on to."""
     kind = _class(neck)
     for parent in inspect.getmro(kind) if kind else ():
-        parameters = inspect.signature(parent.__init__).parameters
+        # Of a class in hand, which mypy takes for an instance of one.
+        made = parent.__init__  # type: ignore[misc]
+        parameters = inspect.signature(made).parameters
         if 'in_channels' in parameters:
             return parameters['in_channels']
         if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

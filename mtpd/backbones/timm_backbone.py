@@ -162,9 +162,9 @@ def look_at(model_name: str, wanted: Sequence[int] | None,
         options = {**options, 'feature_cls': 'getter'}
         model, maps = _dry_pass(model_name, options)
     found = check_pyramid(model_name, [m.shape for m in maps], _ADVICE)
-    info = model.feature_info
-    said = list(zip(info.reduction(), info.channels()))
-    seen = [(s, m.shape[1]) for s, m in zip(found, maps)]
+    info: Any = model.feature_info
+    said = list(zip(info.reduction(), info.channels(), strict=True))
+    seen = [(s, m.shape[1]) for s, m in zip(found, maps, strict=True)]
     if said != seen:
         raise ValueError(
             f'timm announces maps of (stride, channels) {said} for '
@@ -181,7 +181,7 @@ def look_at(model_name: str, wanted: Sequence[int] | None,
         # Some families keep the stages beyond the last map; a parameter
         # without a gradient stops distributed training. With timm's defaults
         # none was seen (644 models).
-        sum(m.sum() for m in maps).backward()
+        torch.stack([m.sum() for m in maps]).sum().backward()
         unused = [name for name, parameter in model.named_parameters()
                   if parameter.grad is None]
     return Pyramid(strides, tuple(seen[i][1] for i in chosen), options,

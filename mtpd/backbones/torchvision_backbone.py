@@ -2,7 +2,7 @@
 import copy
 import difflib
 import math
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 from mmdet.registry import MODELS
@@ -51,7 +51,7 @@ def stride_of(shape: Sequence[int]) -> int | None:
     if len(shape) != 4:
         return None
     stride = 2 ** round(math.log2(PICTURE[0] / shape[2]))
-    for side, positions in zip(PICTURE, shape[2:]):
+    for side, positions in zip(PICTURE, shape[2:], strict=True):
         if not -4 <= positions - side / stride <= 1:
             return None
     return stride
@@ -69,8 +69,8 @@ def check_pyramid(name: str, shapes: Sequence[Sequence[int]],
     Raises:
         ValueError: Some map is not (N, C, H, W), or there is but one stride.
     """
-    strides = [stride_of(shape) for shape in shapes]
-    if None in strides or len(set(strides)) < 2:
+    strides = [s for s in map(stride_of, shapes) if s is not None]
+    if len(strides) < len(shapes) or len(set(strides)) < 2:
         seen = dict.fromkeys(str(tuple(shape)) for shape in shapes)
         raise ValueError(
             f'{name} yields no feature pyramid: of a picture of '
@@ -266,7 +266,7 @@ def find_blocks(name: str, model: nn.Module) -> dict[int, tuple[str, int]]:
     copied = copy.deepcopy(model, without_data).eval()
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def note(block: str):
+    def note(block: str) -> Callable[[nn.Module, tuple, Any], None]:
         def hook(_module: nn.Module, _args: tuple, output: Any) -> None:
             if isinstance(output, Tensor) and output.dim() == 4:
                 shapes.pop(block, None)  # the last call's place in the order
@@ -282,7 +282,7 @@ def find_blocks(name: str, model: nn.Module) -> dict[int, tuple[str, int]]:
         raise could_not_run(name, error, advice) from error
     strides = check_pyramid(name, list(shapes.values()), advice)
     return {stride: (block, shapes[block][1])
-            for stride, block in zip(strides, shapes)}
+            for stride, block in zip(strides, shapes, strict=True)}
 
 
 def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:

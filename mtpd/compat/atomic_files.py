@@ -11,13 +11,13 @@ import os
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Iterator, Union
+from typing import BinaryIO, Iterator
 
 from mmengine.fileio import LocalBackend, register_backend
 
 
 @contextmanager
-def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """A file to write to that is at ``path`` when the block ends; what is
     there stays untouched until then, and if the block raises.
 
@@ -46,7 +46,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
         raise
 
 
-def atomic_write(path: Union[str, Path], data: bytes) -> None:
+def atomic_write(path: str | Path, data: bytes) -> None:
     """Put ``data`` at ``path``, or leave what is there untouched.
 
     Raises:
@@ -60,11 +60,11 @@ def atomic_write(path: Union[str, Path], data: bytes) -> None:
 class AtomicLocalBackend(LocalBackend):
     """mmengine's backend for local files, with :func:`atomic_write`."""
 
-    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+    def put(self, obj: bytes, filepath: str | Path) -> None:
         atomic_write(filepath, obj)
 
     def put_text(self,
                  obj: str,
-                 filepath: Union[str, Path],
+                 filepath: str | Path,
                  encoding: str = 'utf-8') -> None:
         atomic_write(filepath, obj.encode(encoding))

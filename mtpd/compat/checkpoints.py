@@ -21,7 +21,7 @@ import re
 import struct
 import sys
 import zipfile
-from functools import lru_cache
+from functools import cache
 from http.client import HTTPException
 from typing import Any, Callable
 from urllib.parse import unquote, urlparse
@@ -53,7 +53,8 @@ class CheckpointUnavailable(RuntimeError):
 # raw bytes of the file for addresses.
 _NUMBERS = {
     code: np.dtype(code)
-    for code in ('b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16').split()
+    for code in ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2',
+                 'f4', 'f8', 'c8', 'c16')
 }
 _NDARRAY = 'numpy.ndarray'
 
@@ -286,7 +287,7 @@ def checkpoint_hash(path: str) -> str:
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
     digest = hashlib.sha256()
     with open(path, 'rb') as f:

@@ -20,7 +20,7 @@ import sys
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Callable
+from typing import Any, Callable, NoReturn
 
 import numpy as np
 import torch
@@ -45,11 +45,12 @@ def install_operators() -> bool:
     """
     if importlib.util.find_spec(NAME) is not None:
         return False
-    spec = ModuleSpec(NAME, _TorchvisionLoader(), origin='torchvision')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = _TorchvisionLoader()
+    module = importlib.util.module_from_spec(
+        ModuleSpec(NAME, loader, origin='torchvision'))
+    loader.exec_module(module)
     sys.modules[NAME] = module
-    setattr(sys.modules['mmcv'], '_ext', module)
+    vars(sys.modules['mmcv'])['_ext'] = module
     return True
 
 
@@ -61,7 +62,7 @@ class _TorchvisionLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         module.__doc__ = __doc__
-        module.__getattr__ = _missing
+        vars(module)['__getattr__'] = _missing
         for function in (
                 nms, softnms, roi_align_forward, roi_align_backward,
                 deform_conv_forward, deform_conv_backward_input,
@@ -81,7 +82,7 @@ def _missing(name: str) -> Callable:
     if name.startswith('__'):
         raise AttributeError(f'module {NAME!r} has no attribute {name!r}')
 
-    def unavailable(*args, **kwargs):
+    def unavailable(*args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(
             f'mmcv operator {name!r} is not among those that mtpd builds on '
             f'torchvision {torchvision.__version__}. Install mmcv with its '
@@ -157,7 +158,7 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
         return boxes.new_empty(0, dtype=torch.long)
     # float32 throughout, as in mmcv: a threshold in double decides otherwise.
     f32 = np.float32
-    threshold, sigma = f32(iou_threshold), f32(sigma)
+    threshold, spread = f32(iou_threshold), f32(sigma)
     corners = boxes.detach().float().numpy().T.copy()  # (4, N)
     score = scores.detach().float().numpy().copy()
     extent = corners[2:] - corners[:2] + f32(offset)
@@ -178,7 +179,7 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
         with np.errstate(divide='ignore', invalid='ignore'):
             iou = inter / (area[chosen] + area[rest] - inter)
         if method == 2:
-            weight = np.exp(-(iou * iou) / sigma)
+            weight = np.exp(-(iou * iou) / spread)
         else:
             weight = np.where(iou >= threshold,
                               f32(0) if method == 0 else f32(1) - iou, f32(1))
@@ -382,7 +383,7 @@ def deform_conv_backward_input(input: Tensor, offset: Tensor,
             False)
     grad_input.copy_(to_input)
     grad_offset.copy_(to_offset)
-    columns.left = (grad_output, grad_output._version, to_weight)
+    columns.__dict__['left'] = grad_output, grad_output._version, to_weight
 
 
 def deform_conv_backward_parameters(input: Tensor, offset: Tensor,

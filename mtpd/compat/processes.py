@@ -64,6 +64,6 @@ def _init_gloo(launcher: str, timeout: float | None) -> None:
                       LOCAL_RANK=os.environ[local])
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
-    torch.distributed.init_process_group('gloo', **(
-        {} if timeout is None else
-        dict(timeout=datetime.timedelta(seconds=timeout))))
+    torch.distributed.init_process_group(
+        'gloo', timeout=None if timeout is None
+        else datetime.timedelta(seconds=timeout))

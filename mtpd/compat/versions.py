@@ -6,6 +6,7 @@ does not need pkg_resources (the forks do not) and an mmcv with wheels.
 """
 import importlib.util
 import re
+from typing import Any
 
 
 class EnvironmentProblem(ImportError):
@@ -49,6 +50,9 @@ def check_versions() -> None:
 def mmdet_version() -> str:
     """mmdet's version, read from its file: importing mmdet runs the very
     assertion on mmcv that is to be predicted, and needs the operators."""
-    folder = importlib.util.find_spec('mmdet').submodule_search_locations[0]
+    # Any: that it is there, check_versions() has seen.
+    spec: Any = importlib.util.find_spec('mmdet')
+    folder = spec.submodule_search_locations[0]
     with open(f'{folder}/version.py') as file:
-        return re.search(r"__version__ = '(.+?)'", file.read())[1]
+        found: Any = re.search(r"__version__ = '(.+?)'", file.read())
+    return found[1]

@@ -8,9 +8,11 @@ what separates a tiny student from a larger teacher within minutes of training.
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 CLASSES = ('disc', 'triangle', 'square', 'star', 'cross')
 
@@ -64,25 +66,27 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
     for split_index, (split, count) in enumerate((('train', train),
                                                   ('val', val))):
         (folder / split).mkdir(exist_ok=True)
-        coco = dict(
-            info=dict(description=f'drawn shapes, {split}'), licenses=[],
-            categories=[dict(id=i + 1, name=name)
-                        for i, name in enumerate(CLASSES)],
-            images=[], annotations=[])
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for number in range(count):
             rng = np.random.default_rng([seed, split_index, number])
             picture, labels, masks = _draw_picture(rng, width, height)
             name = f'{number:05d}.png'
             if not cv2.imwrite(str(folder / split / name), picture):
                 raise OSError(f'{folder / split / name} could not be written.')
-            coco['images'].append(dict(
+            images.append(dict(
                 id=number + 1, file_name=name, width=width, height=height))
             for label, mask in zip(labels, masks, strict=True):
-                coco['annotations'].append(dict(
-                    id=len(coco['annotations']) + 1, image_id=number + 1,
+                annotations.append(dict(
+                    id=len(annotations) + 1, image_id=number + 1,
                     category_id=label + 1, bbox=_bounding_box(mask),
                     area=int(mask.sum()), iscrowd=0,
                     segmentation=_outlines(mask)))
+        coco = dict(
+            info=dict(description=f'drawn shapes, {split}'), licenses=[],
+            categories=[dict(id=i + 1, name=name)
+                        for i, name in enumerate(CLASSES)],
+            images=images, annotations=annotations)
         (folder / 'annotations' / f'instances_{split}.json').write_text(
             json.dumps(coco))
     unfinished = record.with_suffix('.json.part')
@@ -90,13 +94,16 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
     os.replace(unfinished, record)
 
 
-def _draw_picture(rng, width, height):
+def _draw_picture(rng: Generator, width: int, height: int
+                  ) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
     """One picture: (H, W, 3) uint8, class numbers, visible (H, W) bool masks.
     """
     canvas = _texture(rng, width, height, rng.uniform(20, 110, 3),
                       rng.uniform(4, 12))
     _draw_clutter(rng, canvas)
-    labels, masks, whole_areas = [], [], []
+    labels: list[int] = []
+    masks: list[np.ndarray] = []
+    whole_areas: list[int] = []
     wanted = rng.integers(5, 11)
     for _ in range(4 * wanted):  # tries; a full picture may end with fewer
         if len(labels) == wanted:
@@ -114,13 +121,14 @@ def _draw_picture(rng, width, height):
         canvas += alpha[..., None] * (fill - canvas)
         labels.append(label)
         masks = remaining + [mask]
-        whole_areas.append(mask.sum())
+        whole_areas.append(int(mask.sum()))
     canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 0.9))
     canvas += rng.normal(0, rng.uniform(2, 7), canvas.shape)
     return np.clip(canvas, 0, 255).round().astype(np.uint8), labels, masks
 
 
-def _texture(rng, width, height, colour, strength):
+def _texture(rng: Generator, width: int, height: int, colour: np.ndarray,
+             strength: float) -> np.ndarray:
     """(H, W, 3) float32 of mean ``colour``: blotches, with or without stripes.
 
     Args:
@@ -140,7 +148,7 @@ def _texture(rng, width, height, colour, strength):
     return (colour + strength * pattern[..., None] * tint).astype(np.float32)
 
 
-def _draw_clutter(rng, canvas):
+def _draw_clutter(rng: Generator, canvas: np.ndarray) -> None:
     """Draw unlabelled strokes and arcs on ``canvas``, below all shapes."""
     height, width = canvas.shape[:2]
     for _ in range(rng.integers(2, 8)):
@@ -160,9 +168,9 @@ def _draw_clutter(rng, canvas):
                         cv2.LINE_8)
 
 
-def _contrasting(rng, ground):
-    """A BGR colour brighter than ``ground`` by ``_CONTRAST`` grey levels in its
-    strongest channel.
+def _contrasting(rng: Generator, ground: np.ndarray) -> np.ndarray:
+    """A BGR colour, in its strongest channel brighter than ``ground`` by
+    ``_CONTRAST`` grey levels.
 
     Always brighter: with either sign a RetinaNet from random weights had
     learned next to nothing after 500 steps (4 AP).
@@ -171,7 +179,8 @@ def _contrasting(rng, ground):
     return ground + rng.uniform(*_CONTRAST) * tint / tint.max()
 
 
-def _shape_alpha(rng, name, width, height):
+def _shape_alpha(rng: Generator, name: str, width: int,
+                 height: int) -> np.ndarray:
     """Coverage of each pixel by one shape at a random place: (H, W) float32,
     0 to 1, no part outside of the picture.
     """
@@ -179,7 +188,8 @@ def _shape_alpha(rng, name, width, height):
     # log-uniform, so that each octave of sizes is as frequent as the next
     diameter = width * np.exp(rng.uniform(*np.log(_SIDE)))
     stretch = np.exp(rng.uniform(-0.25, 0.25))
-    outline = outline * (diameter / 2) * [np.sqrt(stretch), 1 / np.sqrt(stretch)]
+    outline = outline * (diameter / 2) * [np.sqrt(stretch),
+                                          1 / np.sqrt(stretch)]
     angle = rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
     outline = outline @ np.array([[cos, sin], [-sin, cos]])
@@ -192,7 +202,7 @@ def _shape_alpha(rng, name, width, height):
                       interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
-def _unit_outline(name):
+def _unit_outline(name: str) -> np.ndarray:
     """Corners (n, 2) of a shape around 0, scaled to the area of a disc of
     radius 0.9: equal areas, or size would give the class away.
     """
@@ -213,7 +223,7 @@ def _unit_outline(name):
     return points * np.sqrt(0.81 * np.pi / area)
 
 
-def _stays_recognisable(mask, whole_area):
+def _stays_recognisable(mask: np.ndarray, whole_area: int) -> bool:
     """Whether a visible mask is large enough and has no hole.
 
     COCO's polygons cannot have holes: a shape drawn inside another one would
@@ -226,14 +236,14 @@ def _stays_recognisable(mask, whole_area):
     return bool((hierarchy[0, :, 3] < 0).all())
 
 
-def _bounding_box(mask):
+def _bounding_box(mask: np.ndarray) -> list[int]:
     """COCO's [x, y, width, height] in pixels of a mask (H, W)."""
     ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1),
             int(ys[-1] - ys[0] + 1)]
 
 
-def _outlines(mask):
+def _outlines(mask: np.ndarray) -> list[list[int]]:
     """COCO polygons [[x, y, x, y, ...], ...] along the pixels' outer edges.
 
     OpenCV's contours run through pixel centres, half a pixel inside. In a

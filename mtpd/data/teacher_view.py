@@ -74,6 +74,7 @@ _CURE = ("Remove it from the student's train pipeline, or set the teacher's "
 _KEY = 'teacher_view'  # in the results dict, between the steps
 
 Size = tuple[int, int]  # (height, width) in pixels
+Step = Mapping | Callable  # of a pipeline: its config, or built
 
 
 @TRANSFORMS.register_module()
@@ -136,7 +137,7 @@ class TeacherView(BaseTransform):
             the picture.
     """
 
-    def __init__(self, transforms: Sequence[Mapping | Callable],
+    def __init__(self, transforms: Sequence[Step],
                  scales: Sequence[float | str]) -> None:
         self.scales = {scale_key(s): as_fraction(s) for s in scales}
         self.watched = any(s != 1 for s in self.scales.values())
@@ -157,13 +158,15 @@ class TeacherView(BaseTransform):
             if results is None:
                 return None
         size = results['img'].shape[:2]
-        if self.watched and view.picture is None:
-            view.picture = results['img']
+        original = view.picture if self.watched else None
+        if original is None:
+            original = results['img']
         results.pop(_KEY, None)
         packed = self.pack(results)
         wanted = {k: _scaled(size, s) for k, s in self.scales.items()}
         other = {k: s for k, s in wanted.items() if s != size}
-        pictures = view.render(size, list(other.values())) if other else []
+        pictures = view.render(original, size, list(other.values())) \
+            if other else []
         packed['teacher_inputs'] = dict.fromkeys(wanted, packed['inputs']) | {
             k: _tensor(p) for k, p in zip(other, pictures, strict=True)}
         return packed
@@ -173,7 +176,7 @@ class TeacherView(BaseTransform):
                 f'transforms={[*self.transforms, self.pack]})')
 
 
-def as_fraction(scale: float | str) -> Fraction:
+def as_fraction(scale: float | str | Fraction) -> Fraction:
     """A scale as the simple fraction that it means: 0.75 and '3/4' -> 3/4,
     0.333 -> 1/3.
 
@@ -190,7 +193,7 @@ def as_fraction(scale: float | str) -> Fraction:
     return fraction
 
 
-def scale_key(scale: float | str) -> str:
+def scale_key(scale: float | str | Fraction) -> str:
     """A scale's key in ``teacher_inputs``: 2, 2.0 and '2' -> '2'; 1.5 and
     '3/2' -> '3/2'; the nearest fraction of a denominator up to 64.
 
@@ -236,7 +239,7 @@ def with_teacher_view(dataset: Mapping[str, Any],
     return ConfigDict(copy.deepcopy({**dataset, **parts}))
 
 
-def unsupported_steps(pipeline: Sequence[Mapping | Callable]) -> list[str]:
+def unsupported_steps(pipeline: Sequence[Step]) -> list[str]:
     """Steps of a train pipeline that no teacher's picture can follow.
 
     Found by the classes of mmdet and mmcv. Others, a user's own and Albu, are
@@ -255,7 +258,7 @@ def unsupported_steps(pipeline: Sequence[Mapping | Callable]) -> list[str]:
         return _problems(pipeline, resampled=False)[0]
 
 
-def _problems(steps: Sequence[Mapping | Callable],
+def _problems(steps: Sequence[Any],
               resampled: bool) -> tuple[list[str], bool]:
     """Messages, and whether the picture may be resampled after the steps.
 
@@ -288,8 +291,7 @@ def _problems(steps: Sequence[Mapping | Callable],
     return found, resampled
 
 
-def _problem(step: Mapping | Callable, kind: type,
-             resampled: bool) -> list[str]:
+def _problem(step: Any, kind: type, resampled: bool) -> list[str]:
     """What is wrong with a step that is no wrapper: a message or none."""
     name = f'{kind.__module__.split(".")[0]}.{kind.__name__}'
     if kind in _DRAWN_RESIZE and type(step.resize) not in _RESIZE:
@@ -319,7 +321,7 @@ def _is_foreign(kind: type) -> bool:
         kind.__module__.split('.')[0] not in ('mmdet', 'mmcv')
 
 
-def _class_of(step: Mapping | Callable) -> type | None:
+def _class_of(step: Step) -> type | None:
     if not isinstance(step, Mapping):
         return type(step)
     kind = step['type']
@@ -345,7 +347,9 @@ def _split(dataset: Mapping[str, Any]) -> tuple[list, list, list]:
 
 
 def _scaled(size: Size, scale: Fraction) -> Size:
-    return tuple(max(1, int(side * scale + Fraction(1, 2))) for side in size)
+    height, width = (max(1, int(side * scale + Fraction(1, 2)))
+                     for side in size)
+    return height, width
 
 
 def _tensor(picture: np.ndarray) -> torch.Tensor:
@@ -394,12 +398,16 @@ class _View:
     changes: list[_Recolour | _Move] = field(default_factory=list)
     resize: dict[str, str] = field(default_factory=dict)
 
-    def render(self, student: Size, sizes: Sequence[Size]) -> list[np.ndarray]:
+    def render(self, original: np.ndarray, student: Size,
+               sizes: Sequence[Size]) -> list[np.ndarray]:
         """Pictures (h, w, channels) of ``sizes`` that show what the student's
-        of size ``student`` shows."""
+        of size ``student`` shows, made from ``original``, which the changes
+        were done to."""
         last = max((i for i, c in enumerate(self.changes, 1)
                     if isinstance(c, _Move)), default=0)
-        original, matrix, frames, fills = self.picture, np.eye(3), [], []
+        matrix = np.eye(3)
+        frames: list[tuple[np.ndarray, Size]] = []
+        fills: list[np.ndarray] = []
         for change in self.changes[:last]:
             if isinstance(change, _Recolour):
                 original = change(original)
@@ -419,12 +427,13 @@ class _View:
                 shown = _inside(scaled @ np.linalg.inv(until), frame, size)
                 picture[~shown] = fill[0, 0]
             for change in self.changes[last:]:
-                picture = change(picture)
+                if isinstance(change, _Recolour):  # all of them are
+                    picture = change(picture)
             pictures.append(picture)
         return pictures
 
 
-def _watch(step: Callable) -> Callable:
+def _watch(step: Any) -> Callable:
     """The step, or each one inside of a wrapper, with its changes noted."""
     if type(step) not in _WRAPPERS:
         return _Watched(step)
@@ -438,7 +447,7 @@ def _watch(step: Callable) -> Callable:
 class _Watched:
     """A step that writes into the results' ``_View`` what it did."""
 
-    def __init__(self, step: Callable) -> None:
+    def __init__(self, step: Any) -> None:
         self.step = step
 
     def __repr__(self) -> str:
@@ -521,8 +530,7 @@ def _added(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray:
         else after @ np.linalg.inv(before)
 
 
-def _affine_matrix(step: Callable, frame: Size,
-                   states: tuple) -> np.ndarray:
+def _affine_matrix(step: Any, frame: Size, states: tuple) -> np.ndarray:
     """What RandomAffine drew, drawn again: it records nothing."""
     across, down = step.border
     with _drawing_from(states):
@@ -530,7 +538,7 @@ def _affine_matrix(step: Callable, frame: Size,
             frame[0] + 2 * down, frame[1] + 2 * across).astype(np.float64))
 
 
-def _fill(step: Callable) -> Any:
+def _fill(step: Any) -> Any:
     """The colour around a picture, a number or one per channel, or None."""
     if type(step) is mmdet_steps.Pad:
         return step.pad_val.get('img', 0)
@@ -620,7 +628,7 @@ def _drawing_from(states: tuple) -> Iterator[None]:
 
 
 def _set_states(states: tuple) -> None:
-    for put_back, state in zip(
-            (random.setstate, np.random.set_state, torch.set_rng_state),
-            states, strict=True):
-        put_back(state)
+    put_back: tuple[Callable[[Any], None], ...] = (
+        random.setstate, np.random.set_state, torch.set_rng_state)
+    for put, state in zip(put_back, states, strict=True):
+        put(state)

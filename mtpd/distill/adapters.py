@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .detector import Features, describe_pyramid
+from .detector import Features, describe_pyramid, grid_of
 
 ADAPTERS = ('auto', 'conv')
 """A convolution only where channels differ, or at every level."""
@@ -24,7 +24,7 @@ def resample(feature: Tensor, size: tuple[int, int]) -> Tensor:
     convolution with bias gives the same before it and after it. Training and
     adaptation cost both use this function.
     """
-    own = tuple(feature.shape[-2:])
+    own = grid_of(feature)
     if own == tuple(size):
         return feature
     if own[0] >= size[0] and own[1] >= size[1]:
@@ -66,20 +66,18 @@ class FeatureAdapter(nn.Module):
                 raise ValueError(f'mtpd.{name} is {value!r}; it has to be '
                                  f'one of {", ".join(map(repr, known))}.')
         if in_channels == out_channels and adapter == 'auto':
-            self.project = nn.Identity()
+            self.project: nn.Conv2d | nn.Identity = nn.Identity()
             return
         self.project = nn.Conv2d(in_channels, out_channels, kernel_size=1)
-        if start == 'zero':
+        if start in ('zero', 'identity'):
             # On BCCD distillation was 28 times the detection loss over the
             # first steps of stage 2 from random weights, 5 times from zero; in
             # stage 1 it was 3 times either way, and the final AP was the same.
-            nn.init.zeros_(self.project.weight)
-            nn.init.zeros_(self.project.bias)
-        elif start == 'identity':
+            for part in self.project.parameters():
+                nn.init.zeros_(part)
+        if start == 'identity':
             nn.init.dirac_(self.project.weight)
-            nn.init.zeros_(self.project.bias)
 
-    @torch.no_grad()
     def start_from(self, weight: Tensor, bias: Tensor) -> None:
         """Start from a fitted linear map; nothing where there is no
         convolution.
@@ -89,8 +87,8 @@ class FeatureAdapter(nn.Module):
             bias: (out_channels,).
         """
         if isinstance(self.project, nn.Conv2d):
-            self.project.weight.copy_(weight[:, :, None, None])
-            self.project.bias.copy_(bias)
+            self.project.load_state_dict({
+                'weight': weight[:, :, None, None], 'bias': bias})
 
     def forward(self, student: Tensor, size: tuple[int, int]) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, *size)."""
@@ -115,12 +113,14 @@ class PyramidAdapter(nn.Module):
         start: See :class:`FeatureAdapter`.
     """
 
+    levels: Mapping[str, FeatureAdapter]  # ModuleDict is not generic
+
     def __init__(self, student: Mapping[int, int],
                  teacher: Mapping[int, int] | None, strides: Iterable[int],
                  adapter: str = 'auto', start: str = 'zero') -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.levels = nn.ModuleDict({
+        self.levels = nn.ModuleDict({  # type: ignore[assignment]
             str(s): FeatureAdapter(student[s], student[s]) if teacher is None
             else FeatureAdapter(student[s], teacher[s], adapter, start)
             for s in self.strides})
@@ -135,7 +135,7 @@ class PyramidAdapter(nn.Module):
         """The student's maps on the teacher's channels and grids, in the
         precision of the adapter's own weights (float32)."""
         return {s: self.levels[str(s)](in_full_precision(student[s]),
-                                       tuple(teacher[s].shape[-2:]))
+                                       grid_of(teacher[s]))
                 for s in self.strides}
 
     def start_from(self, fitted: Mapping[int, Mapping[str, Tensor]]) -> None:

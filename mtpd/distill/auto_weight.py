@@ -27,6 +27,10 @@ class AutoWeight(nn.Module):
         ValueError: A share or a number of iterations below these.
     """
 
+    factor: Tensor
+    ratios: Tensor
+    seen: Tensor
+
     def __init__(self, share: float = 0.5, iterations: int = 50) -> None:
         super().__init__()
         if not (isinstance(share, (int, float)) and share > 0):

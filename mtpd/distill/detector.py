@@ -166,7 +166,8 @@ def pyramid_channels(detector: BaseDetector) -> dict[int, int]:
             f'The neck of {type(detector).__name__} returns maps of equal '
             f'stride {strides}: levels are paired by stride, so each may '
             'occur once. Choose a detector with an FPN-like neck.')
-    return {stride: m.shape[1] for stride, m in zip(strides, maps)}
+    return {stride: m.shape[1]
+            for stride, m in zip(strides, maps, strict=True)}
 
 
 def dry_pass(detector: BaseDetector,
@@ -212,6 +213,12 @@ def _stride(side: int, positions: int) -> int:
         else round(side / positions)
 
 
+def grid_of(feature: Tensor) -> tuple[int, int]:
+    """(H, W) of a map or a batch of pictures (..., H, W)."""
+    height, width = feature.shape[-2:]
+    return height, width
+
+
 def describe_pyramid(channels: Mapping[int, int]) -> str:
     """``stride 8: 256 channels, stride 16: 256 channels``."""
     return ', '.join(f'stride {s}: {c} channels'
@@ -223,4 +230,4 @@ def by_stride(maps: tuple[Tensor, ...], strides: tuple[int, ...]) -> Features:
     if len(maps) != len(strides):
         raise ValueError(f'The neck returned {len(maps)} maps, {len(strides)} '
                          f'at strides {strides} were seen in the dry pass.')
-    return dict(zip(strides, maps))
+    return dict(zip(strides, maps, strict=True))

@@ -1,5 +1,5 @@
 """One training step of feature distillation."""
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -14,8 +14,8 @@ from mtpd.compat.checkpoints import read_checkpoint
 
 from .adapters import STARTS
 from .auto_weight import is_off
-from .detector import (Features, build_detector, by_stride, own_randomness,
-                       pyramid_channels, record_output)
+from .detector import (Features, build_detector, by_stride, grid_of,
+                       own_randomness, pyramid_channels, record_output)
 from .guidance import Guidance, NotFinite, make_guidance
 from .heads import dense_head, score_maps
 from .losses import Scene
@@ -104,7 +104,8 @@ class FeatureDistiller(BaseDetector):
                 {t['name']: t.get('scale', 1) for t in teachers})
         super().__init__(data_preprocessor=preprocessor)
         self.student = detector
-        self.guidances = nn.ModuleList(guidances)
+        # Of Guidance, which ModuleList's type cannot say.
+        self.guidances: Any = nn.ModuleList(guidances)
         self.strength = 1.
         self.on_nonfinite = on_nonfinite
         self.found_not_finite: str | None = None
@@ -145,7 +146,7 @@ class FeatureDistiller(BaseDetector):
                 teacher_inputs: Mapping[str, Tensor] | None = None) -> Any:
         """As any mmdet detector; ``teacher_inputs`` is used in mode 'loss'."""
         if mode == 'loss':
-            return self.loss(inputs, data_samples, teacher_inputs)
+            return self.loss(inputs, data_samples or [], teacher_inputs)
         return self.student(inputs, data_samples, mode)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list,
@@ -177,13 +178,14 @@ class FeatureDistiller(BaseDetector):
         losses, maps, scores = self._student_step(batch_inputs,
                                                   batch_data_samples)
         detection, _ = self.parse_losses(losses)
-        scene = Scene(tuple(batch_inputs.shape[-2:]), tuple(
+        scene = Scene(grid_of(batch_inputs), tuple(
             get_box_tensor(sample.gt_instances.bboxes)
             for sample in batch_data_samples))
         distill, targets = {}, []
+        seen = teacher_inputs or {}
         for guidance in self.guidances:
-            own, target = guidance(maps, teacher_inputs[guidance.name], scene,
-                                   scores, detection)
+            own, target = guidance(maps, seen[guidance.name], scene, scores,
+                                   detection)
             targets.append(target)
             share = self.strength / len(self.guidances)
             distill.update({self._loss_name(key, guidance): value * share
@@ -216,7 +218,7 @@ class FeatureDistiller(BaseDetector):
 
     def _not_finite(self, losses: Mapping[str, Any], maps: Features | None,
                     targets: Sequence[Features]) -> str:
-        for guidance, target in zip(self.guidances, targets):
+        for guidance, target in zip(self.guidances, targets, strict=False):
             said = guidance.not_finite(maps, target)
             if said:
                 return said
@@ -234,9 +236,9 @@ class FeatureDistiller(BaseDetector):
         """The student's losses, its maps, and, where a mechanism asks for
         them, its classification maps."""
         uses_scores = any(g.mechanism.uses_scores for g in self.guidances)
-        with record_output(self.student.neck) as necks, \
-                record_output(dense_head(self.student)) if uses_scores \
-                else nullcontext([]) as heads:
+        recorded: AbstractContextManager[list[Any]] = record_output(
+            dense_head(self.student)) if uses_scores else nullcontext([])
+        with record_output(self.student.neck) as necks, recorded as heads:
             losses = self.student.loss(inputs, samples)
         if len(necks) != 1 or len(heads) != int(uses_scores):
             raise RuntimeError(
@@ -293,7 +295,7 @@ def _to_student_keys(module: nn.Module, state: dict[str, Tensor], prefix: str,
         metadata[(prefix + key[len(own):]).rstrip('.')] = metadata.pop(key)
 
 
-def _from_student_keys(module: nn.Module, state: dict[str, Tensor],
+def _from_student_keys(module: FeatureDistiller, state: dict[str, Tensor],
                        prefix: str, metadata: dict, strict: bool,
                        missing: list[str], unexpected: list[str],
                        errors: list[str]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .adapters import (PyramidAdapter, in_full_precision, resample,
                        shared_strides)
 from .auto_weight import AutoWeight, split_auto
-from .detector import Features, pyramid_channels
+from .detector import Features, grid_of, pyramid_channels
 from .heads import check_heads_agree
 from .losses import Mechanism, Pairing, Scene, build_mechanism
 from .teacher import FrozenTeacher
@@ -55,17 +55,19 @@ class Guidance(nn.Module):
                 mechanism uses none.
             detection: The student's detection loss, for the automatic weight.
         """
-        calibrating = self.auto is not None and not self.auto.found
-        attached = student, scores
+        auto, attached = self.auto, (student, scores)
+        calibrating = auto is not None and not auto.found
         if calibrating:  # leaves: nothing reaches the student yet
             student, scores = map(_leaves, attached)
         losses, target = self._losses(student, inputs, scene, scores)
+        if auto is None:
+            return losses, target
         if calibrating:
-            self._calibrate(detection, sum(losses.values()), attached,
-                            (student, scores))
-        elif self.auto is not None:
-            losses = {k: v * self.auto.factor for k, v in losses.items()}
-        return losses, target
+            self._calibrate(auto, detection, sum(
+                losses.values(), detection.new_zeros(())), attached,
+                (student, scores))
+            return losses, target
+        return {k: v * auto.factor for k, v in losses.items()}, target
 
     def _losses(self, student: Features, inputs: Tensor, scene: Scene,
                 scores: Features) -> tuple[dict[str, Tensor], Features]:
@@ -78,25 +80,25 @@ class Guidance(nn.Module):
             if uses_scores:
                 scene = Scene(scene.size, scene.boxes, {
                     s: (resample(in_full_precision(scores[s]),
-                                 theirs[s].shape[-2:]),
+                                 grid_of(theirs[s])),
                         in_full_precision(theirs[s])) for s in strides})
             target = {s: in_full_precision(maps[s]) for s in strides}
             return self.mechanism(self.adapter(student, target), target,
                                   scene), target
 
-    def _calibrate(self, detection: Tensor, total: Tensor,
+    def _calibrate(self, auto: AutoWeight, detection: Tensor, total: Tensor,
                    attached: tuple[Features, Features],
                    leaves: tuple[Features, Features]) -> None:
         # Maps and scores: a mechanism may look at either or both.
         task_maps = [m for maps in attached for m in maps.values()]
         own_maps = [m for maps in leaves for m in maps.values()]
-        if self.auto.look(detection, total, task_maps, own_maps):
+        if auto.look(detection, total, task_maps, own_maps):
             print_log(
                 f'{self.name}: automatic weight, '
-                f'{self.auto.factor.item():.4g} times '
+                f'{auto.factor.item():.4g} times '
                 f'{type(self.mechanism).__name__} of loss_weight '
                 f'{self.mechanism.loss_weight:g}, so that its gradient at the '
-                f"student's maps is {self.auto.share:g} of the detection "
+                f"student's maps is {auto.share:g} of the detection "
                 "loss's", logger='current')
 
     def not_finite(self, student: Features, teacher: Features) -> str | None:

@@ -1,7 +1,6 @@
 """Dense heads, for mechanisms that compare what detectors say of a picture."""
-from typing import Mapping
+from typing import Any, Mapping, Sequence
 
-import torch
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
 
@@ -24,7 +23,7 @@ def dense_head(detector: BaseDetector) -> nn.Module:
                      'or rpn_head) that could be compared.')
 
 
-def score_maps(output: object) -> tuple[Tensor, ...]:
+def score_maps(output: Sequence[Any]) -> tuple[Tensor, ...]:
     """The classification maps among what a dense head returns: mmdet's heads
     return them first, one per level."""
     return tuple(output[0])
@@ -73,7 +72,7 @@ def check_heads_agree(student: BaseDetector, teacher: BaseDetector,
             f'classes): {said(kinds[1], other)}, the student '
             f'{said(kinds[0], own)}. Choose a teacher with the same head and '
             'classes, or a mechanism on feature maps.')
-    for kind, head in zip(kinds, heads):
+    for kind, head in zip(kinds, heads, strict=True):
         if not getattr(head, 'use_sigmoid_cls', True):
             raise ValueError(f'mtpd.distill compares sigmoid scores, and '
                              f'{kind} uses a softmax. Choose a mechanism on '

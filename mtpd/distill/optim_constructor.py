@@ -34,7 +34,7 @@ class DistillOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """The optimizer of a distiller, or of one in DDP's wrapper."""
-        distiller = model.module if is_model_wrapper(model) else model
+        distiller: Any = model.module if is_model_wrapper(model) else model
         wrapper = build_optim_wrapper(distiller.student, self.cfg)
         parts = list(distiller.training_parts().named_parameters())
         if parts:

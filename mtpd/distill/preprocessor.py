@@ -46,7 +46,8 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
 
     def __init__(self, student: BaseDataPreprocessor,
                  teachers: Mapping[str, Mapping[str, Any]],
-                 scales: Mapping[str, float] | None = None) -> None:
+                 scales: Mapping[str, float | Fraction] | None = None
+                 ) -> None:
         super().__init__()
         built = {name: MODELS.build(ConfigDict(t))
                  for name, t in teachers.items()}

@@ -9,7 +9,6 @@ from torch import Tensor
 from .detector import Features, build_detector, by_stride, pyramid_channels
 from .heads import dense_head, score_maps
 
-
 _DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.half}
 
 
@@ -43,7 +42,7 @@ class FrozenTeacher:
                              f'it has to be one of {", ".join(_DTYPES)}.')
         self._detector = detector.eval().requires_grad_(False)
         self.channels = pyramid_channels(detector)
-        self._dtype = _DTYPES.get(precision)
+        self._dtype = None if precision is None else _DTYPES[precision]
         self._channels_last = channels_last
         if channels_last:
             detector.to(memory_format=torch.channels_last)

@@ -482,6 +482,9 @@ def costs_on_own_grids(costs: Mapping[Hashable, AdaptationCosts],
         Of the positions, the fewest where grids have different numbers.
     """
     some = next(iter(costs.values()))
+    # One target's costs stay on one grid, so its positions are one grid's.
+    folds = {name: of for name in some.names
+             if (of := costs[grids[name]].folds) is not None}
     return AdaptationCosts(
         some.names, some.strides,
         {(source, target): costs[grids[target]].mse[source, target]
@@ -489,13 +492,11 @@ def costs_on_own_grids(costs: Mapping[Hashable, AdaptationCosts],
         {name: costs[grids[name]].variance[name] for name in some.names},
         {stride: min(c.positions[stride] for c in costs.values())
          for stride in some.strides},
-        # One target's costs stay on one grid, so its positions are one grid's.
         HeldOutFolds(
-            {(source, target):
-             costs[grids[target]].folds.errors[source, target]
+            {(source, target): folds[target].errors[source, target]
              for source, target in some.mse},
-            {name: costs[grids[name]].folds.positions[name]
-             for name in some.names}),
+            {name: of.positions[name] for name, of in folds.items()})
+        if len(folds) == len(some.names) else None,
         {(source, target): costs[grids[target]].resolution[source, target]
          for source, target in some.resolution})
 

@@ -54,13 +54,14 @@ class Decision:
     @property
     def margin(self) -> float | None:
         """In standard errors; None if unknown or nothing was compared."""
-        return self.compared and self.compared.difference.margin
+        return None if self.compared is None \
+            else self.compared.difference.margin
 
     @property
     def certain(self) -> bool | None:
         """Whether the margin is larger than wanted; None as ``margin``."""
-        return self.compared and self.compared.difference.is_certain(
-            self.level)
+        return None if self.compared is None \
+            else self.compared.difference.is_certain(self.level)
 
     def describe(self) -> str:
         """One line, with both costs and the margin."""
@@ -109,7 +110,8 @@ def decision_margins(costs: AdaptationCosts, order: TeachingOrder,
             another pool or another ``max_teachers`` led to.
     """
     decisions: list[Decision] = []
-    remaining, target = sorted(ap, key=lambda name: (-ap[name], name)), None
+    remaining = sorted(ap, key=lambda name: (-ap[name], name))
+    target: str | None = None
     for step in order.steps:
         ended = step.teacher is None and (
             not remaining or step.position - 1 == max_teachers)

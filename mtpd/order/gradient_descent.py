@@ -86,7 +86,7 @@ def gradient_descent_costs(
             f'least; got {list(layout.names)} and epochs={epochs}.')
     fits = {(stride, name): _LinearMaps(name, of, seed)
             for stride, of in layout.channels.items() for name in of}
-    first = None
+    first: _Losses = {}
     for epoch in range(epochs):
         when = f'epoch {epoch + 1} of {epochs}'
         losses = _train(fits, fitting(epoch), layout,

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class Moments(NamedTuple):
         outer: (C, C), sum of (x - shift)(x - shift)^T.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's own count() is hidden
     shift: Tensor
     total: Tensor
     outer: Tensor
@@ -137,7 +137,7 @@ class FeatureMoments:
         self._spans = {stride: _spans(of)
                        for stride, of in self.channels.items()}
         self._shift: dict[int, Tensor] = dict(shift or {})
-        self._in_float32: dict[int, bool] = {s: False for s in self.channels}
+        self._in_float32: dict[int, bool] = dict.fromkeys(self.channels, False)
         self._count: dict[int, dict[int, int]] = {s: {} for s in self.channels}
         self._total: dict[int, dict[int, Tensor]] = {
             s: {} for s in self.channels}
@@ -189,7 +189,8 @@ class FeatureMoments:
             levels = [maps[name][stride] for name in self.names]
             keep = None if valid is None or not valid[stride].any() \
                 else valid[stride]
-            total, count = 0., 0
+            total = levels[0].new_zeros((), dtype=torch.float64)
+            count = 0
             for picture in range(len(levels[0])):
                 for block in _blocks(levels, picture, keep, torch.float64):
                     total, count = total + block.sum(1), count + len(block.T)
@@ -290,7 +291,8 @@ class FeatureMoments:
                 f'positions are {self.filled_folds(stride)}.')
         index = torch.cat([torch.arange(*self._spans[stride][name])
                            for name in names])
-        total = sum(self._total[stride][fold].cpu() for fold in filled)
+        total = sum((self._total[stride][fold].cpu() for fold in filled),
+                    torch.zeros((), dtype=torch.float64))
         upper = torch.zeros((len(total), len(total)), dtype=torch.float64)
         for fold in filled:  # one at a time: they may lie on disk
             upper += self._outer[stride][fold].cpu()
@@ -403,9 +405,10 @@ class FeatureMoments:
                                  'same shift; merge() takes others.')
             for stride in self.strides:
                 self._in_float32[stride] |= part._in_float32[stride]
-                for own, theirs in ((self._count, part._count),
-                                    (self._total, part._total),
-                                    (self._outer, part._outer)):
+                sums: list[tuple[dict[int, Any], dict[int, Any]]] = [
+                    (self._count, part._count), (self._total, part._total),
+                    (self._outer, part._outer)]
+                for own, theirs in sums:
                     twice = own[stride].keys() & theirs[stride].keys()
                     if twice:
                         raise ValueError(f'Fold {min(twice)} is in two parts.')
@@ -514,10 +517,10 @@ class FeatureMoments:
                              'gives them.')
         finite: list[tuple[str, int, Tensor]] = []
         for stride, channels in self.channels.items():
-            grid = None
+            grid: tuple[int, ...] = ()
             for name, wanted in channels.items():
                 level = _level_of(maps, name, stride)
-                grid = tuple(level.shape[2:]) if grid is None else grid
+                grid = grid or tuple(level.shape[2:])
                 expected = (len(folds), wanted, *grid)
                 if level.ndim != 4 or tuple(level.shape) != expected:
                     raise ValueError(

@@ -99,11 +99,13 @@ def forward_greedy(cost: Cost, student: str, ap: Mapping[str, float],
     """
     _check_pool(student, ap, max_teachers)
     remaining = _strongest_first(ap)
-    last, present, chosen = remaining[0], student, []
+    chosen: list[str] = []
+    last, present = remaining[0], student
     while len(remaining) > 1 and len(chosen) + 1 != max_teachers:
         costs = {teacher: _read(cost, present, teacher)
                  for teacher in remaining}
-        present = min(remaining, key=costs.get)  # the first, so the ties' rule
+        # The first, so the ties' rule.
+        present = min(remaining, key=costs.__getitem__)
         if present == last:
             break
         chosen.append(present)
@@ -198,7 +200,7 @@ def compare_orders(costs: AdaptationCosts, student: str,
 
 def _row(name: str, teachers: tuple[str, ...], costs: AdaptationCosts,
          student: str, results: Mapping[tuple[str, ...], float]) -> OrderRow:
-    pairs = list(zip((student, *teachers), teachers))
+    pairs = list(zip((student, *teachers[:-1]), teachers, strict=True))
     values = [costs.cost(*pair) for pair in pairs]
     try:
         normalised = sum(costs.normalised_cost(*pair) for pair in pairs)

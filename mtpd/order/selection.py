@@ -92,7 +92,8 @@ def backward_greedy_selection(cost: Cost, student: str,
         own = _read(cost, student, target)
         costs = {teacher: _read(cost, teacher, target)
                  for teacher in remaining}
-        nearest = min(remaining, key=costs.get)  # the first, so the ties' rule
+        # The first, so the ties' rule.
+        nearest = min(remaining, key=costs.__getitem__)
         goes_on = costs[nearest] <= own
         steps.append(SelectionStep(
             len(chosen) + 1, nearest if goes_on else None,

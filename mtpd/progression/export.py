@@ -60,7 +60,7 @@ def export_student(checkpoint: str, out: str,
 
 def plain_config(student: Config) -> Config:
     """The student's config without a trace of mtpd, for stock mmdet."""
-    cfg = Config({k: v for k, v in student._cfg_dict.items()})
+    cfg = Config(dict(student._cfg_dict.items()))
     if 'custom_imports' in cfg:
         imports = [i for i in cfg.custom_imports.imports
                    if i.split('.')[0] != 'mtpd']

@@ -45,7 +45,7 @@ def fitted_maps(plan: Plan, student: BaseDetector,
     own = pyramid_channels(student)
     for name in names:
         spec = plan.teachers[name]
-        teacher = FrozenTeacher.build(spec.model, spec.checkpoint,
+        teacher = FrozenTeacher.build(spec.model, spec.weights,
                                       f'{spec.field}.checkpoint')
         strides = make_guidance(
             student, teacher, name, plan.distill, plan.strides,

@@ -8,7 +8,7 @@ from mmengine.dist import (all_reduce, get_rank, get_world_size,
 
 from mtpd.order.moments import FeatureMoments
 
-from .moment_store import MomentStore
+from .moment_store import MomentStore, in_first
 from .pictures import FOLDS
 from .processes import on_main
 from .pyramids import Pyramids
@@ -39,8 +39,9 @@ def gather(pyramids: Pyramids, store: MomentStore | None,
         ValueError: A map that is not finite, with its detector and stride.
         OSError: The sums could not be saved.
     """
-    there, shift, known = on_main(
-        lambda: (set(store.done), store.shift, store.known))
+    there, shift, known = on_main(lambda: (
+        set(in_first(store).done), in_first(store).shift,
+        in_first(store).known))
     folds: dict[int, list[int]] = {}
     for index in pictures:
         if index not in there:
@@ -72,7 +73,7 @@ def gather(pyramids: Pyramids, store: MomentStore | None,
             for of_grid in sums.values():
                 of_grid.reduce(fold, all_reduce)
             new = [index for batch in batches for index in batch]
-            on_main(lambda: store.add(fold, sums, new))
+            on_main(lambda: in_first(store).add(fold, sums, new))
             done += len(new)
             share = on_main(lambda: _next_share(
                 share, time.monotonic() - began))

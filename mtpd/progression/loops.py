@@ -4,7 +4,8 @@ from typing import Any, Iterator
 
 from mmengine.dist import get_rank
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from mmengine.runner import (BaseLoop, EpochBasedTrainLoop,
+                             IterBasedTrainLoop, Runner)
 
 from .checkpoints import StageCheckpointHook
 from .preemption import (Preempted, Stop, agreed_stop, at_once, stop_is_asked,
@@ -13,7 +14,7 @@ from .randomness import seed_epoch, seed_iteration, seeded_loader
 from .validations import is_validated
 
 
-class _StageLoop:
+class _StageLoop(BaseLoop):
     """What both loops share: where they begin, what is between two
     iterations, and which validation is due."""
 

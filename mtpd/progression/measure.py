@@ -8,6 +8,7 @@ import platform
 import statistics
 import time
 from contextlib import redirect_stdout
+from itertools import islice
 from typing import Any, Callable, Mapping
 
 import torch
@@ -85,7 +86,7 @@ def latency(detector: BaseDetector, validation: Config,
     detector = detector.to(get_device()).eval()
     seconds = []
     with torch.no_grad():
-        for _, batch in zip(range(3 + pictures), loader):
+        for batch in islice(loader, 3 + pictures):
             start = time.perf_counter()
             detector.val_step(batch)
             if torch.cuda.is_available():

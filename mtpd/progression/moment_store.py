@@ -176,6 +176,18 @@ class MomentStore:
             'made_on': self.made_on, 'folds': self._folds}).encode())
 
 
+def in_first(store: MomentStore | None) -> MomentStore:
+    """A store that the first process has and the others have not.
+
+    Raises:
+        RuntimeError: This is another process.
+    """
+    if store is None:
+        raise RuntimeError('Only the first process has a store of moments; '
+                           'use it within on_main().')
+    return store
+
+
 def open_store(folder: str, belongs_to: Mapping[str, Any],
                detectors: Mapping[str, Any], wanted: Sequence[int],
                made_on: Mapping[str, Any]
@@ -209,7 +221,7 @@ def open_store(folder: str, belongs_to: Mapping[str, Any],
         if store is not None:
             store.tidy()
     known = _usable(base, belongs_to, detectors, made_on) if base else []
-    if not known:
+    if base is None or not known:
         _forget(folder, adding)
         return MomentStore(folder, belongs_to, detectors, (), made_on), None
     same = list(base.detectors) == known and all(
@@ -264,8 +276,9 @@ def _differing(there: Mapping[str, Any],
     # None where no level is so fine that it has a say.
     free = {'strides', 'grids', *(
         ['stride4_share'] if here.get('stride4_share') is None else [])}
-    return lines + differences(*({k: v for k, v in of.items()
-                                  if k not in free} for of in (there, here)))
+    return lines + differences(
+        {k: v for k, v in there.items() if k not in free},
+        {k: v for k, v in here.items() if k not in free})
 
 
 def _write_to(file: BinaryIO, content: Any) -> None:

@@ -26,7 +26,7 @@ def test_pipeline(cfg: Config) -> list[dict]:
     return dataset.pipeline
 
 
-test_pipeline.__test__ = False  # by its name pytest would run it
+vars(test_pipeline)['__test__'] = False  # by its name pytest would run it
 
 
 class _About(NamedTuple):
@@ -122,7 +122,7 @@ class Pictures:
         return [group[i:i + size] for group in by_size.values()
                 for i in range(0, len(group), size)]
 
-    def load(self, batches: Sequence[Sequence[int]]
+    def load(self, batches: Sequence[list[int]]
              ) -> Iterator[tuple[list[int], dict[str, list[Tensor]]]]:
         """The indices of a batch, and scale -> its raw pictures (3, H, W).
 

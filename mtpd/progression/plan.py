@@ -102,6 +102,18 @@ class DetectorSpec:
             model.data_preprocessor = self.config.data_preprocessor
         return model
 
+    @property
+    def weights(self) -> str:
+        """The checkpoint of a detector that has one, as every teacher has.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if self.checkpoint is None:
+            raise ValueError(f'{self.field}.checkpoint is None; expected a '
+                             'file or URL of trained weights. Set it.')
+        return self.checkpoint
+
     def hash(self) -> str | None:
         """sha256 of the checkpoint file, None without one."""
         return None if self.checkpoint is None else checkpoint_hash(
@@ -277,7 +289,7 @@ def _check_nesting(given: Mapping) -> None:
     """Nothing else can be looked at where a dict is expected and none is."""
     for key in ('student', 'teachers', *(
             f'teachers.{n}' for n in given.get('teachers', {})
-            if isinstance(given.teachers, Mapping))):
+            if isinstance(given['teachers'], Mapping))):
         value = given
         for part in key.split('.'):
             value = value.get(part, {})

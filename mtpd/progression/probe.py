@@ -136,7 +136,7 @@ def _largest_batch(cfg: Config, dataset: Any
     sizes = [tuple(s['inputs'].shape[-2:]) for s in samples]
     sizes += _resized(cfg, dataset)
     if count > 1:  # a batch is padded to its highest and its widest picture
-        height, width = (max(side) for side in zip(*sizes))
+        height, width = (max(side) for side in zip(*sizes, strict=True))
     else:
         height, width = max(sizes, key=lambda size: size[0] * size[1])
         height = max(height, samples[0]['inputs'].shape[-2])
@@ -180,7 +180,7 @@ def _resized(cfg: Config, dataset: Any) -> list[tuple[int, int]]:
 def _scales(cfg: Config) -> list[tuple[tuple[int, int], bool]]:
     """All (width, height) that the training pipelines resize to, and whether
     the aspect ratio is kept."""
-    found = []
+    found: list[tuple[tuple[int, int], bool]] = []
 
     def walk(step: Any) -> None:
         if isinstance(step, (list, tuple)):
@@ -192,7 +192,7 @@ def _scales(cfg: Config) -> list[tuple[tuple[int, int], bool]]:
             if scales and not isinstance(scales[0], (list, tuple)):
                 scales = [scales]
             if 'Resize' in str(step.get('type')):
-                found.extend((tuple(s), step.get('keep_ratio', False))
+                found.extend(((s[0], s[1]), step.get('keep_ratio', False))
                              for s in scales
                              if isinstance(s, (list, tuple)) and len(s) == 2)
             walk(step.get('transforms', []))

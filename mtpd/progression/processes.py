@@ -1,5 +1,5 @@
 """What one of several processes does for all of them."""
-from typing import Callable, TypeVar
+from typing import Any, Callable, TypeVar
 
 from mmengine.dist import broadcast_object_list, is_main_process
 
@@ -12,7 +12,7 @@ def on_main(work: Callable[[], _Value]) -> _Value:
     Raises:
         Exception: What ``work`` raised, in every process.
     """
-    result = [None, None]
+    result: list[Any] = [None, None]
     if is_main_process():
         try:
             result[0] = work()

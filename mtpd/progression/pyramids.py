@@ -16,7 +16,7 @@ from mmengine.model.utils import stack_batch
 from torch import Tensor
 
 from mtpd.distill.adapters import resample
-from mtpd.distill.detector import Features
+from mtpd.distill.detector import Features, grid_of
 from mtpd.distill.preprocessor import common_divisor
 from mtpd.distill.teacher import FrozenTeacher
 from mtpd.order.moments import MapBatch
@@ -80,15 +80,14 @@ class Pyramids:
             for name, d in detectors.items()])
         self._share = share
         self._most_on_disk = most_on_disk
-        self._folder = folder
+        self._folder = folder or ''
         self._device = torch.device(get_device())
 
     def in_order(self, names: Sequence[str]) -> 'Pyramids':
         """The same with the detectors in this order."""
         other = copy.copy(self)
-        other._views, other.scales = (
-            {name: of[name] for name in names}
-            for of in (self._views, self.scales))
+        other._views = {name: self._views[name] for name in names}
+        other.scales = {name: self.scales[name] for name in names}
         other.channels = {s: {name: of[name] for name in names}
                           for s, of in self.channels.items()}
         return other
@@ -99,12 +98,13 @@ class Pyramids:
         other.pictures = pictures
         return other
 
-    def __call__(self, batches: Sequence[Sequence[int]]
+    def __call__(self, batches: Sequence[list[int]]
                  ) -> Iterator[tuple[list[int], dict[Fraction, MapBatch]]]:
         """The indices of a batch's pictures, and grid -> their maps."""
         loaded = self.pictures.load(batches)
-        looks = self._together(loaded) if self._most_on_disk is None \
-            else self._one_by_one(loaded)
+        most = self._most_on_disk
+        looks = self._together(loaded) if most is None \
+            else self._one_by_one(loaded, most)
         for (indices, views), maps in looks:
             folds = [self.pictures.fold(i) for i in indices]
             grids = {grid: self._on(grid, maps, indices, views, folds)
@@ -119,9 +119,9 @@ class Pyramids:
             yield batch, {name: self._look(name, batch)
                           for name in self._views}
 
-    def _one_by_one(self, loaded: Iterable[Loaded]
+    def _one_by_one(self, loaded: Iterable[Loaded], most: int
                     ) -> Iterator[tuple[Loaded, dict[str, Features]]]:
-        for chunk in self._chunks(loaded):
+        for chunk in self._chunks(loaded, most):
             with self._disk() as folder:
                 def path(name: str, batch: int) -> str:
                     return os.path.join(
@@ -150,20 +150,22 @@ class Pyramids:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _chunks(self, loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:
-        """As many batches as have their maps within the bound; at least one,
-        which is said."""
-        chunk, size, said = [], 0, False
+    def _chunks(self, loaded: Iterable[Loaded],
+                most: int) -> Iterator[list[Loaded]]:
+        """As many batches as have their maps within ``most`` bytes; at least
+        one, which is said."""
+        chunk: list[Loaded] = []
+        size, said = 0, False
         for batch in loaded:
             more = self._bytes(batch)
-            if more > self._most_on_disk and not said:
+            if more > most and not said:
                 said = True
                 print_log(
                     f'The maps of {len(batch[0])} pictures alone are '
                     f'{more / 2**30:.2f} GiB, more than mtpd.costs.sequential '
-                    f'allows ({self._most_on_disk / 2**30:.2f}).',
+                    f'allows ({most / 2**30:.2f}).',
                     logger='current', level=logging.WARNING)
-            if chunk and size + more > self._most_on_disk:
+            if chunk and size + more > most:
                 yield chunk
                 chunk, size = [], 0
             chunk.append(batch)
@@ -197,8 +199,8 @@ class Pyramids:
             indices: Sequence[int], views: Mapping[str, list[Tensor]],
             folds: Sequence[int]) -> MapBatch:
         own = next(name for name in maps if self.scales[name] == grid)
-        sizes = {s: tuple(m.shape[-2:]) for s, m in maps[own].items()}
-        inside = _inside(views[str(grid)][0].shape[-2:], sizes)
+        sizes = {s: grid_of(m) for s, m in maps[own].items()}
+        inside = _inside(grid_of(views[str(grid)][0]), sizes)
         valid = {}
         for s, cells in inside.items():
             cells = cells.expand(len(indices), *cells.shape)

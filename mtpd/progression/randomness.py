@@ -8,11 +8,11 @@ be done, which a resumed run knows as well.
 """
 import random
 from collections import Counter
-from typing import Any, Iterator, Mapping, Sized
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 _ITERATION, _SAMPLE, _EPOCH = 1, 2, 3  # apart, whatever follows
 
@@ -64,7 +64,7 @@ def seed_epoch(seed: int, stage: int, epoch: int) -> None:
     seed_everything(_EPOCH, seed, stage, epoch)
 
 
-class SeededSamples:
+class SeededSamples(Dataset):
     """A data set whose samples do not depend on what was loaded before.
 
     Everything else is the data set's own: reading and setting attributes
@@ -76,7 +76,7 @@ class SeededSamples:
         stage: The progression's stage, from 1.
     """
 
-    def __init__(self, dataset: Sized, seed: int, stage: int) -> None:
+    def __init__(self, dataset: Any, seed: int, stage: int) -> None:
         self.__dict__.update(_dataset=dataset, _seed=seed, _stage=stage)
 
     def __getitem__(self, key: tuple[int, int, int]) -> Any:
@@ -116,7 +116,7 @@ class KeyedBatches:
         self._endless = endless
         self._start = 0, 0
         # mmengine's DistSamplerSeedHook tells it the epoch.
-        self.sampler = getattr(batches, 'sampler', None)
+        self.sampler: Any = getattr(batches, 'sampler', None)
 
     def start_from(self, epoch: int, batch: int) -> None:
         """Where the next iterator begins.

@@ -172,7 +172,8 @@ def _run(plan: Plan, cfg: Config, resume: bool,
     plan = replace(plan, seed=on_main(lambda: _drawn_once(plan)))
     pool = build_pool(plan)
     found = None if plan.order else _found(plan, pool)
-    order = plan.order or tuple((name,) for name in found.order.teachers)
+    order = tuple((name,) for name in found.order.teachers) if found \
+        else plan.order or ()
     identity = _identity(plan, order)
     before = on_main(lambda: _same_progression(plan, identity))
     weights = _starting_weights(plan, order[0][0])
@@ -282,7 +283,7 @@ def _let_workers_go(runner: Runner) -> None:
     five seconds (seen with torch 2.11).
     """
     for loop in (runner._train_loop, runner._val_loop):
-        loader = getattr(loop, 'dataloader', None)
+        loader: Any = getattr(loop, 'dataloader', None)
         if getattr(loader, 'persistent_workers', False):
             loader._iterator = None
 
@@ -406,7 +407,7 @@ def _starting_weights(plan: Plan, teacher: str) -> str | None:
     out = os.path.join(plan.work_dir, 'start.pth')
     barrier()
     if is_main_process() and not os.path.isfile(out):
-        with own_randomness(plan.seed):
+        with own_randomness(plan.seed or 0):
             student = build_detector(
                 plan.student.model, plan.student.checkpoint,
                 'mtpd.student.checkpoint')

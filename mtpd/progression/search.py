@@ -29,7 +29,7 @@ from .found_order import FoundOrder
 from .gather import gather
 from .measure import (check_aps, fingerprint, measured_aps,
                       measured_latencies, weights_hash)
-from .moment_store import MomentStore, open_store
+from .moment_store import MomentStore, in_first, open_store
 from .pictures import FOLDS, Pictures
 from .plan import DetectorSpec, Plan, PlanError
 from .pool import common_strides, unmeasurable_aps
@@ -157,16 +157,17 @@ def _exactly(plan: Plan, pyramids: Pyramids,
     with _alone(folder):
         store, ordered = _opened(plan, pyramids, belongs_to, folder, wanted,
                                  progress)
-        costs, counted = None, 0
+        costs: AdaptationCosts | None = None
+        counted = 0
         for look in _looks(len(wanted)) if auto else [len(wanted)]:
             gather(ordered, store, wanted[:look], progress,
                    settings.precision)
-            count = on_main(lambda: len(store.done))
+            count = on_main(lambda: len(in_first(store).done))
             if count == counted and costs:  # seen by an earlier run
                 continue
             counted = count
             try:
-                costs = on_main(lambda: _solved(pyramids, store))
+                costs = on_main(lambda: _solved(pyramids, in_first(store)))
             except ValueError:  # too few pictures for a coarse level
                 if look == len(wanted):
                     raise
@@ -178,6 +179,7 @@ def _exactly(plan: Plan, pyramids: Pyramids,
         print_log(f'{folder} holds {counted} pictures, more than the '
                   f'{len(wanted)} asked for; all of them were used.',
                   logger='current')
+    assert costs is not None  # the last look solves or raises
     return costs, counted
 
 
@@ -228,7 +230,8 @@ def _opened(plan: Plan, pyramids: Pyramids, belongs_to: Mapping[str, Any],
         {key: versions()[key] for key in ('torch', 'device')})))
     store, base = stores or (None, None)
     names, known, late = on_main(lambda: (
-        tuple(store.detectors), store.known, base and base.done))
+        tuple(in_first(store).detectors), in_first(store).known,
+        None if base is None else base.done))
     if set(names) == set(pyramids.scales):
         # In the store's order, which is that of its channels.
         pyramids = pyramids.in_order(names)
@@ -238,7 +241,7 @@ def _opened(plan: Plan, pyramids: Pyramids, belongs_to: Mapping[str, Any],
             print_log(f'{", ".join(known)}: measured before; only products '
                       f'with {", ".join(new)} are added.', logger='current')
             gather(pyramids, store, late, progress, plan.costs.precision)
-        on_main(lambda: store.complete_from(base))
+        on_main(lambda: in_first(store).complete_from(in_first(base)))
     return store, pyramids
 
 

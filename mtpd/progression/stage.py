@@ -141,6 +141,8 @@ class StageRunner(Runner):
     here once.
     """
 
+    cfg: Config
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cfg = _FormattedConfig.of(self.cfg)

@@ -2,15 +2,15 @@
 import io
 import math
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Iterable, Mapping, NamedTuple
+from itertools import accumulate, pairwise
+from typing import Iterable, Iterator, Mapping, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (FormatStrFormatter, LogLocator, MaxNLocator,
                                NullFormatter)
 
-from .history import History, stage_teachers
+from .history import History, StageHistory, stage_teachers
 from .pictures import text_size
 
 _LEFT, _RIGHT, _WIDTH = 0.75, 0.2, 7.6  # inches, the same in all pictures
@@ -53,23 +53,30 @@ def stage_starts(history: History) -> list[int]:
     return [0, *accumulate(stage.length for stage in history.stages)]
 
 
+def _placed(history: History
+            ) -> Iterator[tuple[StageHistory, tuple[int, int]]]:
+    """Each stage and the iterations that it begins and ends with."""
+    return zip(history.stages, pairwise(stage_starts(history)), strict=True)
+
+
 def logged_curves(history: History,
                   keys: Iterable[str] | None = None) -> Curves:
     """What the training log says of each key; None takes all that it has."""
     curves: Curves = {}
-    for offset, stage in zip(stage_starts(history), history.stages):
+    for stage, (offset, _) in _placed(history):
         names = dict.fromkeys(k for line in stage.lines for k in line)
         for key in names if keys is None else [k for k in keys if k in names]:
             points = [(offset + line['step'], line[key])
                       for line in stage.lines if key in line]
-            curves.setdefault(key, []).append(Segment(*zip(*points)))
+            curves.setdefault(key, []).append(
+                Segment(*zip(*points, strict=True)))
     return curves
 
 
 def loss_totals(history: History) -> Curves:
     """Of every logged line, what detection and distillation lose."""
     curves: Curves = {'detection': [], 'distillation': []}
-    for offset, stage in zip(stage_starts(history), history.stages):
+    for stage, (offset, _) in _placed(history):
         taught = {k for line in stage.lines for k in line if is_distill(k)}
         points = []
         for line in stage.lines:
@@ -77,10 +84,10 @@ def loss_totals(history: History) -> Curves:
             points.append((offset + line['step'], line['loss'] - distill,
                            distill))
         if points:
-            x, detection, distill = zip(*points)
-            curves['detection'].append(Segment(x, detection))
+            x, detections, distills = zip(*points, strict=True)
+            curves['detection'].append(Segment(x, detections))
             if taught:
-                curves['distillation'].append(Segment(x, distill))
+                curves['distillation'].append(Segment(x, distills))
     return {name: segments for name, segments in curves.items() if segments}
 
 
@@ -94,7 +101,7 @@ def ap_curve(history: History) -> Curves:
     x, y = [], []
     if history.start_ap is not None:
         x, y = [0], [history.start_ap]
-    for offset, stage in zip(stage_starts(history), history.stages):
+    for stage, (offset, _) in _placed(history):
         for validation in stage.validations:
             if 'AP' in validation.aps:
                 x.append(offset + validation.iteration)
@@ -142,9 +149,8 @@ def _ap_picture(history: History,
     segment, = curves['student']
     axes.plot(*segment, color=_COLOURS[0], marker='o', markersize=4,
               clip_on=False, zorder=3, label='student')
-    starts = stage_starts(history)
     said = [_said(segment)]
-    for stage, start, end in zip(history.stages, starts, starts[1:]):
+    for stage, (start, end) in _placed(history):
         for name in stage_teachers(stage.teacher, history.plan):
             if name in aps and end > start:
                 axes.plot([start, end], [aps[name]] * 2, color=_COLOURS[1],
@@ -197,8 +203,9 @@ def _log_axis(axes: Axes, span: float) -> None:
 
 
 def _finite(segment: Segment) -> Segment:
-    points = [point for point in zip(*segment) if math.isfinite(point[1])]
-    return Segment(*zip(*points)) if points else Segment((), ())
+    points = [(x, y) for x, y in zip(*segment, strict=True)
+              if math.isfinite(y)]
+    return Segment(*zip(*points, strict=True)) if points else Segment((), ())
 
 
 def _said(first: Segment, last: Segment | None = None) -> str:
@@ -215,7 +222,7 @@ def _figure(history: History, rows: int) -> tuple[Figure, Axes]:
                             width / _WIDTH, _PLOT / height))
     starts = stage_starts(history)
     axes.set_xlim(0, max(starts[-1], 1))
-    for stage, start, end in zip(history.stages, starts, starts[1:]):
+    for stage, (start, end) in _placed(history):
         if stage.index % 2 == 0:
             axes.axvspan(start, end, color='0.95', zorder=0)
         if start:
@@ -238,7 +245,8 @@ def _finished(figure: Figure, axes: Axes, title: str, text: str, unit: str,
     axes.set_ylabel(unit)
     axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _RIGHT), 0.5)
     handles, names = axes.get_legend_handles_labels()
-    once = dict(zip(names, handles))  # a name stands in every stage
+    # A name stands in every stage.
+    once = dict(zip(names, handles, strict=True))
     if len(once) > 1:
         axes.legend(once.values(), once, ncols=columns, loc='lower left',
                     bbox_to_anchor=(0, 1 + _NAMES / _PLOT), borderaxespad=0,

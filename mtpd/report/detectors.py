@@ -98,7 +98,7 @@ def detector_facts(history: History, measure: bool) -> Facts:
         rows.append(DetectorFacts(
             name, sum(p.numel() for p in detector.parameters()),
             known[name].get('ap') if stated[name] is None else stated[name],
-            name in declared, known[name].get(machine)))
+            name in declared, known[name].get(machine) if machine else None))
     return Facts(tuple(rows), machine and machine.removeprefix('seconds on '),
                  tuple(left_out))
 

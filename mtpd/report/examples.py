@@ -129,7 +129,8 @@ def _examples(history: History, count: int) -> Examples:
         Example(os.path.basename(path), tuple(
             View(title, boxes[i], _drawn(picture, boxes[i], colours))
             for title, boxes in seen.items()))
-        for i, (path, picture) in enumerate(zip(paths, pictures))),
+        for i, (path, picture) in enumerate(
+            zip(paths, pictures, strict=True))),
         tuple(left_out))
 
 
@@ -162,7 +163,8 @@ def _detect(detector: BaseDetector, spec: DetectorSpec, student: Config,
             Box(tuple(corners.tolist()), names[label] if label < len(names)
                 else f'class {label}', score.item())
             for corners, label, score in sorted(
-                zip(boxes.bboxes, boxes.labels.tolist(), boxes.scores),
+                zip(boxes.bboxes, boxes.labels.tolist(), boxes.scores,
+                    strict=True),
                 key=lambda box: -box[2])[:_MOST] if score >= SCORE))
     return found
 

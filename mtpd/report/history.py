@@ -220,7 +220,7 @@ def read_log(folder: str, stage: StageHistory) -> StageHistory:
     validations = tuple(
         Validation(iteration, _aps(metrics))
         for iteration, metrics in sorted(read_validations(folder).items()))
-    length = max([line['step'] for line in lines[-1:]]
+    length = max([int(line['step']) for line in lines[-1:]]
                  + [v.iteration for v in validations], default=0)
     return replace(stage, lines=tuple(lines), length=length,
                    validations=validations)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from mtpd.analysis.comparison import Comparison, Measured
 
@@ -102,7 +103,8 @@ def draw_landscapes(found: Comparison, path: str) -> None:
     bar = figure.colorbar(image, ax=list(panels), label='detection loss, mean '
                           f'over {found.pictures} training pictures')
     if levels is not None:  # plain numbers, the same as on the contours
-        bar.set_ticks(levels, labels=[f'{level:.2g}' for level in levels])
+        bar.set_ticks(levels.tolist(),
+                      labels=[f'{level:.2g}' for level in levels])
         bar.minorticks_off()
     figure.suptitle('Loss around the final students (same filter-normalised '
                     'directions and scale;\ncross: the student, circle: where '
@@ -111,7 +113,7 @@ def draw_landscapes(found: Comparison, path: str) -> None:
 
 
 def _panel(axes: Axes, found: Comparison, of: Measured, norm: LogNorm | None,
-           levels: np.ndarray | None):
+           levels: np.ndarray | None) -> AxesImage:
     edge = found.coordinates
     half = (edge[1] - edge[0]) / 2
     image = axes.imshow(

@@ -4,6 +4,7 @@ import os
 import shlex
 import tempfile
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
@@ -118,7 +119,8 @@ def _summary(history: History, facts: Facts) -> list[tuple[str, str]]:
     aps = [v.aps['AP'] for s in history.stages for v in s.validations
            if 'AP' in v.aps]
     ends = [s.end for s in history.stages if s.end is not None]
-    now = ends[-1] if history.finished else (aps or ends or [None])[-1]
+    known = ends if history.finished else aps or ends
+    now = known[-1] if known else None
     start = _start_ap(history, facts)
     parameters = facts.detectors[0].parameters
     return [
@@ -142,7 +144,7 @@ def _millions(parameters: int) -> str:
 def _order(history: History) -> str:
     if history.plan.order is not None:
         return ('Given in the config (mtpd.order), not found by costs: '
-                + ' > '.join(history.order) + '.')
+                + ' > '.join(history.order or ()) + '.')
     if history.found is None:
         return ('To be found by Backward Greedy Selection from adaptation '
                 'costs; ' + ('its costs are no longer there. It was '
@@ -162,7 +164,7 @@ def _graph(found: FoundOrder) -> Picture:
     return Picture(
         'Cost graph', 'Graph of adaptation costs. The chosen path: '
         + ', '.join(f'{a} to {b} {cost_text(found.costs, a, b, 3)}'
-                    for a, b in zip(chain, chain[1:]))
+                    for a, b in pairwise(chain))
         + '. All costs stand in the table below.', png)
 
 
@@ -231,18 +233,19 @@ def _stage_table(history: History, facts: Facts) -> Table:
 
 
 def _stage_row(stage: StageHistory, start: float | None) -> list[str]:
-    when, aps = 'not yet', {}
+    when = 'not yet'
+    aps: Mapping[str, float] = {}
     if stage.validations:
         last = stage.validations[-1]
         aps = last.aps
         when = f'iteration {last.iteration}'
-    known = stage.end is not None
+    end, seconds = stage.end, stage.seconds
     return [f'{stage.index} {stage.teacher}', when,
             *(_number(aps.get(column)) for column in COLUMNS),
-            _number(stage.end),
-            f'{stage.end - start:+.1f}' if known and start is not None
-            else NOTHING,
-            _number(stage.seconds / 60 if known else None)]
+            _number(end),
+            NOTHING if end is None or start is None else f'{end - start:+.1f}',
+            _number(None if end is None or seconds is None
+                    else seconds / 60)]
 
 
 def _stage_notes(history: History) -> list[str]:

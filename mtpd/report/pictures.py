@@ -4,7 +4,8 @@ The axes fill their figure, so that sizes can be reckoned from those of texts;
 what stands outside of them is taken in when the file is written.
 """
 import os
-from typing import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -40,8 +41,9 @@ def draw_costs(costs: AdaptationCosts, path: str) -> None:
                   color='white' if share[i, j] > 0.75 else 'black')
     # Names that are wider than their column would lie on each other.
     tilted = text_size(names)[0] > 0.9 * width
-    axes.set_xticks(range(len(names)), names, **dict(
-        rotation=35, ha='right', rotation_mode='anchor') if tilted else {})
+    tilt: dict[str, Any] = dict(
+        rotation=35, ha='right', rotation_mode='anchor') if tilted else {}
+    axes.set_xticks(range(len(names)), names, **tilt)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel('to')
     axes.set_ylabel('from')
@@ -95,7 +97,7 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right),
                            ylim=(bottom, top))
     axes.axis('off')
-    path_edges = set(zip(chain, chain[1:]))
+    path_edges = set(pairwise(chain))
     for pair, text in numbers.items():
         _line(axes, layout.line(*pair), text, chosen=pair in path_edges)
     for name, text in nodes.items():

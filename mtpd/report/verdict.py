@@ -1,7 +1,7 @@
 """What a comparison of two runs says, in words."""
 import math
 
-from mtpd.analysis.comparison import Comparison, Measured
+from mtpd.analysis.comparison import Comparison
 from mtpd.analysis.difference import Difference
 
 

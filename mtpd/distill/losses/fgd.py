@@ -1,5 +1,5 @@
 """Focal and global knowledge distillation."""
-from typing import Sequence
+from typing import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from ..detector import grid_of
 from .mechanism import Mechanism, Pairing, Scene
 
 
@@ -74,6 +75,8 @@ class FGDLoss(Mechanism):
                        'background': (5e-4, 2.5e-5),
                        'attention': (5e-4, 5e-5), 'context': (5e-6, 5e-7)}
 
+    relations: Mapping[str, Mapping[str, nn.Module]]  # a ModuleDict
+
     def __init__(self, pairing: Pairing, loss_weight: float | None = None,
                  temperature: float = 0.5, foreground: float | None = None,
                  background: float | None = None,
@@ -96,7 +99,7 @@ class FGDLoss(Mechanism):
                                  'has to be a number of at least 0.')
         # mmcv's block starts as the authors' does: its last convolution at
         # zero, so that the relations start as plain differences of maps.
-        self.relations = nn.ModuleDict({
+        self.relations = nn.ModuleDict({  # type: ignore[assignment]
             str(stride): nn.ModuleDict({
                 whose: ContextBlock(channels, ratio=0.5)
                 for whose in ('student', 'teacher')})
@@ -132,7 +135,7 @@ class FGDLoss(Mechanism):
     def _focus(self, feature: Tensor, scene: Scene) -> Tensor:
         """(N, H, W): the weight of an error at each position."""
         objects, rest = region_weights(scene.boxes, scene.size,
-                                       tuple(feature.shape[-2:]))
+                                       grid_of(feature))
         return (self.weights['foreground'] * objects
                 + self.weights['background'] * rest).to(feature.dtype)
 

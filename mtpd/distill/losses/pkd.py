@@ -53,7 +53,7 @@ class PKDLoss(Mechanism):
 
 def _standardised(feature: Tensor) -> Tensor:
     """Mean 0 and sample deviation 1 of each channel over N, H and W."""
-    over = dict(dim=(0, 2, 3), keepdim=True)
+    centred = feature - feature.mean(dim=(0, 2, 3), keepdim=True)
     if feature.numel() == feature.shape[1]:  # a sample deviation of one is nan
-        return feature - feature.mean(**over)
-    return (feature - feature.mean(**over)) / (feature.std(**over) + 1e-6)
+        return centred
+    return centred / (feature.std(dim=(0, 2, 3), keepdim=True) + 1e-6)

@@ -34,6 +34,8 @@ class WeightedSum(Mechanism):
         ValueError: A negative weight, or no mechanism.
     """
 
+    losses: Sequence[Mechanism]  # ModuleList is not generic
+
     def __init__(self, pairing: Pairing, losses: Sequence[Mapping[str, Any]],
                  loss_weight: float | None = None) -> None:
         super().__init__(pairing, loss_weight)
@@ -46,7 +48,8 @@ class WeightedSum(Mechanism):
         names = _short_names(parts)
         kept = [i for i, part in enumerate(parts) if part.loss_weight > 0]
         self.names = tuple(names[i] for i in kept)
-        self.losses = nn.ModuleList(parts[i] for i in kept)
+        self.losses = nn.ModuleList(  # type: ignore[assignment]
+            parts[i] for i in kept)
         self.adapts_channels = any(p.adapts_channels for p in self.losses)
         self.uses_scores = any(p.uses_scores for p in self.losses)
         self.divides_by_scale = any(p.divides_by_scale for p in self.losses)
