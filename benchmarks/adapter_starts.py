@@ -1,6 +1,7 @@
 """How adapters start, over the first epochs: zero, random, identity, fitted.
 
-    python benchmarks/adapter_starts.py configs/bccd/mtpd.py --teacher two_stage
+    python benchmarks/adapter_starts.py configs/bccd/mtpd.py \
+        --teacher two_stage
 
 Needs the trained pool (`make bccd`, or tools/train.py for each). Each start
 trains one stage of a few epochs from the same student with the same seed, a
@@ -44,7 +45,8 @@ def main() -> None:
                     out.write_text(json.dumps(results, indent=1))
     rows = [r for r in results if r['teacher'] == args.teacher
             and r['epochs'] == args.epochs]
-    print(f'torch {torch.__version__}, student {make_plan(cfg).student.hash()}')
+    print(f'torch {torch.__version__}, student '
+          f'{make_plan(cfg).student.hash()}')
     print(text_table(
         f'Below {args.teacher}: box AP after each epoch',
         ['start, seed', 'AP', 'loss: first', 'first ten', 'end', 'ratio: '

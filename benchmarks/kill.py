@@ -108,7 +108,8 @@ def main() -> None:
     (args.out / 'kill.json').write_text(json.dumps(dict(
         command=command(), versions=versions(), seed=args.seed,
         undisturbed_seconds=seconds, kills=rows), indent=1))
-    codes = {row['exit_code'] for row in rows if row['where'] != 'over already'}
+    codes = {row['exit_code'] for row in rows
+             if row['where'] != 'over already'}
     if args.signal == 'TERM' and args.processes == 1 and codes != {EXIT_CODE}:
         sys.exit(f'Exit codes {codes}; {EXIT_CODE} was expected.')
     if any(row['different_tensors'] for row in rows):
@@ -129,7 +130,7 @@ def prepare(out: Path, workers: int) -> Path:
                    out / f'{name}.pth')
     cfg = load_config('configs/demo/student.py')
     cfg.custom_imports = dict(imports=['mtpd'])
-    for part, split in (('train', 'train'), ('val', 'val')):
+    for part in ('train', 'val'):
         cfg[f'{part}_dataloader'].dataset.data_root = str(data) + '/'
     cfg.val_evaluator.ann_file = str(data / 'annotations/instances_val.json')
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):

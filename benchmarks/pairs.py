@@ -26,7 +26,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-import mtpd  # noqa: F401  (registers everything)
+import mtpd  # registers everything
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 

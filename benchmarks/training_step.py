@@ -120,9 +120,7 @@ def floor_of(model: FeatureDistiller, data: dict,
                                   'data_samples': None})['inputs']
             maps = student.extract_feat(inputs['inputs'])
             student.extract_feat = lambda _: maps  # loss() runs it only once
-            losses = student.loss(**{
-                'batch_inputs': inputs['inputs'],
-                'batch_data_samples': inputs['data_samples']})
+            losses = student.loss(inputs['inputs'], inputs['data_samples'])
             del student.extract_feat
             with torch.no_grad():
                 targets = dict(zip(theirs, teacher.extract_feat(pictures)))

@@ -151,7 +151,7 @@ def dataset(root, split: str, **changes) -> dict:
 
 @pytest.fixture(scope='session')
 def toy_in(drawn, retinanet, swin_mask_rcnn, checkpoint_of, tmp_path_factory):
-    """cfg(work_dir, **changes of cfg.mtpd): a progression that runs in seconds,
+    """cfg(work_dir, **changes of cfg.mtpd): a progression of seconds,
     2 stages of 2 epochs of 3 steps; random student, random Swin and FPN
     teachers with declared APs."""
     def loader(split, shuffle):

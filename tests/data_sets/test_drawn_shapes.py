@@ -63,7 +63,7 @@ def test_a_larger_set_starts_with_the_smaller_one(drawn, tmp_path):
 def test_annotations_fit_the_masks(drawn, split, count, capsys):
     coco = COCO(drawn / 'annotations' / f'instances_{split}.json')
     assert len(coco.imgs) == count
-    assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == list(CLASSES)
+    assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == [*CLASSES]
     for image in coco.imgs.values():
         picture = cv2.imread(str(drawn / split / image['file_name']))
         assert picture.shape == (SIZE[1], SIZE[0], 3)

@@ -74,7 +74,8 @@ def test_pyramid_pairs_by_stride_and_builds_only_what_differs():
     assert isinstance(adapter.levels['16'].project, nn.Identity)
     adapted = adapter({8: torch.randn(1, 4, 4, 4), 16: torch.randn(1, 4, 2, 2),
                        128: torch.randn(1, 4, 1, 1)},
-                      {8: torch.randn(1, 6, 4, 4), 16: torch.randn(1, 4, 2, 2)})
+                      {8: torch.randn(1, 6, 4, 4),
+                       16: torch.randn(1, 4, 2, 2)})
     assert {s: tuple(m.shape) for s, m in adapted.items()} == {
         8: (1, 6, 4, 4), 16: (1, 4, 2, 2)}
     assert adapter.describe() == 'stride 8: 1x1 conv 4 -> 6; ' \
@@ -86,8 +87,9 @@ def test_shared_strides():
         dict.fromkeys((4, 8, 16, 32, 64), 1)
     assert shared_strides(student, teacher, 'teachers.x') == (8, 16, 32, 64)
     assert shared_strides(student, teacher, 'teachers.x', (32, 8)) == (8, 32)
-    with pytest.raises(ValueError, match='teachers.x has stride 4: 1 channels; '
-                       'the student has stride 8: 1 channels, .*Set model.neck'):
+    with pytest.raises(ValueError, match='teachers.x has stride 4: 1 '
+                       'channels; the student has stride 8: 1 channels, '
+                       '.*Set model.neck'):
         shared_strides(student, {4: 1}, 'teachers.x')
     with pytest.raises(ValueError, match=r'asks for \[128\].*Set mtpd.stri'):
         shared_strides(student, teacher, 'teachers.x', (64, 128))

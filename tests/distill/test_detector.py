@@ -49,8 +49,9 @@ def test_weights_load_strictly(retinanet, swin_mask_rcnn, checkpoint_of,
     del lacking['neck.fpn_convs.0.conv.weight']
     torch.save(dict(state_dict=lacking), tmp_path / 'lacking.pth')
     with pytest.raises(CheckpointMismatch,
-                       match=r'(?s)teachers.x.checkpoint.*143 of 144.*missing in '
-                             r'the file: neck.fpn_convs.0.conv.weight') as why:
+                       match=r'(?s)teachers.x.checkpoint.*143 of 144.*missing '
+                             r'in the file: neck.fpn_convs.0.conv.weight'
+                       ) as why:
         build_detector(retinanet, str(tmp_path / 'lacking.pth'),
                        'mtpd.teachers.x.checkpoint')
     assert 'bbox_head' not in str(why.value)
@@ -100,9 +101,8 @@ def test_output_is_recorded_within_the_block_only():
         result = layer(torch.ones(1, 2))
     layer(torch.ones(1, 2))
     assert len(outputs) == 1 and outputs[0] is result
-    with pytest.raises(RuntimeError):
-        with record_output(layer):
-            raise RuntimeError
+    with pytest.raises(RuntimeError), record_output(layer):
+        raise RuntimeError
     assert not layer._forward_hooks
 
 

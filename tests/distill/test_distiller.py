@@ -1,7 +1,6 @@
 """The training step: what it adds, what it leaves exactly as it was."""
 import copy
 
-import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS

@@ -124,7 +124,7 @@ def _train(rank: int, port: int, pair: tuple, out: str) -> None:
             g.norm() for n, g in gradients.items()
             if n.startswith(part)]).norm().item()
             for part in ('student.', 'guidances.')])
-    torch.save((norms, {k: v for k, v in model.named_parameters()}),
+    torch.save((norms, dict(model.named_parameters())),
                f'{out}/{rank}.pth')
     dist.destroy_process_group()
 

@@ -61,7 +61,7 @@ def test_every_second_block_of_resnet_101_for_resnet_50():
     teacher = backbone(ResNet, depth=101, base_channels=8)
     result = inherit(student, teacher, ('alternate_blocks',))
     assert result.left == {}
-    # Stage 3 has 6 blocks of 23, the other stages are as deep as the student's.
+    # Stage 3 has 6 blocks of 23, the others are as deep as the student's.
     for own, other in ((0, 0), (1, 2), (2, 4), (5, 10)):
         key = 'backbone.layer3.{}.conv2.weight'
         assert torch.equal(result.weights[key.format(own)],

@@ -47,7 +47,7 @@ def _train(rank: int, port: int, model: dict, teacher: str, out: str) -> None:
             clip_grad=dict(max_norm=1.)))
         torch.manual_seed(rank)
         try:
-            for step in range(4):
+            for _ in range(4):
                 wrapped.train_step(demo_mm_inputs(
                     1, [(3, 64, 96)], num_items=[2 + rank], num_classes=5),
                     optimizer)

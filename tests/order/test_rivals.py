@@ -168,7 +168,7 @@ def test_the_scale_of_one_target_changes_rivals(rival, target, factor,
 
 
 def test_costs_of_nothing_make_no_detours():
-    nothing = {pair: 0 for pair in published()}
+    nothing = dict.fromkeys(published(), 0)
     assert chosen(shortest_path, nothing, AP) == ('IV',)
     assert chosen(smallest_bottleneck, nothing, AP) == ('IV',)
     assert chosen(forward_greedy, nothing, AP) == ('IV',)

@@ -43,10 +43,10 @@ def restless(toy_in):
     """cfg(folder): 2 stages of 2 epochs of 6 steps with all that draws or has
     a state: augmentation, shuffling, masks, momentum, averages, best."""
     def cfg(folder, workers=0, **changes):
-        made = toy_in(folder, checkpoint_every=2, handover='best', distill=dict(
-            type='WeightedSum', losses=[dict(type='MGDLoss'),
-                                        dict(type='FeatureL2Loss')]),
-            **changes)
+        sum_of_two = dict(type='WeightedSum', losses=[
+            dict(type='MGDLoss'), dict(type='FeatureL2Loss')])
+        made = toy_in(folder, checkpoint_every=2, handover='best',
+                      distill=sum_of_two, **changes)
         made.randomness.deterministic = True
         made.train_dataloader.update(batch_size=4, num_workers=workers,
                                      persistent_workers=workers > 0)

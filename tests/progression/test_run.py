@@ -231,7 +231,7 @@ def test_two_stages_within_a_second_keep_to_themselves(toy, monkeypatch):
     monkeypatch.setattr(module.time, 'strftime', lambda fmt, *args: (
         '20300101_000000' if fmt.startswith('%Y%m%d_') else clock(fmt, *args)))
     cfg = toy()
-    result = go(cfg)
+    go(cfg)
     work = Path(cfg.work_dir)
     for folder, strides in (('stage1_wide', 'loss_distill_s128'),
                             ('stage2_swin', None)):
@@ -241,7 +241,7 @@ def test_two_stages_within_a_second_keep_to_themselves(toy, monkeypatch):
         assert ('loss_distill_s128' in text) == (strides is not None)
         lines = scalars(work / folder)
         assert len(lines) == 6
-    for index, folder in ((0, 'stage1_wide'), (1, 'stage2_swin')):
+    for folder in ('stage1_wide', 'stage2_swin'):
         hub = torch.load(work / folder / 'epoch_2.pth',
                          weights_only=True)['message_hub']
         history = hub['log_scalars']['train/loss'].data[0]
@@ -535,8 +535,7 @@ def test_neck_and_head_of_the_first_teacher_are_inherited(
     taken = torch.load(Path(cfg.work_dir) / 'start.pth')['state_dict']
     theirs = torch.load(student)['state_dict']
     assert all(torch.equal(taken[k], theirs[k]) == k.startswith('neck')
-               for k in taken if k.endswith('conv.weight')
-               or k.endswith('conv1.weight'))
+               for k in taken if k.endswith(('conv.weight', 'conv1.weight')))
 
 
 def test_fading_is_seen_in_the_log(toy, monkeypatch):

@@ -72,7 +72,7 @@ def test_batch_norms_in_eval_are_folded_in_the_student_alone(toy,
         model = MODELS.build(stage.model).train()
         if turned_on:
             turn_on_as_the_runner(model, stage)
-        for name, norm in model.student.backbone.named_modules():
+        for norm in model.student.backbone.modules():
             if isinstance(norm, torch.nn.BatchNorm2d):
                 norm.register_forward_hook(
                     lambda *_, t=turned_on: ran.append(t))

@@ -102,14 +102,14 @@ def test_every_part_is_there_and_nothing_comes_from_elsewhere(whole):
                    'pictures', 'made']
     assert [v for tag, k, v in parts.attributes if k == 'href'] == [
         f'#{part}' for part in ids]
-    for tag, key, value in parts.attributes:
+    for _, key, value in parts.attributes:
         if key in ('src', 'srcset', 'data', 'poster'):
             assert value.startswith('data:image/')
     assert not parts.tags & {'script', 'link', 'iframe', 'object', 'base'}
     without_pictures = re.sub(r'data:image/[^"]*', '', html)
     assert not re.search(r'https?:|//|url\(|@import', without_pictures)
-    policy = dict((k, v) for tag, k, v in parts.attributes if tag == 'meta'
-                  and k in ('content',) and v.startswith('default-src'))
+    policy = {k: v for tag, k, v in parts.attributes if tag == 'meta'
+              and k == 'content' and v.startswith('default-src')}
     assert policy == {'content': "default-src 'none'; img-src data:; "
                                  "style-src 'unsafe-inline'"}
 

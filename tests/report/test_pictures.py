@@ -104,7 +104,7 @@ def test_an_order_shows_every_cost_into_the_chosen(published, aps, figures):
                                           (8, 5)])
 def test_every_number_of_an_order_can_be_read(figures, pool, chosen):
     names = LONG[:pool + 1]
-    draw_order(made_up(names), {name: 40. for name in names[1:]},
+    draw_order(made_up(names), dict.fromkeys(names[1:], 40.0),
                TeachingOrder(names[-chosen:], ()), '',
                dict.fromkeys(names, 0.1234), 30.)
     figure, = figures
