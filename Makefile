@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 
-.PHONY: install demo bccd test test-slow clean
+.PHONY: install demo bccd test test-slow lint check clean
 
 install: $(VENV)/.installed
 
@@ -28,5 +28,17 @@ test: install
 test-slow: install
 	$(RUN) -m pytest tests -m slow
 
+# Beside the tested set, so that `make test` needs no more than it did.
+$(VENV)/.linters: constraints-dev.txt $(VENV)/.installed
+	$(RUN) -m pip install --no-deps -r constraints-dev.txt
+	touch $@
+
+lint: $(VENV)/.linters
+	$(RUN) -m ruff check
+	$(RUN) -m mypy
+
+# All checks: what a change has to pass.
+check: lint test
+
 clean:
-	rm -rf $(VENV) work_dirs build mtpd.egg-info
+	rm -rf $(VENV) work_dirs build mtpd.egg-info .mypy_cache .ruff_cache

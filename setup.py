@@ -7,7 +7,7 @@ setup(
                 'detectors',
     license='Apache-2.0',
     packages=find_packages(include=['mtpd', 'mtpd.*']),
-    package_data={'mtpd.report': ['page.html']},
+    package_data={'mtpd': ['py.typed'], 'mtpd.report': ['page.html']},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.6',
@@ -27,5 +27,6 @@ setup(
     extras_require={
         'timm': ['timm>=1.0'],
         'test': ['pytest>=8', 'hypothesis>=6', 'timm>=1.0'],
+        'dev': ['ruff>=0.17', 'mypy>=2.4'],
     },
 )
