@@ -80,6 +80,10 @@ class _StageLoop:
         # Within a window of accumulated gradients a few iterations later.
         if stop is Stop.NOW or (stop and self._window_is_closed):
             self._saver.save_now(self.runner, done)
+            self.runner.logger.info(
+                f'SIGTERM: stopping after {self._iter} iterations of this '
+                'stage, which are saved. The same command with --resume goes '
+                'on.')
             raise Preempted(agreed=True)
 
     def _save_if_due(self, done: int) -> None:
