@@ -51,7 +51,10 @@ def preemptible() -> Iterator[None]:
     """While the block runs, SIGTERM ends it by :class:`Preempted`.
 
     At once, except in a :func:`training` block, which looks for it by itself.
-    Does nothing outside of the main thread, which alone gets signals.
+    Whatever else is raised after it is its consequence and becomes
+    :class:`Preempted` too: mmengine has places that catch everything and raise
+    an error of their own. Does nothing outside of the main thread, which alone
+    gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -60,6 +63,14 @@ def preemptible() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _request)
     try:
         yield
+        if _request.made:  # and nobody has acted on it
+            raise Preempted
+    except Preempted:
+        raise
+    except BaseException as error:
+        if _request.made:
+            raise Preempted from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
