@@ -1,5 +1,4 @@
 """mmengine's training loops, able to go on in the middle of an epoch."""
-import time
 from typing import Any, Iterator
 
 from mmengine.dist import get_rank
@@ -8,9 +7,24 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from .checkpoints import StageCheckpointHook
 from .preemption import (Preempted, Stop, agreed_stop, at_once, stop_is_asked,
-                         training)
+                         training, workers_may_end)
 from .randomness import seed_epoch, seed_iteration, seeded_loader
 from .validations import is_validated
+
+
+class _Closed:
+    """Stands for a loader while mmengine makes its loop: the one by iterations
+    would open it there, and throw away the batches that workers then load."""
+
+    def __init__(self, loader: Any) -> None:
+        self.dataset = loader.dataset
+        self._batches = len(loader)
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
 
 
 class _StageLoop:
@@ -25,8 +39,10 @@ class _StageLoop:
         loader = runner.build_dataloader(
             dataloader, seed=runner.seed,
             diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
-        super().__init__(runner, seeded_loader(
-            loader, runner.seed, stage, self._endless), *args, **kwargs)
+        loader = seeded_loader(loader, runner.seed, stage, self._endless)
+        super().__init__(runner, _Closed(loader), *args, **kwargs)
+        self.dataloader = loader
+        self.dataloader_iterator = None
         self._stage = stage
         self._every = checkpoint_every
 
@@ -48,18 +64,19 @@ class _StageLoop:
         seed_epoch(self.runner.seed, self._stage, epoch)
         self.dataloader.batch_sampler.start_from(epoch, first)
         batches, number = iter(self.dataloader), first
-        while True:
-            batch, lost = self._fetched(batches)
-            self._stop_if_asked(number, now=lost)
-            if batch is None:
-                return
-            if number > first:
-                self._save_if_due(number)
-            # After loading, which may have drawn in this process too.
-            seed_iteration(self.runner.seed, self._stage, self._iter,
-                           get_rank())
-            yield number, batch
-            number += 1
+        with workers_may_end():
+            while True:
+                batch, lost = self._fetched(batches)
+                self._stop_if_asked(number, now=lost)
+                if batch is None:
+                    return
+                if number > first:
+                    self._save_if_due(number)
+                # After loading, which may have drawn in this process too.
+                seed_iteration(self.runner.seed, self._stage, self._iter,
+                               get_rank())
+                yield number, batch
+                number += 1
 
     @staticmethod
     def _fetched(batches: Iterator[Any]) -> tuple[Any, bool]:
@@ -68,9 +85,7 @@ class _StageLoop:
         try:
             return next(batches, None), False
         except RuntimeError:
-            if not stop_is_asked():
-                time.sleep(1)  # the workers may get theirs before us
-            if stop_is_asked():
+            if stop_is_asked(wait=True):
                 return None, True
             raise
 

@@ -1,6 +1,7 @@
 """The whole progression: check, order, probe, stage after stage, export."""
 import errno
 import gc
+import glob
 import io
 import json
 import logging
@@ -193,6 +194,9 @@ def _run(plan: Plan, cfg: Config, resume: bool,
               'starts': [*before.get('starts', []), start]}
     if is_main_process():
         os.makedirs(plan.work_dir, exist_ok=True)
+        for path in glob.glob(os.path.join(glob.escape(plan.work_dir),
+                                           '*.partial')):
+            os.remove(path)
         atomic_write(os.path.join(plan.work_dir, 'config.py'),
                      cfg.pretty_text.encode())
         atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
@@ -259,10 +263,9 @@ def run_stage(cfg: Config) -> None:
     try:
         runner.train()
     except NotFinite as error:
-        newest = set_aside_not_finite(cfg.work_dir) \
-            if is_main_process() else None
+        newest = on_main(lambda: set_aside_not_finite(cfg.work_dir))
         raise NotFinite(
-            f'{cfg.get("experiment_name") or cfg.work_dir}, iteration '
+            f'{os.path.basename(os.path.normpath(cfg.work_dir))}, iteration '
             f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
             + (f'The last good checkpoint is {newest}.' if newest else
                'There is no checkpoint yet.')) from error
@@ -405,7 +408,8 @@ def _starting_weights(plan: Plan, teacher: str) -> str | None:
         return plan.student.checkpoint
     out = os.path.join(plan.work_dir, 'start.pth')
     barrier()
-    if is_main_process() and not os.path.isfile(out):
+    # Of a start that did not come to a stage it may be another config's.
+    if is_main_process() and not (os.path.isfile(out) and _started(plan)):
         with own_randomness(plan.seed):
             student = build_detector(
                 plan.student.model, plan.student.checkpoint,

@@ -26,7 +26,11 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.work_dir
     if 'checkpoint' in cfg.get('default_hooks', {}):
-        cfg.default_hooks.checkpoint.backend_args = dict(backend='atomic')
+        checkpoint = cfg.default_hooks.checkpoint
+        checkpoint.backend_args = dict(backend='atomic')
+        if checkpoint.get('max_keep_ckpts', -1) > 0:
+            # mmengine deletes the oldest before it writes the new one.
+            checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
     newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
