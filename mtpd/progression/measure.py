@@ -86,12 +86,17 @@ def latency(detector: BaseDetector, validation: Config,
     seconds = []
     with torch.no_grad():
         for _, batch in zip(range(3 + pictures), loader):
-            start = time.perf_counter()
-            detector.val_step(batch)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(timed(lambda: detector.val_step(batch)))
     return statistics.median(seconds[3:] or seconds)
+
+
+def timed(step: Callable[[], Any]) -> float:
+    """Seconds of one call, until the device has done what it started."""
+    start = time.perf_counter()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def mean_ap(metrics: Mapping[str, float]) -> float:
