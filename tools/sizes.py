@@ -160,9 +160,10 @@ def said_how(threads: int, rounds: int) -> str:
     of = versions()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else \
         f'{platform.machine()} CPU, {threads} thread(s)'
+    spread = '95% interval' if rounds >= 6 else 'range'
     return ('GMACs: 1e9 multiply-adds. Latency: one picture, float32, '
-            f'{where}; median of {rounds} rounds with its '
-            f'{"95% interval" if rounds >= 6 else "range"}. torch {of["torch"]}, mmdet {of["mmdet"]}.')
+            f'{where}; median of {rounds} rounds with its {spread}. '
+            f'torch {of["torch"]}, mmdet {of["mmdet"]}.')
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> str:

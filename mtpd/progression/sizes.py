@@ -11,6 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.utils import get_installed_path
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtpd.distill.detector import own_randomness
@@ -78,8 +79,14 @@ def multiply_adds(detector: BaseDetector,
     """
     counter = FlopCounterMode(display=False, custom_mapping={
         torch.ops.torchvision.deform_conv2d: _deformable})
-    with counter:
-        run()
+    # Fused for speed on a CPU, attention is one operator without a formula.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), counter:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     of = counter.get_flop_counts()
     # torch counts a multiplication and an addition as two.
     return MultiplyAdds(*(sum(of.get(key, {}).values()) // 2 for key in (
