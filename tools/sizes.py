@@ -1,21 +1,24 @@
 """Parameters, multiply-adds and latency of detectors, in one table.
 
     python tools/sizes.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py \\
-        configs/light/*.py [--shape 1333 800] [--markdown FILE]
+        configs/light/retinanet_*.py [--shape 1333 800] [--markdown FILE]
 
 Weights are random and the picture is noise: neither downloads nor data are
 needed. The detectors take turns, one pass each per round, so that whatever
 else the machine does slows all of them alike; latency is the median over the
 rounds with its 95% interval, and `relative` the median, over the rounds, of
-the latency over that of the first config. What is counted: docs/light.md.
+the latency over that of the first config. On a machine whose cores are shared
+with other work, --processor-time leaves out the time that the other work has
+had. What is counted: docs/light.md.
 """
 import argparse
 import platform
 import statistics
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import torch
 from mmengine.registry import DefaultScope
@@ -80,9 +83,11 @@ def main() -> None:
     if DefaultScope.get_current_instance() is None:
         DefaultScope.get_instance('mtpd', scope_name='mmdet')
     with plain_errors():
-        rows = measure(args.config, args.shape, args.rounds)
+        rows = measure(args.config, args.shape, args.rounds,
+                       time.process_time if args.processor_time
+                       else time.perf_counter)
     cells = [row.cells(rows[0]) for row in rows]
-    how = said_how(args.threads, args.rounds)
+    how = said_how(args.threads, args.rounds, args.processor_time)
     print(text_table('Sizes', COLUMNS, cells))
     print(how)
     if args.markdown:
@@ -102,6 +107,9 @@ def arguments() -> argparse.Namespace:
                       help='timed passes of each detector (%(default)s)')
     made.add_argument('--threads', type=int, default=1, metavar='N',
                       help='of PyTorch on a CPU (%(default)s)')
+    made.add_argument('--processor-time', action='store_true',
+                      help='time that the one thread has run, instead of time '
+                      'that has passed')
     made.add_argument('--markdown', metavar='FILE',
                       help='write the table there as well')
     args = made.parse_args()
@@ -109,6 +117,11 @@ def arguments() -> argparse.Namespace:
         if getattr(args, flag) < 1:
             made.error(f'--{flag} is {getattr(args, flag)}; it has to be at '
                        'least 1.')
+    if args.processor_time and (args.threads > 1
+                                or torch.cuda.is_available()):
+        made.error('--processor-time adds up what several threads have run, '
+                   'and leaves out what a GPU has: it needs --threads 1 and '
+                   'a CPU (CUDA_VISIBLE_DEVICES= in front of the command).')
     if args.shape and min(args.shape) < 1:
         made.error(f'--shape is {args.shape}; width and height have to be at '
                    'least 1.')
@@ -116,8 +129,14 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(configs: Sequence[str], shape: Sequence[int] | None,
-            rounds: int) -> list[Row]:
+            rounds: int, clock: Callable[[], float]) -> list[Row]:
     """Count every detector once, then time all of them in turn.
+
+    Args:
+        configs: Files, or ``mmdet::family/name.py``.
+        shape: Width and height of the picture; None for each one's own.
+        rounds: Passes of each that are timed.
+        clock: In seconds.
 
     Raises:
         PlanError: A config has no detector, or no size of a picture.
@@ -133,7 +152,7 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
         print(f'{name}: {macs.network / 1e9:.2f} GMACs', file=sys.stderr)
     seconds = []
     for i in range(rounds):
-        seconds.append([timed(run) for run in passes])
+        seconds.append([timed(run, clock) for run in passes])
         print(f'round {i + 1} of {rounds}: {sum(seconds[-1]):.0f} s',
               file=sys.stderr)
     return [Row(*facts, times, zoo_ap(name)) for name, facts, times
@@ -155,13 +174,14 @@ def load(name: str, shape: Sequence[int] | None
         return build_detector(DetectorSpec(name, cfg, None).model), size
 
 
-def said_how(threads: int, rounds: int) -> str:
+def said_how(threads: int, rounds: int, processor_time: bool) -> str:
     """Under which circumstances the table was made."""
     of = versions()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else \
         f'{platform.machine()} CPU, {threads} thread(s)'
     spread = '95% interval' if rounds >= 6 else 'range'
-    return ('GMACs: 1e9 multiply-adds. Latency: one picture, float32, '
+    clock = 'processor time of ' if processor_time else ''
+    return (f'GMACs: 1e9 multiply-adds. Latency: {clock}one picture, float32, '
             f'{where}; median of {rounds} rounds with its {spread}. '
             f'torch {of["torch"]}, mmdet {of["mmdet"]}.')
 

@@ -90,13 +90,14 @@ def latency(detector: BaseDetector, validation: Config,
     return statistics.median(seconds[3:] or seconds)
 
 
-def timed(step: Callable[[], Any]) -> float:
+def timed(step: Callable[[], Any],
+          clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of one call, until the device has done what it started."""
-    start = time.perf_counter()
+    start = clock()
     step()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def mean_ap(metrics: Mapping[str, float]) -> float:

@@ -36,7 +36,8 @@ def test_the_table(sizes, tmp_path, retinanet, swin_mask_rcnn, capsys):
     configs = [written(tmp_path, 'plain', retinanet),
                written(tmp_path, 'swin', swin_mask_rcnn)]
     out = tmp_path / 'table.md'
-    sizes(*configs, '--shape', 96, 64, '--rounds', 3, '--markdown', out)
+    sizes(*configs, '--shape', 96, 64, '--rounds', 3, '--processor-time',
+          '--markdown', out)
     head, rule, *lines = out.read_text().split('\n\n')[0].splitlines()
     columns = [[cell.strip() for cell in line.strip('|').split('|')]
                for line in (head, *lines)]
@@ -65,6 +66,9 @@ def test_what_is_wrong_is_said(sizes, tmp_path, retinanet, capsys):
     (tmp_path / 'empty.py').write_text('a = 1')
     with pytest.raises(SystemExit, match='empty.py has no model'):
         sizes(tmp_path / 'empty.py')
+    with pytest.raises(SystemExit):
+        sizes(plain, '--processor-time', '--threads', 2)
+    assert 'it needs --threads 1' in ' '.join(capsys.readouterr().err.split())
     for flags in (('--rounds', 0), ('--shape', 0, 64), ('--threads', 0)):
         with pytest.raises(SystemExit):
             sizes(plain, *flags)
