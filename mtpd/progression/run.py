@@ -24,7 +24,8 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.processes import init_processes
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import (build_detector, own_randomness,
+                                   pyramid_channels)
 from mtpd.distill.guidance import NotFinite
 from mtpd.distill.inherit import inherit
 from mtpd.report.pictures import draw_costs, draw_order
@@ -433,6 +434,16 @@ def _inherited(plan: Plan, weights: dict[str, Any],
     with own_randomness(0):
         source = build_detector(spec.model, spec.checkpoint,
                                 f'{spec.field}.checkpoint')
+        own, theirs = (tuple(pyramid_channels(detector)) for detector in (
+            build_detector(plan.student.model), source))
+    if 'neck' in plan.inherit and own != theirs:
+        # A Mask R-CNN's fpn_convs.0 makes stride 4, a RetinaNet's stride 8,
+        # and both have the same name and shape.
+        raise PlanError([
+            f'mtpd.inherit: the neck of {teacher} makes maps of strides '
+            f'{theirs}, the student\'s of {own}, so layers of one name are '
+            "not of one level. Leave 'neck' out, or take a first teacher of "
+            'the same strides.'])
     try:
         taken = inherit(weights, source.state_dict(), plan.inherit)
     except ValueError as error:
