@@ -2,7 +2,7 @@
 # learning rate falling linearly. Made to compare orders: another one is
 # trained by --cfg-options mtpd.order=A,B,C and another --work-dir.
 # Source: the paper's comparison of orders.
-# Expected: not known to us.
+# Expected: not known to us; not run by us.
 # GPU hours: not measured.
 #   python tools/train.py configs/paper/detectors/mask_rcnn_detectors_r50.py
 #   python tools/train.py configs/paper/order_search/mask_rcnn_r50_3e.py

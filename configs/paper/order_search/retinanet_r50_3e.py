@@ -2,7 +2,7 @@
 # learning rate falling linearly. Made to compare orders: another one is
 # trained by --cfg-options mtpd.order=A,B,C and another --work-dir.
 # Source: the paper's comparison of orders.
-# Expected: not known to us.
+# Expected: not known to us; not run by us.
 # GPU hours: not measured.
 #   python tools/train.py configs/paper/order_search/retinanet_r50_3e.py
 _base_ = '../feature_matching/retinanet_r50_l2.py'

@@ -2,7 +2,7 @@
 # Source: the paper's DCN pool; its members are our reading: mmdet's
 #   public detectors of that kind, among them the two of the paper's released
 #   configs.
-# Expected: not known to us.
+# Expected: not known to us; not run by us.
 # GPU hours: costs about 3 in the paper, by gradient descent; training not
 #   measured.
 #   python tools/bgs_order.py configs/paper/pools/mask_rcnn_dcn.py

@@ -1,7 +1,7 @@
 # Mask R-CNN-R50 below ResNeXt detectors.
 # Source: the paper's ResNeXt pool; its members are our reading: mmdet's
 #   public detectors of that kind.
-# Expected: not known to us.
+# Expected: not known to us; not run by us.
 # GPU hours: costs about 3 in the paper, by gradient descent; training not
 #   measured.
 #   python tools/bgs_order.py configs/paper/pools/mask_rcnn_resnext.py

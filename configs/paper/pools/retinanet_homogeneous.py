@@ -1,7 +1,7 @@
 # RetinaNet-R50 below RetinaNets with deeper and wider backbones.
 # Source: the paper's homogeneous pool; its members are our reading: mmdet's
 #   RetinaNets, among them the two of the paper's released configs.
-# Expected: not known to us.
+# Expected: not known to us; not run by us.
 # GPU hours: costs about 3 in the paper, by gradient descent; training not
 #   measured.
 #   python tools/bgs_order.py configs/paper/pools/retinanet_homogeneous.py
