@@ -5,4 +5,4 @@
 _base_ = ['mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
           './_base_/teachers_of_retinanet.py']
 custom_imports = dict(imports=['mtpd'])
-mtpd = dict(student=dict(checkpoint=_base_.zoo + 'retinanet/retinanet_r18_fpn_1x_coco/retinanet_r18_fpn_1x_coco_20220407_171055-614fd399.pth'))  # noqa: E501
+mtpd = dict(student=dict(checkpoint=_base_.zoo.retinanet_r18.checkpoint))

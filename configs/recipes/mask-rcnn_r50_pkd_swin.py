@@ -7,7 +7,6 @@
 #   python tools/train.py configs/recipes/mask-rcnn_r50_pkd_swin.py
 _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
           './_base_/swin_teachers.py']
-custom_imports = dict(imports=['mtpd'])
 mtpd = dict(
-    student=dict(checkpoint=_base_.zoo + 'mask_rcnn/mask_rcnn_r50_fpn_1x_coco/mask_rcnn_r50_fpn_1x_coco_20200205-d4b0c5d6.pth'),  # noqa: E501
+    student=dict(checkpoint=_base_.zoo.mask_rcnn_r50.checkpoint),
     distill=dict(type='PKDLoss'))

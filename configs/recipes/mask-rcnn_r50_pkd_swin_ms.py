@@ -5,9 +5,8 @@
 #   python tools/train.py configs/recipes/mask-rcnn_r50_pkd_swin_ms.py
 _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_ms-poly-3x_coco.py',
           './_base_/swin_teachers.py']
-custom_imports = dict(imports=['mtpd'])
 # 12 epochs of COCO once each; mmdet's 3x shows it three times in an epoch.
 train_dataloader = dict(dataset=dict(times=1))
 mtpd = dict(
-    student=dict(checkpoint=_base_.zoo + 'mask_rcnn/mask_rcnn_r50_fpn_mstrain-poly_3x_coco/mask_rcnn_r50_fpn_mstrain-poly_3x_coco_20210524_201154-21b550bb.pth'),  # noqa: E501
+    student=dict(checkpoint=_base_.zoo.mask_rcnn_r50_3x.checkpoint),
     distill=dict(type='PKDLoss'))

@@ -8,9 +8,8 @@
 #   python tools/train.py configs/recipes/retinanet_r50_inherit_x101_swin.py
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
           './_base_/swin_teachers.py']
-custom_imports = dict(imports=['mtpd'])
 mtpd = dict(
-    student=dict(checkpoint=_base_.zoo + 'retinanet/retinanet_r50_fpn_1x_coco/retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth'),  # noqa: E501
-    teachers=dict(x101=dict(config='mmdet::retinanet/retinanet_x101-64x4d_fpn_ms-640-800-3x_coco.py', ap=41.6, checkpoint=_base_.zoo + 'retinanet/retinanet_x101_64x4d_fpn_mstrain_3x_coco/retinanet_x101_64x4d_fpn_mstrain_3x_coco_20210719_051838-022c2187.pth')),  # noqa: E501
+    student=dict(checkpoint=_base_.zoo.retinanet_r50.checkpoint),
+    teachers=dict(x101=_base_.zoo.retinanet_x101),
     order=['x101', 'swin_t', 'swin_s'], inherit=('neck', 'head'),
     distill=dict(type='PKDLoss', loss_weight=6))

@@ -7,8 +7,7 @@
 #   python tools/train.py configs/recipes/retinanet_r50_mgd_swin.py
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
           './_base_/swin_teachers.py']
-custom_imports = dict(imports=['mtpd'])
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
 mtpd = dict(
-    student=dict(checkpoint=_base_.zoo + 'retinanet/retinanet_r50_fpn_1x_coco/retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth'),  # noqa: E501
+    student=dict(checkpoint=_base_.zoo.retinanet_r50.checkpoint),
     distill=dict(type='MGDLoss', loss_weight='auto'))

@@ -7,7 +7,6 @@
 #   python tools/train.py configs/recipes/retinanet_r50_pkd_swin.py
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
           './_base_/swin_teachers.py']
-custom_imports = dict(imports=['mtpd'])
 mtpd = dict(
-    student=dict(checkpoint=_base_.zoo + 'retinanet/retinanet_r50_fpn_1x_coco/retinanet_r50_fpn_1x_coco_20200130-c2398f9e.pth'),  # noqa: E501
+    student=dict(checkpoint=_base_.zoo.retinanet_r50.checkpoint),
     distill=dict(type='PKDLoss', loss_weight=6))

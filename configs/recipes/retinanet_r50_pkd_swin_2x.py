@@ -5,7 +5,6 @@
 #   python tools/train.py configs/recipes/retinanet_r50_pkd_swin_2x.py
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_2x_coco.py',
           './_base_/swin_teachers.py']
-custom_imports = dict(imports=['mtpd'])
 mtpd = dict(
-    student=dict(checkpoint=_base_.zoo + 'retinanet/retinanet_r50_fpn_2x_coco/retinanet_r50_fpn_2x_coco_20200131-fdb43119.pth'),  # noqa: E501
+    student=dict(checkpoint=_base_.zoo.retinanet_r50_2x.checkpoint),
     distill=dict(type='PKDLoss', loss_weight=6))

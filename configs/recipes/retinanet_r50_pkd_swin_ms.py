@@ -7,9 +7,8 @@
 #   python tools/train.py configs/recipes/retinanet_r50_pkd_swin_ms.py
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_ms-640-800-3x_coco.py',
           './_base_/swin_teachers.py']
-custom_imports = dict(imports=['mtpd'])
 # 12 epochs of COCO once each; mmdet's 3x shows it three times in an epoch.
 train_dataloader = dict(dataset=dict(times=1))
 mtpd = dict(
-    student=dict(checkpoint=_base_.zoo + 'retinanet/retinanet_r50_fpn_mstrain_3x_coco/retinanet_r50_fpn_mstrain_3x_coco_20210718_220633-88476508.pth'),  # noqa: E501
+    student=dict(checkpoint=_base_.zoo.retinanet_r50_3x.checkpoint),
     distill=dict(type='PKDLoss', loss_weight=6))
