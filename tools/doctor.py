@@ -60,7 +60,7 @@ class Finding:
     cure: str | None = None
 
 
-# ------------------------------------------------- what is asked for, and where
+# ------------------------------------------------ what is asked for, and where
 
 
 def requirements() -> dict[str, str]:
@@ -126,7 +126,8 @@ def install(*names: str, options: str = '') -> str:
 def install_torch(index: str | None = None, older: bool = False) -> str:
     """torch and torchvision that belong together, anew, with what they need.
 
-    ``index`` is a folder of PyTorch's own wheels, such as ``cu126``.
+    ``index`` is a folder of PyTorch's own wheels, such as ``cu126``; the
+    tested set has the libraries of another CUDA.
     """
     pinned = tested()
     pair = ('2.6.0', '0.21.0') if older else (pinned['torch'],
@@ -134,10 +135,11 @@ def install_torch(index: str | None = None, older: bool = False) -> str:
     return pip(f'install --force-reinstall torch=={pair[0]} '
                f'torchvision=={pair[1]}' + (
                    f' --index-url https://download.pytorch.org/whl/{index}'
-                   if index else ''))
+                   if index else ' -c ' + os.path.relpath(
+                       REPOSITORY / 'constraints.txt')))
 
 
-# --------------------------------------------------- a process for each package
+# -------------------------------------------------- a process for each package
 
 
 @dataclass
@@ -235,7 +237,7 @@ def in_range(what: str, package: str, version: str, note: str = '',
                    install(package))
 
 
-# ------------------------------------------------------------------- the checks
+# ------------------------------------------------------------------ the checks
 
 
 def check_python() -> Finding:
@@ -419,7 +421,13 @@ def check_mtpd() -> Finding:
     if "No module named 'mtpd'" in done.error:
         return Finding('mtpd', 'not installed', 'wrong', cure)
     if done.error:
-        return broken('mtpd', 'mtpd', done)
+        said = broken('mtpd', 'mtpd', done)
+        own = re.search(r'EnvironmentProblem: (.+?): pip (.*)', done.error)
+        if own:  # of mtpd/compat/versions.py
+            said.found, said.cure = own[1], pip(own[2])
+        elif "No module named" not in done.error:
+            said.cure = cure
+        return said
     where = Path(done.values['path']).resolve().parent
     if where != REPOSITORY:
         return Finding('mtpd', f'imported from {where}, not from here',

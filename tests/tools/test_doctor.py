@@ -144,6 +144,12 @@ def missing(name: str) -> str:
      {}, ('timm',)),
     ('mtpd', 'wrong', 'not installed',
      'install --no-deps --no-build-isolation -e ', {}, ('mtpd',)),
+    ('mtpd', 'wrong', 'mmdet is not installed', 'pip install mmdet==3.3.0',
+     {'mtpd': 'class EnvironmentProblem(ImportError): pass\nraise '
+      'EnvironmentProblem("mmdet is not installed: pip install '
+      'mmdet==3.3.0")'}, ()),
+    ('mtpd', 'wrong', 'no such thing', '--no-build-isolation -e ',
+     {'mtpd': 'raise OSError("no such thing")'}, ()),
 ])
 def test_what_is_wrong_is_named_with_its_cure(environment, check, state,
                                               found, cure, modules, hidden):
