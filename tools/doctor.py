@@ -37,6 +37,10 @@ DISTRIBUTIONS = {
     'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'yaml': 'PyYAML',
     'mmcv': 'mmcv-lite', 'pkg_resources': 'setuptools'}
 
+# That setup.py asks for, as they are imported, and OpenCV, which mmengine does.
+MODULES = ('numpy', 'torch', 'torchvision', 'cv2', 'pycocotools', 'scipy',
+           'matplotlib', 'rich', 'mmengine', 'mmcv', 'mmdet')
+
 # How errors of packages built for another NumPy begin or go on.
 OTHER_NUMPY = re.compile('numpy.dtype size changed|compiled using NumPy 1|'
                          'numpy.core.multiarray failed|_ARRAY_API not found|'
@@ -249,6 +253,23 @@ def check_python() -> Finding:
     if version.startswith(f'{known}.'):
         return Finding('Python', version)
     return Finding('Python', f'{version}; tested with {known} only', 'note')
+
+
+def check_packages() -> Finding:
+    """What is not there at all, before anything is imported."""
+    done = probe(f"""say(missing=[name for name in {MODULES!r}
+             if importlib.util.find_spec(name) is None])""")
+    if done.error:
+        return Finding('Packages', done.error, 'note')
+    missing = done.values['missing']
+    if not missing:
+        return Finding('Packages', f'all {len(MODULES)} are there')
+    cure = install_torch() if missing == ['torch'] else install(
+        DISTRIBUTIONS.get(missing[0], missing[0])) if len(missing) == 1 \
+        else pip('install --no-deps -r ' + os.path.relpath(
+            REPOSITORY / 'constraints.txt'))
+    return Finding('Packages', f'{", ".join(missing)} not installed', 'wrong',
+                   cure)
 
 
 def check_numpy() -> Finding:
@@ -566,6 +587,7 @@ def check_git() -> Finding:
 # What is looked at, and what has to be right before.
 CHECKS = {
     'Python': (check_python, ()),
+    'Packages': (check_packages, ()),
     'NumPy': (check_numpy, ()),
     'PyTorch': (check_torch, ('NumPy',)),
     'torchvision': (check_torchvision, ('PyTorch',)),

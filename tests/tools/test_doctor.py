@@ -91,6 +91,7 @@ def missing(name: str) -> str:
 
 
 @pytest.mark.parametrize('check, state, found, cure, modules, hidden', [
+    ('packages', 'wrong', 'cv2 not installed', HEADLESS, {}, ('cv2',)),
     ('numpy', 'wrong', 'not installed', f'numpy=={PINNED["numpy"]}', {},
      ('numpy',)),
     ('numpy', 'wrong', '1.24.0, and >=1.26 is needed',
@@ -158,6 +159,19 @@ def test_what_is_wrong_is_named_with_its_cure(environment, check, state,
     assert (said.state, found in said.found) == (state, True), said
     assert said.cure is not None and cure in said.cure
     assert said.cure.startswith(f'{sys.executable} -m pip ')
+
+
+def test_several_packages_have_one_cure(environment):
+    environment(hidden=('numpy', 'torch', 'mmdet'))
+    said = doctor.check_packages()
+    assert said.found == 'numpy, torch, mmdet not installed'
+    assert said.cure.startswith(f'{sys.executable} -m pip install --no-deps '
+                                '-r ')
+    assert (Path(said.cure.split(' -r ')[1])).resolve() == \
+        TOOL.parents[1] / 'constraints.txt'
+    named = {doctor.DISTRIBUTIONS.get(m, m) for m in doctor.MODULES}
+    assert named - {'mmcv-lite', 'opencv-python-headless'} == set(
+        doctor.requirements()) - {'python', 'setuptools', 'timm'}
 
 
 def test_stand_ins_that_are_right(environment):
