@@ -63,7 +63,6 @@ import mmdet
 import mtpd  # noqa: F401  (registers everything)
 import numpy as np
 import torch
-from intervals import median_interval
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -82,6 +81,7 @@ from mtpd.progression.pictures import FOLDS, Pictures
 from mtpd.progression.plan import load_config
 from mtpd.progression.pool import build_pool, common_strides
 from mtpd.progression.pyramids import Pyramids
+from mtpd.report.intervals import median_interval
 from torch import Tensor
 
 CONFIGS = {

@@ -22,7 +22,6 @@ import mmdet
 import mtpd  # noqa: F401  (registers everything)
 import torch
 import torch.nn.functional as F
-from intervals import median_interval
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
@@ -30,6 +29,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mtpd.distill import FeatureDistiller, build_detector
 from mtpd.progression.plan import load_config
+from mtpd.report.intervals import median_interval
 from torch.profiler import ProfilerActivity, profile
 
 PAIRS = {

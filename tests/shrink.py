@@ -62,7 +62,7 @@ def _parts(value: Any) -> Iterator[ConfigDict]:
 
 def _from_nothing(part: ConfigDict) -> None:
     for key, value in (('init_cfg', None), ('pretrained', None),
-                       ('frozen_stages', -1)):
+                       ('weights', None), ('frozen_stages', -1)):
         if key in part:
             part[key] = value
 

@@ -20,15 +20,14 @@ from mmengine.logging import print_log
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
 from mtpd.distill.detector import build_detector
-from mtpd.progression import (Plan, Progression, export_student, make_plan,
-                              prepare, run_progression, run_stage)
-from mtpd.progression.checkpoints import newest_checkpoint
+from mtpd.progression import (Plan, Progression, make_plan, prepare,
+                              run_progression)
 from mtpd.progression.command_line import parser, plain_errors, read_config
 from mtpd.progression.measure import (latency, measured_aps,
                                       validation_config)
-from mtpd.progression.plan import (DetectorSpec, PlanError, is_url,
-                                   missing_data)
+from mtpd.progression.plan import PlanError, missing_data
 from mtpd.progression.processes import on_main
+from mtpd.progression.train_pool import train_if_missing
 from mtpd.report.tables import text_table
 
 
@@ -55,38 +54,6 @@ def main() -> None:
         compare(prepare(cfg), progression, alone)
         if is_main_process():
             print(f'{(time.time() - began) / 60:.1f} minutes in all')
-
-
-def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
-    """Train a detector of the pool with its own config, unless it is there."""
-    path = spec.checkpoint
-    if path is None or is_url(path) or on_main(lambda: os.path.isfile(path)):
-        return
-    cfg = copy.deepcopy(spec.config)
-    cfg.launcher = plan.student.config.launcher
-    init_processes(cfg)
-    cfg.work_dir = os.path.join(plan.work_dir, 'pool', spec.name)
-    cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
-    if cfg.get('visualizer'):
-        cfg.visualizer.name = cfg.work_dir
-    if 'checkpoint' in cfg.get('default_hooks', {}):
-        cfg.default_hooks.checkpoint.backend_args = dict(backend='atomic')
-    newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
-    if newest is not None:
-        cfg.resume, cfg.load_from = True, newest
-    print_log(f'Training {spec.name} from random weights', logger='current')
-    run_stage(cfg)
-
-    def export() -> None:
-        trained = newest_checkpoint(cfg.work_dir)
-        if trained is None:
-            raise PlanError([
-                f'{spec.name} was trained in {cfg.work_dir} and left no '
-                'checkpoint there. Set default_hooks.checkpoint=dict('
-                "type='CheckpointHook', save_last=True) in its config."])
-        export_student(trained, path)
-
-    on_main(export)
 
 
 def train_on_alone(cfg: Config, plan: Plan,

@@ -3,56 +3,88 @@
 Imports, not distribution names, are what counts: maintained forks of
 mmengine, mmcv and mmdet install under other names. Ends with an mmengine that
 does not need pkg_resources (the forks do not) and an mmcv with wheels.
+
+It imports nothing of this package, so that ``tools/doctor.py`` can load it
+alone where the package itself cannot be imported.
 """
 import importlib.util
-import re
+import runpy
 from typing import Any
+
+INSTALL = {
+    'torch': 'pip install torch torchvision',
+    'torchvision': 'pip install torchvision (of the same build as torch)',
+    'mmengine': 'pip install mmengine',
+    'mmcv': 'pip install mmcv-lite==2.1.0',
+    'mmdet': 'pip install mmdet==3.3.0'}
 
 
 class EnvironmentProblem(ImportError):
-    """A package is missing or does not fit; the message ends with the cure."""
+    """A package is missing or does not fit; the message ends with the cure.
+
+    Attributes:
+        what: What is wrong.
+        cure: The command that mends it.
+    """
+
+    def __init__(self, what: str, cure: str) -> None:
+        super().__init__(f'{what}: {cure}')
+        self.what = what
+        self.cure = cure
 
 
 def check_versions() -> None:
     """Raise :class:`EnvironmentProblem` for the first thing that is wrong."""
-    for package, cure in (
-            ('torch', 'pip install torch torchvision'),
-            ('torchvision', 'pip install torchvision (of the same build as '
-             'torch)'),
-            ('mmengine', 'pip install mmengine'),
-            ('mmcv', 'pip install mmcv-lite==2.1.0'),
-            ('mmdet', 'pip install mmdet==3.3.0')):
+    for package, cure in INSTALL.items():
         if importlib.util.find_spec(package) is None:
-            raise EnvironmentProblem(f'{package} is not installed: {cure}')
+            raise EnvironmentProblem(f'{package} is not installed', cure)
+    check_torchvision()
+    check_pkg_resources()
+    check_mmcv()
+
+
+def check_torchvision() -> None:
+    """torchvision's operators are there, which needs the torch that it was
+    built for."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
         # "operator torchvision::nms does not exist": another build of torch.
         raise EnvironmentProblem(
-            f'torchvision does not fit the installed torch ({error}): pip '
-            'install --force-reinstall torch torchvision, both from one '
+            f'torchvision does not fit the installed torch ({error})',
+            'pip install --force-reinstall torch torchvision, both from one '
             'place') from error
-    import mmcv
+
+
+def check_pkg_resources() -> None:
+    """mmengine finds what it reads ``mmdet::...`` with."""
     import mmengine
     from mmengine.utils import digit_version
     if digit_version(mmengine.__version__) <= digit_version('0.10.7') and \
             importlib.util.find_spec('pkg_resources') is None:
         raise EnvironmentProblem(
-            'mmengine needs pkg_resources, which setuptools 82 dropped: pip '
-            'install "setuptools<82"')
+            'mmengine needs pkg_resources, which setuptools 82 dropped',
+            'pip install "setuptools<82"')
+
+
+def check_mmcv() -> None:
+    """mmdet takes the mmcv that is there."""
+    import mmcv
+    from mmengine.utils import digit_version
     if digit_version(mmcv.__version__) >= digit_version('2.2.0') and \
             digit_version(mmdet_version()) <= digit_version('3.3.0'):
+        # Both install into one folder: over mmcv 2.2.0 its compiled part
+        # would stay and be taken for that of 2.1.0.
         raise EnvironmentProblem(
-            f'mmdet {mmdet_version()} refuses mmcv {mmcv.__version__}: pip '
-            'install mmcv-lite==2.1.0')
+            f'mmdet {mmdet_version()} refuses mmcv {mmcv.__version__}',
+            'pip uninstall -y mmcv mmcv-lite && pip install mmcv-lite==2.1.0')
 
 
 def mmdet_version() -> str:
-    """mmdet's version, read from its file: importing mmdet runs the very
+    """mmdet's version, from its file alone: importing mmdet runs the very
     assertion on mmcv that is to be predicted, and needs the operators."""
     # Any: that it is there, check_versions() has seen.
     spec: Any = importlib.util.find_spec('mmdet')
     folder = spec.submodule_search_locations[0]
-    with open(f'{folder}/version.py') as file:
-        found: Any = re.search(r"__version__ = '(.+?)'", file.read())
-    return found[1]
+    # Run and not searched: the fork's file asks the installed metadata.
+    return runpy.run_path(f'{folder}/version.py')['__version__']

@@ -8,6 +8,8 @@ INHERITABLE = ('backbone', 'neck', 'head', 'alternate_blocks')
 """Parts that can be taken over."""
 
 _NUMBER = re.compile(r'\.(\d+)(?=\.)')
+_HEAD = re.compile(r'^roi_head\.(?:bbox|mask)_head\.')
+
 
 class Inheritance(NamedTuple):
     """What a student gets.
@@ -40,10 +42,12 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
             parts: Iterable[str]) -> Inheritance:
     """Take over the teacher's tensors that match in name and shape.
 
-    'head' is whatever is neither backbone nor neck. 'alternate_blocks' is the
-    backbone of a shallower detector of the teacher's family: block i of a
-    stage of d blocks comes from the teacher's block 2i where its stage has at
-    least 2d - 1, else from its block i.
+    'head' is whatever is neither backbone nor neck; a student with one box and
+    one mask head takes those of a cascade's first stage, whose targets are
+    encoded alike, and repeats a box regression that is one for all classes.
+    'alternate_blocks' is the backbone of a shallower detector of the teacher's
+    family: block i of a stage of d blocks comes from the teacher's block 2i
+    where its stage has at least 2d - 1, else from its block i.
 
     Args:
         student: The student's ``state_dict``.
@@ -57,7 +61,8 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
     Source:
         Every second block: Sanh et al., DistilBERT, 2019 (arXiv 1910.01108),
         section 2. Neck and head: Kang et al., NeurIPS 2021 (arXiv 2110.12724),
-        "inheriting strategy".
+        "inheriting strategy". A cascade's first stage: what the released
+        configs of Cao et al., ICML 2023 (arXiv 2308.09105), start from.
     """
     parts = tuple(parts)
     unknown = [part for part in parts if part not in INHERITABLE]
@@ -73,6 +78,11 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
             continue
         source = _renamed(key, every_second)
         value = teacher.get(source)
+        first = _HEAD.sub(r'\g<0>0.', key)
+        if value is None and first in teacher:
+            source, value = first, teacher[first]
+            if '.fc_reg.' in key and len(value) == 4 and len(own) % 4 == 0:
+                value = value.repeat(len(own) // 4, *[1] * (own.ndim - 1))
         if value is None:
             left[key] = f'the teacher has no {source}'
         elif value.shape != own.shape:

@@ -3,7 +3,8 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import all_reduce, get_comm_device, get_world_size
+from mmengine.dist import (all_gather_object, all_reduce, get_comm_device,
+                           get_world_size)
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -54,8 +55,10 @@ class NonFiniteHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Any = None) -> None:
         if self.action == 'skip':
-            self._buffers = [(buffer, buffer.clone())
-                             for buffer in runner.model.buffers()]
+            # Not the automatic weight's, which has looked at what all
+            # processes share.
+            self._buffers = [(buffer, buffer.clone()) for buffer in
+                             _distiller(runner).student.buffers()]
 
     def after_train_iter(self, runner: Runner, batch_idx: int,
                          data_batch: Any = None,
@@ -65,7 +68,7 @@ class NonFiniteHook(Hook):
         # It does not call the optimizer, and so not us, where it skips.
         if scaler is not None and scaler.is_enabled() and (
                 _any_process(found is not None) or scaler.get_scale() < 1):
-            self._act(runner, found or 'gradients are not finite even '
+            self._act(runner, found, 'gradients are not finite even '
                       f'without a loss scale. {_CURE}')
         # Also where gradients are accumulated and the step is still to come.
         if found or self._skipping:
@@ -82,11 +85,14 @@ class NonFiniteHook(Hook):
             [p.grad for p in parameters], torch.inf)
         found = _distiller(runner).found_not_finite
         if found is not None or not largest.isfinite():
-            self._act(runner, found or self._named(runner))
+            self._act(runner, found, self._named(runner))
             for parameter in parameters:
                 parameter.grad = None  # nothing to step by, nor to decay
 
-    def _act(self, runner: Runner, what: str) -> None:
+    def _act(self, runner: Runner, found: str | None, else_: str) -> None:
+        # Of those that say it, the first process that has found where.
+        said = [what for what in all_gather_object(found) if what]
+        what = said[0] if said else else_
         if self.action == 'stop':
             raise NotFinite(what)
         _distiller(runner).found_not_finite = None

@@ -20,17 +20,21 @@ from .plan import PlanError
 
 @HOOKS.register_module()
 class StageCheckpointHook(CheckpointHook):
-    """mmengine's hook, which also saves within an epoch.
+    """mmengine's hook, which also saves where no checkpoint is due.
 
     Beside ``epoch_E.pth``, after E epochs, there are ``epoch_E_batch_B.pth``,
-    after B batches more. Of these only such as are among the newest two
-    checkpoints are kept. All arguments are :class:`CheckpointHook`'s.
+    after B batches more (``iter_N.pth`` where iterations are counted). Of
+    these only such as are among the newest two checkpoints are kept. After a
+    validation the checkpoint before it is written again, with what it has
+    changed (best score, a plateau's counter). All arguments are
+    :class:`CheckpointHook`'s.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._saved_at = -1
-        self._resumed: Mapping[str, Any] = {}
+        # Of this process, and what it went on from: file name -> its meta.
+        self._written: dict[str, dict[str, Any]] = {}
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -44,8 +48,10 @@ class StageCheckpointHook(CheckpointHook):
                               checkpoint: dict[str, Any]) -> None:
         if not runner._resume:
             return
-        self._resumed = checkpoint['meta']
-        self._saved_at = self._resumed['iter']
+        meta = {key: checkpoint['meta'][key] for key in (
+            'epoch', 'iter', 'batch', 'batches') if key in checkpoint['meta']}
+        self._saved_at = meta['iter']
+        self._written[os.path.basename(runner._load_from or '')] = meta
         for name, gradient in checkpoint.get('gradients', {}).items():
             parameter = _parameters(runner)[name]
             parameter.grad = gradient.to(parameter.device, copy=True)
@@ -58,6 +64,14 @@ class StageCheckpointHook(CheckpointHook):
                 for name, parameter in _parameters(runner).items()
                 if parameter.grad is not None}
 
+    def after_val_epoch(self, runner: Runner,
+                        metrics: dict[str, float] | None = None) -> None:
+        self.last_ckpt = None  # or mmengine would write it again, too
+        super().after_val_epoch(runner, metrics)
+        for name, meta in self._written.items():
+            if meta['iter'] == runner.iter and _place(name)[0] >= 0:
+                self._save(runner, name, meta)
+
     def batches_done(self, per_epoch: int) -> int:
         """How many batches of the present epoch are done already.
 
@@ -68,8 +82,8 @@ class StageCheckpointHook(CheckpointHook):
             PlanError: In the run that is resumed, an epoch had another number
                 of them.
         """
-        done = self._resumed.get('batch', 0)
-        then = self._resumed.get('batches', per_epoch)
+        meta = next(iter(self._written.values()), {})
+        done, then = meta.get('batch', 0), meta.get('batches', per_epoch)
         if done and then != per_epoch:
             raise PlanError([
                 f'The checkpoint to resume was saved after batch {done} of '
@@ -89,21 +103,15 @@ class StageCheckpointHook(CheckpointHook):
         """
         if self._saved_at == runner.iter:
             return
-        if not self.by_epoch:
-            self._save_checkpoint_with_step(runner, runner.iter, dict(
-                epoch=runner.epoch, iter=runner.iter))
-            return
-        self._saved_at = runner.iter
-        self._share_open_gradients(runner)
-        name = f'epoch_{runner.epoch}_batch_{batch}.pth'
+        name = f'epoch_{runner.epoch}_batch_{batch}.pth' if self.by_epoch \
+            else f'iter_{runner.iter}.pth'
+        meta = dict(epoch=runner.epoch, iter=runner.iter)
+        if self.by_epoch:
+            meta.update(batch=batch, batches=len(runner.train_dataloader))
         runner.logger.info(f'Saving checkpoint {name}')
-        runner.save_checkpoint(
-            self.out_dir, name, save_optimizer=self.save_optimizer,
-            save_param_scheduler=self.save_param_scheduler, by_epoch=False,
-            meta=dict(epoch=runner.epoch, iter=runner.iter, batch=batch,
-                      batches=len(runner.train_dataloader)),
-            backend_args=self.backend_args)
-        self._forget_old_batches()
+        self._share_open_gradients(runner)
+        self._save(runner, name, meta)
+        self._note(name, meta)
 
     @staticmethod
     def window_is_closed(runner: Runner) -> bool:
@@ -113,10 +121,15 @@ class StageCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int,
                                    meta: dict[str, Any]) -> None:
-        self._saved_at = meta['iter']
         self._share_open_gradients(runner)
-        super()._save_checkpoint_with_step(runner, step, meta)
-        self._forget_old_batches()
+        super()._save_checkpoint_with_step(runner, step, dict(meta))
+        self._note(self.filename_tmpl.format(step), meta)
+
+    def _save(self, runner: Runner, name: str, meta: dict[str, Any]) -> None:
+        runner.save_checkpoint(
+            self.out_dir, name, save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler, by_epoch=False,
+            meta=dict(meta), backend_args=self.backend_args)
 
     def _share_open_gradients(self, runner: Runner) -> None:
         """The mean over processes is what their step would see of them; so
@@ -125,11 +138,21 @@ class StageCheckpointHook(CheckpointHook):
             all_reduce_params([p.grad for p in _parameters(runner).values()
                                if p.grad is not None], op='mean')
 
-    def _forget_old_batches(self) -> None:
-        if is_main_process():
-            for path in _checkpoints(self.out_dir)[2:]:
-                if '_batch_' in os.path.basename(path):
-                    os.remove(path)
+    def _note(self, name: str, meta: dict[str, Any]) -> None:
+        """Remember a checkpoint that was written, and forget what is older
+        than the one before it and was not asked for by ``interval``."""
+        self._saved_at = meta['iter']
+        before = [known for known in self._written if known != name]
+        self._written = {**{known: self._written[known]
+                            for known in before[-1:]}, name: dict(meta)}
+        if not before or not is_main_process():
+            return
+        for path in _checkpoints(self.out_dir):
+            place = _place(path)
+            wanted = '_batch_' not in path if self.by_epoch else \
+                self.interval > 0 and place[2] % self.interval == 0
+            if place < min(map(_place, self._written)) and not wanted:
+                os.remove(path)
 
 
 def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
@@ -141,14 +164,17 @@ def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
 _NAME = re.compile(r'epoch_(\d+)(?:_batch_(\d+))?\.pth|iter_(\d+)\.pth')
 
 
+def _place(path: str) -> tuple[int, int, int]:
+    """Epochs, batches beyond them, iterations; (-1, 0, 0) for other files."""
+    match = _NAME.fullmatch(os.path.basename(path))
+    return tuple(int(n or 0) for n in match.groups()) if match else (-1, 0, 0)
+
+
 def _checkpoints(folder: str) -> list[str]:
     """Those of a run, by their names, the newest first."""
-    found = {}
-    for path in glob.glob(os.path.join(glob.escape(folder), '*.pth')):
-        match = _NAME.fullmatch(os.path.basename(path))
-        if match:
-            found[path] = tuple(int(n or 0) for n in match.groups())
-    return sorted(found, key=found.__getitem__, reverse=True)
+    found = [path for path in glob.glob(
+        os.path.join(glob.escape(folder), '*.pth')) if _place(path)[0] >= 0]
+    return sorted(found, key=_place, reverse=True)
 
 
 def newest_checkpoint(folder: str,

@@ -1,5 +1,4 @@
 """mmengine's training loops, able to go on in the middle of an epoch."""
-import time
 from typing import Any, Iterator
 
 from mmengine.dist import get_rank
@@ -9,9 +8,24 @@ from mmengine.runner import (BaseLoop, EpochBasedTrainLoop,
 
 from .checkpoints import StageCheckpointHook
 from .preemption import (Preempted, Stop, agreed_stop, at_once, stop_is_asked,
-                         training)
+                         training, workers_may_end)
 from .randomness import seed_epoch, seed_iteration, seeded_loader
 from .validations import is_validated
+
+
+class _Closed:
+    """Stands for a loader while mmengine makes its loop: the one by iterations
+    would open it there, and throw away the batches that workers then load."""
+
+    def __init__(self, loader: Any) -> None:
+        self.dataset = loader.dataset
+        self._batches = len(loader)
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
 
 
 class _StageLoop(BaseLoop):
@@ -26,8 +40,10 @@ class _StageLoop(BaseLoop):
         loader = runner.build_dataloader(
             dataloader, seed=runner.seed,
             diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
-        super().__init__(runner, seeded_loader(
-            loader, runner.seed, stage, self._endless), *args, **kwargs)
+        loader = seeded_loader(loader, runner.seed, stage, self._endless)
+        super().__init__(runner, _Closed(loader), *args, **kwargs)
+        self.dataloader: Any = loader
+        self.dataloader_iterator = None
         self._stage = stage
         self._every = checkpoint_every
 
@@ -49,18 +65,19 @@ class _StageLoop(BaseLoop):
         seed_epoch(self.runner.seed, self._stage, epoch)
         self.dataloader.batch_sampler.start_from(epoch, first)
         batches, number = iter(self.dataloader), first
-        while True:
-            batch, lost = self._fetched(batches)
-            self._stop_if_asked(number, now=lost)
-            if batch is None:
-                return
-            if number > first:
-                self._save_if_due(number)
-            # After loading, which may have drawn in this process too.
-            seed_iteration(self.runner.seed, self._stage, self._iter,
-                           get_rank())
-            yield number, batch
-            number += 1
+        with workers_may_end():
+            while True:
+                batch, lost = self._fetched(batches)
+                self._stop_if_asked(number, now=lost)
+                if batch is None:
+                    return
+                if number > first:
+                    self._save_if_due(number)
+                # After loading, which may have drawn in this process too.
+                seed_iteration(self.runner.seed, self._stage, self._iter,
+                               get_rank())
+                yield number, batch
+                number += 1
 
     @staticmethod
     def _fetched(batches: Iterator[Any]) -> tuple[Any, bool]:
@@ -69,9 +86,7 @@ class _StageLoop(BaseLoop):
         try:
             return next(batches, None), False
         except RuntimeError:
-            if not stop_is_asked():
-                time.sleep(1)  # the workers may get theirs before us
-            if stop_is_asked():
+            if stop_is_asked(wait=True):
                 return None, True
             raise
 
@@ -81,6 +96,10 @@ class _StageLoop(BaseLoop):
         # Within a window of accumulated gradients a few iterations later.
         if stop is Stop.NOW or (stop and self._window_is_closed):
             self._saver.save_now(self.runner, done)
+            self.runner.logger.info(
+                f'SIGTERM: stopping after {self._iter} iterations of this '
+                'stage, which are saved. The same command with --resume goes '
+                'on.')
             raise Preempted(agreed=True)
 
     def _save_if_due(self, done: int) -> None:

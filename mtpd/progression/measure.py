@@ -87,12 +87,18 @@ def latency(detector: BaseDetector, validation: Config,
     seconds = []
     with torch.no_grad():
         for batch in islice(loader, 3 + pictures):
-            start = time.perf_counter()
-            detector.val_step(batch)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(timed(lambda: detector.val_step(batch)))
     return statistics.median(seconds[3:] or seconds)
+
+
+def timed(step: Callable[[], Any],
+          clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call, until the device has done what it started."""
+    start = clock()
+    step()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 def mean_ap(metrics: Mapping[str, float]) -> float:

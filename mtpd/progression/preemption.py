@@ -1,6 +1,7 @@
 """A cluster's wish to have the machine back (SIGTERM), granted in order."""
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
@@ -51,7 +52,10 @@ def preemptible() -> Iterator[None]:
     """While the block runs, SIGTERM ends it by :class:`Preempted`.
 
     At once, except in a :func:`training` block, which looks for it by itself.
-    Does nothing outside of the main thread, which alone gets signals.
+    Whatever else is raised after it is its consequence and becomes
+    :class:`Preempted` too: mmengine has places that catch everything and raise
+    an error of their own. Does nothing outside of the main thread, which alone
+    gets signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -60,18 +64,29 @@ def preemptible() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _request)
     try:
         yield
+        if _request.made:  # and nobody has acted on it
+            raise Preempted
+    except Preempted:
+        raise
+    except BaseException as error:
+        if _request.made:
+            raise Preempted from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
 def training() -> Iterator[None]:
-    """While the block runs a SIGTERM waits until it is asked for."""
+    """While the block runs a SIGTERM waits until it is asked for, at the
+    latest until the block ends."""
     _request.can_wait = True
     try:
         yield
     finally:
         _request.can_wait = False
+    if _request.made:
+        raise Preempted
 
 
 @contextmanager
@@ -86,9 +101,44 @@ def at_once() -> Iterator[None]:
         _request.can_wait = True
 
 
-def stop_is_asked() -> bool:
-    """Whether this process got a SIGTERM."""
+def stop_is_asked(wait: bool = False) -> bool:
+    """Whether this process got a SIGTERM.
+
+    Args:
+        wait: It may get one within a second, as others have got theirs.
+    """
+    if wait and not _request.made:
+        time.sleep(1)
     return _request.made
+
+
+@contextmanager
+def workers_may_end() -> Iterator[None]:
+    """Within a :func:`training` block with an open data loader.
+
+    A signal to a whole job, as torchrun's and slurm's, ends the loader's
+    workers too, and torch raises an error wherever the main process then is,
+    in the middle of a step for example. Where it is a SIGTERM that has ended
+    them, only the loader itself shall find them gone.
+    """
+    torchs = signal.getsignal(signal.SIGCHLD)
+    if not callable(torchs) or \
+            threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def quiet(number: int, frame: FrameType | None) -> None:
+        try:
+            torchs(number, frame)
+        except RuntimeError:
+            if not stop_is_asked(wait=True):
+                raise
+
+    signal.signal(signal.SIGCHLD, quiet)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, torchs)
 
 
 class Stop(IntEnum):

@@ -4,7 +4,7 @@ from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 
 @HOOKS.register_module()
@@ -44,7 +44,8 @@ class StageProgressHook(Hook):
 
     def _seconds_left(self, runner: Runner, per_iteration: float) -> float:
         loop, done = runner.train_loop, runner.iter + 1
-        position, end = (done, loop.max_iters) if loop.max_epochs == 1 \
+        position, end = (done, loop.max_iters) \
+            if isinstance(loop, IterBasedTrainLoop) \
             else (runner.epoch, loop.max_epochs)
         each = getattr(loop, 'val_interval', end)
         validations = -(-end // each) if runner.val_loop else 0

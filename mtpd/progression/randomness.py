@@ -8,7 +8,7 @@ be done, which a resumed run knows as well.
 """
 import random
 from collections import Counter
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,9 +30,12 @@ def seed_everything(*key: int) -> None:
     torch.manual_seed(int.from_bytes(words[2:4].tobytes(), 'little'))
 
 
-WITH_MEMORY = ('CachedMosaic', 'CachedMixUp', 'Albu', 'EarlyStoppingHook')
-"""Transforms and hooks whose doing depends on what they did before: mmdet's
-caches of pictures, Albumentations' own generator, mmengine's patience."""
+WITH_MEMORY = ('CachedMosaic', 'CachedMixUp', 'Albu', 'EarlyStoppingHook',
+               'GroupMultiSourceSampler', 'DynamicRoIHead')
+"""What does something by what it did before, and has no place for it in a
+checkpoint: mmdet's caches of pictures, Albumentations' own generator,
+mmengine's patience, a sampler without end that draws as it goes, Dynamic
+R-CNN's averages."""
 
 
 def with_memory(cfg: Mapping[str, Any]) -> list[str]:
@@ -48,8 +51,8 @@ def with_memory(cfg: Mapping[str, Any]) -> list[str]:
             found.add(str(part.get('type')).rpartition('.')[-1])
             walk(list(part.values()))
 
-    walk([cfg.get('train_dataloader'), cfg.get('custom_hooks'),
-          cfg.get('default_hooks')])
+    walk([cfg.get(key) for key in (
+        'train_dataloader', 'custom_hooks', 'default_hooks', 'model')])
     return [name for name in WITH_MEMORY if name in found]
 
 
@@ -133,22 +136,37 @@ class KeyedBatches:
 
     def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         epoch, first = self._start
+        if self._endless:
+            return self._passes(epoch, first)
+        # All at once: a sampler may draw from the global generators, which
+        # are seeded anew before each iteration.
+        return iter(list(self._keyed(epoch, self._batches))[first:])
+
+    def _passes(self, epoch: int,
+                first: int) -> Iterator[list[tuple[int, int, int]]]:
         number = 0
         while True:
-            times: Counter[int] = Counter()
-            for batch in self._batches:
-                keys = []
-                for picture in map(int, batch):
-                    keys.append((epoch, times[picture], picture))
-                    times[picture] += 1
+            before = number
+            for keys in self._keyed(epoch, self._batches):
                 if number >= first:
                     yield keys
                 number += 1
-            if not self._endless:
-                return
+            if number == before:
+                raise RuntimeError('The sampler gave no picture in a pass.')
             epoch += 1
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)
+
+    @staticmethod
+    def _keyed(epoch: int, batches: Iterable[Sequence[int]]
+               ) -> Iterator[list[tuple[int, int, int]]]:
+        times: Counter[int] = Counter()
+        for batch in batches:
+            keys = []
+            for picture in map(int, batch):
+                keys.append((epoch, times[picture], picture))
+                times[picture] += 1
+            yield keys
 
 
 def seeded_loader(loader: DataLoader, seed: int, stage: int,

@@ -1,6 +1,7 @@
 """The whole progression: check, order, probe, stage after stage, export."""
 import errno
 import gc
+import glob
 import io
 import json
 import logging
@@ -23,7 +24,8 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.processes import init_processes
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import (build_detector, own_randomness,
+                                   pyramid_channels)
 from mtpd.distill.guidance import NotFinite
 from mtpd.distill.inherit import inherit
 from mtpd.report.pictures import draw_costs, draw_order
@@ -194,6 +196,9 @@ def _run(plan: Plan, cfg: Config, resume: bool,
               'starts': [*before.get('starts', []), start]}
     if is_main_process():
         os.makedirs(plan.work_dir, exist_ok=True)
+        for path in glob.glob(os.path.join(glob.escape(plan.work_dir),
+                                           '*.partial')):
+            os.remove(path)
         atomic_write(os.path.join(plan.work_dir, 'config.py'),
                      cfg.pretty_text.encode())
         atomic_write(_state_file(plan), json.dumps(record, indent=1).encode())
@@ -260,10 +265,9 @@ def run_stage(cfg: Config) -> None:
     try:
         runner.train()
     except NotFinite as error:
-        newest = set_aside_not_finite(cfg.work_dir) \
-            if is_main_process() else None
+        newest = on_main(lambda: set_aside_not_finite(cfg.work_dir))
         raise NotFinite(
-            f'{cfg.get("experiment_name") or cfg.work_dir}, iteration '
+            f'{os.path.basename(os.path.normpath(cfg.work_dir))}, iteration '
             f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
             + (f'The last good checkpoint is {newest}.' if newest else
                'There is no checkpoint yet.')) from error
@@ -406,7 +410,8 @@ def _starting_weights(plan: Plan, teacher: str) -> str | None:
         return plan.student.checkpoint
     out = os.path.join(plan.work_dir, 'start.pth')
     barrier()
-    if is_main_process() and not os.path.isfile(out):
+    # Of a start that did not come to a stage it may be another config's.
+    if is_main_process() and not (os.path.isfile(out) and _started(plan)):
         with own_randomness(plan.seed or 0):
             student = build_detector(
                 plan.student.model, plan.student.checkpoint,
@@ -430,6 +435,16 @@ def _inherited(plan: Plan, weights: dict[str, Any],
     with own_randomness(0):
         source = build_detector(spec.model, spec.checkpoint,
                                 f'{spec.field}.checkpoint')
+        own, theirs = (tuple(pyramid_channels(detector)) for detector in (
+            build_detector(plan.student.model), source))
+    if 'neck' in plan.inherit and own != theirs:
+        # A Mask R-CNN's fpn_convs.0 makes stride 4, a RetinaNet's stride 8,
+        # and both have the same name and shape.
+        raise PlanError([
+            f'mtpd.inherit: the neck of {teacher} makes maps of strides '
+            f'{theirs}, the student\'s of {own}, so layers of one name are '
+            "not of one level. Leave 'neck' out, or take a first teacher of "
+            'the same strides.'])
     try:
         taken = inherit(weights, source.state_dict(), plan.inherit)
     except ValueError as error:

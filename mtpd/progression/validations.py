@@ -4,7 +4,7 @@ import os
 from typing import Mapping
 
 from mmdet.registry import HOOKS
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -34,10 +34,17 @@ def is_validated(folder: str, iteration: int) -> bool:
 class RecordValidationsHook(Hook):
     """Writes each validation's metrics to ``validations.json``.
 
-    What is there is over with: a resumed run does not repeat it.
+    What is there is over with: a resumed run does not repeat it. All processes
+    validate with the buffers of the first (the running statistics of batch
+    norms), which are those that are saved and handed on; mmengine lets each
+    validate its share of the pictures with its own.
     """
 
-    priority = 'LOWEST'  # after CheckpointHook has kept the best one
+    priority = 'LOWEST'  # after EMAHook's swap, and after CheckpointHook
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        for buffer in runner.model.buffers():
+            broadcast(buffer)
 
     def after_val_epoch(self, runner: Runner,
                         metrics: Mapping[str, float] | None = None) -> None:

@@ -42,6 +42,33 @@ def test_taken_tensors_are_copies():
     assert torch.equal(taken, before)
 
 
+def test_a_cascades_first_stage_fills_a_single_head():
+    student = weights(roi_head__bbox_head__fc_cls__bias=4,
+                      roi_head__bbox_head__fc_reg__weight=(12, 2),
+                      roi_head__bbox_head__fc_reg__bias=12,
+                      roi_head__mask_head__convs__0__weight=(2, 2),
+                      roi_head__mask_head__conv_res__weight=3)
+    teacher = weights(**{
+        f'roi_head__{head}__{stage}__{name}': shape for stage in (0, 1)
+        for head, name, shape in (
+            ('bbox_head', 'fc_cls__bias', 4),
+            ('bbox_head', 'fc_reg__weight', (4, 2)),  # one for all classes
+            ('bbox_head', 'fc_reg__bias', 4),
+            ('mask_head', 'convs__0__weight', (2, 2)))})
+    result = inherit(student, teacher, ('head',))
+    assert result.taken['roi_head.mask_head.convs.0.weight'] \
+        == 'roi_head.mask_head.0.convs.0.weight'
+    assert list(result.left) == ['roi_head.mask_head.conv_res.weight']
+    first = 'roi_head.bbox_head.0.'
+    assert torch.equal(result.weights['roi_head.bbox_head.fc_cls.bias'],
+                       teacher[first + 'fc_cls.bias'])
+    for name in ('fc_reg.weight', 'fc_reg.bias'):
+        taken = result.weights['roi_head.bbox_head.' + name]
+        for label in range(3):
+            assert torch.equal(taken[4 * label:4 * label + 4],
+                               teacher[first + name])
+
+
 def test_nothing_in_common_and_unknown_parts_are_errors():
     with pytest.raises(ValueError, match='no tensor of the first teacher'):
         inherit(weights(neck__a=2), weights(neck__a=3), ('neck',))

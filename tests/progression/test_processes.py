@@ -45,6 +45,7 @@ def config(toy_in, tmp_path_factory):
     cfg.randomness.deterministic = True
     cfg.train_dataloader.batch_size = 4
     cfg.default_hooks.logger.interval = 1
+    cfg.train_cfg.val_interval = 1
     cfg.dump(str(folder / 'toy.py'))
     return folder / 'toy.py'
 
@@ -96,6 +97,12 @@ def test_two_processes_are_one_with_the_mean_gradient(undisturbed):
     for one, other in zip(first, second):
         assert all(torch.equal(one['after'][n], other['after'][n])
                    for n in parameters)
+    # Statistics of batch norms are each one's own until a validation.
+    key = 'backbone.bn1.running_mean'
+    assert not torch.equal(first[5]['student'][key], second[5]['student'][key])
+    for at in (3, 9):
+        assert all(torch.equal(value, second[at]['student'][name])
+                   for name, value in first[at]['student'].items())
 
 
 def test_both_skip_what_one_could_not(undisturbed):

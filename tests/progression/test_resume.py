@@ -10,6 +10,9 @@ import pickle
 import random
 import shutil
 import signal
+import subprocess
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,7 +107,8 @@ def dies_at_call(monkeypatch, owner, name: str, call: int, after=False):
     return calls
 
 
-@pytest.mark.parametrize('deaths', [
+@pytest.mark.parametrize('workers, deaths', [(2 * (i == 0), deaths)
+                                             for i, deaths in enumerate([
     # In epoch 1 of stage 1 and in its epoch 2.
     [(FeatureDistiller, 'train_step', 4, False),
      (FeatureDistiller, 'train_step', 7, True)],
@@ -120,15 +124,15 @@ def dies_at_call(monkeypatch, owner, name: str, call: int, after=False):
     # Exporting stage 1, and before the result is.
     [(run_module, 'export_student', 1, False),
      (run_module, 'export_student', 3, False)],
-], ids=lambda deaths: '+'.join(d[1] for d in deaths))
+])], ids=lambda x: '+'.join(d[1] for d in x) if isinstance(x, list) else x)
 def test_it_ends_where_it_would_have(restless, undisturbed, tmp_path,
-                                     monkeypatch, deaths):
+                                     monkeypatch, workers, deaths):
     for death in deaths:
         with monkeypatch.context() as patch:
             dies_at_call(patch, *death)
             with pytest.raises(Died):
-                go(restless(tmp_path))
-    assert is_undisturbed(go(restless(tmp_path)), undisturbed)
+                go(restless(tmp_path, workers))
+    assert is_undisturbed(go(restless(tmp_path, workers)), undisturbed)
     assert not list(tmp_path.rglob('*.partial'))
 
 
@@ -200,10 +204,13 @@ def test_workers_do_not_matter_and_may_be_ended_by_the_same_signal(
     whole = FeatureDistiller.train_step
 
     def warned(self, *args, **kwargs):
-        if len(steps) == 2:  # a cluster's signal reaches all of a job
-            for child in multiprocessing.active_children():
-                os.kill(child.pid, signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
+        if len(steps) == 2:
+            # A cluster's signal reaches all of a job, and comes from outside:
+            # one of their parent would end workers in peace.
+            subprocess.run(['kill', '-TERM', *(str(c.pid) for c in
+                            multiprocessing.active_children()),
+                            str(os.getpid())], check=True)
+            time.sleep(.1)
         return whole(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
@@ -241,11 +248,13 @@ def test_gradients_that_wait_are_saved(restless, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
+@pytest.mark.parametrize('sampler, workers', [
+    ('DefaultSampler', 0), ('InfiniteSampler', 2)])
 def test_a_loop_of_iterations_goes_on_where_it_was(
-        restless, tmp_path, monkeypatch):
+        restless, tmp_path, monkeypatch, sampler, workers):
     """Over more than one pass, with both of mmengine's samplers."""
-    def cfg(folder, sampler):
-        made = restless(folder, order=['wide'])
+    def cfg(folder):
+        made = restless(folder, workers, order=['wide'])
         made.train_dataloader.sampler.type = sampler
         made.train_cfg = dict(type='IterBasedTrainLoop', max_iters=11,
                               val_interval=5)
@@ -255,17 +264,95 @@ def test_a_loop_of_iterations_goes_on_where_it_was(
             type='CheckpointHook', by_epoch=False, interval=4)
         return made
 
-    for sampler in ('DefaultSampler', 'InfiniteSampler'):
-        one, other = tmp_path / sampler, tmp_path / f'{sampler}_cut'
-        whole = weights(go(cfg(one, sampler)).student)
+    first = []
+    look = FeatureDistiller.loss
+
+    def loss(self, inputs, samples, *args):
+        first.append([sample.img_id for sample in samples])
+        return look(self, inputs, samples, *args)
+
+    monkeypatch.setattr(FeatureDistiller, 'loss', loss)
+    one, other = tmp_path / 'whole', tmp_path / 'cut'
+    whole = weights(go(cfg(one)).student)
+    # Nothing is loaded to be thrown away: six batches are one pass.
+    assert len({i for batch in first[:6] for i in batch}) == 24
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', 10)
+        with pytest.raises(Died):
+            go(cfg(other))
+    stage = other / 'stage1_wide'
+    assert newest_checkpoint(str(stage)).endswith('iter_8.pth')
+    again = weights(go(cfg(other)).student)
+    assert all(torch.equal(whole[key], again[key]) for key in whole)
+    # What interval asks for, and of the others those of the newest two.
+    assert sorted(p.name for p in stage.glob('iter_*.pth')) == [
+        'iter_10.pth', 'iter_11.pth', 'iter_4.pth', 'iter_8.pth']
+
+
+def test_the_best_and_a_plateau_survive_a_stop(restless, tmp_path,
+                                               monkeypatch):
+    """What a validation changes is on disk before it is over with."""
+    def cfg(folder):
+        made = restless(folder, order=['wide'])
+        made.train_cfg.max_epochs = 4
+        made.mtpd.checkpoint_every = None
+        made.default_hooks.checkpoint.interval = 2
+        made.param_scheduler = [dict(
+            type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater',
+            factor=.1, patience=0, by_epoch=True)]
+        return made
+
+    aps = {0: .1, 1: .9, 2: .5, 3: .4, 4: .3}
+
+    def measured(patch, validation: int):
+        said = iter([aps[at] for at in range(validation, 5)])
+        patch.setattr(CocoMetric, 'compute_metrics',
+                      lambda *_: {'bbox_mAP': next(said)})
+
+    with monkeypatch.context() as patch:
+        measured(patch, 0)
+        whole = go(cfg(tmp_path / 'whole'))
+    assert whole.stages[0].end == 90
+    for step in (STEPS + 1, 2 * STEPS + 1):  # after validations 1 and 2
+        folder = tmp_path / f'cut{step}'
         with monkeypatch.context() as patch:
-            dies_at_call(patch, FeatureDistiller, 'train_step', 10)
+            measured(patch, 0)
+            dies_at_call(patch, FeatureDistiller, 'train_step', step)
             with pytest.raises(Died):
-                go(cfg(other, sampler))
-        assert newest_checkpoint(str(other / 'stage1_wide')).endswith(
-            'iter_8.pth')
-        again = weights(go(cfg(other, sampler)).student)
-        assert all(torch.equal(whole[key], again[key]) for key in whole)
+                go(cfg(folder))
+        with monkeypatch.context() as patch:
+            measured(patch, step // STEPS + 1)
+            again = go(cfg(folder))
+        assert again.stages[0].end == 90
+        one, other = (torch.load(path / 'stage1_wide' / 'epoch_4.pth',
+                                 weights_only=True)
+                      for path in (tmp_path / 'whole', folder))
+        for key, value in one['state_dict'].items():
+            assert torch.equal(value, other['state_dict'][key])
+        rates = [c['optimizer']['param_groups'][0]['lr']
+                 for c in (one, other)]
+        assert rates[0] == rates[1] == pytest.approx(.004 * .1 ** 2)
+        assert len(list((folder / 'stage1_wide').glob('best_*'))) == 1
+
+
+def test_a_start_that_came_to_no_stage_leaves_nothing_to_the_next(
+        toy, monkeypatch):
+    def cfg(seed):
+        made = toy(order=['wide'], init_adapters='fitted', strides=(8,))
+        made.mtpd.student.checkpoint = None
+        made.randomness.seed = seed
+        made.train_cfg.max_epochs = 1
+        return made
+
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, run_module, '_starting_ap', 1)
+        with pytest.raises(Died):
+            go(cfg(0))
+    start = torch.load(Path(cfg(0).work_dir) / 'start.pth')['state_dict']
+    go(cfg(1))
+    again = torch.load(Path(cfg(0).work_dir) / 'start.pth')['state_dict']
+    assert not torch.equal(start['backbone.conv1.weight'],
+                           again['backbone.conv1.weight'])
 
 
 def test_torn_and_foreign_checkpoints_are_passed_over_with_a_word(
@@ -286,6 +373,12 @@ def test_torn_and_foreign_checkpoints_are_passed_over_with_a_word(
     said = []
     monkeypatch.setattr('mtpd.progression.checkpoints.print_log',
                         lambda text, **_: said.append(text))
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', 5)
+        with pytest.raises(Died):
+            go(restless(tmp_path))
+    # Those of higher numbers do not push out what is written now.
+    assert (folder / 'epoch_1_batch_4.pth').exists()
     result = go(restless(tmp_path))
     assert is_undisturbed(result, undisturbed)
     for name, why in (('epoch_9.pth', 'no "mtpd" entry'),

@@ -520,6 +520,10 @@ def test_fitted_adapters_start_below_any_other(toy):
 def test_neck_and_head_of_the_first_teacher_are_inherited(
         toy, retinanet, tmp_path):
     cfg = toy(order=['swin'], inherit=('neck', 'head'))
+    with pytest.raises(PlanError, match=r'neck of swin makes maps of strides '
+                       r'\(4, 8, 16, 32, 64\), the student.s of \(8, 16'):
+        go(cfg)
+    cfg = toy(order=['swin'], inherit=('head',))
     with pytest.raises(PlanError, match='no tensor of the first teacher'):
         go(cfg)
     # Nothing was begun: the corrected config may start in the same folder.

@@ -1,4 +1,4 @@
-"""What the benchmarks say of times that were measured in turn."""
+"""What is said of times that were measured in turn."""
 from collections.abc import Sequence
 
 from scipy.stats import binom

@@ -1,0 +1,7 @@
+# GFL, 640x400, on timm's MobileNetV3-Large,
+# taught by two of the zoo's. Trained alone first, then taught, then compared:
+#   python tools/from_scratch.py configs/light/mtpd_gfl_mobilenetv3-large.py
+# NOT YET RUN on COCO by us; the pool and its APs: teachers_of_gfl.py.
+_base_ = ['./gfl_mobilenetv3-large.py', './_base_/teachers_of_gfl.py']
+mtpd = dict(student=dict(
+    checkpoint='work_dirs/light/gfl_mobilenetv3-large.pth'))

@@ -1,0 +1,9 @@
+# RetinaNet on timm's MobileNetV3-Small,
+# taught by two of the zoo's. Trained alone first, then taught, then compared:
+#   python tools/from_scratch.py \
+#       configs/light/mtpd_retinanet_mobilenetv3-small.py
+# NOT YET RUN on COCO by us; the pool and its APs: teachers_of_retinanet.py.
+_base_ = ['./retinanet_mobilenetv3-small.py',
+          './_base_/teachers_of_retinanet.py']
+mtpd = dict(student=dict(
+    checkpoint='work_dirs/light/retinanet_mobilenetv3-small.pth'))

@@ -1,0 +1,6 @@
+# RetinaNet on torchvision's ResNet-18,
+# taught by two of the zoo's. Trained alone first, then taught, then compared:
+#   python tools/from_scratch.py configs/light/mtpd_retinanet_resnet18.py
+# NOT YET RUN on COCO by us; the pool and its APs: teachers_of_retinanet.py.
+_base_ = ['./retinanet_resnet18.py', './_base_/teachers_of_retinanet.py']
+mtpd = dict(student=dict(checkpoint='work_dirs/light/retinanet_resnet18.pth'))

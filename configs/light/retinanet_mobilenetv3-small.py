@@ -1,0 +1,8 @@
+# RetinaNet on timm's MobileNetV3-Small. Alone, from ImageNet weights:
+#   python tools/train.py configs/light/retinanet_mobilenetv3-small.py
+# Taught: mtpd_retinanet_mobilenetv3-small.py. NOT YET RUN on COCO by us.
+_base_ = './_base_/retinanet.py'
+model = dict(backbone=dict(
+    _delete_=True, type='TimmBackbone',
+    model_name='mobilenetv3_small_100.lamb_in1k', pretrained=True,
+    norm_eval=True))

@@ -1,0 +1,7 @@
+# RetinaNet on torchvision's ShuffleNetV2. Alone, from ImageNet weights:
+#   python tools/train.py configs/light/retinanet_shufflenetv2.py
+# Taught: mtpd_retinanet_shufflenetv2.py. NOT YET RUN on COCO by us.
+_base_ = './_base_/retinanet.py'
+model = dict(backbone=dict(
+    _delete_=True, type='TorchvisionBackbone',
+    model_name='shufflenet_v2_x1_0', weights='IMAGENET1K_V1', norm_eval=True))

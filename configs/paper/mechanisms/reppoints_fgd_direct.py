@@ -1,0 +1,9 @@
+# RepPoints-R50 below RepPoints X101-DCN alone, by FGD, for as many epochs as
+# reppoints_fgd.py.
+# Source: the paper's comparison of mechanisms, direct; schedule and start as
+#   for MGD.
+# Expected: box AP 42.0; as published, not run by us.
+# GPU hours: not measured.
+#   python tools/train.py configs/paper/mechanisms/reppoints_fgd_direct.py
+_base_ = './reppoints_mgd_direct.py'
+mtpd = dict(distill=dict(type='FGDLoss'))

@@ -1,0 +1,13 @@
+# RetinaNet-R50 in the order search's setting: 3 epochs for each teacher, the
+# learning rate falling linearly. Made to compare orders: another one is
+# trained by --cfg-options mtpd.order=A,B,C and another --work-dir.
+# Source: the paper's comparison of orders.
+# Expected: not known to us; not run by us.
+# GPU hours: not measured.
+#   python tools/train.py configs/paper/order_search/retinanet_r50_3e.py
+_base_ = '../feature_matching/retinanet_r50_l2.py'
+train_cfg = dict(max_epochs=3)
+param_scheduler = [
+    _base_.param_scheduler[0],  # mmdet's warm-up
+    dict(type='LinearLR', start_factor=1, end_factor=0, begin=0, end=3,
+         by_epoch=True, convert_to_iter_based=True)]

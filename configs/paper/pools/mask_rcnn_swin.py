@@ -1,0 +1,19 @@
+# Mask R-CNN-R50 below Swin transformers.
+# Source: the paper's Swin pool; its members are our reading: mmdet's
+#   public detectors of that kind, among them the two of the paper's released
+#   configs.
+# Expected: not known to us; not run by us.
+# GPU hours: costs about 3 in the paper, by gradient descent; training not
+#   measured.
+#   python tools/bgs_order.py configs/paper/pools/mask_rcnn_swin.py
+#   python tools/train.py configs/paper/pools/mask_rcnn_swin.py
+_base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+          '../../_base_/zoo.py']
+mtpd = dict(
+    student=dict(checkpoint=_base_.zoo.mask_rcnn_r50.checkpoint),
+    teachers=dict(
+        swin_t_1x=_base_.zoo.mask_rcnn_swin_t_1x,
+        swin_t=_base_.zoo.mask_rcnn_swin_t,
+        swin_s=_base_.zoo.mask_rcnn_swin_s),
+    order='bgs', max_teachers=2,
+    distill=dict(type='FeatureL2Loss', loss_weight=0.5, normalise=True))

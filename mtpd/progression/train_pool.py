@@ -1,0 +1,39 @@
+"""Detectors of a pool that do not exist yet, each trained as it is meant."""
+import copy
+import os
+
+from mmengine.logging import print_log
+
+from mtpd.compat.processes import init_processes
+
+from .checkpoints import newest_checkpoint
+from .export import export_student
+from .plan import DetectorSpec, Plan, is_url
+from .processes import on_main
+from .run import run_stage
+
+
+def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
+    """Train a detector of the pool with its own config, unless it is there."""
+    path = spec.checkpoint
+    if path is None or is_url(path) or on_main(lambda: os.path.isfile(path)):
+        return
+    cfg = copy.deepcopy(spec.config)
+    cfg.launcher = plan.student.config.launcher
+    init_processes(cfg)
+    cfg.work_dir = os.path.join(plan.work_dir, 'pool', spec.name)
+    cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.work_dir
+    if 'checkpoint' in cfg.get('default_hooks', {}):
+        checkpoint = cfg.default_hooks.checkpoint
+        checkpoint.backend_args = dict(backend='atomic')
+        if checkpoint.get('max_keep_ckpts', -1) > 0:
+            # mmengine deletes the oldest before it writes the new one.
+            checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
+    newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
+    if newest is not None:
+        cfg.resume, cfg.load_from = True, newest
+    print_log(f'Training {spec.name} from random weights', logger='current')
+    run_stage(cfg)
+    on_main(lambda: export_student(newest_checkpoint(cfg.work_dir), path))

@@ -1,0 +1,95 @@
+"""SIGTERM, block by block."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mtpd.progression.preemption import (EXIT_CODE, Preempted, Stop,
+                                         agreed_stop, at_once, preemptible,
+                                         stop_is_asked, training)
+
+
+def told():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_at_once_outside_of_training():
+    done = []
+    with pytest.raises(Preempted) as stop, preemptible():
+        told()
+        done.append('went on')
+    assert stop.value.code == EXIT_CODE and not stop.value.agreed
+    assert done == []
+
+
+def test_training_goes_on_until_it_asks():
+    done = []
+    with pytest.raises(Preempted), preemptible():
+        with training():
+            assert agreed_stop() is Stop.NO
+            told()
+            done.append('went on')
+            assert stop_is_asked() and agreed_stop() is Stop.SOON
+            assert agreed_stop(now=True) is Stop.NOW
+        done.append('nobody acted, and the block has ended')
+    assert done == ['went on']
+
+
+def test_a_validation_within_training_is_left_at_once():
+    with preemptible(), training():
+        with at_once():
+            pass
+    for early in (True, False):
+        with pytest.raises(Preempted), preemptible(), training():
+            if early:  # between the last question and the validation
+                told()
+            with at_once():
+                told()
+                raise AssertionError('went on')
+
+
+def test_whoever_catches_everything_does_not_hide_it():
+    with pytest.raises(Preempted) as stop, preemptible():
+        try:
+            told()
+        except:  # noqa: E722  as mmengine's Config.pretty_text does
+            raise SyntaxError('Failed to format the config file')
+    assert isinstance(stop.value.__cause__, SyntaxError)
+    # Without a signal an error is what it is.
+    with pytest.raises(SyntaxError), preemptible():
+        raise SyntaxError
+
+
+def test_the_former_handler_is_back():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    try:
+        with pytest.raises(Preempted), preemptible():
+            told()
+        told()
+        assert seen == [1]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_the_process_ends_with_the_code(tmp_path):
+    script = tmp_path / 'waits.py'
+    script.write_text(
+        'import time\n'
+        'from mtpd.progression.command_line import plain_errors\n'
+        'from mtpd.progression.preemption import preemptible\n'
+        'with plain_errors(), preemptible():\n'
+        '    print("ready", flush=True)\n'
+        '    time.sleep(60)\n')
+    process = subprocess.Popen([sys.executable, str(script)], text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while process.stdout.readline() != 'ready\n':
+        assert process.poll() is None, process.stderr.read()
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == EXIT_CODE
+    assert time.monotonic() - began < 20
+    assert 'Traceback' not in process.stderr.read()

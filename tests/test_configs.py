@@ -1,0 +1,420 @@
+"""Every config under configs/, also those that are added later: it loads, its
+plan is made, its detectors are built thin and fit together, and one of each
+family does a real step on COCO pictures.
+
+The step needs a COCO-format subset in the folder that MTPD_COCO_SUBSET names
+(or in ../shared/data/coco_subset).
+"""
+import copy
+import os
+import re
+import runpy
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import mmdet
+import pytest
+import torch
+import yaml
+from mmdet.registry import DATASETS, MODELS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import LinearLR, build_optim_wrapper
+from shrink import shrunk
+
+from mtpd.distill.adapters import STARTS
+from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.inherit import inherit
+from mtpd.progression import plan as plans
+from mtpd.progression.plan import (DetectorSpec, Plan, inner_datasets,
+                                   make_plan)
+from mtpd.progression.pool import build_pool, common_strides
+from mtpd.progression.stage import stage_config
+
+REPOSITORY = Path(__file__).parents[1]
+SUBSET = Path(os.environ.get('MTPD_COCO_SUBSET',
+                             REPOSITORY / '../shared/data/coco_subset'))
+METAFILES = Path(mmdet.__file__).parent / '.mim/configs'
+
+
+def is_part(path: Path) -> bool:
+    """Whether a file is only for others to inherit: by folder or by name."""
+    return '_base_' in path.parts or path.name in ('dataset.py', 'schedule.py')
+
+
+FILES = sorted(p.relative_to(REPOSITORY).as_posix()
+               for p in (REPOSITORY / 'configs').rglob('*.py'))
+EXPERIMENTS = [name for name in FILES if not is_part(Path(name))]
+PAPER = [name for name in EXPERIMENTS if name.startswith('configs/paper/')]
+ZOO = 'configs/_base_/checkpoints.py'
+
+loaded = lru_cache(maxsize=None)(plans.load_config)  # for reading alone
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _in_the_repository():
+    """Paths in configs begin there; teachers that several share load once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(REPOSITORY)
+        patch.setattr(plans, 'load_config', loaded)
+        yield
+
+
+def plan_of(name: str) -> Plan:
+    cfg = copy.deepcopy(loaded(name))
+    cfg.work_dir = 'work_dirs/' + Path(name).stem
+    return make_plan(cfg)
+
+
+# ------------------------------------------------------------ thin detectors
+
+
+@pytest.fixture(scope='module')
+def thin(tmp_path_factory):
+    """thin(spec): the same kind of detector, few channels, with weights in a
+    file where it had some. One for each different model."""
+    folder, made = tmp_path_factory.mktemp('thin'), {}
+
+    def of(spec: DetectorSpec) -> DetectorSpec:
+        whole = str(spec.model)
+        if whole not in made:
+            # Trained from random weights: small as it is.
+            model = spec.model if spec.model.backbone.get('init_cfg', 0) \
+                is None else shrunk(spec.model, classes=80)
+            path = str(folder / f'{len(made)}.pth')
+            with own_randomness(len(made)):
+                detector = build_detector(model)
+                detector.init_weights()
+                torch.save(dict(state_dict=detector.state_dict()), path)
+            made[whole] = model, path
+        model, path = made[whole]
+        parts = {**spec.config._cfg_dict, 'model': model}
+        parts.pop('data_preprocessor', None)
+        return replace(spec, config=Config(parts),
+                       checkpoint=spec.checkpoint and path)
+    return of
+
+
+def thin_plan(plan: Plan, thin) -> Plan:
+    return replace(plan, student=thin(plan.student), teachers={
+        name: thin(plan.teachers[name]) for name in plan.used})
+
+
+# ------------------------------------------------------------------- every one
+
+
+@pytest.mark.parametrize('name', EXPERIMENTS)
+def test_it_loads_and_its_detectors_fit_together(name, thin):
+    cfg = loaded(name)
+    if 'mtpd' not in cfg:
+        thin(DetectorSpec('student', cfg, None))
+        return
+    plan = plan_of(name)
+    assert plan.describe().count('\n') >= 9
+    plan = thin_plan(plan, thin)
+    pool = build_pool(plan)
+    assert list(pool) == ['student', *plan.used]
+    if plan.order is None:
+        assert common_strides(plan, pool)
+    if plan.inherit:
+        first = plan.order[0][0] if plan.order else plan.used[0]
+        inherit(pool['student'].state_dict(), pool[first].state_dict(),
+                plan.inherit)
+
+
+@pytest.mark.parametrize('name', [n for n in FILES if is_part(Path(n))])
+def test_a_part_loads_and_sets_no_folder(name):
+    assert not loaded(name).get('work_dir')
+
+
+def test_no_two_write_into_one_folder():
+    free = [Path(n).stem for n in EXPERIMENTS if not loaded(n).get('work_dir')
+            and not n.startswith(('configs/demo/', 'configs/bccd/'))]
+    assert len(free) == len(set(free))
+
+
+# --------------------------------------------------------- checkpoints and APs
+
+
+@lru_cache
+def public() -> dict[str, tuple[str, float]]:
+    """URL -> (mmdet:: config, box AP), as mmdet's metafiles have them."""
+    found = {}
+    for file in METAFILES.glob('*/metafile.yml'):
+        content = yaml.safe_load(file.read_text())
+        for model in content if isinstance(content, list) \
+                else content.get('Models', []):
+            aps = {r['Task']: r.get('Metrics', {}).get('box AP')
+                   for r in model.get('Results') or []}
+            if model.get('Weights') and aps.get('Object Detection'):
+                found[model['Weights']] = (
+                    model['Config'].replace('configs/', 'mmdet::', 1),
+                    aps['Object Detection'])
+    return found
+
+
+def checkpoints(cfg: Config) -> set[str]:
+    """What it starts from and is taught by; not what backbones start from."""
+    given = cfg.get('mtpd', {})
+    entries = [given.get('student', {}), *given.get('teachers', {}).values()]
+    return {path for path in (cfg.get('load_from'), *(
+        spec.get('checkpoint') for spec in entries)) if path}
+
+
+@pytest.mark.parametrize('name', loaded(str(REPOSITORY / ZOO)).zoo)
+def test_the_zoo_says_what_mmdet_says(name):
+    said = loaded(ZOO).zoo[name]
+    assert re.fullmatch(
+        r'https://download\.openmmlab\.com/mmdetection/v2\.0/'
+        r'(?:[\w.+%-]+/){2}[\w.+%-]+-[0-9a-f]{8}\.pth', said.checkpoint)
+    assert public()[said.checkpoint] == (said.config, said.ap)
+
+
+def test_every_url_stands_once_and_is_mmdets_own():
+    texts = {n: (REPOSITORY / n).read_text() for n in FILES}
+    for name in EXPERIMENTS:
+        for url in checkpoints(loaded(name)):
+            if plans.is_url(url):
+                assert url in public(), (name, url)
+                places = [n for n, text in texts.items() for _ in range(
+                    text.count(url.rpartition('/')[2]))]
+                assert places == [ZOO], url
+
+
+def test_every_other_checkpoint_is_made_by_a_config():
+    """work_dirs/STEM/epoch_N.pth, by the config STEM of N epochs that the
+    header tells to run first."""
+    for name in PAPER:
+        if 'mtpd' not in loaded(name):
+            continue
+        plan = plan_of(name)
+        told = []
+        for spec in (plan.student, *map(plan.teachers.get, plan.used)):
+            if not spec.checkpoint or plans.is_url(spec.checkpoint):
+                continue
+            stem, epoch = re.fullmatch(r'work_dirs/(\w+)/epoch_(\d+)\.pth',
+                                       spec.checkpoint).groups()
+            maker, = (n for n in PAPER if Path(n).stem == stem)
+            assert loaded(maker).train_cfg.max_epochs == int(epoch)
+            assert without_scope(loaded(maker).model) == \
+                without_scope(spec.config.model)
+            told.append(f'python tools/train.py {maker}')
+        assert list(header(name).commands[:len(told)]) == told
+
+
+# ------------------------------------------------ what the experiments promise
+
+
+LISTING = runpy.run_path(str(REPOSITORY / 'tools/list_configs.py'))
+
+
+def header(name: str):
+    return LISTING['read_header']((REPOSITORY / name).read_text())
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_a_config_begins_with_what_it_is(name):
+    said = header(name)
+    assert said is not None
+    assert 'not run by us' in said.expected
+    assert said.commands[-1] == f'python tools/train.py {name}'
+    for command in said.commands:
+        assert command.split()[-1] in EXPERIMENTS
+
+
+def test_the_table_in_the_docs_is_that_of_the_configs():
+    docs = (REPOSITORY / 'docs/configs.md').read_text()
+    assert LISTING['table']([Path('configs/paper')], REPOSITORY) in docs, \
+        'Put what `python tools/list_configs.py configs/paper` prints there.'
+
+
+@pytest.mark.parametrize(
+    'name', [n for n in PAPER if n.endswith('_direct.py')])
+def test_direct_is_the_last_teacher_alone_for_as_long(name):
+    direct, chain = plan_of(name), plan_of(name.replace('_direct', ''))
+    own, other = direct.student.config, chain.student.config
+    assert direct.order == chain.order[-1:]
+    assert own.train_cfg.max_epochs == \
+        len(chain.order) * other.train_cfg.max_epochs == 24
+    assert own.param_scheduler[1].milestones == [16, 22]
+    assert own.param_scheduler[1].end == 24
+    assert other.param_scheduler[1].milestones == [8, 11]
+    for key in ('optim_wrapper', 'model', 'train_dataloader'):
+        assert own[key] == other[key]
+    for key in ('distill', 'inherit', 'strides', 'teachers'):
+        assert str(getattr(direct, key)) == str(getattr(chain, key))
+
+
+def test_the_released_settings_of_mgd():
+    for name, lr in (('retinanet', .01), ('reppoints', .01),
+                     ('mask_rcnn', .02), ('retinanet_swin', .01),
+                     ('mask_rcnn_swin', .02)):
+        plan = plan_of(f'configs/paper/mechanisms/{name}_mgd.py')
+        assert plan.distill == dict(type='MGDLoss')  # weights: its defaults
+        assert plan.inherit == ('neck', 'head')
+        assert plan.student.checkpoint is None
+        wrapper = plan.student.config.optim_wrapper
+        assert wrapper.optimizer.type == 'SGD'
+        assert wrapper.optimizer.lr == lr
+        assert wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+        # P2 to P5; RetinaNet and RepPoints at all they have, P3 to P7.
+        assert plan.strides == (
+            (4, 8, 16, 32) if 'mask' in name else None)
+
+
+def test_orders_of_the_paper():
+    for name, order in (
+            ('retinanet_r50', 'htc detectors'),
+            ('mask_rcnn_r50', 'mask_rcnn_detectors detectors'),
+            ('mask_rcnn_r18', 'mask_rcnn mask_rcnn_detectors detectors'),
+            ('mask_rcnn_r50_quarter', 'half three_quarters full')):
+        plan = plan_of(f'configs/paper/feature_matching/{name}_l2.py')
+        assert plan.order == tuple((n,) for n in order.split())
+
+
+def test_the_quarter_and_its_teachers_come_to_the_full_size():
+    plan = plan_of(
+        'configs/paper/feature_matching/mask_rcnn_r50_quarter_l2.py')
+    cfg = plan.student.config
+    for part in ('train', 'val', 'test'):
+        scale, = (step.scale for step in
+                  cfg[f'{part}_dataloader'].dataset.pipeline
+                  if step.type == 'Resize')
+        assert scale == (333, 200)
+    sizes = [tuple(int(t.scale) * side for side in scale)
+             for t in plan.teachers.values()]
+    assert sizes == [(666, 400), (999, 600), (1332, 800)]
+    assert len({t.checkpoint for t in plan.teachers.values()}) == 1
+
+
+def without_scope(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_scope(v) for k, v in value.items()
+                if k != '_scope_'}
+    return [without_scope(v) for v in value] \
+        if isinstance(value, (list, tuple)) else value
+
+
+def test_teacher_v_is_detectors_below_mask_rcnns_head():
+    made, whole, plain = (without_scope(loaded(n).model) for n in (
+        'configs/paper/detectors/mask_rcnn_detectors_r50.py',
+        'mmdet::detectors/detectors_htc-r50_1x_coco.py',
+        'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'))
+    for part in made:
+        source = whole if part in ('backbone', 'neck') else plain
+        assert made[part] == source[part]
+    assert made.keys() == plain.keys()
+
+
+@pytest.mark.parametrize('size', 'ts')
+def test_retinanet_swin_is_mmdets_retinanet_trained_as_its_mask_rcnn(size):
+    made = loaded(f'configs/paper/detectors/retinanet_swin_{size}.py')
+    tiny = loaded('mmdet::swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py')
+    twin = loaded(f'mmdet::swin/mask-rcnn_swin-{size}-p4-w7_fpn_amp-ms-crop-3x'
+                  '_coco.py')
+    own, model = without_scope(made.model), without_scope(tiny.model)
+    assert own.pop('backbone') == {
+        **without_scope(twin.model.backbone), 'out_indices': [1, 2, 3]}
+    model.pop('backbone')
+    assert own == model
+    for key in ('optim_wrapper', 'train_cfg', 'param_scheduler'):
+        assert without_scope(made[key]) == without_scope(twin[key])
+    steps = without_scope(made.train_dataloader.dataset.pipeline)
+    assert steps.pop(1) == dict(type='LoadAnnotations', with_bbox=True,
+                                with_mask=False)
+    others = without_scope(twin.train_dataloader.dataset.pipeline)
+    others.pop(1)
+    assert steps == others
+    assert made.val_evaluator.metric == made.test_evaluator.metric == 'bbox'
+
+
+def test_order_search_falls_linearly_to_zero_in_three_epochs():
+    for name in ('retinanet_r50', 'mask_rcnn_r50'):
+        cfg = loaded(f'configs/paper/order_search/{name}_3e.py')
+        assert cfg.train_cfg.max_epochs == 3
+        warm_up, fall = (dict(s) for s in without_scope(cfg.param_scheduler))
+        assert (warm_up['by_epoch'], warm_up['end']) == (False, 500)
+        assert (fall.pop('type'), fall.pop('convert_to_iter_based')) == \
+            ('LinearLR', True)
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.)
+        scheduler = LinearLR.build_iter_from_epoch(
+            optimizer, **fall, epoch_length=100)
+        rates = []
+        for _ in range(300):
+            rates.append(optimizer.param_groups[0]['lr'])
+            optimizer.step()
+            scheduler.step()
+        assert rates == pytest.approx(
+            [1 - i / 299 for i in range(300)], abs=1e-6)
+
+
+# ---------------------------------------------------------------- a real step
+
+
+def family(name: str) -> tuple | None:
+    """What one step is enough for; None without COCO."""
+    cfg = loaded(name)
+    _, dataset = next(inner_datasets(cfg.train_dataloader.dataset, ''))
+    if dataset.get('data_root') != 'data/coco/':
+        return None
+    given = cfg.get('mtpd', {})  # without it, plain training
+    scaled = any(t.get('scale', 1) != 1
+                 for t in given.get('teachers', {}).values())
+    return (cfg.model.type, scaled,
+            given.distill.type if given else Path(name).parent)
+
+
+@pytest.mark.skipif(not SUBSET.is_dir(),
+                    reason=f'no COCO pictures in {SUBSET}')
+def test_one_of_each_family_takes_a_real_step(thin):
+    families: dict[tuple, str] = {}
+    for name in EXPERIMENTS:
+        families.setdefault(family(name), name)
+    families.pop(None, None)
+    for name in families.values():
+        print(name)  # shown where it fails
+        losses = real_step(name, thin)
+        for term, value in losses.items():
+            assert torch.isfinite(value).all(), (name, term)
+        distilled = [v for k, v in losses.items() if 'loss_distill' in k]
+        assert bool(distilled) == ('mtpd' in loaded(name)), name
+        assert all(v > 0 for v in distilled), name
+
+
+def real_step(name: str, thin) -> dict[str, torch.Tensor]:
+    """The losses of one step of a config's last stage, or of plain training,
+    on one picture at its own size."""
+    cfg = loaded(name)
+    if 'mtpd' in cfg:
+        plan = thin_plan(plan_of(name), thin)
+        stages = plan.order or ((max(plan.used),),)
+        cfg = stage_config(plan, len(stages), stages[-1],
+                           thin(replace(plan.student, checkpoint='any')
+                                ).checkpoint, {})
+        if cfg.model.init_adapters not in (None, *STARTS):
+            cfg.model.init_adapters = 'random'  # fitted when a stage starts
+    else:
+        cfg = thin(DetectorSpec('student', cfg, None)).config
+    cfg = copy.deepcopy(cfg)
+    annotations, = SUBSET.glob('annotations/*train*.json')
+    for _, dataset in inner_datasets(cfg.train_dataloader.dataset, ''):
+        dataset.update(data_root=f'{SUBSET}/', ann_file=str(annotations),
+                       indices=1)
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    dataset.full_init()
+    if cfg.optim_wrapper.type == 'AmpOptimWrapper':
+        cfg.optim_wrapper.type = 'OptimWrapper'  # the other needs a GPU
+    with own_randomness(0):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+    model.train()
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+    student = getattr(model, 'student', model)
+    before = copy.deepcopy(student.state_dict())
+    losses = model.train_step(pseudo_collate([dataset[0]]), optimizer)
+    assert any(not torch.equal(value, before[key])
+               for key, value in student.state_dict().items()
+               if key.startswith('neck.')), name
+    return losses

@@ -1,0 +1,224 @@
+"""Write docs/reference.md: every setting, from the docstrings.
+
+    python tools/make_reference.py
+
+tests/test_docs.py compares the file with what this makes.
+"""
+import argparse
+import inspect
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Iterator
+
+import mtpd
+from mtpd.distill import losses
+from mtpd.distill.adapters import FeatureAdapter
+from mtpd.distill.auto_weight import AutoWeight
+from mtpd.distill.fading import FadeDistillHook
+from mtpd.distill.inherit import inherit
+from mtpd.distill.nonfinite import NonFiniteHook
+from mtpd.distill.teacher import FrozenTeacher
+from mtpd.progression.cost_settings import _RULES, CostSettings
+from mtpd.progression.plan import (DEFAULTS, FIELDS, TEACHER_FIELDS,
+                                   DetectorSpec, Plan)
+
+COMMAND = 'python tools/make_reference.py'
+FILE = Path(__file__).resolve().parent.parent / 'docs' / 'reference.md'
+# The sections of a docstring that list names.
+_LISTS = ('Args', 'Attributes', 'Raises')
+
+
+def sections(doc: str) -> dict[str, str]:
+    """Section -> text of a docstring, '' -> what stands before them.
+
+    A heading such as ``Args:`` stands alone on its line; its text is
+    indented below it.
+    """
+    found, name = {'': []}, ''
+    for line in inspect.cleandoc(doc).splitlines():
+        heading = re.fullmatch(r'(Args|Attributes|Returns|Raises|Source):',
+                               line)
+        if heading:
+            name = heading[1]
+            found[name] = []
+        else:
+            found[name].append(line)
+    return {name: inspect.cleandoc('\n'.join(lines)) if name else
+            '\n'.join(lines).strip() for name, lines in found.items()}
+
+
+def entries(section: str) -> dict[str, str]:
+    """Name -> text of a section that lists names."""
+    found: dict[str, list[str]] = {}
+    for line in section.splitlines():
+        start = re.match(r'(\w+): ?(.*)', line)
+        if start:
+            name = start[1]
+            found[name] = [start[2]]
+        else:
+            found[name].append(line.strip())
+    return {name: _inline(' '.join(lines)) for name, lines in found.items()}
+
+
+def markdown(text: str) -> str:
+    """A docstring's paragraphs, formulas, code and tables as Markdown."""
+    made = []
+    for block in re.split(r'\n\s*\n(?=\S)', text):
+        first, *rest = block.splitlines()
+        directive = re.match(r'\.\. (math|code-block):: ?(.*)', first)
+        if directive:
+            kind = 'math' if directive[1] == 'math' else directive[2]
+            body = inspect.cleandoc('\n'.join(
+                ([directive[2]] if kind == 'math' else []) + rest)).strip()
+            made.append(f'```{kind}\n{body}\n```')
+        elif re.match(r'=+ =', first):
+            made.append(f'```text\n{block}\n```')
+        else:
+            made.append(_inline(block))
+    return '\n\n'.join(made)
+
+
+def _inline(text: str) -> str:
+    text = re.sub(r':math:`([^`]*)`', r'$\1$', text)
+    text = re.sub(r':\w+:`~?([^`]*)`',
+                  lambda role: f'`{role[1].split(".")[-1]}`', text)
+    return text.replace('``', '`')
+
+
+def _rule(default: Any) -> str:
+    return 'required' if default is MISSING else f'`{default!r}`'
+
+
+def _default(default: Any) -> str:
+    return 'Required' if default is MISSING else f'Default: `{default!r}`'
+
+
+def settings() -> Iterator[str]:
+    """One entry per key of ``mtpd``."""
+    said = entries(sections(Plan.__doc__)['Attributes'])
+    defaults = {'order': 'bgs', **DEFAULTS}
+    for key, form in FIELDS.items():
+        yield (f'- **`{key}`**: {form}. '
+               f'{_default(defaults.get(key, MISSING))}.\n  {said[key]}')
+
+
+def teacher_settings() -> Iterator[str]:
+    said = entries(sections(DetectorSpec.__doc__)['Attributes'])
+    for key in TEACHER_FIELDS:
+        default = {'ap': None, 'scale': 1}.get(key, MISSING)
+        yield f'- **`{key}`** ({_rule(default)}): {said[key]}'
+
+
+def cost_settings() -> Iterator[str]:
+    said = entries(sections(CostSettings.__doc__)['Attributes'])
+    for field in fields(CostSettings):
+        yield (f'- **`{field.name}`**: {_RULES[field.name][0]}. '
+               f'{_default(field.default)}.\n  {said[field.name]}')
+
+
+def described(thing: Any, title: str, without: tuple[str, ...] = (),
+              only: tuple[str, ...] | None = None) -> str:
+    """A class or function: what it does and what can be set.
+
+    Args:
+        thing: It, with a docstring.
+        title: The heading.
+        without: Arguments that no config sets.
+        only: The arguments to list; None lists all others.
+    """
+    parts = sections(thing.__doc__)
+    parameters = inspect.signature(thing).parameters
+    made = [f'### {title}', markdown(parts[''])]
+    listed = []
+    for name, text in entries(parts.get('Args', '')).items():
+        if name in without or only is not None and name not in only:
+            continue
+        default = parameters[name].default if name in parameters \
+            else MISSING
+        if default is inspect.Parameter.empty:
+            default = MISSING
+        kind = parameters[name].kind if name in parameters else None
+        rule = 'any' if kind is inspect.Parameter.VAR_KEYWORD \
+            else _rule(default)
+        if name == 'loss_weight':
+            rule += _published(thing)
+        listed.append(f'- **`{name}`** ({rule}): {text}')
+    if listed:
+        made.append('\n'.join(listed))
+    if 'Raises' in parts:
+        made.append('Refused: ' + ' '.join(
+            entries(parts['Raises']).values()))
+    if 'Source' in parts:
+        made.append('Source: ' + ' '.join(
+            _inline(parts['Source']).split()))
+    return '\n\n'.join(made)
+
+
+def _published(mechanism: type[losses.Mechanism]) -> str:
+    weight = mechanism.published_weight
+    return ', that is ' + (
+        f'{weight[0]:g} for one-stage and {weight[1]:g} for two-stage students'
+        if isinstance(weight, tuple) else f'{weight:g}')
+
+
+def reference() -> str:
+    """The whole page."""
+    mechanisms = [one for name in losses.__all__
+                  for one in [getattr(losses, name)]
+                  if inspect.isclass(one) and one is not losses.Mechanism
+                  and issubclass(one, losses.Mechanism)]
+    pages = [
+        '# Reference',
+        f'<!-- Made by `{COMMAND}` from the docstrings; edit those. -->',
+        'Every setting, as the code says it, with its default in brackets or '
+        'behind it. What to choose: [choosing.md](choosing.md). A key that '
+        'is not known, or a value that is not possible, is refused before '
+        'any work, all of them together.',
+        '## `mtpd`', '\n'.join(settings()),
+        '`student` has one key, `checkpoint`: file or URL of the trained '
+        'student, or `None` for its own initialisation.',
+        '## `mtpd.teachers.NAME`', '\n'.join(teacher_settings()),
+        'A config is written as a file, or `mmdet::family/name.py` for one of '
+        "mmdet's own; `ap` is declared for all teachers or for none.",
+        '## `mtpd.costs`', '\n'.join(cost_settings()),
+        '## `mtpd.distill`',
+        "`type` is one of the names below, or the import path of a class of "
+        "your own (`'my_loss.HuberLoss'`); all other keys are its arguments. "
+        "`loss_weight` is a number, `None` for the published weight, or "
+        "`'auto'` or `dict(share=..., iterations=...)`:",
+        described(AutoWeight, "`loss_weight='auto'`"),
+        *(described(one, f'`{one.__name__}`', without=('pairing',))
+          for one in mechanisms),
+        described(losses.Mechanism, 'A mechanism of your own: `Mechanism`',
+                  without=('pairing',)),
+        'Class attributes:\n\n' + '\n'.join(
+            f'- **`{name}`** (`{getattr(losses.Mechanism, name)!r}`): {text}'
+            for name, text in entries(sections(
+                losses.Mechanism.__doc__)['Attributes']).items()),
+        '## What the other keys of `mtpd` stand for',
+        described(FeatureAdapter, '`adapter` and `init_adapters`',
+                  only=('adapter', 'start')).replace(
+                      "**`start`** (`'zero'`)", '**`init_adapters`**'),
+        described(inherit, '`inherit`', only=()),
+        described(FadeDistillHook, '`fade`'),
+        described(FrozenTeacher, '`fast_teacher`', without=('detector',)),
+        described(NonFiniteHook, '`on_nonfinite`'),
+        '## Backbones',
+        'In `model.backbone` of any detector; its neck\'s `in_channels` are '
+        'filled in.',
+        *(described(getattr(mtpd.backbones, name), f'`{name}`')
+          for name in ('TimmBackbone', 'TorchvisionBackbone'))]
+    return '\n\n'.join(pages) + '\n'
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    FILE.write_text(reference())
+    print(f'Written: docs/{FILE.name}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,196 @@
+"""Parameters, multiply-adds and latency of detectors, in one table.
+
+    python tools/sizes.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py \\
+        configs/light/retinanet_*.py [--shape 1333 800] [--markdown FILE]
+
+Weights are random and the picture is noise: neither downloads nor data are
+needed. The detectors take turns, one pass each per round, so that whatever
+else the machine does slows all of them alike; latency is the median over the
+rounds with its 95% interval, and `relative` the median, over the rounds, of
+the latency over that of the first config. On a machine whose cores are shared
+with other work, --processor-time leaves out the time that the other work has
+had. What is counted: docs/light.md.
+"""
+import argparse
+import platform
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Sequence
+
+import torch
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.progression.command_line import plain_errors
+from mtpd.progression.measure import timed
+from mtpd.progression.plan import DetectorSpec, PlanError, load_config
+from mtpd.progression.provenance import versions
+from mtpd.progression.sizes import (MultiplyAdds, multiply_adds, network_pass,
+                                    parameters, test_size, zoo_ap)
+from mtpd.report.intervals import median_interval
+from mtpd.report.tables import text_table
+
+COLUMNS = ('detector', 'input', 'parameters, M', 'GMACs', 'of it backbone',
+           'latency, ms', 'relative', 'box AP')
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the table says of a detector.
+
+    Attributes:
+        name: Its config's.
+        size: Width and height of the picture.
+        parameters: How many.
+        macs: Multiply-adds of one picture.
+        seconds: Of one picture, round by round.
+        ap: Box AP in percent as a model zoo states it; None without one.
+    """
+    name: str
+    size: tuple[int, int]
+    parameters: int
+    macs: MultiplyAdds
+    seconds: tuple[float, ...]
+    ap: float | None
+
+    def cells(self, first: 'Row') -> tuple[str, ...]:
+        """As :data:`COLUMNS`; relative to ``first``."""
+        ratios = [own / other
+                  for own, other in zip(self.seconds, first.seconds)]
+        return (self.name, '{}x{}'.format(*self.size),
+                f'{self.parameters / 1e6:.2f}',
+                f'{self.macs.network / 1e9:.2f}',
+                f'{self.macs.backbone / 1e9:.2f}',
+                _with_interval([1000 * s for s in self.seconds], '.0f'),
+                _with_interval(ratios, '.3f'),
+                '-' if self.ap is None else f'{self.ap:.1f}')
+
+
+def _with_interval(values: Sequence[float], form: str) -> str:
+    low, high = median_interval(values)
+    return (f'{statistics.median(values):{form}} '
+            f'[{low:{form}}, {high:{form}}]')
+
+
+def main() -> None:
+    args = arguments()
+    torch.set_num_threads(args.threads)
+    if DefaultScope.get_current_instance() is None:
+        DefaultScope.get_instance('mtpd', scope_name='mmdet')
+    with plain_errors():
+        rows = measure(args.config, args.shape, args.rounds,
+                       time.process_time if args.processor_time
+                       else time.perf_counter)
+    cells = [row.cells(rows[0]) for row in rows]
+    how = said_how(args.threads, args.rounds, args.processor_time)
+    print(text_table('Sizes', COLUMNS, cells))
+    print(how)
+    if args.markdown:
+        atomic_write(args.markdown, f'{markdown(cells)}\n\n{how}\n'.encode())
+
+
+def arguments() -> argparse.Namespace:
+    made = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('config', nargs='+',
+                      help='config file, or mmdet::family/name.py')
+    made.add_argument('--shape', type=int, nargs=2, metavar=('W', 'H'),
+                      help="size of the picture; each config's own test size "
+                      'unless set')
+    made.add_argument('--rounds', type=int, default=11, metavar='N',
+                      help='timed passes of each detector (%(default)s)')
+    made.add_argument('--threads', type=int, default=1, metavar='N',
+                      help='of PyTorch on a CPU (%(default)s)')
+    made.add_argument('--processor-time', action='store_true',
+                      help='time that the one thread has run, instead of time '
+                      'that has passed')
+    made.add_argument('--markdown', metavar='FILE',
+                      help='write the table there as well')
+    args = made.parse_args()
+    for flag in ('rounds', 'threads'):
+        if getattr(args, flag) < 1:
+            made.error(f'--{flag} is {getattr(args, flag)}; it has to be at '
+                       'least 1.')
+    if args.processor_time and (args.threads > 1
+                                or torch.cuda.is_available()):
+        made.error('--processor-time adds up what several threads have run, '
+                   'and leaves out what a GPU has: it needs --threads 1 and '
+                   'a CPU (CUDA_VISIBLE_DEVICES= in front of the command).')
+    if args.shape and min(args.shape) < 1:
+        made.error(f'--shape is {args.shape}; width and height have to be at '
+                   'least 1.')
+    return args
+
+
+def measure(configs: Sequence[str], shape: Sequence[int] | None,
+            rounds: int, clock: Callable[[], float]) -> list[Row]:
+    """Count every detector once, then time all of them in turn.
+
+    Args:
+        configs: Files, or ``mmdet::family/name.py``.
+        shape: Width and height of the picture; None for each one's own.
+        rounds: Passes of each that are timed.
+        clock: In seconds.
+
+    Raises:
+        PlanError: A config has no detector, or no size of a picture.
+    """
+    built, passes = [], []
+    for name in configs:
+        detector, size = load(name, shape)
+        run = network_pass(detector, size)
+        # The pass that counts also warms up.
+        macs = multiply_adds(detector, run)
+        built.append((Path(name).stem, size, parameters(detector), macs))
+        passes.append(run)
+        print(f'{name}: {macs.network / 1e9:.2f} GMACs', file=sys.stderr)
+    seconds = []
+    for i in range(rounds):
+        seconds.append([timed(run, clock) for run in passes])
+        print(f'round {i + 1} of {rounds}: {sum(seconds[-1]):.0f} s',
+              file=sys.stderr)
+    return [Row(*facts, times, zoo_ap(name)) for name, facts, times
+            in zip(configs, built, zip(*seconds))]
+
+
+def load(name: str, shape: Sequence[int] | None
+         ) -> tuple[nn.Module, tuple[int, int]]:
+    """A config's detector as it is constructed, and its picture's size."""
+    cfg = load_config(name)
+    if 'model' not in cfg:
+        raise PlanError([f'{name} has no model. Name the config of a '
+                         'detector.'])
+    size = tuple(shape) if shape else test_size(cfg)
+    if size is None:
+        raise PlanError([f'{name}: val_dataloader does not resize its '
+                         'pictures to one size. Set --shape W H.'])
+    with own_randomness(0):
+        return build_detector(DetectorSpec(name, cfg, None).model), size
+
+
+def said_how(threads: int, rounds: int, processor_time: bool) -> str:
+    """Under which circumstances the table was made."""
+    of = versions()
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else \
+        f'{platform.machine()} CPU, {threads} thread(s)'
+    spread = '95% interval' if rounds >= 6 else 'range'
+    clock = 'processor time of ' if processor_time else ''
+    return (f'GMACs: 1e9 multiply-adds. Latency: {clock}one picture, float32, '
+            f'{where}; median of {rounds} rounds with its {spread}. '
+            f'torch {of["torch"]}, mmdet {of["mmdet"]}.')
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """The table."""
+    lines = [COLUMNS, ('---', '---', *['---:'] * 6), *cells]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+if __name__ == '__main__':
+    main()
