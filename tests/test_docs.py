@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = [REPOSITORY / 'README.md', *sorted((REPOSITORY / 'docs').glob('*.md'))]
+PAGES = sorted([*REPOSITORY.glob('*.md'), *REPOSITORY.glob('docs/*.md')])
 BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
 SCRIPT = re.compile(r'(tools|benchmarks)/\w+\.py')
 

@@ -1,4 +1,5 @@
-"""What is built from the tree, and what its documents say of it."""
+"""What is built from the tree: all of it, under one version, on what is
+tested."""
 import re
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from packaging.requirements import Requirement
 import mtpd
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md')])
 
 
 @pytest.fixture(scope='module')
@@ -57,20 +57,3 @@ def test_the_tested_set_is_what_the_package_asks_for(built):
     assert {r.name for r in asked} <= pins.keys()
     assert [str(r) for r in asked if not r.specifier.contains(
         pins[r.name])] == []
-
-
-def anchors(document):
-    """The fragments of a document's headings, as GitHub makes them."""
-    headings = re.findall(r'^#+ (.+)', document.read_text(), re.M)
-    return {re.sub(r'[^\w\- ]', '', heading).lower().replace(' ', '-')
-            for heading in headings}
-
-
-@pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
-def test_links_between_documents_lead_somewhere(document):
-    for target in re.findall(r'\]\((?!https?:)([^)]+)\)',
-                             document.read_text()):
-        path, _, fragment = target.partition('#')
-        there = document.parent / path if path else document
-        assert there.exists(), target
-        assert not fragment or fragment in anchors(there), target
