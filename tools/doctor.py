@@ -21,6 +21,7 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Callable, Iterator
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VERSIONS = REPOSITORY / 'mtpd' / 'compat' / 'versions.py'
@@ -37,7 +38,8 @@ DISTRIBUTIONS = {
     'cv2': 'opencv-python-headless', 'PIL': 'pillow', 'yaml': 'PyYAML',
     'mmcv': 'mmcv-lite', 'pkg_resources': 'setuptools'}
 
-# That setup.py asks for, as they are imported, and OpenCV, which mmengine does.
+# That setup.py asks for, as they are imported, and OpenCV, which mmengine asks
+# for.
 MODULES = ('numpy', 'torch', 'torchvision', 'cv2', 'pycocotools', 'scipy',
            'matplotlib', 'rich', 'mmengine', 'mmcv', 'mmdet')
 
@@ -78,8 +80,8 @@ def requirements() -> dict[str, str]:
         ast.literal_eval(given['extras_require'])['timm']
     ranges = {'python': ast.literal_eval(given['python_requires'])}
     for line in listed:
-        name = re.match(r'[\w.-]+', line)[0]
-        ranges[name] = line[len(name):]
+        name, wanted = _found(r'([\w.-]+)(.*)', line)
+        ranges[name] = wanted
     return ranges
 
 
@@ -87,8 +89,20 @@ def tested() -> dict[str, str]:
     """Distribution -> version of the tested set, and its ``python``."""
     text = (REPOSITORY / 'constraints.txt').read_text()
     versions = dict(re.findall(r'^([\w.-]+)==([^\s;]+)', text, re.MULTILINE))
-    versions['python'] = re.search(r'Python (\d+\.\d+)', text)[1]
+    versions['python'], = _found(r'Python (\d+\.\d+)', text)
     return versions
+
+
+def _found(pattern: str, text: str) -> tuple[str, ...]:
+    """The groups of the first match.
+
+    Raises:
+        ValueError: There is none.
+    """
+    match = re.search(pattern, text)
+    if match is None:
+        raise ValueError(f'Expected {pattern} in {text[:80]!r}.')
+    return match.groups()
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -100,7 +114,7 @@ def release(version: str) -> tuple[int, ...]:
 def fits(version: str, wanted: str) -> bool:
     """Whether a version lies in a range such as ``>=0.10.7,<0.11``."""
     for bound in filter(None, wanted.split(',')):
-        operator, other = re.match(r'\s*([<>=!]+)\s*(\S+)', bound).groups()
+        operator, other = _found(r'^\s*([<>=!]+)\s*(\S+)', bound)
         ours, theirs = (v + (0,) * (4 - len(v)) for v in (
             release(version), release(other)))
         if not {'>=': ours >= theirs, '<': ours < theirs,
@@ -585,7 +599,7 @@ def check_git() -> Finding:
 
 
 # What is looked at, and what has to be right before.
-CHECKS = {
+CHECKS: dict[str, tuple[Callable[..., Finding], tuple[str, ...]]] = {
     'Python': (check_python, ()),
     'Packages': (check_packages, ()),
     'NumPy': (check_numpy, ()),
@@ -608,7 +622,7 @@ CHECKS = {
     'git': (check_git, ())}
 
 
-def examine(work_dir: str):
+def examine(work_dir: str) -> Iterator[Finding]:
     """The findings, one by one; a check that fails itself is one, too."""
     right = set()
     for what, (check, needs) in CHECKS.items():

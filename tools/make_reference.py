@@ -29,14 +29,15 @@ FILE = Path(__file__).resolve().parent.parent / 'docs' / 'reference.md'
 _LISTS = ('Args', 'Attributes', 'Raises')
 
 
-def sections(doc: str) -> dict[str, str]:
+def sections(doc: str | None) -> dict[str, str]:
     """Section -> text of a docstring, '' -> what stands before them.
 
     A heading such as ``Args:`` stands alone on its line; its text is
     indented below it.
     """
-    found, name = {'': []}, ''
-    for line in inspect.cleandoc(doc).splitlines():
+    found: dict[str, list[str]] = {'': []}
+    name = ''
+    for line in inspect.cleandoc(doc or '').splitlines():
         heading = re.fullmatch(r'(Args|Attributes|Returns|Raises|Source):',
                                line)
         if heading:

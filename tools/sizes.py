@@ -60,8 +60,8 @@ class Row:
 
     def cells(self, first: 'Row') -> tuple[str, ...]:
         """As :data:`COLUMNS`; relative to ``first``."""
-        ratios = [own / other
-                  for own, other in zip(self.seconds, first.seconds)]
+        ratios = [own / other for own, other in zip(
+            self.seconds, first.seconds, strict=True)]
         return (self.name, '{}x{}'.format(*self.size),
                 f'{self.parameters / 1e6:.2f}',
                 f'{self.macs.network / 1e9:.2f}',
@@ -156,7 +156,7 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
         print(f'round {i + 1} of {rounds}: {sum(seconds[-1]):.0f} s',
               file=sys.stderr)
     return [Row(*facts, times, zoo_ap(name)) for name, facts, times
-            in zip(configs, built, zip(*seconds))]
+            in zip(configs, built, zip(*seconds, strict=True), strict=True)]
 
 
 def load(name: str, shape: Sequence[int] | None
@@ -166,7 +166,7 @@ def load(name: str, shape: Sequence[int] | None
     if 'model' not in cfg:
         raise PlanError([f'{name} has no model. Name the config of a '
                          'detector.'])
-    size = tuple(shape) if shape else test_size(cfg)
+    size = (shape[0], shape[1]) if shape else test_size(cfg)
     if size is None:
         raise PlanError([f'{name}: val_dataloader does not resize its '
                          'pictures to one size. Set --shape W H.'])

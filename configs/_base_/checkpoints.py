@@ -1,7 +1,7 @@
-# mmdet's public detectors, for every progression to inherit. Each checkpoint of
-# mmdet's model zoo is written here and nowhere else, with the box AP on COCO
-# val that the zoo publishes; tests/test_configs.py holds it all against the
-# metafiles that the mmdet package ships.
+# mmdet's public detectors, for every progression to inherit. Each checkpoint
+# of mmdet's model zoo is written here and nowhere else, with the box AP on
+# COCO val that the zoo publishes; tests/test_configs.py holds it all against
+# the metafiles that the mmdet package ships.
 url = 'https://download.openmmlab.com/mmdetection/v2.0/'
 zoo = dict(
     retinanet_r50=dict(
@@ -34,15 +34,15 @@ zoo = dict(
         checkpoint=url + 'retinanet/retinanet_x101_64x4d_fpn_1x_coco/retinanet_x101_64x4d_fpn_1x_coco_20200130-366f5af1.pth'),  # noqa: E501
     retinanet_x101=dict(
         ap=41.6,
-        config='mmdet::retinanet/retinanet_x101-64x4d_fpn_ms-640-800-3x_coco.py',  # noqa: E501
+        config='mmdet::retinanet/retinanet_x101-64x4d_fpn_ms-640-800-3x_coco.py',
         checkpoint=url + 'retinanet/retinanet_x101_64x4d_fpn_mstrain_3x_coco/retinanet_x101_64x4d_fpn_mstrain_3x_coco_20210719_051838-022c2187.pth'),  # noqa: E501
     reppoints_r101=dict(
         ap=40.5,
-        config='mmdet::reppoints/reppoints-moment_r101_fpn-gn_head-gn_2x_coco.py',  # noqa: E501
+        config='mmdet::reppoints/reppoints-moment_r101_fpn-gn_head-gn_2x_coco.py',
         checkpoint=url + 'reppoints/reppoints_moment_r101_fpn_gn-neck%2Bhead_2x_coco/reppoints_moment_r101_fpn_gn-neck%2Bhead_2x_coco_20200329-4fbc7310.pth'),  # noqa: E501
     reppoints_x101_dcn=dict(
         ap=44.2,
-        config='mmdet::reppoints/reppoints-moment_x101-dconv-c3-c5_fpn-gn_head-gn_2x_coco.py',  # noqa: E501
+        config='mmdet::reppoints/reppoints-moment_x101-dconv-c3-c5_fpn-gn_head-gn_2x_coco.py',
         checkpoint=url + 'reppoints/reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck%2Bhead_2x_coco/reppoints_moment_x101_fpn_dconv_c3-c5_gn-neck%2Bhead_2x_coco_20200329-f87da1ea.pth'),  # noqa: E501
     gfl_r50=dict(
         ap=42.9,
@@ -58,7 +58,7 @@ zoo = dict(
         checkpoint=url + 'gfl/gfl_x101_32x4d_fpn_mstrain_2x_coco/gfl_x101_32x4d_fpn_mstrain_2x_coco_20200630_102002-50c1ffdb.pth'),  # noqa: E501
     fcos_r50=dict(
         ap=38.7,
-        config='mmdet::fcos/fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco.py',  # noqa: E501
+        config='mmdet::fcos/fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco.py',
         checkpoint=url + 'fcos/fcos_center-normbbox-centeronreg-giou_r50_caffe_fpn_gn-head_1x_coco/fcos_center-normbbox-centeronreg-giou_r50_caffe_fpn_gn-head_1x_coco-0a0d75a8.pth'),  # noqa: E501
     mask_rcnn_r50=dict(
         ap=38.2,
@@ -98,7 +98,7 @@ zoo = dict(
         checkpoint=url + 'swin/mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco/mask_rcnn_swin-s-p4-w7_fpn_fp16_ms-crop-3x_coco_20210903_104808-b92c91f1.pth'),  # noqa: E501
     cascade_mask_rcnn_x101_64x4d=dict(
         ap=45.3,
-        config='mmdet::cascade_rcnn/cascade-mask-rcnn_x101-64x4d_fpn_1x_coco.py',  # noqa: E501
+        config='mmdet::cascade_rcnn/cascade-mask-rcnn_x101-64x4d_fpn_1x_coco.py',
         checkpoint=url + 'cascade_rcnn/cascade_mask_rcnn_x101_64x4d_fpn_1x_coco/cascade_mask_rcnn_x101_64x4d_fpn_1x_coco_20200203-9a2db89d.pth'),  # noqa: E501
     cascade_mask_rcnn_r50_dcn=dict(
         ap=44.4,
@@ -110,7 +110,7 @@ zoo = dict(
         checkpoint=url + 'dcn/cascade_mask_rcnn_r101_fpn_dconv_c3-c5_1x_coco/cascade_mask_rcnn_r101_fpn_dconv_c3-c5_1x_coco_20200204-df0c5f10.pth'),  # noqa: E501
     cascade_mask_rcnn_x101_dcn=dict(
         ap=47.3,
-        config='mmdet::dcn/cascade-mask-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco.py',  # noqa: E501
+        config='mmdet::dcn/cascade-mask-rcnn_x101-32x4d-dconv-c3-c5_fpn_1x_coco.py',
         checkpoint=url + 'dcn/cascade_mask_rcnn_x101_32x4d_fpn_dconv_c3-c5_1x_coco/cascade_mask_rcnn_x101_32x4d_fpn_dconv_c3-c5_1x_coco-e75f90c8.pth'),  # noqa: E501
     htc_r50=dict(
         ap=42.3,

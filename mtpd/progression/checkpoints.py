@@ -3,7 +3,7 @@ import glob
 import logging
 import os
 import re
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 
 import torch
 from mmdet.registry import HOOKS
@@ -167,7 +167,10 @@ _NAME = re.compile(r'epoch_(\d+)(?:_batch_(\d+))?\.pth|iter_(\d+)\.pth')
 def _place(path: str) -> tuple[int, int, int]:
     """Epochs, batches beyond them, iterations; (-1, 0, 0) for other files."""
     match = _NAME.fullmatch(os.path.basename(path))
-    return tuple(int(n or 0) for n in match.groups()) if match else (-1, 0, 0)
+    if match is None:
+        return -1, 0, 0
+    epochs, batches, iterations = (int(n or 0) for n in match.groups())
+    return epochs, batches, iterations
 
 
 def _checkpoints(folder: str) -> list[str]:

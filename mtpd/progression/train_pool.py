@@ -8,7 +8,7 @@ from mtpd.compat.processes import init_processes
 
 from .checkpoints import newest_checkpoint
 from .export import export_student
-from .plan import DetectorSpec, Plan, is_url
+from .plan import DetectorSpec, Plan, PlanError, is_url
 from .processes import on_main
 from .run import run_stage
 
@@ -36,4 +36,14 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
         cfg.resume, cfg.load_from = True, newest
     print_log(f'Training {spec.name} from random weights', logger='current')
     run_stage(cfg)
-    on_main(lambda: export_student(newest_checkpoint(cfg.work_dir), path))
+
+    def export() -> None:
+        trained = newest_checkpoint(cfg.work_dir)
+        if trained is None:
+            raise PlanError([
+                f'{spec.name} was trained in {cfg.work_dir} and left no '
+                'checkpoint there. Set default_hooks.checkpoint=dict('
+                "type='CheckpointHook', save_last=True) in its config."])
+        export_student(trained, path)
+
+    on_main(export)

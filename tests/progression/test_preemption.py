@@ -39,9 +39,8 @@ def test_training_goes_on_until_it_asks():
 
 
 def test_a_validation_within_training_is_left_at_once():
-    with preemptible(), training():
-        with at_once():
-            pass
+    with preemptible(), training(), at_once():
+        pass
     for early in (True, False):
         with pytest.raises(Preempted), preemptible(), training():
             if early:  # between the last question and the validation
@@ -56,7 +55,8 @@ def test_whoever_catches_everything_does_not_hide_it():
         try:
             told()
         except:  # noqa: E722  as mmengine's Config.pretty_text does
-            raise SyntaxError('Failed to format the config file')
+            raise SyntaxError(  # noqa: B904  and this, too
+                'Failed to format the config file')
     assert isinstance(stop.value.__cause__, SyntaxError)
     # Without a signal an error is what it is.
     with pytest.raises(SyntaxError), preemptible():
