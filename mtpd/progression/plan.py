@@ -175,15 +175,18 @@ class Plan:
         """The plan in words, for people."""
         cfg = self.student.config
         train = cfg.train_cfg
-        length = f'{train.max_epochs} epochs' if 'max_epochs' in train \
-            else f'{train.max_iters} iterations'
+        length = _counted(train.max_epochs, 'epoch') \
+            if 'max_epochs' in train \
+            else _counted(train.max_iters, 'iteration')
         optimizer = cfg.optim_wrapper.optimizer
         lines = [
             f'Student   {_architecture(cfg.model)}, from '
             + (self.student.checkpoint or 'its own initialisation'),
             'Pool      ' + ('\n          '.join(
                 f'{t.name}: {_architecture(t.config.model)}, '
-                + ('AP to be measured' if t.ap is None else f'AP {t.ap:g}')
+                + (f'AP {t.ap:g}' if t.ap is not None else
+                   'AP to be measured' if self.order is None else
+                   'AP not declared')
                 + _said_scale(t.scale)
                 + f', from {t.checkpoint}' for t in self.teachers.values())),
             'Order     ' + (
@@ -582,11 +585,15 @@ def _architecture(model: Mapping) -> str:
     return f'{model["type"]}, {backbone.get("type")}{depth}'
 
 
+def _counted(number: int, what: str) -> str:
+    return f'{number} {what}' + ('' if number == 1 else 's')
+
+
 def _scheduler(scheduler: Mapping) -> str:
     unit = 'epoch' if scheduler.get('by_epoch', True) else 'iteration'
     if 'milestones' in scheduler:
         span = f'at {unit}s {list(scheduler["milestones"])}'
     else:
         span = f'{unit}s {scheduler.get("begin", 0)} to ' \
-               f'{scheduler.get("end", "the last")}'
+               f'{scheduler.get("end", scheduler.get("T_max", "the last"))}'
     return f'{scheduler["type"]} ({span})'

@@ -327,8 +327,8 @@ def _train_stage(plan: Plan, index: int, names: tuple[str, ...],
     cfg.load_from = newest()
     cfg.resume = cfg.load_from is not None
     print_log(f'Stage {index}: {name}' + (
-        f', going on from {cfg.load_from}' if cfg.resume else ''),
-        logger='current')
+        f', going on from {cfg.load_from}' if cfg.resume else
+        ', from its beginning'), logger='current')
     if plan.init_adapters == 'fitted' and not is_off(plan.distill):
         _fit_adapters(plan, names, weights, cfg.model.init_adapters)
     began = time.time()

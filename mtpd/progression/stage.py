@@ -71,6 +71,10 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     cfg.randomness = {**cfg.get('randomness', {}), 'seed': plan.seed}
+    # The mean over the same iterations as the losses that stand beside it.
+    log = cfg.get('log_processor') or {}
+    cfg.log_processor = {**log, 'mean_pattern': log.get(
+        'mean_pattern', 'loss|time|grad_norm') + '|distill_ratio'}
     every = _set_checkpoints(cfg, plan)
     train = cfg.train_cfg
     by_epoch = train.pop('by_epoch', 'max_epochs' in train)

@@ -69,3 +69,27 @@ def test_a_start_is_recorded(toy):
         assert start['versions'] == record['versions']
         assert start['command'] and start['time'][:2] == '20'
     assert record['seed'] == 0
+
+
+def test_the_ratio_is_averaged_as_the_losses_beside_it(toy):
+    cfg = toy(order=['swin'])
+    cfg.default_hooks.logger.interval = 3
+    cfg.visualizer.vis_backends = [dict(type='ListBackend')]
+    for window in (1, 3):
+        cfg.work_dir += str(window)
+        cfg.log_processor = dict(type='LogProcessor', window_size=window)
+        written.clear()
+        run_progression(cfg, with_probe=False)
+        lines = [line for line in written if 'lr' in line]
+        if window == 1:
+            cfg.default_hooks.logger.interval = 1
+            cfg.work_dir += 'each'
+            written.clear()
+            run_progression(cfg, with_probe=False)
+            each = [line['distill_ratio'] for line in written if 'lr' in line]
+            assert [line['distill_ratio'] for line in lines] == [
+                each[2], each[5]]
+            cfg.default_hooks.logger.interval = 3
+        else:
+            assert [line['distill_ratio'] for line in lines] == pytest.approx(
+                [sum(each[:3]) / 3, sum(each[3:]) / 3])
