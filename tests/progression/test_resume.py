@@ -248,14 +248,13 @@ def test_gradients_that_wait_are_saved(restless, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
-@pytest.mark.parametrize('sampler, workers', [
-    ('DefaultSampler', 0), ('InfiniteSampler', 2)])
 def test_a_loop_of_iterations_goes_on_where_it_was(
-        restless, tmp_path, monkeypatch, sampler, workers):
-    """Over more than one pass, with both of mmengine's samplers."""
+        restless, tmp_path, monkeypatch):
+    """Over more than one pass, by the sampler without end, with workers that
+    stay (test_endless_batches_pass_after_pass has the other)."""
     def cfg(folder):
-        made = restless(folder, workers, order=['wide'])
-        made.train_dataloader.sampler.type = sampler
+        made = restless(folder, 2, order=['wide'])
+        made.train_dataloader.sampler.type = 'InfiniteSampler'
         made.train_cfg = dict(type='IterBasedTrainLoop', max_iters=11,
                               val_interval=5)
         made.param_scheduler = [dict(type='LinearLR', start_factor=0.25,
@@ -313,26 +312,26 @@ def test_the_best_and_a_plateau_survive_a_stop(restless, tmp_path,
         measured(patch, 0)
         whole = go(cfg(tmp_path / 'whole'))
     assert whole.stages[0].end == 90
-    for step in (STEPS + 1, 2 * STEPS + 1):  # after validations 1 and 2
-        folder = tmp_path / f'cut{step}'
+    folder = tmp_path / 'cut'
+    # After the first validation, and after the second.
+    for validation, step in ((0, STEPS + 1), (2, STEPS + 1)):
         with monkeypatch.context() as patch:
-            measured(patch, 0)
+            measured(patch, validation)
             dies_at_call(patch, FeatureDistiller, 'train_step', step)
             with pytest.raises(Died):
                 go(cfg(folder))
-        with monkeypatch.context() as patch:
-            measured(patch, step // STEPS + 1)
-            again = go(cfg(folder))
-        assert again.stages[0].end == 90
-        one, other = (torch.load(path / 'stage1_wide' / 'epoch_4.pth',
-                                 weights_only=True)
-                      for path in (tmp_path / 'whole', folder))
-        for key, value in one['state_dict'].items():
-            assert torch.equal(value, other['state_dict'][key])
-        rates = [c['optimizer']['param_groups'][0]['lr']
-                 for c in (one, other)]
-        assert rates[0] == rates[1] == pytest.approx(.004 * .1 ** 2)
-        assert len(list((folder / 'stage1_wide').glob('best_*'))) == 1
+    with monkeypatch.context() as patch:
+        measured(patch, 3)
+        again = go(cfg(folder))
+    assert again.stages[0].end == 90
+    one, other = (torch.load(path / 'stage1_wide' / 'epoch_4.pth',
+                             weights_only=True)
+                  for path in (tmp_path / 'whole', folder))
+    for key, value in one['state_dict'].items():
+        assert torch.equal(value, other['state_dict'][key])
+    rates = [c['optimizer']['param_groups'][0]['lr'] for c in (one, other)]
+    assert rates[0] == rates[1] == pytest.approx(.004 * .1 ** 2)
+    assert len(list((folder / 'stage1_wide').glob('best_*'))) == 1
 
 
 def test_a_start_that_came_to_no_stage_leaves_nothing_to_the_next(
@@ -564,16 +563,17 @@ def test_pictures_that_vanish_are_named_and_back_again_it_goes_on(
     assert is_undisturbed(go(cfg()), undisturbed)
 
 
-@pytest.mark.parametrize('error', [errno.EROFS, errno.ENOSPC])
 def test_a_disk_that_takes_no_more_loses_nothing(
-        restless, undisturbed, tmp_path, monkeypatch, error):
-    """From some write on, and for every write of a whole start."""
+        restless, undisturbed, tmp_path, monkeypatch):
+    """From some write on, and for every write of a whole start: first it is
+    full, then read-only."""
     whole = atomic_files.os.replace
     calls = []
 
     def fails(source, target):
         calls.append(1)
         if len(calls) > 9:
+            error = errno.ENOSPC if len(calls) == 10 else errno.EROFS
             raise OSError(error, os.strerror(error))
         whole(source, target)
 
