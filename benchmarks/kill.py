@@ -201,7 +201,7 @@ def phase(folder: Path) -> str:
     if list(work.rglob('*.partial')):
         return 'writing a file'
     lines = [line for line in (folder / 'said.txt').read_text().splitlines()
-             if 'INFO' in line]
+             if 'INFO' in line and 'SIGTERM' not in line]
     last = lines[-1] if lines else ''
     if 'Saving' in last or 'is saved' in last:
         return 'saving, or in the step after it'
