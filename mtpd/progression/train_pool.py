@@ -19,7 +19,7 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     if path is None or is_url(path) or on_main(lambda: os.path.isfile(path)):
         return
     cfg = copy.deepcopy(spec.config)
-    cfg.launcher = plan.student.config.launcher
+    cfg.launcher = plan.student.config.get('launcher', 'none')
     init_processes(cfg)
     cfg.work_dir = os.path.join(plan.work_dir, 'pool', spec.name)
     cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
