@@ -1,0 +1,284 @@
+"""Does it help, and does the order matter? Measured, with seeds.
+
+    python benchmarks/evidence.py --budget small --jobs 2
+    python benchmarks/evidence.py --budget full --jobs 8 --minutes 8
+
+From random weights, on each of the data sets of configs/evidence: the pool,
+the student of each seed, and what the comparisons are made of, each stage once
+however many comparisons share it. Every result is a JSON file in
+benchmarks/evidence as soon as it is there; run again, the command goes on.
+--jobs processes run at a time, each with its share of the cores; after
+--minutes none is begun. --dataset and --only take some; --list shows what is
+done.
+
+    python benchmarks/evidence.py --report
+
+writes docs/results.md and its plots from the JSON alone.
+
+Comparisons (the small budget has the first four and 3 seeds, the full one all
+and 5 seeds):
+
+    pilot       on a seed that no other comparison has: which weight?
+    main        student trained on alone, direct from the best teacher, all
+                teachers at once, progression in the order found; equal epochs
+    orders      every sequence of 1 to 4 teachers, 3 epochs each
+    cost        one stage below each teacher: does the cost predict its gain?
+    mechanisms  five of them, each direct and progressive
+    gaps        transformer to CNN, rising resolution, a smaller backbone
+    why         training loss and sharpness of what main trained
+    sweeps      number of teachers, weight, adapters
+"""
+import argparse
+import itertools
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterator
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mmengine.registry import DefaultScope
+
+import evidence_report
+from evidence_report import (DATASETS, EPOCHS, MECHANISMS, PILOT_SEED, SHORT,
+                             Evidence, arms)
+from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
+                           Teacher, pool_of, prepare_data)
+from mtpd.progression.command_line import plain_errors
+from mtpd.report.tables import text_table
+
+SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
+ITEMS = {'small': ('pilot', 'main', 'orders', 'cost'),
+         'full': ('pilot', 'main', 'orders', 'cost', 'mechanisms', 'gaps',
+                  'why', 'sweeps')}
+
+
+def main() -> None:
+    args = read_arguments()
+    DefaultScope.get_instance('evidence', scope_name='mmdet')
+    if args.report:
+        evidence_report.write()
+    elif args.one:
+        next(job for job in jobs(args) if job.name == args.one).run()
+    else:
+        if not args.list:
+            with plain_errors():
+                for dataset in args.dataset:
+                    prepare_data(dataset)
+            go_on(args, time.monotonic() + 60 * args.minutes)
+        listed(args)
+
+
+def read_arguments() -> argparse.Namespace:
+    made = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument('--budget', choices=SEEDS, default='small')
+    made.add_argument('--only', choices=ITEMS['full'], nargs='+')
+    made.add_argument('--dataset', choices=DATASETS, nargs='+',
+                      default=list(DATASETS))
+    made.add_argument('--minutes', type=float, default=float('inf'))
+    made.add_argument('--jobs', type=int, default=1)
+    made.add_argument('--list', action='store_true')
+    made.add_argument('--report', action='store_true')
+    made.add_argument('--one', help=argparse.SUPPRESS)
+    return made.parse_args()
+
+
+def go_on(args: argparse.Namespace, end: float) -> None:
+    """Run what is not done, ``--jobs`` processes at a time, until ``end``; no
+    job before what it starts from is there."""
+    running: dict[Job, subprocess.Popen[bytes]] = {}
+    try:
+        while True:
+            if time.monotonic() < end:
+                ready = (job for job in jobs(args) if job not in running
+                         and not job.done and job.ready)
+                for job in itertools.islice(ready, args.jobs - len(running)):
+                    running[job] = begin(args, job)
+            if not running:
+                return
+            while all(process.poll() is None for process in running.values()):
+                time.sleep(.2)
+            for job, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[job]
+                    if process.returncode:
+                        sys.exit(f'{job.name} failed; see {log_of(job)}')
+    finally:
+        for process in running.values():
+            process.terminate()
+
+
+def begin(args: argparse.Namespace, job: Job) -> 'subprocess.Popen[bytes]':
+    """One job in a process with its share of the cores."""
+    print(time.strftime('%H:%M:%S'), job.dataset, job.name, flush=True)
+    log_of(job).parent.mkdir(parents=True, exist_ok=True)
+    share = str(max(1, (os.cpu_count() or 1) // args.jobs))
+    command = [sys.executable, os.path.relpath(__file__), '--budget',
+               args.budget, *(('--only', *args.only) if args.only else ()),
+               '--dataset', job.dataset, '--one', job.name]
+    with log_of(job).open('w') as out:
+        return subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT,
+            env={'OMP_NUM_THREADS': share, **os.environ})
+
+
+def log_of(job: Job) -> Path:
+    """What a job printed."""
+    return WEIGHTS / job.dataset / 'log' / f'{job.name}.txt'
+
+
+def jobs(args: argparse.Namespace) -> list[Job]:
+    """All that the comparisons asked for need, each once and after what it
+    starts from; without those that need an order that is not found yet."""
+    return list(dict.fromkeys(job for dataset in args.dataset
+                              for job in jobs_on(args, dataset)))
+
+
+def jobs_on(args: argparse.Namespace, dataset: str) -> Iterator[Job]:
+    """Those on one data set, with repetitions."""
+    yield from (Teacher(dataset, name) for name in pool_of(dataset))
+    yield Node(dataset, 0)
+    yield Costs(dataset)
+    for item in args.only or ITEMS[args.budget]:
+        for job in ITEM[item](dataset, SEEDS[args.budget]):
+            if isinstance(job, Node):
+                yield from (replace(job, stages=job.stages[:done])
+                            for done in range(len(job.stages)))
+            yield job
+
+
+def of_pilot(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """One stage with several weights, and without."""
+    yield chain(dataset, PILOT_SEED, ())
+    for best in best_of_pool(dataset):
+        for weight in (.03, .1, .3, 1.):
+            yield chain(dataset, PILOT_SEED, (best,), changes=(
+                ('distill.loss_weight', weight),))
+
+
+def of_main(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Equal epochs, restarts and seeds in every arm."""
+    for seed in seeds:
+        for teachers in arms(Evidence(dataset)).values():
+            yield chain(dataset, seed, *teachers)
+
+
+def of_orders(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Every sequence of one seed; of all seeds Backward Greedy Selection's
+    longest order, its reversal, and what these begin with."""
+    costs = Evidence(dataset).costs
+    if costs is None:
+        return
+
+    def node(seed: int, order: tuple[str, ...]) -> Node:
+        return Node(dataset, seed, tuple(
+            Stage((name,), SHORT, 'linear') for name in order))
+
+    teachers = sorted(costs['aps'])
+    for length in range(1, len(teachers) + 1):
+        for order in itertools.permutations(teachers, length):
+            yield node(seeds[0], order)
+    longest = tuple(costs['orders'][str(len(teachers))])
+    for seed in seeds[1:]:
+        yield node(seed, longest)
+        yield node(seed, longest[::-1])
+
+
+def of_cost(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """One stage below each teacher, of every seed."""
+    for seed in seeds:
+        for name in sorted(pool_of(dataset)):
+            yield chain(dataset, seed, (name,))
+
+
+def of_mechanisms(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Each direct and progressive, with the weight that it has by default."""
+    of = arms(Evidence(dataset))
+    for seed, mechanism in itertools.product(seeds[:3], MECHANISMS):
+        for arm in ('direct', 'progression'):
+            if arm in of:
+                yield chain(dataset, seed, *of[arm], changes=(
+                    ('distill', {'type': mechanism}),))
+
+
+def of_gaps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """A Swin teacher directly and after a convolutional one; rising
+    resolutions; a smaller student directly and after another teacher."""
+    for seed, best in itertools.product(seeds[:3], best_of_pool(dataset)):
+        yield chain(dataset, seed, ('swin',), ('swin',))
+        yield chain(dataset, seed, ('resnext',), ('swin',))
+        for first in (1, 2):
+            yield Node(dataset, seed, tuple(
+                Stage((best,), EPOCHS,
+                      changes=((f'teachers.{best}.scale', scale),))
+                for scale in (first, 2)))
+        for teachers in ((), ()), ((best,), (best,)), (('resnext',), (best,)):
+            yield replace(chain(dataset, seed, *teachers), student='small')
+
+
+def of_why(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """The distilled students beside the one trained on alone."""
+    of = arms(Evidence(dataset))
+    for seed in seeds[:3]:
+        for arm in ('direct', 'progression'):
+            if arm in of:
+                yield Explanation(arm, chain(dataset, seed, *of[arm]),
+                                  chain(dataset, seed, *of['alone']))
+
+
+def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """The number of teachers, the weight, where adapters start."""
+    costs = Evidence(dataset).costs
+    if costs is None:
+        return
+    best = (costs['orders']['1'][0],)
+    for seed in seeds[:2]:
+        for order in costs['orders'].values():
+            yield chain(dataset, seed, *((name,) for name in order))
+        for changes in (
+                *((('distill.loss_weight', w),) for w in (.1, .3, 3., 10.)),
+                (('distill.loss_weight', 'auto'),
+                 ('init_adapters', 'random')),
+                *((('adapter', 'conv'), ('init_adapters', start))
+                  for start in ('fitted', 'identity', 'random', 'zero'))):
+            yield chain(dataset, seed, best, changes=changes)
+
+
+ITEM = {'pilot': of_pilot, 'main': of_main, 'orders': of_orders,
+        'cost': of_cost, 'mechanisms': of_mechanisms, 'gaps': of_gaps,
+        'why': of_why, 'sweeps': of_sweeps}
+
+
+def chain(dataset: str, seed: int, *teachers: tuple[str, ...],
+          changes: tuple = ()) -> Node:
+    """Stages of full length, one for each tuple of teachers."""
+    return Node(dataset, seed, tuple(
+        Stage(names, EPOCHS, changes=changes) for names in teachers))
+
+
+def best_of_pool(dataset: str) -> tuple[str, ...]:
+    """The teacher with the highest AP; none before all are trained."""
+    pool = [Teacher(dataset, name) for name in sorted(pool_of(dataset))]
+    if not all(teacher.done for teacher in pool):
+        return ()
+    return max(pool, key=lambda teacher: teacher.read()['AP']).teacher,
+
+
+def listed(args: argparse.Namespace) -> None:
+    """What is done and what is not, by comparison."""
+    rows = []
+    for dataset, item in itertools.product(
+            args.dataset, args.only or ITEMS[args.budget]):
+        of = list(ITEM[item](dataset, SEEDS[args.budget]))
+        rows.append([f'{dataset}: {item}', sum(job.done for job in of),
+                     len(of)])
+    print(text_table('Results', ['comparison', 'done', 'of'], rows))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,23 @@
+# The evidence on BCCD: what benchmarks/evidence.py trains, with which pool.
+#   python benchmarks/evidence.py --budget small
+# Teachers see 320x240, the student half of it; each stage restarts the rate.
+_base_ = './student.py'
+custom_imports = dict(imports=['mtpd'])
+work_dir = 'work_dirs/evidence/bccd'
+pool = 'work_dirs/evidence/bccd/pool/'
+here = 'configs/evidence/bccd/'
+mtpd = dict(
+    student=dict(checkpoint=pool + 'student.pth'),
+    teachers=dict(
+        resnext=dict(config=here + 'resnext.py', scale=2,
+                     checkpoint=pool + 'resnext.pth'),
+        swin=dict(config=here + 'swin.py', scale=2,
+                  checkpoint=pool + 'swin.pth'),
+        two_stage=dict(config=here + 'two_stage.py', scale=2,
+                       checkpoint=pool + 'two_stage.pth'),
+        deformable=dict(config=here + 'deformable.py', scale=2,
+                        checkpoint=pool + 'deformable.pth')),
+    order='bgs',
+    distill=dict(
+        type='FeatureL2Loss', loss_weight=0.3,  # by the pilot
+        normalise=True))
