@@ -151,7 +151,8 @@ class Evidence:
                     if n not in self.costs['aps'])
 
     @cached_property
-    def _by_path(self) -> dict[tuple, dict[int, dict[str, Any]]]:
+    def by_path(self) -> dict[tuple, dict[int, dict[str, Any]]]:
+        """(student, its stages as tuples) -> seed -> run."""
         found: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
         for run in self.runs:
             node = run['node']
@@ -164,10 +165,10 @@ class Evidence:
     def aps(self, stages: Stages, decay: str = 'cosine',
             changes: Sequence = (), student: str = 'mtpd') -> dict[int, float]:
         """Seed -> AP after these stages, without the pilot's seed."""
-        return {seed: run['AP'] for seed, run in self._by_path.get(
+        return {seed: run['AP'] for seed, run in self.by_path.get(
             (student, tuple((tuple(t), e, decay, json.dumps(
                 [list(c) for c in changes])) for t, e in stages)), {}).items()
-                if seed != PILOT_SEED or changes}
+                if seed != PILOT_SEED}
 
 
 def arms(evidence: Evidence) -> dict[str, list[tuple[str, ...]]]:
@@ -250,7 +251,7 @@ def pool(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """How good student and teachers are."""
     start = evidence.aps([])
     rows = [[f'student, seed {seed}', *aps_of(run), '']
-            for seed, run in sorted(evidence._by_path['mtpd', ()].items())
+            for seed, run in sorted(evidence.by_path['mtpd', ()].items())
             if seed in start]
     known = evidence.costs is not None
     rows += [[f'teacher {run["name"]}', *aps_of(run), f'''{
@@ -273,7 +274,7 @@ def pool(evidence: Evidence) -> tuple[str, dict[str, str]]:
 def pilot(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """Which weight, on a seed of its own."""
     rows = []
-    for (student, stages), by_seed in evidence._by_path.items():
+    for (student, stages), by_seed in evidence.by_path.items():
         run = by_seed.get(PILOT_SEED)
         if run is None or len(stages) != 1 or student != 'mtpd':
             continue
@@ -361,7 +362,7 @@ def orders_by_seed(evidence: Evidence
                    ) -> dict[int, dict[tuple[str, ...], float]]:
     """Seed -> sequence -> AP, of the short stages."""
     found: dict[int, dict[tuple[str, ...], float]] = defaultdict(dict)
-    for (_, stages), runs in evidence._by_path.items():
+    for (_, stages), runs in evidence.by_path.items():
         if stages and all(decay == 'linear' for _, _, decay, _ in stages):
             for seed, run in runs.items():
                 order = tuple('+'.join(t) for t, *_ in stages)
@@ -447,7 +448,8 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
             rows.append([title, len(pairs), name,
                          f'{rank_correlation(pairs):+.2f}',
                          f'{low:+.2f} to {high:+.2f}',
-                         'within noise' if low <= 0 <= high else ''])
+                         'within noise' if low <= 0 <= high
+                         else 'beyond noise'])
     if not rows:
         return '', {}
     text = (
@@ -471,7 +473,8 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
                 right, low, high = 1 - right, 1 - high, 1 - low
             rows.append([name, f'{100 * right:.0f}%',
                          f'{100 * low:.0f} to {100 * high:.0f}%',
-                         'within noise' if low <= .5 <= high else ''])
+                         'within noise' if low <= .5 <= high
+                         else 'beyond noise'])
         text += (
             '\nThe choice that the selection makes: which teacher comes '
             'before those that are chosen already. Of two candidates, how '
@@ -486,7 +489,7 @@ def single_stages(evidence: Evidence) -> Iterator[dict[str, Any]]:
     """Stages below another teacher than the one before, each with its gain
     and the measures."""
     costs, aps = evidence.adaptation, evidence.costs['aps']
-    for (student, stages), runs in evidence._by_path.items():
+    for (student, stages), runs in evidence.by_path.items():
         if not stages or student != 'mtpd' or any(
                 len(teachers) != 1 or changes != '[]'
                 for teachers, _, _, changes in stages):
@@ -550,7 +553,7 @@ def gaps(evidence: Evidence) -> tuple[str, dict[str, str]]:
         key = 'mtpd', tuple(
             ((best,), EPOCHS, 'cosine', json.dumps(
                 [[f'teachers.{best}.scale', scale]])) for scale in (first, 2))
-        return {s: r['AP'] for s, r in evidence._by_path.get(key, {}).items()}
+        return {s: r['AP'] for s, r in evidence.by_path.get(key, {}).items()}
 
     def chain(*teachers: str, student: str = 'mtpd') -> dict[int, float]:
         return evidence.aps([((t,) if t else (), EPOCHS) for t in teachers],
@@ -613,7 +616,7 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
         return '', {}
     best = evidence.costs['orders']['1'][-1]
     rows = []
-    for (student, stages), runs in evidence._by_path.items():
+    for (student, stages), runs in evidence.by_path.items():
         if len(stages) == 1 and student == 'mtpd':
             (teachers, epochs, decay, changes), = stages
             kept = {s: r for s, r in runs.items() if s != PILOT_SEED}

@@ -173,6 +173,81 @@ def test_before_there_is_an_order_only_the_student_alone_can_be_trained(
     assert list(evidence.of_orders('bccd', (0,))) == []
 
 
+# ------------------------------------------------------------------ the queue
+
+
+class Fake:
+    """A job, and the process that does it at its third look."""
+
+    def __init__(self, name: str, after: 'Fake | None' = None,
+                 code: int = 0) -> None:
+        self.name, self.dataset, self.after, self.code = \
+            name, 'bccd', after, code
+        self.done, self.looks, self.terminated = False, 0, False
+        self.returncode: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.after is None or self.after.done
+
+    def poll(self) -> int | None:
+        self.looks += 1
+        if self.looks < 3:
+            return None
+        self.done, self.returncode = self.code == 0, self.code
+        return self.code
+
+    def terminate(self) -> None:
+        self.terminated = True
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    """queue(jobs, processes, minutes=1): what was begun, beside what."""
+    def run(jobs: list[Fake], processes: int, minutes: float = 1.) -> list:
+        begun: list = []
+
+        def begin(args, job):
+            begun.append((job.name, sorted(
+                other.name for other in jobs if other.looks
+                and not other.done and other is not job)))
+            return job
+
+        monkeypatch.setattr(evidence, 'jobs', lambda args: jobs)
+        monkeypatch.setattr(evidence, 'begin', begin)
+        monkeypatch.setattr(evidence.time, 'sleep', lambda seconds: None)
+        evidence.go_on(Namespace(jobs=processes),
+                       evidence.time.monotonic() + 60 * minutes)
+        return begun
+
+    return run
+
+
+def test_a_process_begins_when_what_it_starts_from_is_done(queue):
+    a = Fake('a')
+    b, c = Fake('b', a), Fake('c')
+    assert queue([b, a, c], 1) == [('a', []), ('b', []), ('c', [])]
+
+
+def test_so_many_run_at_a_time(queue):
+    a, b, c = Fake('a'), Fake('b'), Fake('c')
+    begun = dict(queue([a, b, c], 2))
+    assert begun['a'] == begun['b'] == []
+    assert len(begun['c']) < 2
+
+
+def test_none_is_begun_too_late(queue):
+    assert queue([Fake('a')], 2, minutes=0) == []
+
+
+def test_a_failure_ends_the_others(queue):
+    bad, other = Fake('bad', code=1), Fake('other')
+    other.looks = -100
+    with pytest.raises(SystemExit, match='bad failed; see .*bad.txt'):
+        queue([bad, other], 2)
+    assert other.terminated
+
+
 # ------------------------------------------------------------- the statistics
 
 
