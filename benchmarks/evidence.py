@@ -31,12 +31,13 @@ and 5 seeds):
 import argparse
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator
+from typing import Collection, Iterator
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -44,10 +45,11 @@ from mmengine.registry import DefaultScope
 
 import evidence_report
 from evidence_report import (DATASETS, EPOCHS, MECHANISMS, PILOT_SEED, SHORT,
-                             Evidence, arms)
+                             Evidence, arms, at_scale, with_mechanism)
 from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
-                           Teacher, pool_of, prepare_data)
+                           Teacher, config_of, pool_of, prepare_data)
 from mtpd.progression.command_line import plain_errors
+from mtpd.progression.preemption import EXIT_CODE
 from mtpd.report.tables import text_table
 
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
@@ -62,9 +64,12 @@ def main() -> None:
     if args.report:
         evidence_report.write()
     elif args.one:
-        next(job for job in jobs(args) if job.name == args.one).run()
+        next(step for job in jobs(args) for step in job.steps()
+             if step.name == args.one).run()
     else:
         if not args.list:
+            # So that a stop reaches the processes: see go_on's `finally`.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_CODE))
             with plain_errors():
                 for dataset in args.dataset:
                     prepare_data(dataset)
@@ -95,9 +100,8 @@ def go_on(args: argparse.Namespace, end: float) -> None:
     try:
         while True:
             if time.monotonic() < end:
-                ready = (job for job in jobs(args) if job not in running
-                         and not job.done and job.ready)
-                for job in itertools.islice(ready, args.jobs - len(running)):
+                for job in itertools.islice(
+                        ready(args, running), args.jobs - len(running)):
                     running[job] = begin(args, job)
             if not running:
                 return
@@ -111,6 +115,19 @@ def go_on(args: argparse.Namespace, end: float) -> None:
     finally:
         for process in running.values():
             process.terminate()
+        for process in running.values():
+            process.wait()
+
+
+def ready(args: argparse.Namespace,
+          running: Collection[Job]) -> Iterator[Job]:
+    """What can begin now, each once: what is not done, or what that has to
+    start from and is not on this machine."""
+    steps = dict.fromkeys(step for job in jobs(args) if not job.done
+                          for step in job.steps())
+    for step in steps:
+        if step not in running and all(n.usable for n in step.needs):
+            yield step
 
 
 def begin(args: argparse.Namespace, job: Job) -> 'subprocess.Popen[bytes]':
@@ -133,16 +150,14 @@ def log_of(job: Job) -> Path:
 
 
 def jobs(args: argparse.Namespace) -> list[Job]:
-    """All that the comparisons asked for need, each once and after what it
-    starts from; without those that need an order that is not found yet."""
+    """All that the comparisons asked for are made of, each once; without those
+    that need an order that is not found yet."""
     return list(dict.fromkeys(job for dataset in args.dataset
                               for job in jobs_on(args, dataset)))
 
 
 def jobs_on(args: argparse.Namespace, dataset: str) -> Iterator[Job]:
     """Those on one data set, with repetitions."""
-    yield from (Teacher(dataset, name) for name in pool_of(dataset))
-    yield Node(dataset, 0)
     yield Costs(dataset)
     for item in args.only or ITEMS[args.budget]:
         for job in ITEM[item](dataset, SEEDS[args.budget]):
@@ -169,24 +184,18 @@ def of_main(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 
 def of_orders(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
-    """Every sequence of one seed; of all seeds Backward Greedy Selection's
-    longest order, its reversal, and what these begin with."""
+    """Every sequence of the first seed; of the others those of one and two
+    teachers."""
     costs = Evidence(dataset).costs
     if costs is None:
         return
-
-    def node(seed: int, order: tuple[str, ...]) -> Node:
-        return Node(dataset, seed, tuple(
-            Stage((name,), SHORT, 'linear') for name in order))
-
     teachers = sorted(costs['aps'])
-    for length in range(1, len(teachers) + 1):
-        for order in itertools.permutations(teachers, length):
-            yield node(seeds[0], order)
-    longest = tuple(costs['orders'][str(len(teachers))])
-    for seed in seeds[1:]:
-        yield node(seed, longest)
-        yield node(seed, longest[::-1])
+    for seed in seeds:
+        most = len(teachers) if seed == seeds[0] else 2
+        for length in range(1, most + 1):
+            for order in itertools.permutations(teachers, length):
+                yield Node(dataset, seed, tuple(
+                    Stage((name,), SHORT, 'linear') for name in order))
 
 
 def of_cost(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
@@ -202,22 +211,27 @@ def of_mechanisms(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     for seed, mechanism in itertools.product(seeds[:3], MECHANISMS):
         for arm in ('direct', 'progression'):
             if arm in of:
-                yield chain(dataset, seed, *of[arm], changes=(
-                    ('distill', {'type': mechanism}),))
+                yield chain(dataset, seed, *of[arm],
+                            changes=with_mechanism(mechanism))
 
 
 def of_gaps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """A Swin teacher directly and after a convolutional one; rising
-    resolutions; a smaller student directly and after another teacher."""
-    for seed, best in itertools.product(seeds[:3], best_of_pool(dataset)):
-        yield chain(dataset, seed, ('swin',), ('swin',))
-        yield chain(dataset, seed, ('resnext',), ('swin',))
-        for first in (1, 2):
-            yield Node(dataset, seed, tuple(
-                Stage((best,), EPOCHS,
-                      changes=((f'teachers.{best}.scale', scale),))
-                for scale in (first, 2)))
-        for teachers in ((), ()), ((best,), (best,)), (('resnext',), (best,)):
+    resolutions, where the pool sees larger pictures than the student; a
+    smaller student directly and after another teacher."""
+    costs = Evidence(dataset).costs
+    if costs is None:
+        return
+    before, best = costs['orders']['2'][0], costs['orders']['1'][-1]
+    for seed in seeds[:3]:
+        for teachers in (('swin',), ('swin',)), (('resnext',), ('swin',)):
+            yield chain(dataset, seed, *teachers)
+        if pool_of(dataset)[best].scale > 1:
+            yield chain(dataset, seed, (best,), (best,))
+            yield Node(dataset, seed, (
+                Stage((best,), EPOCHS, changes=at_scale(best, 1)),
+                Stage((best,), EPOCHS)))
+        for teachers in ((), ()), ((best,), (best,)), ((before,), (best,)):
             yield replace(chain(dataset, seed, *teachers), student='small')
 
 
@@ -236,12 +250,14 @@ def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     costs = Evidence(dataset).costs
     if costs is None:
         return
-    best = (costs['orders']['1'][0],)
-    for seed in seeds[:2]:
+    best = (costs['orders']['1'][-1],)
+    weight = config_of(dataset).mtpd.distill.loss_weight
+    for seed in seeds[:3]:
         for order in costs['orders'].values():
             yield chain(dataset, seed, *((name,) for name in order))
         for changes in (
-                *((('distill.loss_weight', w),) for w in (.1, .3, 3., 10.)),
+                *((('distill.loss_weight', round(factor * weight, 3)),)
+                  for factor in (.1, .3, 3., 10.)),
                 (('distill.loss_weight', 'auto'),
                  ('init_adapters', 'random')),
                 *((('adapter', 'conv'), ('init_adapters', start))

@@ -8,9 +8,10 @@ import json
 import math
 from collections import defaultdict
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -63,15 +64,23 @@ def smallest_difference(seeds: int,
     return float(shift * deviation / math.sqrt(seeds))
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float]:
+def interval(differences: Sequence[float],
+             step: float = 0.) -> tuple[float, float]:
     """Mean of paired differences and half of its 95% interval (Student's t);
-    infinite for fewer than two."""
+    infinite for fewer than two.
+
+    Args:
+        differences: One for each seed.
+        step: To which both sides were rounded: the variance is taken to be
+            at least what that alone makes of it, step²/6.
+    """
     values = np.asarray(differences, float)
     if len(values) < 2:
         return float(values.mean()), math.inf
     return float(values.mean()), float(
-        stats.t(len(values) - 1).ppf(.975) * values.std(ddof=1)
-        / math.sqrt(len(values)))
+        stats.t(len(values) - 1).ppf(.975)
+        * math.sqrt(max(values.var(ddof=1), step**2 / 6)
+                    / len(values)))
 
 
 def verdict(mean: float, half: float) -> str:
@@ -90,8 +99,40 @@ def bootstrap(groups: Sequence[Any], statistic: Callable[[list], float],
     random = np.random.default_rng(0)
     found = [statistic([groups[i] for i in chosen]) for chosen in
              random.integers(0, len(groups), (draws, len(groups)))]
-    low, high = np.nanquantile(found, (.025, .975))
+    low, high = np.quantile([value for value in found
+                             if not math.isnan(value)] or [math.nan],
+                            (.025, .975))
     return float(low), float(high)
+
+
+def permutation_chance(pairs: Sequence[tuple[float, float]]) -> float:
+    """How often a random pairing has a rank correlation at least as far from
+    0: exact, over all of them, so for a few pairs only."""
+    x, y = zip(*pairs)
+    here = abs(rank_correlation(pairs))
+    return float(np.mean([
+        abs(rank_correlation(list(zip(x, other)))) > here - 1e-9
+        for other in permutations(y)]))
+
+
+def noise_of_orders(aps: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Of a table (seed, order): how far a seed moves one order.
+
+    Returns:
+        Standard deviation of what is left beside the mean of its seed and of
+        its order, and the chance of orders at least as different if order
+        meant nothing (F test of a two-way analysis of variance).
+    """
+    table = np.asarray(aps, float)
+    seeds, orders = table.shape
+    effects = table.mean(0) - table.mean()
+    rest = table - table.mean(1, keepdims=True) - effects
+    freedom = (seeds - 1) * (orders - 1)
+    noise = float((rest**2).sum()) / freedom
+    if noise == 0:
+        return 0., 0.
+    ratio = seeds * float((effects**2).sum()) / (orders - 1) / noise
+    return math.sqrt(noise), float(stats.f(orders - 1, freedom).sf(ratio))
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:
@@ -110,8 +151,10 @@ def concordance(groups: Sequence[Sequence[tuple[float, float]]]) -> float:
     return float(np.mean(signs) + 1) / 2 if signs else math.nan
 
 
-Stages = Sequence[tuple[tuple[str, ...], int]]
-"""(teachers, epochs) of each stage."""
+Stages = Sequence[tuple[str, ...]]
+"""The teachers of each stage."""
+Changes = tuple[tuple[str, Any], ...]
+"""Of ``mtpd`` in each stage, as pairs."""
 
 
 class Evidence:
@@ -152,23 +195,41 @@ class Evidence:
 
     @cached_property
     def by_path(self) -> dict[tuple, dict[int, dict[str, Any]]]:
-        """(student, its stages as tuples) -> seed -> run."""
+        """(student, its stages as tuples) -> seed -> run; without the
+        pilot's."""
         found: dict[tuple, dict[int, dict[str, Any]]] = defaultdict(dict)
         for run in self.runs:
             node = run['node']
-            found[node['student'], tuple(
-                (tuple(s['teachers']), s['epochs'], s['decay'],
-                 json.dumps(s['changes'])) for s in node['stages'])][
-                     node['seed']] = run
+            if node['seed'] != PILOT_SEED:
+                found[node['student'], tuple(
+                    (tuple(s['teachers']), s['epochs'], s['decay'],
+                     json.dumps(s['changes'])) for s in node['stages'])][
+                         node['seed']] = run
         return found
 
-    def aps(self, stages: Stages, decay: str = 'cosine',
-            changes: Sequence = (), student: str = 'mtpd') -> dict[int, float]:
-        """Seed -> AP after these stages, without the pilot's seed."""
-        return {seed: run['AP'] for seed, run in self.by_path.get(
-            (student, tuple((tuple(t), e, decay, json.dumps(
-                [list(c) for c in changes])) for t, e in stages)), {}).items()
-                if seed != PILOT_SEED}
+    def runs_of(self, stages: Stages, changes: Changes = (),
+                student: str = 'mtpd') -> dict[int, dict[str, Any]]:
+        """Seed -> run of the student after stages of full length."""
+        said = json.dumps(changes)
+        return self.by_path.get((student, tuple(
+            (tuple(teachers), EPOCHS, 'cosine', said)
+            for teachers in stages)), {})
+
+    def aps(self, stages: Stages, changes: Changes = (),
+            student: str = 'mtpd') -> dict[int, float]:
+        """Seed -> AP of the same."""
+        return {seed: run['AP'] for seed, run in self.runs_of(
+            stages, changes, student).items()}
+
+
+def with_mechanism(name: str) -> Changes:
+    """The change of a stage that is taught by another mechanism."""
+    return ('distill', (('type', name),)),
+
+
+def at_scale(teacher: str, scale: int) -> Changes:
+    """The change of a stage whose teacher sees pictures of another size."""
+    return (f'teachers.{teacher}.scale', scale),
 
 
 def arms(evidence: Evidence) -> dict[str, list[tuple[str, ...]]]:
@@ -228,22 +289,26 @@ python benchmarks/evidence.py --report
 
 Small detectors from random weights on data that fits in a hand: not the
 paper's setting (detectors pretrained on COCO), but one that anybody can
-repeat. AP is box AP in percent on the validation split, which also chose
-nothing: each training's last epoch counts. A seed changes everything random:
-first weights, order and augmentation of pictures, sampling. All arms of a seed
-start from the same student, so differences are paired by seed; ± is half of a
-95% interval (Student's t over seeds). The teachers are the same for all seeds.
-All distillation is `FeatureL2Loss` with `normalise=True` unless said
-otherwise; its weight was chosen by a pilot on a seed that is in no comparison.
-Raw results with config, seed, versions and time:
+repeat. AP is box AP in percent on the validation split, of each training's
+last epoch; the same split has told which teacher is the best and which weight
+the pilot preferred. A seed changes first weights, order and augmentation of
+pictures, and sampling. All arms of a seed start from the same student, so
+differences are paired by seed; ± is half of a 95% interval (Student's t over
+seeds, not below what rounding to 0.1 AP makes). The teachers are the same for
+all seeds. Distillation is `FeatureL2Loss` with `normalise=True` unless said
+otherwise, its weight that of configs/evidence, from a pilot on a seed that is
+in no comparison. Raw results with config, seed, versions and time:
 [benchmarks/evidence](../benchmarks/evidence).
 
-**What can be seen** was fixed before the first run, from a trial in which two
-seeds of one arm differed by up to 0.3 AP (a paired difference was taken to
-vary by {ASSUMED_DEVIATION}): a comparison of 3 seeds shows differences of
-{smallest_difference(3):.1f} AP and more, one of 5 seeds of
+**What can be seen** was fixed before the first run of a comparison, from a
+trial in which two seeds of one arm differed by up to 0.3 AP (the deviation of
+a paired difference was taken to be {ASSUMED_DEVIATION}): 3 seeds show
+differences of {smallest_difference(3):.1f} AP and more, 5 seeds of
 {smallest_difference(5):.1f} (found four times in five, at 5%). What an
-interval does not tell from zero is called noise here, whatever its sign.
+interval does not tell from zero is called noise here, whatever its sign; and
+of twenty intervals about one leaves zero out by chance. The one comparison
+that all this was made for is the progression against direct distillation from
+the best teacher.
 '''
 
 
@@ -274,15 +339,13 @@ def pool(evidence: Evidence) -> tuple[str, dict[str, str]]:
 def pilot(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """Which weight, on a seed of its own."""
     rows = []
-    for (student, stages), by_seed in evidence.by_path.items():
-        run = by_seed.get(PILOT_SEED)
-        if run is None or len(stages) != 1 or student != 'mtpd':
-            continue
-        (teachers, epochs, _, changes), = stages
-        rows.append([
-            ' and '.join(f'{k} {v:g}' for k, v in json.loads(changes))
-            or 'trained on alone', f'{run["start"]:.1f}', f'{run["AP"]:.1f}',
-            _number(run['last_epoch'].get('distill_ratio'), '.2f')])
+    for run in evidence.runs:
+        stages = run['node']['stages']
+        if run['seed'] == PILOT_SEED and len(stages) == 1:
+            rows.append([
+                ' and '.join(f'{k} {v:g}' for k, v in stages[0]['changes'])
+                or 'trained on alone', f'{run["start"]:.1f}',
+                f'{run["AP"]:.1f}', ratio_of(run)])
     if not rows:
         return '', {}
     return (f'### Pilot\n\nSeed {PILOT_SEED}, one stage of {EPOCHS} epochs '
@@ -295,49 +358,58 @@ def pilot(evidence: Evidence) -> tuple[str, dict[str, str]]:
 def main_comparison(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """Every arm against the student trained on alone, and against direct."""
     of_arms = arms(evidence)
-    aps = {arm: evidence.aps([(names, EPOCHS) for names in of])
-           for arm, of in of_arms.items()}
-    if len(aps) < 2 or not all(aps.values()):
-        return '', {}
+    runs = {arm: evidence.runs_of(of) for arm, of in of_arms.items()}
     start = evidence.aps([])
+    seeds = set.intersection(set(start), *map(set, runs.values()))
+    if len(runs) < 2 or not seeds:
+        return '', {}
+    aps = {arm: {s: of[s]['AP'] for s in seeds} for arm, of in runs.items()}
+    start = {s: start[s] for s in seeds}
     rows = [['the student that all start from', _by_seed(start),
-             _mean(start), _difference(start, aps['alone']), '']]
+             _mean(start), _difference(start, aps['alone']), '', '']]
     for arm, of in aps.items():
         path = ' > '.join('+'.join(t) for t in of_arms[arm])
         rows.append([
-            ARMS[arm] + (f' ({path})' if arm == 'progression' else ''),
-            _by_seed(of), _mean(of), *(
+            ARMS[arm] + (f' ({path})' if arm in ('direct', 'progression')
+                         else ''), _by_seed(of), _mean(of), *(
                 _difference(of, aps[other]) if arm != other else ''
-                for other in ('alone', 'direct'))])
+                for other in ('alone', 'direct')),
+            ratio_of(runs[arm][min(seeds)])])
     said = ''.join(f'- {ARMS[a]} against {ARMS[b]}: '
                    + _difference(aps[a], aps[b]) + '\n' for a, b in (
-                       ('progression', 'alone'), ('progression', 'direct'),
-                       ('progression', 'together'), ('direct', 'alone'),
-                       ('together', 'direct')))
-    if len(of_arms['progression']) == 1:
-        said += ('\nThe selection stopped at one teacher, so the progression '
-                 'is the direct distillation.\n')
+                       ('progression', 'direct'), ('progression', 'alone'),
+                       ('direct', 'alone'), ('progression', 'together'),
+                       ('together', 'alone')))
+    spread = np.std([aps['progression'][s] - aps['direct'][s]
+                     for s in seeds], ddof=1) if len(seeds) > 1 else math.nan
     name = f'{evidence.dataset}_main.svg'
-    return (f'### Main comparison\n\n{len(of_arms["alone"])} stages of '
-            f'{EPOCHS} epochs in every arm, the rate restarting.\n\n' + table(
-                ['', 'AP by seed', 'mean', 'minus trained on alone',
-                 'minus direct'], rows) + '\n' + said
-            + f'\n![AP by arm](results/{name})\n'), {name: points(
-                {ARMS[a].replace(' from the', '\nfrom the'): list(of.values())
-                 for a, of in aps.items()}, 'box AP')}
+    return (
+        f'### Main comparison\n\n{len(of_arms["alone"])} stages of {EPOCHS} '
+        'epochs in every arm, the rate restarting; the progression is what '
+        'the selection finds for at most 2 teachers, as in most of the '
+        "paper's experiments. distill_ratio: distillation over detection loss "
+        f'in the last epoch, seed {min(seeds)}. Without an adapter (equal '
+        'channels) one map cannot equal those of several teachers, so that of '
+        '"all at once" stays high.\n\n' + table(
+            ['', 'AP by seed', 'mean', 'minus trained on alone',
+             'minus direct', 'distill_ratio'], rows) + '\n' + said
+        + '\nThe deviation of a paired difference (progression minus direct) '
+        f'was {spread:.2f}, taken to be {ASSUMED_DEVIATION} beforehand.\n'
+        + f'\n![AP by arm](results/{name})\n'), {name: points(
+            {ARMS[a].replace(' from the', '\nfrom the'): list(of.values())
+             for a, of in aps.items()}, 'box AP')}
 
 
 def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """All sequences of one seed by AP, with the rules' ranks."""
     by_seed = orders_by_seed(evidence)
-    if not by_seed or evidence.costs is None:
+    first = by_seed.get(0)
+    if not first or evidence.costs is None or not evidence.aps([]).get(0):
         return '', {}
-    seed = min(by_seed)
-    first = by_seed[seed]
-    start = evidence.aps([])[seed]
+    start = evidence.aps([])[0]
     teachers = evidence.costs['aps']
     text = (f'### Orders\n\nEvery sequence of 1 to {len(teachers)} teachers, '
-            f'{SHORT} epochs each, the rate falling linearly; seed {seed}, '
+            f'{SHORT} epochs each, the rate falling linearly; seed 0, '
             f'{len(first)} sequences, from {start:.1f} AP.\n\n')
     rows = []
     for length in sorted({len(o) for o in first}):
@@ -364,10 +436,10 @@ def orders_by_seed(evidence: Evidence
     found: dict[int, dict[tuple[str, ...], float]] = defaultdict(dict)
     for (_, stages), runs in evidence.by_path.items():
         if stages and all(decay == 'linear' for _, _, decay, _ in stages):
+            order = tuple('+'.join(t) for t, *_ in stages)
             for seed, run in runs.items():
-                order = tuple('+'.join(t) for t, *_ in stages)
                 found[seed][order] = run['AP']
-    return found
+    return dict(found)
 
 
 def ranks(evidence: Evidence,
@@ -377,51 +449,69 @@ def ranks(evidence: Evidence,
     for most in range(1, len(evidence.costs['aps']) + 1):
         for row in compare_orders(evidence.adaptation, evidence.student,
                                   evidence.costs['aps'], most):
-            of = [ap for o, ap in first.items() if len(o) == len(row.teachers)]
-            ap = first.get(row.teachers)
-            rows.append([
-                f'at most {most}', row.name, ' > '.join(row.teachers),
-                *(['', ''] if ap is None else [
-                    f'{ap:.1f}', f'{1 + sum(o > ap for o in of)} of '
-                    f'{len(of)}'])])
+            of = [ap for o, ap in first.items()
+                  if len(o) == len(row.teachers)]
+            rows.append([f'at most {most}', row.name,
+                         ' > '.join(row.teachers),
+                         *_ap_and_rank(first.get(row.teachers), of)])
     return table(['teachers', 'rule', 'order', 'AP', 'rank'], rows)
+
+
+def _ap_and_rank(ap: float | None, of: Sequence[float]) -> list[str]:
+    if ap is None:
+        return ['', '']
+    above = sum(other > ap for other in of)
+    equal = sum(other == ap for other in of)
+    place = str(above + 1) + (f' to {above + equal}' if equal > 1 else '')
+    return [f'{ap:.1f}', f'{place} of {len(of)}']
 
 
 def _between_seeds(by_seed: Mapping[int, Mapping[tuple[str, ...], float]],
                    first: Mapping[tuple[str, ...], float]) -> str:
     """Whether orders differ by more than one order's seeds."""
-    spreads = {order: values for order in sorted(first)
-               if len(values := [of[order] for of in by_seed.values()
-                                 if order in of]) > 2}
-    longest = max(map(len, first))
-    if not any(len(order) == longest for order in spreads):
-        return ''
-    # Seeds start from different students, and a good start stays one.
-    within = {seed: np.mean([of[o] for o in spreads])
-              for seed, of in by_seed.items()
-              if all(o in of for o in spreads)}
-    rest = [by_seed[s][o] - within[s] - np.mean(
-        [by_seed[t][o] - within[t] for t in within])
-        for s in within for o in spreads]
-    freedom = (len(within) - 1) * (len(spreads) - 1)
-    noise = math.sqrt(sum(r * r for r in rest) / freedom)
-    text = (f'\nOne order, {len(within)} seeds: what is left of its AP beside '
-            "the seed's and the order's own mean has a standard deviation of "
-            f'{noise:.2f} ({len(spreads)} orders). ')
-    for length in range(2, longest + 1):
-        of = [ap for o, ap in first.items() if len(o) == length]
-        ratio = float(np.var(of, ddof=1)) / noise**2
-        limit = stats.f(len(of) - 1, freedom).ppf(.95)
-        text += (f'Between the {len(of)} orders of {length} teachers of one '
-                 f'seed it is {np.std(of, ddof=1):.2f}: ' + (
-                     'more than seeds make of one order'
-                     if ratio > limit else
-                     'within noise, a rank among them means nothing')
-                 + f' (variance ratio {ratio:.1f}, 95% point {limit:.1f}). ')
-    rows = [[' > '.join(order), _by_seed({
-        s: of[order] for s, of in by_seed.items() if order in of})]
-        for order, values in spreads.items()]
-    return text.strip() + '\n\n' + table(['order', 'AP by seed'], rows)
+    text = ''
+    for length in (1, 2):
+        of = sorted(o for o in first if len(o) == length)
+        seeds = [s for s, aps in sorted(by_seed.items())
+                 if all(o in aps for o in of)]
+        if len(seeds) < 2 or len(of) < 2:
+            continue
+        noise, chance = noise_of_orders(
+            [[by_seed[s][o] for o in of] for s in seeds])
+        means = {o: float(np.mean([by_seed[s][o] for s in seeds]))
+                 for o in of}
+        ranked = sorted(of, key=lambda o: -means[o])
+        text += (
+            f'\n{length} teacher{"s" * (length > 1)}, {len(seeds)} seeds, all '
+            f'{len(of)} sequences: between seeds one sequence varies by '
+            f'{noise:.2f} AP (deviation beside the means of seed and '
+            'sequence); the sequences\' means over seeds vary by '
+            f'{np.std(list(means.values()), ddof=1):.2f}, from '
+            f'{means[ranked[-1]]:.1f} ({" > ".join(ranked[-1])}) to '
+            f'{means[ranked[0]]:.1f} ({" > ".join(ranked[0])}). ' + (
+                'The sequences differ' if chance < .05 else
+                'Within noise: a rank among them means nothing')
+            + f' (F test, p = {chance:.2f}).\n')
+        if length == 2:
+            text += '\n' + table(['sequence', 'mean AP', 'by seed'], [
+                [' > '.join(o), f'{means[o]:.1f}',
+                 _by_seed({s: by_seed[s][o] for s in seeds})]
+                for o in ranked])
+            for longer in range(3, max(map(len, first)) + 1):
+                rest = [ap for o, ap in first.items() if len(o) == longer]
+                if len(rest) < 2:
+                    continue
+                ratio = float(np.var(rest, ddof=1)) / noise**2 \
+                    if noise else math.inf
+                chance = stats.f(len(rest) - 1, (len(seeds) - 1) * (
+                    len(of) - 1)).sf(ratio)
+                text += (
+                    f'\nThe {len(rest)} sequences of {longer} teachers, seed '
+                    f'0, vary by {np.std(rest, ddof=1):.2f}: ' + (
+                        'more than' if chance < .05 else 'not more than')
+                    + ' such noise would make them (F test with the noise of '
+                    f'2 teachers, p = {chance:.2f}).\n')
+    return text
 
 
 MEASURES = {'cost': 'adaptation cost', 'share': 'the same over the '
@@ -433,62 +523,78 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """What of a teacher goes with what is learnt from it."""
     if evidence.costs is None:
         return '', {}
-    points_of = list(single_stages(evidence))
-    rows = []
-    for title, chosen in (
-            (f'from the student, {EPOCHS} epochs, all seeds',
-             [p for p in points_of if p['first'] and not p['short']]),
-            (f'later stages of the orders, {SHORT} epochs',
-             [p for p in points_of if not p['first'] and p['short']])):
-        if len(chosen) < 4:
-            continue
-        for key, name in MEASURES.items():
-            pairs = [(p[key], p['gain']) for p in chosen]
-            low, high = bootstrap(pairs, rank_correlation)
-            rows.append([title, len(pairs), name,
-                         f'{rank_correlation(pairs):+.2f}',
-                         f'{low:+.2f} to {high:+.2f}',
-                         'within noise' if low <= 0 <= high
-                         else 'beyond noise'])
-    if not rows:
-        return '', {}
-    text = (
-        '### Does the cost predict?\n\nRank correlation (Spearman) with the '
-        'AP that a stage gained. Costs into a later teacher are from the '
-        'teacher before, as the selection takes them; those from the student '
-        'are of seed 0. The interval is a bootstrap over stages, which share '
-        'students: rather too narrow. The method expects less gain at a '
-        'higher cost.\n\n' + table(
-            ['', 'stages', 'measure', 'correlation', '95%', ''], rows))
-    groups = predecessors(evidence)
-    if groups:
+    found = list(single_stages(evidence))
+    text = ''
+    first = [p for p in found if p['first'] and not p['short']]
+    if {p['target'] for p in first} == set(evidence.costs['aps']):
         rows = []
-        for key, name in (('cost', 'smallest adaptation cost to the next'),
-                          ('similarity', 'largest kernel similarity (CKA)'),
-                          ('ap', 'highest AP')):
-            of = [[(p[key], p['AP']) for p in group] for group in groups]
-            right = concordance(of)
-            low, high = bootstrap(of, concordance)
-            if key == 'cost':
-                right, low, high = 1 - right, 1 - high, 1 - low
-            rows.append([name, f'{100 * right:.0f}%',
-                         f'{100 * low:.0f} to {100 * high:.0f}%',
-                         'within noise' if low <= .5 <= high
+        for key, name in MEASURES.items():
+            pairs = [(of[0][key], fmean(p['AP'] for p in of))
+                     for of in grouped(first, 'target')]
+            chance = permutation_chance(pairs)
+            rows.append([name, f'{rank_correlation(pairs):+.2f}',
+                         f'{chance:.2f}', 'within noise' if chance > .05
                          else 'beyond noise'])
         text += (
-            '\nThe choice that the selection makes: which teacher comes '
-            'before those that are chosen already. Of two candidates, how '
-            'often does the student end higher below the one that the '
-            f'measure prefers? {len(groups)} choices, seed 0; the bootstrap '
-            'is over choices.\n\n' + table(
+            f'\nFrom the student, one stage of {EPOCHS} epochs, mean over '
+            f'{len({p["seed"] for p in first})} seeds; costs and similarities '
+            'from the student of seed 0. p: how often a random ranking of so '
+            'few teachers agrees or disagrees as much (with four of them '
+            'never less than 0.08).\n\n' + table(
+                ['measure', 'correlation', 'p', ''], rows))
+    later = [p for p in found if not p['first'] and p['short']]
+    groups = grouped(later, 'source', 'target')
+    if len(groups) > 3:
+        rows = []
+        for key, name in MEASURES.items():
+            def correlation(chosen: list, key: str = key) -> float:
+                return rank_correlation([(p[key], p['AP']) for of in chosen
+                                         for p in of])
+            rows.append([name, f'{correlation(groups):+.2f}',
+                         *_interval_cells(*bootstrap(groups, correlation),
+                                          0, '+.2f')])
+        text += (
+            f'\nLater stages of the orders, {SHORT} epochs each: '
+            f'{len(later)} of them, into one teacher from another '
+            f'({len(groups)} pairs, over which the bootstrap is).\n\n'
+            + table(['measure', 'correlation', '95%', ''], rows))
+    choices = predecessors(evidence)
+    if len(choices) > 3:
+        rows = []
+        for key, name, sign in (
+                ('cost', 'smallest adaptation cost to the next', -1),
+                ('similarity', 'largest kernel similarity (CKA)', 1),
+                ('ap', 'highest AP', 1)):
+            def right(chosen: list, key: str = key, sign: int = sign) -> float:
+                return concordance([[(sign * p[key], p['AP']) for p in pair]
+                                    for of in chosen for pair in of])
+            rows.append([name, f'{right(choices):.0%}', *_interval_cells(
+                *bootstrap(choices, right), .5, '.0%')])
+        text += (
+            '\nThe choice that the selection makes: of two candidates, which '
+            'comes before those that are chosen already? How often does the '
+            'student end higher below the one that the measure prefers (a tie '
+            f'counts half)? {sum(map(len, choices))} comparisons of '
+            f'{len(choices)} choices (two candidates and the teacher after '
+            'them), over which the bootstrap is.\n\n' + table(
                 ['preferred', 'right', '95%', ''], rows))
-    return text, {}
+    if not text:
+        return '', {}
+    return ('### Does the cost predict?\n\nRank correlation (Spearman) of a '
+            'measure of a teacher with the AP after it. Costs into a later '
+            'teacher are from the teacher before, as the selection takes '
+            'them. From the AP the mean of its seed and number of stages is '
+            'subtracted. The method expects a negative one for the cost.\n'
+            + text), {}
 
 
-def single_stages(evidence: Evidence) -> Iterator[dict[str, Any]]:
-    """Stages below another teacher than the one before, each with its gain
-    and the measures."""
-    costs, aps = evidence.adaptation, evidence.costs['aps']
+def single_stages(evidence: Evidence) -> list[dict[str, Any]]:
+    """Stages below another teacher than the one before, each with the
+    measures, and its AP beside the mean of its seed and length."""
+    costs = evidence.adaptation
+    aps = {evidence.student: evidence.costs['student_ap'],
+           **evidence.costs['aps']}
+    found = []
     for (student, stages), runs in evidence.by_path.items():
         if not stages or student != 'mtpd' or any(
                 len(teachers) != 1 or changes != '[]'
@@ -499,84 +605,122 @@ def single_stages(evidence: Evidence) -> Iterator[dict[str, Any]]:
         if source == target:
             continue
         for seed, run in runs.items():
-            yield dict(
+            found.append(dict(
                 first=len(stages) == 1, short=decay == 'linear', seed=seed,
-                gain=run['AP'] - run['start'],
-                cost=costs.cost(source, target),
+                length=len(stages), source=source, target=target,
+                AP=run['AP'], cost=costs.cost(source, target),
                 share=costs.normalised_cost(source, target),
                 similarity=evidence.costs['similarity'][f'{source}>{target}'],
-                gap=aps[target] - run['start'])
+                gap=aps[target] - aps[source]))
+    for group in grouped(found, 'seed', 'length', 'short'):
+        mean = fmean(p['AP'] for p in group)
+        for p in group:
+            p['AP'] -= mean
+    return found
 
 
-def predecessors(evidence: Evidence) -> list[list[dict[str, float]]]:
-    """The choices: sequences that differ in the first teacher alone."""
-    by_seed = orders_by_seed(evidence)
-    found = defaultdict(list)
-    for order, ap in by_seed[min(by_seed)].items() if by_seed else ():
-        if len(order) > 1:
-            found[order[1:]].append(dict(
-                cost=evidence.adaptation.cost(*order[:2]), AP=ap,
-                similarity=evidence.costs['similarity'][
-                    f'{order[0]}>{order[1]}'],
-                ap=evidence.costs['aps'][order[0]]))
-    return [group for _, group in sorted(found.items()) if len(group) > 1]
+def predecessors(evidence: Evidence
+                 ) -> list[list[tuple[dict[str, Any], dict[str, Any]]]]:
+    """Sequences that differ in the first teacher alone, in pairs; grouped by
+    these two and the teacher after them."""
+    ends: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
+    for seed, orders_of in sorted(orders_by_seed(evidence).items()):
+        for order, ap in sorted(orders_of.items()):
+            if len(order) > 1:
+                ends[seed, order[1:]].append(dict(
+                    first=order[0], next=order[1], AP=ap,
+                    cost=evidence.adaptation.cost(*order[:2]),
+                    similarity=evidence.costs['similarity'][
+                        f'{order[0]}>{order[1]}'],
+                    ap=evidence.costs['aps'][order[0]]))
+    found: dict[tuple, list] = defaultdict(list)
+    for candidates in ends.values():
+        for one, other in combinations(candidates, 2):
+            found[one['first'], other['first'], one['next']].append(
+                (one, other))
+    return list(found.values())
+
+
+def grouped(points_of: Iterable[dict[str, Any]],
+            *keys: str) -> list[list[dict[str, Any]]]:
+    """Those with equal values together."""
+    found: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
+    for p in points_of:
+        found[tuple(p[key] for key in keys)].append(p)
+    return list(found.values())
+
+
+def _interval_cells(low: float, high: float, zero: float,
+                    form: str) -> list[str]:
+    if math.isnan(low):
+        return ['', 'not known']
+    return [f'{low:{form}} to {high:{form}}',
+            'within noise' if low <= zero <= high else 'beyond noise']
 
 
 def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """Direct and progressive, by mechanism."""
     of_arms = arms(evidence)
+    if len(of_arms) < 2:
+        return '', {}
+    alone = evidence.aps(of_arms['alone'])
     rows = []
     for name in ('FeatureL2Loss', *MECHANISMS):
-        changes = () if name == 'FeatureL2Loss' else (
-            ('distill', {'type': name}),)
-        direct, progressive, alone = (
-            evidence.aps([(t, EPOCHS) for t in of_arms.get(arm, [()])],
-                         changes=changes if arm != 'alone' else ())
-            for arm in ('direct', 'progression', 'alone'))
-        if direct and progressive:
-            rows.append([name, _by_seed(direct), _by_seed(progressive),
-                         _difference(progressive, direct),
-                         _difference(direct, alone)])
+        changes = () if name == 'FeatureL2Loss' else with_mechanism(name)
+        direct, progressive = (evidence.runs_of(of_arms[arm], changes)
+                               for arm in ('direct', 'progression'))
+        seeds = sorted(set(direct) & set(progressive))
+        if seeds:
+            first, second = ({s: of[s]['AP'] for s in seeds}
+                             for of in (direct, progressive))
+            rows.append([name, _by_seed(first), _by_seed(second),
+                         _difference(second, first),
+                         _difference(first, alone),
+                         ratio_of(direct[seeds[0]])])
     if len(rows) < 2:
         return '', {}
-    return ('### Mechanisms\n\nEach with its default weight (FeatureL2Loss as '
-            'in the main comparison).\n\n' + table(
+    return ('### Mechanisms\n\nFeatureL2Loss as in the main comparison; the '
+            'others with their default weights, which are published ones, for '
+            'larger maps of more channels: a weak result may be the weight. '
+            'distill_ratio as above, direct.\n\n' + table(
                 ['', 'direct', 'progression', 'progression minus direct',
-                 'direct minus trained on alone'], rows)), {}
+                 'direct minus trained on alone', 'distill_ratio'],
+                rows)), {}
 
 
 def gaps(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """The chains of that comparison, each pair beside each other."""
-    best = max(evidence.pool, key=lambda run: run['AP'])['name']
+    if evidence.costs is None:
+        return '', {}
+    before = evidence.costs['orders']['2'][0]
+    best = evidence.costs['orders']['1'][-1]
+    rising = {s: run['AP'] for s, run in evidence.by_path.get(('mtpd', (
+        ((best,), EPOCHS, 'cosine', json.dumps(at_scale(best, 1))),
+        ((best,), EPOCHS, 'cosine', '[]'))), {}).items()}
 
-    def scaled(first: int) -> dict[int, float]:
-        key = 'mtpd', tuple(
-            ((best,), EPOCHS, 'cosine', json.dumps(
-                [[f'teachers.{best}.scale', scale]])) for scale in (first, 2))
-        return {s: r['AP'] for s, r in evidence.by_path.get(key, {}).items()}
-
-    def chain(*teachers: str, student: str = 'mtpd') -> dict[int, float]:
-        return evidence.aps([((t,) if t else (), EPOCHS) for t in teachers],
-                            student=student)
+    def small(*teachers: tuple[str, ...]) -> dict[int, float]:
+        return evidence.aps(teachers, student='small')
 
     rows = []
     for what, direct, through in (
-            ('transformer to CNN: swin > swin, resnext > swin',
-             chain('swin', 'swin'), chain('resnext', 'swin')),
-            (f'resolution of {best}: 2 > 2, 1 > 2', scaled(2), scaled(1)),
-            (f'smaller student: {best} > {best}, resnext > {best}',
-             chain(best, best, student='small'),
-             chain('resnext', best, student='small')),
-            (f'smaller student: alone, {best} > {best}',
-             chain('', '', student='small'),
-             chain(best, best, student='small'))):
-        if direct and through:
+            ('transformer to CNN: swin > swin; resnext > swin',
+             evidence.aps([('swin',)] * 2),
+             evidence.aps([('resnext',), ('swin',)])),
+            (f"resolution: {best} twice at its own; at the student's, then at "
+             'its own', evidence.aps([(best,)] * 2), rising),
+            (f'smaller student: {best} twice; {before} > {best}',
+             small((best,), (best,)), small((before,), (best,))),
+            (f'smaller student: alone; {best} twice', small((), ()),
+             small((best,), (best,)))):
+        if set(direct) & set(through):
             rows.append([what, _by_seed(direct), _by_seed(through),
                          _difference(through, direct)])
     if not rows:
         return '', {}
-    return ('### Crossing gaps\n\n' + table(
-        ['first, second', 'first', 'second', 'second minus first'], rows)), {}
+    return ('### Crossing gaps\n\nA teacher at a smaller scale is the same '
+            'detector, which was never trained at it.\n\n' + table(
+                ['the one; the other', 'the one', 'the other', 'difference'],
+                rows)), {}
 
 
 def why(evidence: Evidence) -> tuple[str, dict[str, str]]:
@@ -594,7 +738,8 @@ def why(evidence: Evidence) -> tuple[str, dict[str, str]]:
                  lambda of: of['sharpness']['common']),
                 ("sharpness, each student's own norms",
                  lambda of: of['sharpness']['own'])):
-            first, second = ({s: value(runs[i]) for s, runs in found.items()}
+            first, second = ({s: value(runs[i]) for s, runs in found.items()
+                              if value(runs[i]) is not None}
                              for i in (0, 1))
             form = '.1f' if 'AP' in name else '.4f'
             rows.append([arm, name, _by_seed(first, form),
@@ -614,28 +759,33 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """One stage with changed settings, and the number of teachers."""
     if evidence.costs is None:
         return '', {}
-    best = evidence.costs['orders']['1'][-1]
+    best = (evidence.costs['orders']['1'][-1],)
+    as_is = evidence.aps([best])
     rows = []
     for (student, stages), runs in evidence.by_path.items():
-        if len(stages) == 1 and student == 'mtpd':
-            (teachers, epochs, decay, changes), = stages
-            kept = {s: r for s, r in runs.items() if s != PILOT_SEED}
-            if (teachers == (best,) and epochs == EPOCHS and decay == 'cosine'
-                    and 'type' not in changes and 'scale' not in changes
-                    and kept):
-                rows.append([', '.join(
-                    f'{k} {v}' for k, v in json.loads(changes))
-                    or 'as in the main comparison',
-                    _by_seed({s: r['AP'] for s, r in kept.items()})])
-    text = '' if len(rows) < 2 else (
-        f'One stage of {EPOCHS} epochs below {best}.\n\n'
-        + table(['', 'AP by seed'], sorted(rows)))
-    orders_of = {tuple(o): None for o in evidence.costs['orders'].values()}
-    counted = [[' > '.join(o), _by_seed(evidence.aps(
-        [((n,), EPOCHS) for n in o]))] for o in orders_of]
-    if len([row for row in counted if row[1] != 'not run']) > 2:
+        if len(stages) == 1 and student == 'mtpd' and \
+                stages[0][:3] == (best, EPOCHS, 'cosine'):
+            changed = json.loads(stages[0][3])
+            keys = {key for key, _ in changed}
+            if keys and keys <= {'distill.loss_weight', 'init_adapters',
+                                 'adapter'}:
+                aps = {s: run['AP'] for s, run in runs.items()}
+                rows.append([', '.join(f'{k} {v}' for k, v in changed),
+                             _by_seed(aps), _difference(aps, as_is)])
+    text = '' if not rows else (
+        f'One stage of {EPOCHS} epochs below {best[0]}; ' + (
+            "`'auto'` finds the weight in the first iterations, without "
+            'distillation.\n\n') + table(
+                ['', 'AP by seed', 'minus the first'],
+                [['as in the main comparison', _by_seed(as_is), ''],
+                 *sorted(rows)]))
+    counted = {tuple(o): evidence.aps([(n,) for n in o])
+               for o in evidence.costs['orders'].values()}
+    if sum(map(bool, counted.values())) > 2:
         text += ('\n' * bool(text) + 'The number of teachers, so also of '
-                 'epochs.\n\n' + table(['order', 'AP by seed'], counted))
+                 'epochs.\n\n' + table(['order', 'AP by seed'], [
+                     [' > '.join(o), _by_seed(aps)]
+                     for o, aps in counted.items()]))
     return ('### Sweeps\n\n' + text if text else ''), {}
 
 
@@ -693,10 +843,16 @@ def _difference(of: Values, other: Values, form: str = '.1f') -> str:
     shared = sorted(set(of) & set(other))
     if not shared:
         return ''
-    mean, half = interval([of[s] - other[s] for s in shared])
+    mean, half = interval([of[s] - other[s] for s in shared],
+                          .1 if form == '.1f' else 0.)
     return f'{mean:+{form}}' + (
         f' ± {half:{form}}' if math.isfinite(half) else '') + \
         f', {verdict(mean, half)}'
+
+
+def ratio_of(run: Mapping[str, Any]) -> str:
+    """Distillation over detection loss at the end, as a cell."""
+    return _number(run['last_epoch'].get('distill_ratio'), '.2f')
 
 
 def points(groups: Mapping[str, Sequence[float]], label: str) -> str:

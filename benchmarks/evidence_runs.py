@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
@@ -20,6 +21,7 @@ from mmengine.config import Config
 from mtpd.analysis.comparison import Settings, compare_runs
 from mtpd.analysis.runs import read_run
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.order.adaptation_cost import AdaptationCosts
 from mtpd.order.moments import FeatureMoments
@@ -45,9 +47,14 @@ class Job:
         dataset: A folder below configs/evidence.
         name: Of its JSON in the dataset's folder of :data:`RESULTS`, and of
             its folder in :data:`WEIGHTS`.
+        weights: The checkpoint that it leaves, which is not committed; None
+            if it leaves none.
+        needs: Those whose weights it starts from.
     """
     dataset: str
     name: str
+    weights: str | None = None
+    needs: 'tuple[Job, ...]' = ()
 
     @property
     def result(self) -> Path:
@@ -65,9 +72,17 @@ class Job:
         return self.result.exists()
 
     @property
-    def ready(self) -> bool:
-        """Whether all that it starts from is there."""
-        return True
+    def usable(self) -> bool:
+        """Whether others can start from it."""
+        return self.done and os.path.isfile(self.weights or self.result)
+
+    def steps(self) -> 'Iterator[Job]':
+        """What is to be run for it, itself last: also what was measured
+        already where its weights are gone, as in a fresh clone."""
+        for need in self.needs:
+            if not need.usable:
+                yield from need.steps()
+        yield self
 
     def read(self) -> dict[str, Any]:
         """Its JSON.
@@ -77,14 +92,31 @@ class Job:
         """
         return json.loads(self.result.read_text())
 
-    def run(self) -> None:
-        """Do it, and write its JSON at the end."""
+    def measure(self) -> dict[str, Any]:
+        """Do it; what is published of it."""
         raise NotImplementedError
 
-    def write(self, facts: Mapping[str, Any]) -> None:
-        """Its JSON."""
-        atomic_write(self.result, (json.dumps(
-            facts, indent=1, default=str) + '\n').encode())
+    def run(self) -> None:
+        """Do it and write its JSON; or, where that is there already, make its
+        weights once more.
+
+        Raises:
+            SystemExit: They came out as others than those of the results.
+        """
+        facts = self.measure()
+        if not self.done:
+            atomic_write(self.result, (json.dumps(
+                facts, indent=1, default=str) + '\n').encode())
+        elif facts['weights'] != self.read()['weights']:
+            assert self.weights is not None
+            os.remove(self.weights)
+            sys.exit(
+                f'{self.name} was trained once more, as its weights are not '
+                f'here, and came out as {facts["weights"]}; the results in '
+                f'{self.result.parent} are of {self.read()["weights"]} (with '
+                'other hardware or versions, or another number of threads). '
+                'They cannot be gone on with here: move that folder away, and '
+                'all is measured anew.')
 
 
 @dataclass(frozen=True)
@@ -98,18 +130,16 @@ class Teacher(Job):
         return f'pool_{self.teacher}'
 
     @property
-    def done(self) -> bool:
-        return self.result.exists() and os.path.isfile(
-            pool_of(self.dataset)[self.teacher].checkpoint)
+    def weights(self) -> str:
+        return pool_of(self.dataset)[self.teacher].checkpoint
 
-    def run(self) -> None:
-        spec = pool_of(self.dataset)[self.teacher]
+    def measure(self) -> dict[str, Any]:
         began = time.monotonic()
-        cfg = copy.deepcopy(spec.config)
+        cfg = copy.deepcopy(pool_of(self.dataset)[self.teacher].config)
         cfg.work_dir = str(self.folder)
-        train_plain(cfg, spec.checkpoint)
-        self.write({'name': self.teacher, 'weights': digest(spec.checkpoint),
-                    **of_training(cfg, cfg.work_dir, began)})
+        train_plain(cfg, self.weights)
+        return {'name': self.teacher, 'weights': digest(self.weights),
+                **of_training(cfg, cfg.work_dir, began)}
 
 
 @dataclass(frozen=True)
@@ -172,14 +202,14 @@ class Node(Job):
         return self.stages[-1].teachers if self.stages else ()
 
     @property
-    def ready(self) -> bool:
-        return not self.stages or self.before.done and all(
-            Teacher(self.dataset, name).done
-            for stage in self.stages for name in stage.teachers)
+    def needs(self) -> tuple[Job, ...]:
+        if not self.stages:
+            return ()
+        # Also where it is trained on alone, at weight 0, one is in the config.
+        named = self.teachers or tuple(pool_of(self.dataset))[:1]
+        return self.before, *(Teacher(self.dataset, n) for n in named)
 
-    def run(self) -> None:
-        if self.stages and not os.path.isfile(self.before.weights):
-            self.before.run()
+    def measure(self) -> dict[str, Any]:
         began = time.monotonic()
         cfg = self.config()
         facts = {'node': asdict(self), 'name': self.name}
@@ -197,8 +227,8 @@ class Node(Job):
         else:
             folder = cfg.work_dir
             train_plain(cfg, self.weights)
-        self.write({**facts, 'weights': digest(self.weights),
-                    **of_training(cfg, folder, began)})
+        return {**facts, 'weights': digest(self.weights),
+                **of_training(cfg, folder, began)}
 
     def config(self) -> Config:
         """What is trained from the node before to this one."""
@@ -220,11 +250,11 @@ class Node(Job):
         mtpd = cfg.mtpd
         mtpd.student.checkpoint = self.before.weights
         # Without a teacher, weight 0: no teacher is run, all else is alike.
-        mtpd.order = [stage.teachers or (next(iter(mtpd.teachers)),)]
+        mtpd.order = [stage.teachers or tuple(mtpd.teachers)[:1]]
         if not stage.teachers:
             mtpd.distill.loss_weight = 0
         for key, value in stage.changes:
-            if key == 'distill':
+            if key == 'distill':  # as a whole, so pairs
                 mtpd.distill = dict(value)
             else:
                 cfg.merge_from_dict({f'mtpd.{key}': value})
@@ -239,26 +269,24 @@ class Costs(Job):
     name: str = 'costs'
 
     @property
-    def ready(self) -> bool:
-        return Node(self.dataset, 0).done and all(
-            Teacher(self.dataset, name).done for name in pool_of(self.dataset))
+    def needs(self) -> tuple[Job, ...]:
+        return (Node(self.dataset, 0), *(
+            Teacher(self.dataset, name) for name in pool_of(self.dataset)))
 
-    def run(self) -> None:
+    def measure(self) -> dict[str, Any]:
         student = Node(self.dataset, 0)
-        if not os.path.isfile(student.weights):
-            student.run()
         cfg = config_of(self.dataset)
         cfg.mtpd.student.checkpoint = student.weights
         cfg.work_dir = str(self.folder)
         found = order_teachers(prepare(cfg))
         folder, = self.folder.glob('order/moments_????????')
-        self.write({
+        return {
             **found.to_json(), 'orders': {
                 most: reorder(found, max_teachers=most).order.teachers
                 for most in range(1, len(found.aps) + 1)},
             'similarity': similarities(
                 MomentStore.read(str(folder)), found.costs,
-                pool_of(self.dataset))})
+                pool_of(self.dataset))}
 
 
 @dataclass(frozen=True)
@@ -285,19 +313,16 @@ class Explanation(Job):
         return f'why_seed{self.first.seed}_{self.arm}'
 
     @property
-    def ready(self) -> bool:
-        return self.first.done and self.second.done
+    def needs(self) -> tuple[Job, ...]:
+        return self.first, self.second
 
-    def run(self) -> None:
-        for node in (self.first, self.second):
-            if not os.path.isfile(node.weights):
-                node.run()
+    def measure(self) -> dict[str, Any]:
         found = compare_runs(*(read_run(str(node.folder))
                                for node in (self.first, self.second)),
                              self.settings, [], lambda done, total: None)
-        self.write({'arm': self.arm, 'seed': self.first.seed,
-                    'nodes': [self.first.name, self.second.name],
-                    'made_with': made_with(), **found.to_json()})
+        return {'arm': self.arm, 'seed': self.first.seed,
+                'nodes': [self.first.name, self.second.name],
+                'made_with': made_with(), **found.to_json()}
 
 
 def similarities(store: MomentStore, costs: AdaptationCosts,
@@ -365,10 +390,17 @@ def of_training(cfg: Config, folder: str, began: float) -> dict[str, Any]:
 
 
 def said_config(cfg: Config) -> dict[str, Any]:
-    """A config as its file and what was changed in it, by dotted key."""
+    """A config as its file, what was changed in it, by dotted key, and a hash
+    of all that it comes to (without folders)."""
     file = os.path.relpath(cfg.filename)
-    return {'file': file, 'changed': dict(changes(
-        load_config(file).to_dict(), cfg.to_dict()))}
+    whole = cfg.to_dict()
+    changed = dict(changes(loaded(file).to_dict(), whole))
+    whole.pop('work_dir', None)
+    if 'mtpd' in whole:
+        del whole['mtpd']['student']
+    text = json.dumps(whole, sort_keys=True, default=str)
+    return {'file': file, 'changed': changed,
+            'sha256': hashlib.sha256(text.encode()).hexdigest()[:8]}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any],
@@ -390,14 +422,23 @@ def made_with() -> dict[str, Any]:
 
 
 def digest(path: str) -> str:
-    """Of a file's content: SHA-256, the first 8 hexadecimal digits."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()[:8]
+    """Of a checkpoint's tensors: SHA-256, the first 8 hexadecimal digits."""
+    found = hashlib.sha256()
+    for key, value in sorted(read_checkpoint(path)['state_dict'].items()):
+        found.update(f'{key} {value.dtype} {tuple(value.shape)}'.encode())
+        found.update(value.contiguous().numpy().tobytes())
+    return found.hexdigest()[:8]
 
 
 def config_of(dataset: str, name: str = 'mtpd') -> Config:
     """One of a dataset's configs."""
-    return load_config(f'configs/evidence/{dataset}/{name}.py')
+    return copy.deepcopy(loaded(f'configs/evidence/{dataset}/{name}.py'))
+
+
+@lru_cache
+def loaded(file: str) -> Config:
+    """A config, to be read only."""
+    return load_config(file)
 
 
 def prepare_data(dataset: str) -> None:

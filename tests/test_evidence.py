@@ -2,6 +2,7 @@
 the one that it names, and the statistics are what they are called."""
 import json
 import math
+import re
 from argparse import Namespace
 from itertools import permutations
 from pathlib import Path
@@ -12,9 +13,12 @@ import numpy as np
 import pytest
 import torch
 from evidence_report import (EPOCHS, PILOT_SEED, SHORT, Evidence, arms,
-                             bootstrap, concordance, interval,
-                             rank_correlation, smallest_difference)
-from evidence_runs import Node, Stage, alignment, changes
+                             at_scale, bootstrap, concordance, interval,
+                             noise_of_orders, permutation_chance,
+                             rank_correlation, smallest_difference,
+                             with_mechanism)
+from evidence_runs import (Job, Node, Stage, alignment, changes, pool_of,
+                           said_config)
 from scipy import stats
 
 from mtpd.order.moments import FeatureMoments
@@ -82,6 +86,16 @@ def test_every_result_says_how_it_was_made(results):
         assert Path(run['config']['file']).is_file()
 
 
+def test_a_result_is_of_the_config_that_its_name_stands_for_today(results):
+    for run in results.runs:
+        assert run['config']['sha256'] == said_config(
+            as_node(run).config())['sha256'], run['name']
+    for run in results.pool:
+        spec = pool_of(results.dataset)[run['name']]
+        assert run['config']['sha256'] == said_config(
+            spec.config)['sha256'], run['name']
+
+
 def test_the_pool_is_above_the_student(results):
     """The gap that the evidence is to have: 8 AP."""
     best = max(run['AP'] for run in results.pool)
@@ -92,32 +106,36 @@ def as_node(run: dict) -> Node:
     said = run['node']
     return Node(said['dataset'], said['seed'], tuple(Stage(
         tuple(s['teachers']), s['epochs'], s['decay'],
-        tuple((k, v) for k, v in s['changes'])) for s in said['stages']),
-        said['student'])
+        as_tuples(s['changes'])) for s in said['stages']), said['student'])
+
+
+def as_tuples(value):
+    return tuple(map(as_tuples, value)) if isinstance(value, list) else value
 
 
 # ----------------------------------------------------------------- the design
 
 
 @pytest.fixture
-def small_budget(monkeypatch):
-    """jobs(item): of a pool of four whose order is known."""
+def budget(monkeypatch):
+    """jobs(item, budget): of a pool of four whose order is known."""
     costs = {'aps': dict(a=50., b=48., c=52., d=49.),
              'orders': {'1': ['c'], '2': ['a', 'c'], '3': ['d', 'a', 'c'],
                         '4': ['b', 'd', 'a', 'c']}}
     monkeypatch.setattr(Evidence, '__init__', lambda self, dataset:
                         self.__dict__.update(dataset=dataset, costs=costs))
-    monkeypatch.setattr(evidence, 'pool_of', lambda dataset: dict(
-        a=0, b=0, c=0, d=0))
+    specs = dict.fromkeys('abcd', Namespace(scale=2))
+    monkeypatch.setattr(evidence, 'pool_of', lambda dataset: specs)
+    monkeypatch.setattr(evidence, 'best_of_pool', lambda dataset: ('c',))
 
-    def jobs(item: str) -> list:
-        return list(evidence.ITEM[item]('bccd', evidence.SEEDS['small']))
+    def jobs(item: str, name: str = 'small') -> list:
+        return list(evidence.ITEM[item]('bccd', evidence.SEEDS[name]))
 
     return jobs
 
 
-def test_all_arms_are_as_long(small_budget):
-    nodes = small_budget('main')
+def test_all_arms_are_as_long(budget):
+    nodes = budget('main')
     assert len(nodes) == 3 * 4
     assert {(len(n.stages), *(s.epochs for s in n.stages))
             for n in nodes} == {(2, EPOCHS, EPOCHS)}
@@ -127,8 +145,8 @@ def test_all_arms_are_as_long(small_budget):
                       (('a', 'b', 'c', 'd'),) * 2, (('a',), ('c',))]
 
 
-def test_all_sequences_are_one_tree_of_64_stages(small_budget):
-    nodes = {n for n in small_budget('orders') if n.seed == 0}
+def test_all_sequences_are_one_tree_of_64_stages(budget):
+    nodes = {n for n in budget('orders') if n.seed == 0}
     assert {tuple(s.teachers[0] for s in n.stages) for n in nodes} == {
         order for k in range(1, 5) for order in permutations('abcd', k)}
     assert len(nodes) == 64
@@ -136,13 +154,33 @@ def test_all_sequences_are_one_tree_of_64_stages(small_budget):
     assert {s.epochs for n in nodes for s in n.stages} == {SHORT}
 
 
-def test_a_job_waits_for_what_it_starts_from(small_budget):
-    args = Namespace(only=['main'], budget='small', dataset=['bccd'])
-    names = [job.name for job in evidence.jobs(args)]
-    assert len(set(names)) == len(names)
-    for job in evidence.jobs(args):
-        if isinstance(job, Node) and job.stages:
-            assert names.index(job.before.name) < names.index(job.name)
+@pytest.mark.parametrize('item, number', [
+    # Of mechanisms, gaps, why and sweeps 3 seeds; the pilot has its own.
+    ('pilot', 1 + 4), ('main', 5 * 4), ('orders', 64 + 4 * (4 + 12)),
+    ('cost', 5 * 4), ('mechanisms', 3 * 4 * 2), ('gaps', 3 * (2 + 2 + 3)),
+    ('why', 3 * 2), ('sweeps', 3 * (4 + 4 + 1 + 4))])
+def test_every_job_of_the_full_budget_can_be_told_from_the_others(
+        budget, item, number):
+    jobs = budget(item, 'full')
+    assert len(jobs) == number
+    assert len({job.name for job in jobs}) == len(set(jobs)) == number
+
+
+def test_mechanisms_are_changed_as_a_whole(monkeypatch):
+    node = Node('bccd', 0, (Stage(('swin',), 6, changes=with_mechanism(
+        'CWDLoss')),))
+    assert node.config().mtpd.distill == dict(type='CWDLoss')
+
+
+def test_settings_are_changed_one_by_one():
+    node = Node('bccd', 0, (Stage(('swin',), 6, changes=(
+        ('distill.loss_weight', 'auto'), ('adapter', 'conv'),
+        *at_scale('swin', 1))),))
+    mtpd = node.config().mtpd
+    assert mtpd.distill == dict(type='FeatureL2Loss', loss_weight='auto',
+                                normalise=True)
+    assert mtpd.adapter == 'conv'
+    assert mtpd.teachers.swin.scale == 1 and mtpd.teachers.resnext.scale == 2
 
 
 @pytest.mark.parametrize('teachers, weight', [((), 0), (('swin',), None)])
@@ -170,35 +208,47 @@ def test_before_there_is_an_order_only_the_student_alone_can_be_trained(
     monkeypatch.setattr(Evidence, '__init__', lambda self, dataset:
                         self.__dict__.update(dataset=dataset, costs=None))
     assert list(arms(Evidence('bccd'))) == ['alone']
-    assert list(evidence.of_orders('bccd', (0,))) == []
+    for item in (evidence.of_orders, evidence.of_gaps, evidence.of_sweeps,
+                 evidence.of_mechanisms, evidence.of_why):
+        assert list(item('bccd', (0,))) == []
 
 
 # ------------------------------------------------------------------ the queue
 
 
-class Fake:
+class Fake(Job):
     """A job, and the process that does it at its third look."""
 
-    def __init__(self, name: str, after: 'Fake | None' = None,
-                 code: int = 0) -> None:
-        self.name, self.dataset, self.after, self.code = \
-            name, 'bccd', after, code
-        self.done, self.looks, self.terminated = False, 0, False
+    dataset = 'bccd'
+
+    def __init__(self, name: str, *needs: Job, code: int = 0,
+                 done: bool = False, usable: bool = False) -> None:
+        self.name, self.needs, self.code = name, needs, code
+        self.is_done, self.is_usable = done, usable
+        self.looks, self.terminated = 0, False
         self.returncode: int | None = None
 
     @property
-    def ready(self) -> bool:
-        return self.after is None or self.after.done
+    def done(self) -> bool:
+        return self.is_done
+
+    @property
+    def usable(self) -> bool:
+        return self.is_usable
 
     def poll(self) -> int | None:
         self.looks += 1
         if self.looks < 3:
             return None
-        self.done, self.returncode = self.code == 0, self.code
+        self.returncode = self.code
+        self.is_done = self.is_usable = self.code == 0
         return self.code
 
     def terminate(self) -> None:
         self.terminated = True
+
+    def wait(self) -> None:
+        assert self.terminated
 
 
 @pytest.fixture
@@ -208,11 +258,12 @@ def queue(monkeypatch):
         begun: list = []
 
         def begin(args, job):
-            begun.append((job.name, sorted(
-                other.name for other in jobs if other.looks
-                and not other.done and other is not job)))
+            begun.append((job.name, [
+                other.name for other in at_work if other.returncode is None]))
+            at_work.append(job)
             return job
 
+        at_work: list[Fake] = []
         monkeypatch.setattr(evidence, 'jobs', lambda args: jobs)
         monkeypatch.setattr(evidence, 'begin', begin)
         monkeypatch.setattr(evidence.time, 'sleep', lambda seconds: None)
@@ -223,17 +274,28 @@ def queue(monkeypatch):
     return run
 
 
-def test_a_process_begins_when_what_it_starts_from_is_done(queue):
+def test_a_process_begins_when_what_it_starts_from_is_there(queue):
     a = Fake('a')
     b, c = Fake('b', a), Fake('c')
     assert queue([b, a, c], 1) == [('a', []), ('b', []), ('c', [])]
+    a = Fake('a')
+    assert queue([Fake('b', a), a, Fake('c')], 2) == [
+        ('a', []), ('c', ['a']), ('b', [])]
 
 
 def test_so_many_run_at_a_time(queue):
-    a, b, c = Fake('a'), Fake('b'), Fake('c')
-    begun = dict(queue([a, b, c], 2))
-    assert begun['a'] == begun['b'] == []
-    assert len(begun['c']) < 2
+    begun = queue([Fake(name) for name in 'abcde'], 2)
+    assert [name for name, _ in begun] == [*'abcde']
+    assert max(len(beside) for _, beside in begun) == 1
+
+
+def test_what_is_done_is_made_again_only_where_its_weights_are_needed(queue):
+    """As in a fresh clone: results are there, checkpoints are not."""
+    needed, idle = Fake('needed', done=True), Fake('idle', done=True)
+    before = Fake('before', needed, done=True)
+    assert queue([needed, idle, before, Fake('new', before),
+                  Fake('newer', before)], 2) == [
+        ('needed', []), ('before', []), ('new', []), ('newer', ['new'])]
 
 
 def test_none_is_begun_too_late(queue):
@@ -266,6 +328,43 @@ def test_interval_is_that_of_the_t_test():
     low, high = stats.ttest_1samp(values, 0).confidence_interval(.95)
     assert (mean - half, mean + half) == pytest.approx((low, high))
     assert interval([.3])[1] == math.inf
+
+
+@pytest.mark.parametrize('deviation', [.02, .1, .5])
+def test_an_interval_of_rounded_values_holds(deviation):
+    """Simulated: three seeds whose true difference is 0, rounded to 0.1."""
+    random = np.random.default_rng(0)
+    sides = random.normal(30, deviation, (2, 4000, 3)).round(1)
+    missed = [abs(mean) > half + 1e-12 for mean, half in (
+        interval(d, .1) for d in sides[0] - sides[1])]
+    assert np.mean(missed) < .06
+    assert interval([.7, .7, .7], .1)[1] == pytest.approx(
+        stats.t(2).ppf(.975) * .1 / math.sqrt(6 * 3))
+
+
+def test_permutation_chance_counts_all_pairings():
+    assert permutation_chance([(x, x) for x in range(4)]) == 2 / 24
+    assert permutation_chance([(1, 1), (2, 3), (3, 2)]) == 1
+    pairs = [(0, 2), (1, 0), (2, 1), (3, 4), (4, 5), (5, 3)]
+    expected = stats.permutation_test(
+        ([x for x, _ in pairs],), lambda x: stats.spearmanr(
+            x, [y for _, y in pairs]).statistic, permutation_type='pairings')
+    assert permutation_chance(pairs) == pytest.approx(expected.pvalue)
+
+
+def test_noise_of_orders_is_that_of_a_two_way_analysis_of_variance():
+    """Simulated: seeds shift all orders alike, orders mean nothing, and a
+    seed moves an order by 0.4."""
+    random = np.random.default_rng(0)
+    found = [noise_of_orders(random.normal(0, 2, (3, 1))
+                             + random.normal(0, .4, (3, 12)))
+             for _ in range(2000)]
+    noise, chance = np.array(found).T
+    assert np.sqrt((noise**2).mean()) == pytest.approx(.4, rel=.02)
+    assert (chance < .05).mean() == pytest.approx(.05, abs=.015)
+    different = np.tile(np.arange(12.), (3, 1)) + random.normal(0, .4, (3, 12))
+    assert noise_of_orders(different)[1] < 1e-6
+    assert noise_of_orders(np.tile(np.arange(3.), (2, 1))) == (0, 0)
 
 
 def test_concordance_counts_pairs_within_groups_only():
@@ -315,5 +414,23 @@ def test_results_are_plain_json_without_absolute_paths():
 
 
 def test_the_pilot_is_in_no_comparison(results):
-    assert PILOT_SEED not in results.aps([])
+    assert any(run['seed'] == PILOT_SEED for run in results.runs)
+    assert all(PILOT_SEED not in runs for runs in results.by_path.values())
     assert PILOT_SEED not in evidence.SEEDS['full']
+
+
+def test_the_page_can_be_written_at_any_moment(results, tmp_path, monkeypatch):
+    """With any part of the results: of some seeds, some lengths, without
+    costs, without pool."""
+    folder = tmp_path / results.dataset
+    folder.mkdir()
+    monkeypatch.setattr(evidence_report, 'RESULTS', tmp_path)
+    files = sorted((REPOSITORY / 'benchmarks/evidence' / results.dataset)
+                   .glob('*.json'))
+    there = 0
+    for share in (.03, .1, .2, .4, .6, .8):
+        order = np.random.default_rng(0).permutation(len(files))
+        for at in order[there:(there := int(share * len(files)))]:
+            (folder / files[at].name).symlink_to(files[at])
+        text, _ = evidence_report.compose()
+        assert not re.search(r'\bnan\b|\binf\b', text)
