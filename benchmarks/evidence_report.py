@@ -107,9 +107,12 @@ def bootstrap(groups: Sequence[Any], statistic: Callable[[list], float],
 
 def permutation_chance(pairs: Sequence[tuple[float, float]]) -> float:
     """How often a random pairing has a rank correlation at least as far from
-    0: exact, over all of them, so for a few pairs only."""
+    0: exact, over all of them, so for a few pairs only; 1 where there is
+    none."""
     x, y = zip(*pairs)
     here = abs(rank_correlation(pairs))
+    if math.isnan(here):
+        return 1.
     return float(np.mean([
         abs(rank_correlation(list(zip(x, other)))) > here - 1e-9
         for other in permutations(y)]))
@@ -380,8 +383,12 @@ def main_comparison(evidence: Evidence) -> tuple[str, dict[str, str]]:
                        ('progression', 'direct'), ('progression', 'alone'),
                        ('direct', 'alone'), ('progression', 'together'),
                        ('together', 'alone')))
-    spread = np.std([aps['progression'][s] - aps['direct'][s]
-                     for s in seeds], ddof=1) if len(seeds) > 1 else math.nan
+    if len(seeds) > 1:
+        spread = np.std([aps['progression'][s] - aps['direct'][s]
+                         for s in seeds], ddof=1)
+        said += ('\nThe deviation of a paired difference (progression minus '
+                 f'direct) was {spread:.2f}, taken to be {ASSUMED_DEVIATION} '
+                 'beforehand.\n')
     name = f'{evidence.dataset}_main.svg'
     return (
         f'### Main comparison\n\n{len(of_arms["alone"])} stages of {EPOCHS} '
@@ -393,8 +400,6 @@ def main_comparison(evidence: Evidence) -> tuple[str, dict[str, str]]:
         '"all at once" stays high.\n\n' + table(
             ['', 'AP by seed', 'mean', 'minus trained on alone',
              'minus direct', 'distill_ratio'], rows) + '\n' + said
-        + '\nThe deviation of a paired difference (progression minus direct) '
-        f'was {spread:.2f}, taken to be {ASSUMED_DEVIATION} beforehand.\n'
         + f'\n![AP by arm](results/{name})\n'), {name: points(
             {ARMS[a].replace(' from the', '\nfrom the'): list(of.values())
              for a, of in aps.items()}, 'box AP')}
@@ -532,7 +537,7 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
             pairs = [(of[0][key], fmean(p['AP'] for p in of))
                      for of in grouped(first, 'target')]
             chance = permutation_chance(pairs)
-            rows.append([name, f'{rank_correlation(pairs):+.2f}',
+            rows.append([name, _number(rank_correlation(pairs), '+.2f'),
                          f'{chance:.2f}', 'within noise' if chance > .05
                          else 'beyond noise'])
         text += (
@@ -550,7 +555,7 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
             def correlation(chosen: list, key: str = key) -> float:
                 return rank_correlation([(p[key], p['AP']) for of in chosen
                                          for p in of])
-            rows.append([name, f'{correlation(groups):+.2f}',
+            rows.append([name, _number(correlation(groups), '+.2f'),
                          *_interval_cells(*bootstrap(groups, correlation),
                                           0, '+.2f')])
         text += (
@@ -558,26 +563,7 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
             f'{len(later)} of them, into one teacher from another '
             f'({len(groups)} pairs, over which the bootstrap is).\n\n'
             + table(['measure', 'correlation', '95%', ''], rows))
-    choices = predecessors(evidence)
-    if len(choices) > 3:
-        rows = []
-        for key, name, sign in (
-                ('cost', 'smallest adaptation cost to the next', -1),
-                ('similarity', 'largest kernel similarity (CKA)', 1),
-                ('ap', 'highest AP', 1)):
-            def right(chosen: list, key: str = key, sign: int = sign) -> float:
-                return concordance([[(sign * p[key], p['AP']) for p in pair]
-                                    for of in chosen for pair in of])
-            rows.append([name, f'{right(choices):.0%}', *_interval_cells(
-                *bootstrap(choices, right), .5, '.0%')])
-        text += (
-            '\nThe choice that the selection makes: of two candidates, which '
-            'comes before those that are chosen already? How often does the '
-            'student end higher below the one that the measure prefers (a tie '
-            f'counts half)? {sum(map(len, choices))} comparisons of '
-            f'{len(choices)} choices (two candidates and the teacher after '
-            'them), over which the bootstrap is.\n\n' + table(
-                ['preferred', 'right', '95%', ''], rows))
+    text += _choices(evidence)
     if not text:
         return '', {}
     return ('### Does the cost predict?\n\nRank correlation (Spearman) of a '
@@ -586,6 +572,55 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
             'them. From the AP the mean of its seed and number of stages is '
             'subtracted. The method expects a negative one for the cost.\n'
             + text), {}
+
+
+def _choices(evidence: Evidence) -> str:
+    """How often a measure prefers the better of two predecessors."""
+    rows = []
+    for length in range(2, len(evidence.costs['aps'])):
+        choices = predecessors(evidence, length)
+        if len(choices) < 4:
+            continue
+        for key, name, sign in (
+                ('cost', 'smallest adaptation cost to the next', -1),
+                ('similarity', 'largest kernel similarity (CKA)', 1),
+                ('ap', 'highest AP', 1)):
+            def right(chosen: list, key: str = key, sign: int = sign) -> float:
+                return concordance([[(sign * p[key], p['AP']) for p in pair]
+                                    for of in chosen for pair in of])
+            rows.append([
+                length, name, sum(map(len, choices)),
+                _number(right(choices), '.0%'),
+                *_interval_cells(*bootstrap(choices, right), .5, '.0%')])
+    if not rows:
+        return ''
+    text = (
+        '\nThe choice that the selection makes: of two candidates, which '
+        'comes before those that are chosen already? How often does the '
+        'student end higher below the one that the measure prefers (a tie '
+        'counts half)? The bootstrap is over choices (two candidates and the '
+        'teacher after them).\n\n' + table(
+            ['teachers in all', 'preferred', 'comparisons', 'right', '95%',
+             ''], rows))
+    by_seed = orders_by_seed(evidence)
+    seeds = [s for s, aps in sorted(by_seed.items()) if sum(
+        len(o) == 2 for o in aps) == len(evidence.costs['similarity'])
+        - len(evidence.costs['aps'])]
+    if not seeds:
+        return text
+    rows = []
+    for last in sorted(evidence.costs['aps']):
+        before = sorted((evidence.adaptation.cost(first, last), first)
+                        for first in evidence.costs['aps'] if first != last)
+        rows.append([last, *(
+            f'{first} ({cost:.3g}): '
+            f'{fmean(by_seed[s][first, last] for s in seeds):.1f}'
+            for cost, first in before)])
+    return text + (
+        '\nTwo teachers: who comes before the last one, by rising cost (in '
+        f'brackets), and the AP at the end, mean over {len(seeds)} '
+        'seeds.\n\n' + table(['last', 'smallest cost', *[''] * (
+            len(rows[0]) - 3), 'largest'], rows))
 
 
 def single_stages(evidence: Evidence) -> list[dict[str, Any]]:
@@ -619,14 +654,14 @@ def single_stages(evidence: Evidence) -> list[dict[str, Any]]:
     return found
 
 
-def predecessors(evidence: Evidence
+def predecessors(evidence: Evidence, length: int
                  ) -> list[list[tuple[dict[str, Any], dict[str, Any]]]]:
-    """Sequences that differ in the first teacher alone, in pairs; grouped by
-    these two and the teacher after them."""
+    """Sequences of so many teachers that differ in the first alone, in pairs;
+    grouped by these two and the teacher after them."""
     ends: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
     for seed, orders_of in sorted(orders_by_seed(evidence).items()):
         for order, ap in sorted(orders_of.items()):
-            if len(order) > 1:
+            if len(order) == length:
                 ends[seed, order[1:]].append(dict(
                     first=order[0], next=order[1], AP=ap,
                     cost=evidence.adaptation.cost(*order[:2]),
@@ -823,7 +858,7 @@ def aps_of(run: Mapping[str, Any]) -> list[str]:
 
 
 def _number(value: float | None, form: str) -> str:
-    return '' if value is None else f'{value:{form}}'
+    return '' if value is None or math.isnan(value) else f'{value:{form}}'
 
 
 def _average(of: Values) -> float:

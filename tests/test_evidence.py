@@ -19,9 +19,12 @@ from evidence_report import (EPOCHS, PILOT_SEED, SHORT, Evidence, arms,
                              with_mechanism)
 from evidence_runs import (Job, Node, Stage, alignment, changes, pool_of,
                            said_config)
+from mmdet.registry import MODELS
 from scipy import stats
 
+from mtpd.distill.losses import Mechanism
 from mtpd.order.moments import FeatureMoments
+from mtpd.progression import make_plan
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -116,17 +119,20 @@ def as_tuples(value):
 # ----------------------------------------------------------------- the design
 
 
+POOL = ('deformable', 'resnext', 'swin', 'two_stage')
+
+
 @pytest.fixture
 def budget(monkeypatch):
-    """jobs(item, budget): of a pool of four whose order is known."""
-    costs = {'aps': dict(a=50., b=48., c=52., d=49.),
-             'orders': {'1': ['c'], '2': ['a', 'c'], '3': ['d', 'a', 'c'],
-                        '4': ['b', 'd', 'a', 'c']}}
+    """jobs(item, budget): where the order of the pool is known."""
+    costs = {'aps': dict(zip(POOL, (48., 50., 49., 52.))),
+             'orders': {'1': ['two_stage'], '2': ['resnext', 'two_stage'],
+                        '3': ['swin', 'resnext', 'two_stage'],
+                        '4': ['deformable', 'swin', 'resnext', 'two_stage']}}
     monkeypatch.setattr(Evidence, '__init__', lambda self, dataset:
                         self.__dict__.update(dataset=dataset, costs=costs))
-    specs = dict.fromkeys('abcd', Namespace(scale=2))
-    monkeypatch.setattr(evidence, 'pool_of', lambda dataset: specs)
-    monkeypatch.setattr(evidence, 'best_of_pool', lambda dataset: ('c',))
+    monkeypatch.setattr(evidence, 'best_of_pool', lambda dataset: (
+        'two_stage',))
 
     def jobs(item: str, name: str = 'small') -> list:
         return list(evidence.ITEM[item]('bccd', evidence.SEEDS[name]))
@@ -141,17 +147,26 @@ def test_all_arms_are_as_long(budget):
             for n in nodes} == {(2, EPOCHS, EPOCHS)}
     taught = [tuple(s.teachers for s in n.stages) for n in nodes
               if n.seed == 1]
-    assert taught == [((), ()), (('c',), ('c',)),
-                      (('a', 'b', 'c', 'd'),) * 2, (('a',), ('c',))]
+    assert taught == [((), ()), (('two_stage',), ('two_stage',)),
+                      (POOL, POOL), (('resnext',), ('two_stage',))]
 
 
 def test_all_sequences_are_one_tree_of_64_stages(budget):
     nodes = {n for n in budget('orders') if n.seed == 0}
     assert {tuple(s.teachers[0] for s in n.stages) for n in nodes} == {
-        order for k in range(1, 5) for order in permutations('abcd', k)}
+        order for k in range(1, 5) for order in permutations(POOL, k)}
     assert len(nodes) == 64
     assert all(n.before in nodes or not n.before.stages for n in nodes)
     assert {s.epochs for n in nodes for s in n.stages} == {SHORT}
+
+
+@pytest.mark.parametrize('item', ['pilot', 'mechanisms', 'gaps', 'sweeps'])
+def test_every_setting_that_is_compared_can_be_planned(budget, item):
+    for node in {(job.student, job.stages[-1].changes): job
+                 for job in budget(item, 'full')}.values():
+        plan = make_plan(node.config())
+        assert plan.order == (node.teachers or (POOL[1],),)
+        assert issubclass(MODELS.get(plan.distill['type']), Mechanism)
 
 
 @pytest.mark.parametrize('item, number', [
