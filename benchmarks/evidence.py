@@ -190,9 +190,8 @@ def of_orders(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     if costs is None:
         return
     teachers = sorted(costs['aps'])
-    for seed in seeds:
-        most = len(teachers) if seed == seeds[0] else 2
-        for length in range(1, most + 1):
+    for length in range(1, len(teachers) + 1):
+        for seed in seeds if length < 3 else seeds[:1]:
             for order in itertools.permutations(teachers, length):
                 yield Node(dataset, seed, tuple(
                     Stage((name,), SHORT, 'linear') for name in order))

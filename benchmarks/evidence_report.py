@@ -413,9 +413,10 @@ def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
         return '', {}
     start = evidence.aps([])[0]
     teachers = evidence.costs['aps']
+    total = sum(math.perm(len(teachers), k + 1) for k in range(len(teachers)))
     text = (f'### Orders\n\nEvery sequence of 1 to {len(teachers)} teachers, '
-            f'{SHORT} epochs each, the rate falling linearly; seed 0, '
-            f'{len(first)} sequences, from {start:.1f} AP.\n\n')
+            f'{SHORT} epochs each, the rate falling linearly; seed 0, from '
+            f'{start:.1f} AP; {len(first)} of {total} sequences were run.\n\n')
     rows = []
     for length in sorted({len(o) for o in first}):
         of = {o: ap for o, ap in first.items() if len(o) == length}

@@ -64,6 +64,16 @@ def test_the_plots_are_what_the_results_say(composed):
         assert (folder / name).read_text() == svg, name
 
 
+def test_what_the_readme_says_stands_on_the_page(composed):
+    readme = (REPOSITORY / 'README.md').read_text()
+    said = readme.split('## Does it help?')[1].split('\n## ')[0]
+    figures = set(re.findall(
+        r'[+-]\d+\.\d ± \d+\.\d|\b\d\d\.\d\b|\d+%|\d+ of \d\d\b', said))
+    assert len(figures) > 10
+    missing = {f for f in figures if f not in composed[0]}
+    assert not missing
+
+
 def test_every_result_starts_from_the_one_it_names(results):
     by_name = {run['name']: run for run in results.runs}
     pool = {run['name']: run['weights'] for run in results.pool}
