@@ -395,9 +395,10 @@ def main_comparison(evidence: Evidence) -> tuple[str, dict[str, str]]:
         'epochs in every arm, the rate restarting; the progression is what '
         'the selection finds for at most 2 teachers, as in most of the '
         "paper's experiments. distill_ratio: distillation over detection loss "
-        f'in the last epoch, seed {min(seeds)}. Without an adapter (equal '
-        'channels) one map cannot equal those of several teachers, so that of '
-        '"all at once" stays high.\n\n' + table(
+        f'in the last epoch, seed {min(seeds)}. Where student and teachers '
+        'have equal channels there is no adapter, and one map cannot equal '
+        'those of several teachers: the ratio of "all at once" stays '
+        'high.\n\n' + table(
             ['', 'AP by seed', 'mean', 'minus trained on alone',
              'minus direct', 'distill_ratio'], rows) + '\n' + said
         + f'\n![AP by arm](results/{name})\n'), {name: points(
@@ -497,7 +498,7 @@ def _between_seeds(by_seed: Mapping[int, Mapping[tuple[str, ...], float]],
             f'{means[ranked[0]]:.1f} ({" > ".join(ranked[0])}). ' + (
                 'The sequences differ' if chance < .05 else
                 'Within noise: a rank among them means nothing')
-            + f' (F test, p = {chance:.2f}).\n')
+            + f' (F test, {_p(chance)}).\n')
         if length == 2:
             text += '\n' + table(['sequence', 'mean AP', 'by seed'], [
                 [' > '.join(o), f'{means[o]:.1f}',
@@ -516,7 +517,7 @@ def _between_seeds(by_seed: Mapping[int, Mapping[tuple[str, ...], float]],
                     f'0, vary by {np.std(rest, ddof=1):.2f}: ' + (
                         'more than' if chance < .05 else 'not more than')
                     + ' such noise would make them (F test with the noise of '
-                    f'2 teachers, p = {chance:.2f}).\n')
+                    f'2 teachers, {_p(chance)}).\n')
     return text
 
 
@@ -856,6 +857,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def aps_of(run: Mapping[str, Any]) -> list[str]:
     """One cell for each of :data:`APS`."""
     return [_number(run.get(name), '.1f') for name in APS]
+
+
+def _p(chance: float) -> str:
+    return f'p = {chance:.2f}' if chance >= .005 else 'p < 0.005'
 
 
 def _number(value: float | None, form: str) -> str:
