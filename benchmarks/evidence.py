@@ -251,17 +251,16 @@ def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         return
     best = (costs['orders']['1'][-1],)
     weight = config_of(dataset).mtpd.distill.loss_weight
-    for seed in seeds[:3]:
-        for order in costs['orders'].values():
-            yield chain(dataset, seed, *((name,) for name in order))
-        for changes in (
-                *((('distill.loss_weight', round(factor * weight, 3)),)
-                  for factor in (.1, .3, 3., 10.)),
-                (('distill.loss_weight', 'auto'),
-                 ('init_adapters', 'random')),
-                *((('adapter', 'conv'), ('init_adapters', start))
-                  for start in ('fitted', 'identity', 'random', 'zero'))):
-            yield chain(dataset, seed, best, changes=changes)
+    settings = (
+        *((('adapter', 'conv'), ('init_adapters', start))
+          for start in ('fitted', 'random', 'identity', 'zero')),
+        (('distill.loss_weight', 'auto'), ('init_adapters', 'random')),
+        *((('distill.loss_weight', round(factor * weight, 3)),)
+          for factor in (10., 3., .3, .1)))
+    for changes, seed in itertools.product(settings, seeds[:3]):
+        yield chain(dataset, seed, best, changes=changes)
+    for order, seed in itertools.product(costs['orders'].values(), seeds[:3]):
+        yield chain(dataset, seed, *((name,) for name in order))
 
 
 ITEM = {'pilot': of_pilot, 'main': of_main, 'orders': of_orders,
