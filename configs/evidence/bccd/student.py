@@ -3,21 +3,11 @@ width, which sees the pictures at 160x120."""
 _base_ = '../../bccd/student.py'
 
 scale = (160, 120)
-# Steps 1 of both pipelines are the Resize; lists are replaced as a whole.
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='RandomFlip', prob=0.75,
-         direction=['horizontal', 'vertical', 'diagonal']),
-    dict(type='PackDetInputs')]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=scale, keep_ratio=True),
-    dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='PackDetInputs',
-         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
-                    'scale_factor'))]
+# Lists are replaced as a whole: the base's own, with another Resize.
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scale = scale
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = scale
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
