@@ -47,7 +47,7 @@ import evidence_report
 from evidence_report import (DATASETS, EPOCHS, MECHANISMS, PILOT_SEED, SHORT,
                              Evidence, arms, at_scale, with_mechanism)
 from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
-                           Teacher, config_of, pool_of, prepare_data)
+                           config_of, pool_of, prepare_data)
 from mtpd.progression.command_line import plain_errors
 from mtpd.progression.preemption import EXIT_CODE
 from mtpd.report.tables import text_table
@@ -169,10 +169,11 @@ def jobs_on(args: argparse.Namespace, dataset: str) -> Iterator[Job]:
 
 def of_pilot(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """One stage with several weights, and without."""
+    of = Evidence(dataset)
     yield chain(dataset, PILOT_SEED, ())
-    for best in best_of_pool(dataset):
+    if of.costs is not None:
         for weight in (.03, .1, .3, 1.):
-            yield chain(dataset, PILOT_SEED, (best,), changes=(
+            yield chain(dataset, PILOT_SEED, (of.best,), changes=(
                 ('distill.loss_weight', weight),))
 
 
@@ -218,10 +219,10 @@ def of_gaps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """A Swin teacher directly and after a convolutional one; rising
     resolutions, where the pool sees larger pictures than the student; a
     smaller student directly and after another teacher."""
-    costs = Evidence(dataset).costs
-    if costs is None:
+    of = Evidence(dataset)
+    if of.costs is None:
         return
-    before, best = costs['orders']['2'][0], costs['orders']['1'][-1]
+    before, best = of.costs['orders']['2'][0], of.best
     for seed in seeds[:3]:
         for teachers in (('swin',), ('swin',)), (('resnext',), ('swin',)):
             yield chain(dataset, seed, *teachers)
@@ -246,10 +247,9 @@ def of_why(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """The number of teachers, the weight, where adapters start."""
-    costs = Evidence(dataset).costs
-    if costs is None:
+    of = Evidence(dataset)
+    if of.costs is None:
         return
-    best = (costs['orders']['1'][-1],)
     weight = config_of(dataset).mtpd.distill.loss_weight
     settings = (
         *((('adapter', 'conv'), ('init_adapters', start))
@@ -258,8 +258,9 @@ def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         *((('distill.loss_weight', round(factor * weight, 3)),)
           for factor in (10., 3., .3, .1)))
     for changes, seed in itertools.product(settings, seeds[:3]):
-        yield chain(dataset, seed, best, changes=changes)
-    for order, seed in itertools.product(costs['orders'].values(), seeds[:3]):
+        yield chain(dataset, seed, (of.best,), changes=changes)
+    for order, seed in itertools.product(of.costs['orders'].values(),
+                                         seeds[:3]):
         yield chain(dataset, seed, *((name,) for name in order))
 
 
@@ -273,14 +274,6 @@ def chain(dataset: str, seed: int, *teachers: tuple[str, ...],
     """Stages of full length, one for each tuple of teachers."""
     return Node(dataset, seed, tuple(
         Stage(names, EPOCHS, changes=changes) for names in teachers))
-
-
-def best_of_pool(dataset: str) -> tuple[str, ...]:
-    """The teacher with the highest AP; none before all are trained."""
-    pool = [Teacher(dataset, name) for name in sorted(pool_of(dataset))]
-    if not all(teacher.done for teacher in pool):
-        return ()
-    return max(pool, key=lambda teacher: teacher.read()['AP']).teacher,
 
 
 def listed(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ the page anew and compares.
 import io
 import json
 import math
+import re
 from collections import defaultdict
 from functools import cached_property
 from itertools import combinations, permutations
@@ -196,6 +197,11 @@ class Evidence:
         return next(n for n in self.adaptation.names
                     if n not in self.costs['aps'])
 
+    @property
+    def best(self) -> str:
+        """The teacher with the highest AP, where every order ends."""
+        return self.costs['orders']['1'][-1]
+
     @cached_property
     def by_path(self) -> dict[tuple, dict[int, dict[str, Any]]]:
         """(student, its stages as tuples) -> seed -> run; without the
@@ -241,8 +247,8 @@ def arms(evidence: Evidence) -> dict[str, list[tuple[str, ...]]]:
     if evidence.costs is None:
         return {'alone': [(), ()]}
     pair = evidence.costs['orders']['2']
-    best = pair[-1]
-    return {'alone': [()] * len(pair), 'direct': [(best,)] * len(pair),
+    return {'alone': [()] * len(pair),
+            'direct': [(evidence.best,)] * len(pair),
             'together': [tuple(evidence.costs['aps'])] * len(pair),
             'progression': [(name,) for name in pair]}
 
@@ -730,7 +736,7 @@ def gaps(evidence: Evidence) -> tuple[str, dict[str, str]]:
     if evidence.costs is None:
         return '', {}
     before = evidence.costs['orders']['2'][0]
-    best = evidence.costs['orders']['1'][-1]
+    best = evidence.best
     rising = {s: run['AP'] for s, run in evidence.by_path.get(('mtpd', (
         ((best,), EPOCHS, 'cosine', json.dumps(at_scale(best, 1))),
         ((best,), EPOCHS, 'cosine', '[]'))), {}).items()}
@@ -796,7 +802,7 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """One stage with changed settings, and the number of teachers."""
     if evidence.costs is None:
         return '', {}
-    best = (evidence.costs['orders']['1'][-1],)
+    best = (evidence.best,)
     as_is = evidence.aps([best])
     rows = []
     for (student, stages), runs in evidence.by_path.items():
@@ -818,11 +824,18 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
                  *sorted(rows)]))
     counted = {tuple(o): evidence.aps([(n,) for n in o])
                for o in evidence.costs['orders'].values()}
-    if sum(map(bool, counted.values())) > 2:
+    several = sum(map(bool, counted.values())) > 2
+    if several:
         text += ('\n' * bool(text) + 'The number of teachers, so also of '
                  'epochs.\n\n' + table(['order', 'AP by seed'], [
                      [' > '.join(o), _by_seed(aps)]
                      for o, aps in counted.items()]))
+    missing = [what for what, there in (
+        ('the weight', any(re.match(r'distill.loss_weight [\d.]+$', row[0])
+                           for row in rows)),
+        ('the number of teachers', several)) if not there]
+    if text and missing:
+        text += f'\nNot run: {", ".join(missing)}.\n'
     return ('### Sweeps\n\n' + text if text else ''), {}
 
 

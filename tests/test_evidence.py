@@ -139,8 +139,6 @@ def budget(monkeypatch):
                         '4': ['deformable', 'swin', 'resnext', 'two_stage']}}
     monkeypatch.setattr(Evidence, '__init__', lambda self, dataset:
                         self.__dict__.update(dataset=dataset, costs=costs))
-    monkeypatch.setattr(evidence, 'best_of_pool', lambda dataset: (
-        'two_stage',))
 
     def jobs(item: str, name: str = 'small') -> list:
         return list(evidence.ITEM[item]('bccd', evidence.SEEDS[name]))
