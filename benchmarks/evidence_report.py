@@ -408,8 +408,9 @@ def main_comparison(evidence: Evidence) -> tuple[str, dict[str, str]]:
             ['', 'AP by seed', 'mean', 'minus trained on alone',
              'minus direct', 'distill_ratio'], rows) + '\n' + said
         + f'\n![AP by arm](results/{name})\n'), {name: points(
-            {ARMS[a].replace(' from the', '\nfrom the'): list(of.values())
-             for a, of in aps.items()}, 'box AP')}
+            {ARMS[a].replace(' from the', '\nfrom the'): [
+                of[s] for s in sorted(of)] for a, of in aps.items()},
+            'box AP', paired=True)}
 
 
 def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
@@ -909,16 +910,21 @@ def ratio_of(run: Mapping[str, Any]) -> str:
     return _number(run['last_epoch'].get('distill_ratio'), '.2f')
 
 
-def points(groups: Mapping[str, Sequence[float]], label: str) -> str:
+def points(groups: Mapping[str, Sequence[float]], label: str,
+           paired: bool = False) -> str:
     """Each value as a point, each mean as a line; SVG that is the same every
-    time."""
+    time. Values at one place of all groups are joined where they are paired.
+    """
     with matplotlib.rc_context({'svg.hashsalt': 'mtpd',
                                 'svg.fonttype': 'none'}):
         figure = Figure(figsize=(7, 2.8), layout='constrained')
         axes = figure.subplots()
+        if paired:
+            axes.plot(range(len(groups)), list(groups.values()), color='C0',
+                      lw=.8, alpha=.5)
         for at, values in enumerate(groups.values()):
             shift = np.linspace(-.15, .15, len(values)) \
-                if len(values) > 1 else np.zeros(1)
+                if len(values) > 1 and not paired else np.zeros(len(values))
             axes.plot(shift + at, values, 'o', ms=4, alpha=.7, color='C0')
             axes.hlines(np.mean(values), at - .25, at + .25, color='C1')
         axes.set_xticks(range(len(groups)), list(groups))
