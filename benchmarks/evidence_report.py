@@ -37,8 +37,14 @@ DATASETS = {
 EPOCHS, SHORT = 6, 3
 """Of a stage in all comparisons, and where all orders are tried."""
 PILOT_SEED = 9
-MECHANISMS = ('CWDLoss', 'FGDLoss', 'MGDLoss', 'PKDLoss')
-"""Beside FeatureL2Loss, which all other comparisons are made with."""
+MECHANISMS: dict[str, dict[str, Any]] = {
+    'FeatureL2Loss': dict(normalise=True), 'CWDLoss': {}, 'FGDLoss': {},
+    'MGDLoss': {}, 'PKDLoss': {}}
+"""With their settings; the first is what all other comparisons are made
+with."""
+SHARE, CALIBRATION = .5, 20
+"""Of mechanisms that are compared: the gradient at the student's maps over
+the detection loss's, and the iterations in which the weight is found."""
 ARMS = {'alone': 'trained on alone', 'direct': 'direct from the best teacher',
         'together': 'all teachers at once', 'progression': 'progression'}
 ASSUMED_DEVIATION = 0.3
@@ -231,9 +237,18 @@ class Evidence:
             stages, changes, student).items()}
 
 
-def with_mechanism(name: str) -> Changes:
-    """The change of a stage that is taught by another mechanism."""
-    return ('distill', (('type', name),)),
+def with_mechanism(name: str, equal: bool = True) -> Changes:
+    """The change of a stage that is taught by another mechanism.
+
+    Args:
+        name: One of :data:`MECHANISMS`.
+        equal: Its weight is found, so that gradients are as large with all of
+            them; otherwise it is the mechanism's default.
+    """
+    of = 'distill', (('type', name), *MECHANISMS[name].items())
+    return (of, ('distill.loss_weight.share', SHARE),
+            ('distill.loss_weight.iterations', CALIBRATION),
+            ('init_adapters', 'random')) if equal else (of,)
 
 
 def at_scale(teacher: str, scale: int) -> Changes:
@@ -703,33 +718,61 @@ def _interval_cells(low: float, high: float, zero: float,
 
 
 def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
-    """Direct and progressive, by mechanism."""
+    """Direct and progressive, by mechanism: of equal gradients, and with the
+    weights that they have by default."""
     of_arms = arms(evidence)
     if len(of_arms) < 2:
         return '', {}
     alone = evidence.aps(of_arms['alone'])
-    rows = []
-    for name in ('FeatureL2Loss', *MECHANISMS):
-        changes = () if name == 'FeatureL2Loss' else with_mechanism(name)
-        direct, progressive = (evidence.runs_of(of_arms[arm], changes)
-                               for arm in ('direct', 'progression'))
-        seeds = sorted(set(direct) & set(progressive))
-        if seeds:
-            first, second = ({s: of[s]['AP'] for s in seeds}
-                             for of in (direct, progressive))
-            rows.append([name, _by_seed(first), _by_seed(second),
-                         _difference(second, first),
-                         _difference(first, alone),
-                         ratio_of(direct[seeds[0]])])
-    if len(rows) < 2:
-        return '', {}
-    return ('### Mechanisms\n\nFeatureL2Loss as in the main comparison; the '
-            'others with their default weights, which are published ones, for '
-            'larger maps of more channels: a weak result may be the weight. '
-            'distill_ratio as above, direct.\n\n' + table(
-                ['', 'direct', 'progression', 'progression minus direct',
-                 'direct minus trained on alone', 'distill_ratio'],
-                rows)), {}
+    text = ''
+    for equal in (True, False):
+        rows, found = [], {}
+        for name in MECHANISMS:
+            direct, progressive = (
+                evidence.runs_of(of_arms[arm], with_mechanism(name, equal))
+                for arm in ('direct', 'progression'))
+            seeds = sorted(set(direct) & set(progressive))
+            if seeds:
+                first, second = found[name] = tuple(
+                    {s: of[s]['AP'] for s in seeds}
+                    for of in (direct, progressive))
+                rows.append([
+                    name, _by_seed(first), _by_seed(second),
+                    _difference(second, first), _difference(first, alone),
+                    _difference(second, alone), ratio_of(direct[seeds[0]])])
+        if not rows:
+            continue
+        text += (_MECHANISMS_EQUAL if equal else _MECHANISMS_DEFAULT) + table(
+            ['', 'direct', 'progression', 'progression minus direct',
+             'direct minus trained on alone',
+             'progression minus trained on alone', 'distill_ratio'], rows)
+        shared = set.intersection(*(set(a) for pair in found.values()
+                                    for a in pair))
+        if len(found) > 1 and len(shared) > 1:
+            text += ''.join(
+                f'\n{arm}: mechanisms vary by {spread:.2f} AP, one of them '
+                f'between seeds by {noise:.2f} (F test, {_p(chance)}).\n'
+                for arm, spread, noise, chance in (
+                    (arm, np.std([_average({s: pair[i][s] for s in shared})
+                                  for pair in found.values()], ddof=1),
+                     *noise_of_orders([[pair[i][s] for pair in found.values()]
+                                       for s in sorted(shared)]))
+                    for i, arm in enumerate(('Direct', 'Progression'))))
+    return ('### Mechanisms\n' + text if text else ''), {}
+
+
+_MECHANISMS_EQUAL = f'''
+Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`, so
+in the first {CALIBRATION} iterations of a stage the weight is found, without
+distillation, at which the mechanism's gradient at the student's maps is half of
+the detection loss's. distill_ratio as above, direct.
+
+'''
+_MECHANISMS_DEFAULT = '''
+With their default weights, which are published ones, for larger maps of more
+channels: a weak result may be the weight.
+
+'''
 
 
 def gaps(evidence: Evidence) -> tuple[str, dict[str, str]]:

@@ -178,7 +178,7 @@ def test_every_setting_that_is_compared_can_be_planned(budget, item):
 @pytest.mark.parametrize('item, number', [
     # Of mechanisms, gaps, why and sweeps 3 seeds; the pilot has its own.
     ('pilot', 1 + 4), ('main', 5 * 4), ('orders', 64 + 4 * (4 + 12)),
-    ('cost', 5 * 4), ('mechanisms', 3 * 4 * 2), ('gaps', 3 * (2 + 2 + 3)),
+    ('cost', 5 * 4), ('mechanisms', 3 * 5 * 2 + 4 * 2), ('gaps', 3 * (2 + 2 + 3)),
     ('why', 3 * 2), ('sweeps', 3 * (4 + 4 + 1 + 4))])
 def test_every_job_of_the_full_budget_can_be_told_from_the_others(
         budget, item, number):
@@ -187,10 +187,15 @@ def test_every_job_of_the_full_budget_can_be_told_from_the_others(
     assert len({job.name for job in jobs}) == len(set(jobs)) == number
 
 
-def test_mechanisms_are_changed_as_a_whole(monkeypatch):
-    node = Node('bccd', 0, (Stage(('swin',), 6, changes=with_mechanism(
-        'CWDLoss')),))
-    assert node.config().mtpd.distill == dict(type='CWDLoss')
+@pytest.mark.parametrize('equal, weight', [
+    (True, dict(loss_weight=dict(share=.5, iterations=20))), (False, {})])
+def test_mechanisms_are_changed_as_a_whole(equal, weight):
+    for name, settings in (('CWDLoss', {}),
+                           ('FeatureL2Loss', dict(normalise=True))):
+        node = Node('bccd', 0, (Stage(('swin',), 6, changes=with_mechanism(
+            name, equal)),))
+        assert node.config().mtpd.distill == dict(
+            type=name, **settings, **weight)
 
 
 def test_settings_are_changed_one_by_one():
