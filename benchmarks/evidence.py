@@ -44,10 +44,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mmengine.registry import DefaultScope
 
 import evidence_report
-from evidence_report import (DATASETS, EPOCHS, MECHANISMS, PILOT_SEED, SHORT,
-                             Evidence, arms, at_scale, with_mechanism)
+from evidence_report import (ADAPTED, DATASETS, EPOCHS, MECHANISMS,
+                             PILOT_SEED, SHORT, Evidence, arms, at_scale,
+                             with_mechanism)
 from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
-                           config_of, pool_of, prepare_data)
+                           config_of, pool_of, prepare_data, same_channels)
 from mtpd.progression.command_line import plain_errors
 from mtpd.progression.preemption import EXIT_CODE
 from mtpd.report.tables import text_table
@@ -250,13 +251,15 @@ def of_why(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 
 def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
-    """The number of teachers, the weight, where adapters start."""
+    """The number of teachers, the weight, where adapters start; where there
+    are none, also the orders of two teachers with them."""
     of = Evidence(dataset)
     if of.costs is None:
         return
     weight = config_of(dataset).mtpd.distill.loss_weight
+    none = same_channels(dataset)
     settings = (
-        *((('adapter', 'conv'), ('init_adapters', start))
+        *((*(ADAPTED if none else ()), ('init_adapters', start))
           for start in ('fitted', 'random', 'identity', 'zero')),
         (('distill.loss_weight', 'auto'), ('init_adapters', 'random')),
         *((('distill.loss_weight', round(factor * weight, 3)),)
@@ -266,6 +269,11 @@ def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     for order, seed in itertools.product(of.costs['orders'].values(),
                                          seeds[:3]):
         yield chain(dataset, seed, *((name,) for name in order))
+    if none:
+        for seed, order in itertools.product(
+                seeds[:3], itertools.permutations(sorted(of.costs['aps']), 2)):
+            yield Node(dataset, seed, tuple(
+                Stage((name,), SHORT, 'linear', ADAPTED) for name in order))
 
 
 ITEM = {'pilot': of_pilot, 'main': of_main, 'orders': of_orders,

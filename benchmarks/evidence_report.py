@@ -251,6 +251,10 @@ def with_mechanism(name: str, equal: bool = True) -> Changes:
             ('init_adapters', 'random')) if equal else (of,)
 
 
+ADAPTED: Changes = (('adapter', 'conv'),)
+"""The change of a stage with a trained adapter where channels are equal."""
+
+
 def at_scale(teacher: str, scale: int) -> Changes:
     """The change of a stage whose teacher sees pictures of another size."""
     return (f'teachers.{teacher}.scale', scale),
@@ -451,7 +455,7 @@ def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
     text += table(['teachers', 'sequences', 'best', 'median', 'worst'], rows)
     text += '\nWhat the rules choose, and its rank among the sequences of ' \
         'its length (1 is best):\n\n' + ranks(evidence, first)
-    text += _between_seeds(by_seed, first)
+    text += _between_seeds(by_seed, first) + _with_adapters(evidence)
     name = f'{evidence.dataset}_orders.svg'
     return (text + f'\n![AP by length](results/{name})\n'), {name: points({
         f'{n} teacher' + 's' * (n > 1): [
@@ -459,12 +463,13 @@ def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
         for n in sorted({len(o) for o in first})}, 'box AP')}
 
 
-def orders_by_seed(evidence: Evidence
+def orders_by_seed(evidence: Evidence, changes: Changes = ()
                    ) -> dict[int, dict[tuple[str, ...], float]]:
     """Seed -> sequence -> AP, of the short stages."""
     found: dict[int, dict[tuple[str, ...], float]] = defaultdict(dict)
+    wanted = 'linear', json.dumps(changes)
     for (_, stages), runs in evidence.by_path.items():
-        if stages and all(decay == 'linear' for _, _, decay, _ in stages):
+        if stages and all(stage[2:] == wanted for stage in stages):
             order = tuple('+'.join(t) for t, *_ in stages)
             for seed, run in runs.items():
                 found[seed][order] = run['AP']
@@ -543,6 +548,46 @@ def _between_seeds(by_seed: Mapping[int, Mapping[tuple[str, ...], float]],
     return text
 
 
+def _with_adapters(evidence: Evidence) -> str:
+    """The orders of two teachers, with and without trained adapters."""
+    plain, adapted = (orders_by_seed(evidence, changes)
+                      for changes in ((), ADAPTED))
+    of = sorted({o for aps in adapted.values() for o in aps if len(o) == 2})
+    seeds = [s for s in sorted(adapted) if all(
+        o in adapted[s] and o in plain[s] for o in of)]
+    if len(seeds) < 2 or len(of) < 2:
+        return ''
+    without, used = ({o: fmean(by_seed[s][o] for s in seeds) for o in of}
+                     for by_seed in (plain, adapted))
+    noise, chance = noise_of_orders(
+        [[adapted[s][o] for o in of] for s in seeds])
+    found = tuple(evidence.costs['orders']['2'])
+    choices, right = predecessors(evidence, 2, ADAPTED), prefers('cost', -1)
+    low, high = bootstrap(choices, right)
+    return (
+        '\nStudent and teachers have equal channels here, so nothing but the '
+        "map itself is compared. With a trained 1x1 convolution in between "
+        f'(`adapter=\'conv\'`), {len(seeds)} seeds:\n\n' + table(
+            ['sequence', 'mean AP without', 'with', 'by seed',
+             'with minus without'],
+            [[' > '.join(o), f'{without[o]:.1f}', f'{used[o]:.1f}',
+              _by_seed({s: adapted[s][o] for s in seeds}),
+              _difference({s: adapted[s][o] for s in seeds},
+                          {s: plain[s][o] for s in seeds})]
+             for o in sorted(of, key=lambda o: -used[o])])
+        + '\nWith it one sequence varies between seeds by '
+        f'{noise:.2f} AP, the sequences\' means by '
+        f'{np.std(list(used.values()), ddof=1):.2f} (without '
+        f'{np.std(list(without.values()), ddof=1):.2f}). ' + (
+            'The sequences differ' if chance < .05 else
+            'Within noise: a rank among them means nothing')
+        + f' (F test, {_p(chance)}). The order found ranks '
+        + _ap_and_rank(used[found], list(used.values()))[1]
+        + ' by its mean. The smallest cost to the next prefers the better of '
+        f'two predecessors in {right(choices):.0%} ({low:.0%} to {high:.0%}): '
+        + _interval_cells(low, high, .5, '.0%')[1] + '.\n')
+
+
 MEASURES = {'cost': 'adaptation cost', 'share': 'the same over the '
             "target's variance", 'similarity': 'kernel similarity (CKA)',
             'gap': 'AP gap to the teacher'}
@@ -609,9 +654,7 @@ def _choices(evidence: Evidence) -> str:
                 ('cost', 'smallest adaptation cost to the next', -1),
                 ('similarity', 'largest kernel similarity (CKA)', 1),
                 ('ap', 'highest AP', 1)):
-            def right(chosen: list, key: str = key, sign: int = sign) -> float:
-                return concordance([[(sign * p[key], p['AP']) for p in pair]
-                                    for of in chosen for pair in of])
+            right = prefers(key, sign)
             rows.append([
                 length, name, sum(map(len, choices)),
                 _number(right(choices), '.0%'),
@@ -647,6 +690,19 @@ def _choices(evidence: Evidence) -> str:
             len(rows[0]) - 3), 'largest'], rows))
 
 
+def prefers(key: str, sign: int) -> Callable[[list], float]:
+    """Of what :func:`predecessors` finds: how often a measure prefers the
+    better one.
+
+    Args:
+        key: The measure.
+        sign: -1 where it prefers the smaller.
+    """
+    return lambda choices: concordance(
+        [[(sign * p[key], p['AP']) for p in pair]
+         for of in choices for pair in of])
+
+
 def single_stages(evidence: Evidence) -> list[dict[str, Any]]:
     """Stages below another teacher than the one before, each with the
     measures, and its AP beside the mean of its seed and length."""
@@ -678,12 +734,12 @@ def single_stages(evidence: Evidence) -> list[dict[str, Any]]:
     return found
 
 
-def predecessors(evidence: Evidence, length: int
+def predecessors(evidence: Evidence, length: int, changes: Changes = ()
                  ) -> list[list[tuple[dict[str, Any], dict[str, Any]]]]:
     """Sequences of so many teachers that differ in the first alone, in pairs;
     grouped by these two and the teacher after them."""
     ends: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
-    for seed, orders_of in sorted(orders_by_seed(evidence).items()):
+    for seed, orders_of in sorted(orders_by_seed(evidence, changes).items()):
         for order, ap in sorted(orders_of.items()):
             if len(order) == length:
                 ends[seed, order[1:]].append(dict(
@@ -762,9 +818,9 @@ def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
 
 
 _MECHANISMS_EQUAL = f'''
-Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`, so
-in the first {CALIBRATION} iterations of a stage the weight is found, without
-distillation, at which the mechanism's gradient at the student's maps is half of
+Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`,
+so in the first {CALIBRATION} iterations of a stage the weight is found,
+without distilling, at which the mechanism's gradient at the student's maps is half of
 the detection loss's. distill_ratio as above, direct.
 
 '''

@@ -455,6 +455,14 @@ def prepare_data(dataset: str) -> None:
         raise PlanError(missing)
 
 
+def same_channels(dataset: str) -> bool:
+    """Whether student and teachers have equal channels, so that there is no
+    adapter unless one is asked for."""
+    configs = config_of(dataset), *(
+        spec.config for spec in pool_of(dataset).values())
+    return len({cfg.model.neck.out_channels for cfg in configs}) == 1
+
+
 @lru_cache
 def pool_of(dataset: str) -> dict[str, DetectorSpec]:
     """The teachers, whose checkpoints may not be there yet."""
