@@ -820,8 +820,8 @@ def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
 _MECHANISMS_EQUAL = f'''
 Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`,
 so in the first {CALIBRATION} iterations of a stage the weight is found,
-without distilling, at which the mechanism's gradient at the student's maps is half of
-the detection loss's. distill_ratio as above, direct.
+without distilling, at which the mechanism's gradient at the student's maps is
+half of the detection loss's. distill_ratio as above, direct.
 
 '''
 _MECHANISMS_DEFAULT = '''
