@@ -30,12 +30,13 @@ and 5 seeds):
 """
 import argparse
 import itertools
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Collection, Iterator
 
@@ -57,6 +58,9 @@ SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
 ITEMS = {'small': ('pilot', 'main', 'orders', 'cost'),
          'full': ('pilot', 'main', 'orders', 'cost', 'mechanisms', 'gaps',
                   'why', 'sweeps')}
+PROCESSES = multiprocessing.get_context('forkserver')
+"""Imports are done once, not again in each of some hundred processes."""
+PROCESSES.set_forkserver_preload(['__main__'])
 
 
 def main() -> None:
@@ -64,9 +68,6 @@ def main() -> None:
     DefaultScope.get_instance('evidence', scope_name='mmdet')
     if args.report:
         evidence_report.write()
-    elif args.one:
-        next(step for job in jobs(args) for step in job.steps()
-             if step.name == args.one).run()
     else:
         if not args.list:
             # So that a stop reaches the processes: see go_on's `finally`.
@@ -74,6 +75,8 @@ def main() -> None:
             with plain_errors():
                 for dataset in args.dataset:
                     prepare_data(dataset)
+            os.environ.setdefault('OMP_NUM_THREADS', str(
+                max(1, (os.cpu_count() or 1) // args.jobs)))
             go_on(args, time.monotonic() + 60 * args.minutes)
         listed(args)
 
@@ -90,34 +93,33 @@ def read_arguments() -> argparse.Namespace:
     made.add_argument('--jobs', type=int, default=1)
     made.add_argument('--list', action='store_true')
     made.add_argument('--report', action='store_true')
-    made.add_argument('--one', help=argparse.SUPPRESS)
     return made.parse_args()
 
 
 def go_on(args: argparse.Namespace, end: float) -> None:
     """Run what is not done, ``--jobs`` processes at a time, until ``end``; no
     job before what it starts from is there."""
-    running: dict[Job, subprocess.Popen[bytes]] = {}
+    running: dict[Job, BaseProcess] = {}
     try:
         while True:
             if time.monotonic() < end:
                 for job in itertools.islice(
                         ready(args, running), args.jobs - len(running)):
-                    running[job] = begin(args, job)
+                    running[job] = begin(job)
             if not running:
                 return
-            while all(process.poll() is None for process in running.values()):
+            while all(p.exitcode is None for p in running.values()):
                 time.sleep(.2)
             for job, process in list(running.items()):
-                if process.poll() is not None:
+                if process.exitcode is not None:
                     del running[job]
-                    if process.returncode:
+                    if process.exitcode:
                         sys.exit(f'{job.name} failed; see {log_of(job)}')
     finally:
         for process in running.values():
             process.terminate()
         for process in running.values():
-            process.wait()
+            process.join()
 
 
 def ready(args: argparse.Namespace,
@@ -131,18 +133,22 @@ def ready(args: argparse.Namespace,
             yield step
 
 
-def begin(args: argparse.Namespace, job: Job) -> 'subprocess.Popen[bytes]':
-    """One job in a process with its share of the cores."""
+def begin(job: Job) -> BaseProcess:
+    """One job in a process of its own."""
     print(time.strftime('%H:%M:%S'), job.dataset, job.name, flush=True)
     log_of(job).parent.mkdir(parents=True, exist_ok=True)
-    share = str(max(1, (os.cpu_count() or 1) // args.jobs))
-    command = [sys.executable, os.path.relpath(__file__), '--budget',
-               args.budget, *(('--only', *args.only) if args.only else ()),
-               '--dataset', job.dataset, '--one', job.name]
+    process = PROCESSES.Process(target=run_alone, args=(job,))
+    process.start()
+    return process
+
+
+def run_alone(job: Job) -> None:
+    """Do a job; all that it prints goes into its log."""
     with log_of(job).open('w') as out:
-        return subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT,
-            env={'OMP_NUM_THREADS': share, **os.environ})
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(out.fileno(), stream.fileno())
+    DefaultScope.get_instance('evidence', scope_name='mmdet')
+    job.run()
 
 
 def log_of(job: Job) -> Path:

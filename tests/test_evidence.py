@@ -253,7 +253,6 @@ class Fake(Job):
         self.name, self.needs, self.code = name, needs, code
         self.is_done, self.is_usable = done, usable
         self.looks, self.terminated = 0, False
-        self.returncode: int | None = None
 
     @property
     def done(self) -> bool:
@@ -263,18 +262,18 @@ class Fake(Job):
     def usable(self) -> bool:
         return self.is_usable
 
-    def poll(self) -> int | None:
+    @property
+    def exitcode(self) -> int | None:
         self.looks += 1
         if self.looks < 3:
             return None
-        self.returncode = self.code
         self.is_done = self.is_usable = self.code == 0
         return self.code
 
     def terminate(self) -> None:
         self.terminated = True
 
-    def wait(self) -> None:
+    def join(self) -> None:
         assert self.terminated
 
 
@@ -284,9 +283,9 @@ def queue(monkeypatch):
     def run(jobs: list[Fake], processes: int, minutes: float = 1.) -> list:
         begun: list = []
 
-        def begin(args, job):
+        def begin(job):
             begun.append((job.name, [
-                other.name for other in at_work if other.returncode is None]))
+                other.name for other in at_work if other.looks < 3]))
             at_work.append(job)
             return job
 
