@@ -213,17 +213,14 @@ def of_cost(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 
 def of_mechanisms(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
-    """Each direct and progressive, with gradients of equal size; of one seed
-    also with the weight that it has by default."""
+    """Each direct and progressive, with gradients of equal size, and with the
+    weight that it has by default."""
     of = arms(Evidence(dataset))
-    for seed, mechanism, arm in itertools.product(
-            seeds[:3], MECHANISMS, ('direct', 'progression')):
-        if arm in of:
+    for equal, seed, mechanism, arm in itertools.product(
+            (True, False), seeds[:3], MECHANISMS, ('direct', 'progression')):
+        if arm in of and (equal or mechanism != 'FeatureL2Loss'):
             yield chain(dataset, seed, *of[arm],
-                        changes=with_mechanism(mechanism))
-            if seed == seeds[0] and mechanism != 'FeatureL2Loss':
-                yield chain(dataset, seed, *of[arm],
-                            changes=with_mechanism(mechanism, equal=False))
+                        changes=with_mechanism(mechanism, equal))
 
 
 def of_gaps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:

@@ -795,13 +795,16 @@ def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
                 rows.append([
                     name, _by_seed(first), _by_seed(second),
                     _difference(second, first), _difference(first, alone),
-                    _difference(second, alone), ratio_of(direct[seeds[0]])])
+                    _difference(second, alone), ', '.join(
+                        ratio_of(of[seeds[0]])
+                        for of in (direct, progressive))])
         if not rows:
             continue
         text += (_MECHANISMS_EQUAL if equal else _MECHANISMS_DEFAULT) + table(
             ['', 'direct', 'progression', 'progression minus direct',
              'direct minus trained on alone',
-             'progression minus trained on alone', 'distill_ratio'], rows)
+             'progression minus trained on alone',
+             'distill_ratio of both'], rows)
         shared = set.intersection(*(set(a) for pair in found.values()
                                     for a in pair))
         if len(found) > 1 and len(shared) > 1:
@@ -821,7 +824,7 @@ _MECHANISMS_EQUAL = f'''
 Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`,
 so in the first {CALIBRATION} iterations of a stage the weight is found,
 without distilling, at which the mechanism's gradient at the student's maps is
-half of the detection loss's. distill_ratio as above, direct.
+half of the detection loss's. distill_ratio as above.
 
 '''
 _MECHANISMS_DEFAULT = '''
