@@ -45,11 +45,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mmengine.registry import DefaultScope
 
 import evidence_report
-from evidence_report import (ADAPTED, DATASETS, EPOCHS, MECHANISMS,
-                             PILOT_SEED, SHORT, Evidence, arms, at_scale,
-                             with_mechanism)
+from evidence_report import (ADAPTED, DATASETS, EPOCHS, GENTLE, MECHANISMS,
+                             PILOT_SEED, SHORT, WEIGHT, WITHOUT_ADAPTERS,
+                             Evidence, arms, at_scale, with_mechanism)
 from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
-                           config_of, pool_of, prepare_data, same_channels)
+                           pool_of, prepare_data)
 from mtpd.progression.command_line import plain_errors
 from mtpd.progression.preemption import EXIT_CODE
 from mtpd.report.tables import text_table
@@ -59,8 +59,10 @@ ITEMS = {'small': ('pilot', 'main', 'orders', 'cost'),
          'full': ('pilot', 'main', 'orders', 'cost', 'mechanisms', 'gaps',
                   'why', 'sweeps')}
 PROCESSES = multiprocessing.get_context('forkserver')
-"""Imports are done once, not again in each of some hundred processes."""
-PROCESSES.set_forkserver_preload(['__main__'])
+IMPORTED = ['mtpd.analysis.comparison', 'mtpd.progression', 'mmdet.datasets',
+            'mmdet.engine', 'mmdet.evaluation', 'mmdet.models',
+            'mmdet.visualization']
+"""Once, not again in each of some hundred processes."""
 
 
 def main() -> None:
@@ -75,6 +77,7 @@ def main() -> None:
             with plain_errors():
                 for dataset in args.dataset:
                     prepare_data(dataset)
+            PROCESSES.set_forkserver_preload(IMPORTED)
             os.environ.setdefault('OMP_NUM_THREADS', str(
                 max(1, (os.cpu_count() or 1) // args.jobs)))
             go_on(args, time.monotonic() + 60 * args.minutes)
@@ -93,7 +96,10 @@ def read_arguments() -> argparse.Namespace:
     made.add_argument('--jobs', type=int, default=1)
     made.add_argument('--list', action='store_true')
     made.add_argument('--report', action='store_true')
-    return made.parse_args()
+    args = made.parse_args()
+    if args.jobs < 1:
+        made.error('--jobs has to be at least 1')
+    return args
 
 
 def go_on(args: argparse.Namespace, end: float) -> None:
@@ -116,9 +122,11 @@ def go_on(args: argparse.Namespace, end: float) -> None:
                     if process.exitcode:
                         sys.exit(f'{job.name} failed; see {log_of(job)}')
     finally:
-        for process in running.values():
+        # Also one that a stop found between its start and its entry above.
+        left = {*running.values(), *multiprocessing.active_children()}
+        for process in left:
             process.terminate()
-        for process in running.values():
+        for process in left:
             process.join()
 
 
@@ -193,7 +201,7 @@ def of_main(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 def of_orders(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Every sequence of the first seed; of the others those of one and two
-    teachers."""
+    teachers; beside them the student trained on alone."""
     costs = Evidence(dataset).costs
     if costs is None:
         return
@@ -201,8 +209,8 @@ def of_orders(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     for length in range(1, len(teachers) + 1):
         for seed in seeds if length < 3 else seeds[:1]:
             for order in itertools.permutations(teachers, length):
-                yield Node(dataset, seed, tuple(
-                    Stage((name,), SHORT, 'linear') for name in order))
+                yield short_chain(dataset, seed, *((n,) for n in order))
+            yield short_chain(dataset, seed, *[()] * length)
 
 
 def of_cost(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
@@ -230,17 +238,20 @@ def of_gaps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     of = Evidence(dataset)
     if of.costs is None:
         return
-    before, best = of.costs['orders']['2'][0], of.best
+    best = of.best
     for seed in seeds[:3]:
-        for teachers in (('swin',), ('swin',)), (('resnext',), ('swin',)):
-            yield chain(dataset, seed, *teachers)
+        if {'swin', 'resnext'} <= set(of.costs['aps']):
+            for first in 'swin', 'resnext':
+                yield chain(dataset, seed, (first,), ('swin',))
         if pool_of(dataset)[best].scale > 1:
             yield chain(dataset, seed, (best,), (best,))
             yield Node(dataset, seed, (
                 Stage((best,), EPOCHS, changes=at_scale(best, 1)),
                 Stage((best,), EPOCHS)))
-        for teachers in ((), ()), ((best,), (best,)), ((before,), (best,)):
-            yield replace(chain(dataset, seed, *teachers), student='small')
+        for arm in ('alone', 'direct', 'progression'):
+            if arm in arms(of):
+                yield replace(chain(dataset, seed, *arms(of)[arm]),
+                              student='small')
 
 
 def of_why(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
@@ -255,17 +266,17 @@ def of_why(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """The number of teachers, the weight, where adapters start; where there
-    are none, also the orders of two teachers with them."""
+    are none, the orders of two teachers also with them, and at a smaller
+    weight."""
     of = Evidence(dataset)
     if of.costs is None:
         return
-    weight = config_of(dataset).mtpd.distill.loss_weight
-    none = same_channels(dataset)
+    none = dataset in WITHOUT_ADAPTERS
     settings = (
         *((*(ADAPTED if none else ()), ('init_adapters', start))
           for start in ('fitted', 'random', 'identity', 'zero')),
         (('distill.loss_weight', 'auto'), ('init_adapters', 'random')),
-        *((('distill.loss_weight', round(factor * weight, 3)),)
+        *((('distill.loss_weight', round(factor * WEIGHT, 3)),)
           for factor in (10., 3., .3, .1)))
     for changes, seed in itertools.product(settings, seeds[:3]):
         yield chain(dataset, seed, (of.best,), changes=changes)
@@ -273,10 +284,11 @@ def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
                                          seeds[:3]):
         yield chain(dataset, seed, *((name,) for name in order))
     if none:
-        for seed, order in itertools.product(
-                seeds[:3], itertools.permutations(sorted(of.costs['aps']), 2)):
-            yield Node(dataset, seed, tuple(
-                Stage((name,), SHORT, 'linear', ADAPTED) for name in order))
+        for changes, seed, order in itertools.product(
+                (GENTLE, ADAPTED), seeds[:3],
+                itertools.permutations(sorted(of.costs['aps']), 2)):
+            yield short_chain(dataset, seed, *((n,) for n in order),
+                              changes=changes)
 
 
 ITEM = {'pilot': of_pilot, 'main': of_main, 'orders': of_orders,
@@ -289,6 +301,13 @@ def chain(dataset: str, seed: int, *teachers: tuple[str, ...],
     """Stages of full length, one for each tuple of teachers."""
     return Node(dataset, seed, tuple(
         Stage(names, EPOCHS, changes=changes) for names in teachers))
+
+
+def short_chain(dataset: str, seed: int, *teachers: tuple[str, ...],
+                changes: tuple = ()) -> Node:
+    """Short stages, as orders are tried in."""
+    return Node(dataset, seed, tuple(
+        Stage(names, SHORT, 'linear', changes) for names in teachers))
 
 
 def listed(args: argparse.Namespace) -> None:

@@ -34,6 +34,8 @@ DATASETS = {
     'drawn': "Drawn shapes (the demo's): 400 training and 100 validation "
              'pictures of 128x112, 5 classes that differ by outline alone; '
              'student and teachers see the same.'}
+WITHOUT_ADAPTERS = ('bccd',)
+"""Where student and teachers have equal channels."""
 EPOCHS, SHORT = 6, 3
 """Of a stage in all comparisons, and where all orders are tried."""
 PILOT_SEED = 9
@@ -42,18 +44,21 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     'MGDLoss': {}, 'PKDLoss': {}}
 """With their settings; the first is what all other comparisons are made
 with."""
+WEIGHT = .3
+"""Of configs/evidence, by the pilot."""
 SHARE, CALIBRATION = .5, 20
 """Of mechanisms that are compared: the gradient at the student's maps over
 the detection loss's, and the iterations in which the weight is found."""
 ARMS = {'alone': 'trained on alone', 'direct': 'direct from the best teacher',
         'together': 'all teachers at once', 'progression': 'progression'}
 ASSUMED_DEVIATION = 0.3
-"""Of a paired difference, in AP, fixed before the first run: in a trial two
-seeds of one arm differed by 0.0 to 0.3."""
+"""Of a paired difference, in AP: fixed before the first run."""
 APS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
 
 Values = Mapping[int, float]
 """Seed -> value."""
+PairMeasure = Mapping[tuple[str, str], float]
+"""(Teacher, teacher after it) -> value."""
 
 
 def smallest_difference(seeds: int,
@@ -92,24 +97,9 @@ def interval(differences: Sequence[float],
 
 def verdict(mean: float, half: float) -> str:
     """In words, the same for every comparison."""
-    if math.isinf(half):
-        return 'one seed: nothing can be said'
     if abs(mean) <= half:
         return 'within noise'
     return 'higher' if mean > 0 else 'lower'
-
-
-def bootstrap(groups: Sequence[Any], statistic: Callable[[list], float],
-              draws: int = 2000) -> tuple[float, float]:
-    """95% interval of a statistic over groups that are drawn with
-    replacement, seed 0; draws of which it is not a number are left out."""
-    random = np.random.default_rng(0)
-    found = [statistic([groups[i] for i in chosen]) for chosen in
-             random.integers(0, len(groups), (draws, len(groups)))]
-    low, high = np.quantile([value for value in found
-                             if not math.isnan(value)] or [math.nan],
-                            (.025, .975))
-    return float(low), float(high)
 
 
 def permutation_chance(pairs: Sequence[tuple[float, float]]) -> float:
@@ -140,7 +130,7 @@ def noise_of_orders(aps: Sequence[Sequence[float]]) -> tuple[float, float]:
     freedom = (seeds - 1) * (orders - 1)
     noise = float((rest**2).sum()) / freedom
     if noise == 0:
-        return 0., 0.
+        return 0., float(not effects.any())
     ratio = seeds * float((effects**2).sum()) / (orders - 1) / noise
     return math.sqrt(noise), float(stats.f(orders - 1, freedom).sf(ratio))
 
@@ -151,6 +141,31 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:
     if len(set(x)) < 2 or len(set(y)) < 2:
         return math.nan
     return float(stats.spearmanr(x, y).statistic)
+
+
+def relabelled(measure: PairMeasure, statistic: Callable[[PairMeasure], float],
+               zero: float) -> tuple[float, float]:
+    """A statistic of a measure of pairs of teachers, and its chance.
+
+    Args:
+        measure: (one teacher, another) -> value, of all pairs.
+        statistic: Of such a measure.
+        zero: Its value where the measure says nothing.
+
+    Returns:
+        The statistic, and how often it is at least as far from ``zero`` where
+        the measure's teachers bear each other's names: exact, over all
+        relabellings, so never less than 1 over their number.
+    """
+    names = sorted({name for pair in measure for name in pair})
+    here = statistic(measure)
+    if math.isnan(here):
+        return here, 1.
+    others = [statistic({(a, b): measure[new[a], new[b]] for a, b in measure})
+              for new in (dict(zip(names, order))
+                          for order in permutations(names))]
+    return here, float(np.mean(
+        [abs(other - zero) > abs(here - zero) - 1e-9 for other in others]))
 
 
 def concordance(groups: Sequence[Sequence[tuple[float, float]]]) -> float:
@@ -208,6 +223,12 @@ class Evidence:
         """The teacher with the highest AP, where every order ends."""
         return self.costs['orders']['1'][-1]
 
+    @property
+    def pair(self) -> list[str]:
+        """The order found for at most two teachers."""
+        orders_of = self.costs['orders']
+        return orders_of.get('2', orders_of['1'])
+
     @cached_property
     def by_path(self) -> dict[tuple, dict[int, dict[str, Any]]]:
         """(student, its stages as tuples) -> seed -> run; without the
@@ -253,6 +274,8 @@ def with_mechanism(name: str, equal: bool = True) -> Changes:
 
 ADAPTED: Changes = (('adapter', 'conv'),)
 """The change of a stage with a trained adapter where channels are equal."""
+GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)
+"""The change of a stage that is taught with a fifth of the weight."""
 
 
 def at_scale(teacher: str, scale: int) -> Changes:
@@ -262,14 +285,17 @@ def at_scale(teacher: str, scale: int) -> Changes:
 
 def arms(evidence: Evidence) -> dict[str, list[tuple[str, ...]]]:
     """Arm of the main comparison -> the teachers of each of its stages; only
-    those trained on alone while there is no order."""
+    those trained on alone while there is no order, and no progression where
+    the order found is of one teacher."""
     if evidence.costs is None:
         return {'alone': [(), ()]}
-    pair = evidence.costs['orders']['2']
-    return {'alone': [()] * len(pair),
-            'direct': [(evidence.best,)] * len(pair),
-            'together': [tuple(evidence.costs['aps'])] * len(pair),
-            'progression': [(name,) for name in pair]}
+    pair = evidence.pair
+    found = {'alone': [()] * len(pair),
+             'direct': [(evidence.best,)] * len(pair),
+             'together': [tuple(evidence.costs['aps'])] * len(pair)}
+    if len(pair) > 1:  # else it is direct
+        found['progression'] = [(name,) for name in pair]
+    return found
 
 
 def write(page: Path = PAGE) -> None:
@@ -284,13 +310,15 @@ def write(page: Path = PAGE) -> None:
 
 def compose() -> tuple[str, dict[str, str]]:
     """The page's text and its plots as SVG, by file name."""
-    parts, plots = [HEAD], {}
+    found = {dataset: evidence for dataset in DATASETS
+             if (evidence := Evidence(dataset)).runs}
+    parts, plots = [HEAD, summary(found), DESIGN], {}
     for dataset, title in DATASETS.items():
-        evidence = Evidence(dataset)
-        if not evidence.runs:
-            parts.append(f'## {dataset}\n\n{title}\n\nNot run.\n')
-            continue
         parts.append(f'## {dataset}\n\n{title}\n')
+        evidence = found.get(dataset)
+        if evidence is None:
+            parts.append('Not run.\n')
+            continue
         missing = []
         for name, section in SECTIONS.items():
             text, drawn = section(evidence)
@@ -306,38 +334,75 @@ def compose() -> tuple[str, dict[str, str]]:
     return '\n'.join(parts), plots
 
 
-HEAD = f'''<!-- Written by benchmarks/evidence.py --report from its JSON;
+HEAD = '''<!-- Written by benchmarks/evidence.py --report from its JSON;
 change the program, not this page. -->
 # Does it help, and does the order matter?
 
 ```
-python benchmarks/evidence.py --budget small --jobs 2
+python benchmarks/evidence.py --budget full --jobs 2
 python benchmarks/evidence.py --report
 ```
 
 Small detectors from random weights on data that fits in a hand: not the
 paper's setting (detectors pretrained on COCO), but one that anybody can
-repeat. AP is box AP in percent on the validation split, of each training's
-last epoch; the same split has told which teacher is the best and which weight
-the pilot preferred. A seed changes first weights, order and augmentation of
+repeat. `--budget small` runs the pilot, the main comparison, the orders and
+the cost on 3 seeds.
+'''
+DESIGN = f'''## How it was measured
+
+AP is box AP in percent on the validation split, of each training's last
+epoch; the same split has told which teacher is the best and which weight the
+pilot preferred. A seed changes first weights, order and augmentation of
 pictures, and sampling. All arms of a seed start from the same student, so
 differences are paired by seed; ± is half of a 95% interval (Student's t over
 seeds, not below what rounding to 0.1 AP makes). The teachers are the same for
-all seeds. Distillation is `FeatureL2Loss` with `normalise=True` unless said
-otherwise, its weight that of configs/evidence, from a pilot on a seed that is
-in no comparison. Raw results with config, seed, versions and time:
+all seeds: no interval here is over teachers. Distillation is `FeatureL2Loss`
+with `normalise=True` unless said otherwise, its weight that of
+configs/evidence, from a pilot on a seed that is in no comparison. Raw results
+with config, seed, versions and time:
 [benchmarks/evidence](../benchmarks/evidence).
 
-**What can be seen** was fixed before the first run of a comparison, from a
-trial in which two seeds of one arm differed by up to 0.3 AP (the deviation of
-a paired difference was taken to be {ASSUMED_DEVIATION}): 3 seeds show
-differences of {smallest_difference(3):.1f} AP and more, 5 seeds of
-{smallest_difference(5):.1f} (found four times in five, at 5%). What an
-interval does not tell from zero is called noise here, whatever its sign; and
-of twenty intervals about one leaves zero out by chance. The one comparison
-that all this was made for is the progression against direct distillation from
-the best teacher.
+**What can be seen** was stated before the first run of a comparison: with a
+deviation of a paired difference of {ASSUMED_DEVIATION} AP, an assumption, 3
+seeds show differences of {smallest_difference(3):.1f} AP and more, 5 seeds of
+{smallest_difference(5):.1f} (found four times in five, at 5%); what the
+deviations were stands below. What an interval does not tell from zero is
+called noise, whatever its sign; and of twenty intervals about one leaves zero
+out by chance. The one comparison that all this was made for is the progression
+against direct distillation from the best teacher.
 '''
+
+
+def summary(found: Mapping[str, Evidence]) -> str:
+    """What is asked first, on all data sets."""
+    rows: dict[str, list[str]] = {
+        'distillation from the best teacher, minus trained on alone': [],
+        'progression, minus trained on alone': [],
+        'progression, minus directly from the best teacher': [],
+        'do the orders of two teachers differ by more than seeds do?': [],
+        'of two predecessors the one of the smaller cost is better in': []}
+    for of in found.values():
+        aps = {arm: of.aps(stages) for arm, stages in arms(of).items()}
+        by_seed = orders_by_seed(of)
+        pairs = list(permutations(sorted(of.costs['aps']), 2)) \
+            if of.costs else []
+        seeds = complete(by_seed, pairs)
+        tested = len(seeds) > 1 and len(pairs) > 1
+        chance = noise_of_orders([[by_seed[s][o] for o in pairs] for s in
+                                  seeds])[1] if tested else math.nan
+        share, of_share = choices_right(of, 2, 'cost', -1) \
+            if tested else (math.nan, 1.)
+        for row, said in zip(rows.values(), (
+                _difference(aps.get('direct', {}), aps['alone']),
+                _difference(aps.get('progression', {}), aps['alone']),
+                _difference(aps.get('progression', {}),
+                            aps.get('direct', {})),
+                f'{"yes" if chance < .05 else "no"}, {_p(chance)}'
+                if tested else '',
+                f'{share:.0%}, {_p(of_share)}' if tested else '')):
+            row.append(said or 'not run')
+    return '## In short\n\nBox AP.\n\n' + table(
+        ['', *found], [[name, *row] for name, row in rows.items()])
 
 
 def pool(evidence: Evidence) -> tuple[str, dict[str, str]]:
@@ -351,7 +416,7 @@ def pool(evidence: Evidence) -> tuple[str, dict[str, str]]:
         evidence.adaptation.cost(evidence.student, run['name']):.3f}'''
         if known else ''] for run in evidence.pool]
     text = '### The pool\n\n' + table(
-        ['', *APS, 'cost from the student of seed 0'], rows)
+        ['', *APS, 'cost into it from the student of seed 0'], rows)
     if start and evidence.pool:
         gap = max(run['AP'] for run in evidence.pool) - _average(start)
         text += (f'\nThe best teacher is {gap:.1f} AP above the students.')
@@ -359,8 +424,9 @@ def pool(evidence: Evidence) -> tuple[str, dict[str, str]]:
         text += (' Order found for at most 1, 2, ... teachers: ' + '; '.join(
             ' > '.join(order) for order in evidence.costs['orders'].values())
             + '.')
-        decisions = [d for d in evidence.costs['decisions'] if d]
-        text += ''.join(f'\n- {said}' for said in decisions)
+        text += ' Its decisions (standard errors are over pictures):\n' \
+            + ''.join(f'\n- {said}' for said in evidence.costs['decisions']
+                      if said and 'no cost was compared' not in said)
     return text + '\n', {}
 
 
@@ -378,7 +444,8 @@ def pilot(evidence: Evidence) -> tuple[str, dict[str, str]]:
         return '', {}
     return (f'### Pilot\n\nSeed {PILOT_SEED}, one stage of {EPOCHS} epochs '
             'below the best teacher. One seed tells only what is far too '
-            'small or too large.\n\n' + table(
+            f'small or too large: {WEIGHT:g} was taken for all comparisons, '
+            'from the middle of those that do not differ.\n\n' + table(
                 ['', 'AP before', 'AP after', 'distill_ratio at the end'],
                 sorted(rows))), {}
 
@@ -388,13 +455,13 @@ def main_comparison(evidence: Evidence) -> tuple[str, dict[str, str]]:
     of_arms = arms(evidence)
     runs = {arm: evidence.runs_of(of) for arm, of in of_arms.items()}
     start = evidence.aps([])
-    seeds = set.intersection(set(start), *map(set, runs.values()))
+    seeds = sorted(set.intersection(set(start), *map(set, runs.values())))
     if len(runs) < 2 or not seeds:
         return '', {}
     aps = {arm: {s: of[s]['AP'] for s in seeds} for arm, of in runs.items()}
     start = {s: start[s] for s in seeds}
     rows = [['the student that all start from', _by_seed(start),
-             _mean(start), _difference(start, aps['alone']), '', '']]
+             _mean(start), _difference(start, aps['alone']), '', '', '']]
     for arm, of in aps.items():
         path = ' > '.join('+'.join(t) for t in of_arms[arm])
         rows.append([
@@ -402,33 +469,42 @@ def main_comparison(evidence: Evidence) -> tuple[str, dict[str, str]]:
                          else ''), _by_seed(of), _mean(of), *(
                 _difference(of, aps[other]) if arm != other else ''
                 for other in ('alone', 'direct')),
-            ratio_of(runs[arm][min(seeds)])])
-    said = ''.join(f'- {ARMS[a]} against {ARMS[b]}: '
-                   + _difference(aps[a], aps[b]) + '\n' for a, b in (
-                       ('progression', 'direct'), ('progression', 'alone'),
-                       ('direct', 'alone'), ('progression', 'together'),
-                       ('together', 'alone')))
-    if len(seeds) > 1:
-        spread = np.std([aps['progression'][s] - aps['direct'][s]
-                         for s in seeds], ddof=1)
-        said += ('\nThe deviation of a paired difference (progression minus '
-                 f'direct) was {spread:.2f}, taken to be {ASSUMED_DEVIATION} '
-                 'beforehand.\n')
+            ratio_of(runs[arm][seeds[0]]), f'''{np.median([
+                runs[arm][s]['minutes'] / runs['alone'][s]['minutes']
+                for s in seeds]):.1f}'''])
+    said = ''.join(
+        f'- {ARMS[a]} against {ARMS[b]}: {_difference(aps[a], aps[b])}\n'
+        for a, b in (('progression', 'direct'), ('progression', 'alone'),
+                     ('direct', 'alone'), ('progression', 'together'),
+                     ('together', 'alone')) if a in aps and b in aps)
+    if len(seeds) > 2 and 'progression' in aps:
+        spread = float(np.std([aps['progression'][s] - aps['direct'][s]
+                               for s in seeds], ddof=1))
+        said += (
+            '\nThe deviation of a paired difference (progression minus '
+            f'direct) was {spread:.2f}, taken to be {ASSUMED_DEVIATION} '
+            f'beforehand: with it, {len(seeds)} seeds show '
+            f'{smallest_difference(len(seeds), spread):.1f} AP and more.\n')
     name = f'{evidence.dataset}_main.svg'
     return (
         f'### Main comparison\n\n{len(of_arms["alone"])} stages of {EPOCHS} '
         'epochs in every arm, the rate restarting; the progression is what '
         'the selection finds for at most 2 teachers, as in most of the '
         "paper's experiments. distill_ratio: distillation over detection loss "
-        f'in the last epoch, seed {min(seeds)}. Where student and teachers '
-        'have equal channels there is no adapter, and one map cannot equal '
-        'those of several teachers: the ratio of "all at once" stays '
-        'high.\n\n' + table(
+        f'in the last epoch, seed {seeds[0]}. Time: of the last stage, over '
+        'that of the student alone (median over seeds): epochs are equal, the '
+        'time is not. ' + (
+            'Student and teachers have equal channels and so no adapter, and '
+            'one map cannot equal those of several teachers: the ratio of '
+            '"all at once" stays high. '
+            if evidence.dataset in WITHOUT_ADAPTERS else '')
+        + 'The weight is from a pilot of direct distillation; the other arms '
+        'had none of their own.\n\n' + table(
             ['', 'AP by seed', 'mean', 'minus trained on alone',
-             'minus direct', 'distill_ratio'], rows) + '\n' + said
+             'minus direct', 'distill_ratio', 'time'], rows) + '\n' + said
         + f'\n![AP by arm](results/{name})\n'), {name: points(
             {ARMS[a].replace(' from the', '\nfrom the'): [
-                of[s] for s in sorted(of)] for a, of in aps.items()},
+                of[s] for s in seeds] for a, of in aps.items()},
             'box AP', paired=True)}
 
 
@@ -444,51 +520,78 @@ def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
     text = (f'### Orders\n\nEvery sequence of 1 to {len(teachers)} teachers, '
             f'{SHORT} epochs each, the rate falling linearly; seed 0, from '
             f'{start:.1f} AP; {len(first)} of {total} sequences were run.\n\n')
-    rows = []
+    rows, groups = [], {}
     for length in sorted({len(o) for o in first}):
         of = {o: ap for o, ap in first.items() if len(o) == length}
+        groups[f'{length} teacher' + 's' * (length > 1)] = list(of.values())
         ranked = sorted(of, key=lambda o: -of[o])
+        alone = short_alone(evidence, length).get(0)
         rows.append([
             length, len(of), f'{of[ranked[0]]:.1f} ({" > ".join(ranked[0])})',
             f'{np.median(list(of.values())):.1f}',
-            f'{of[ranked[-1]]:.1f} ({" > ".join(ranked[-1])})'])
-    text += table(['teachers', 'sequences', 'best', 'median', 'worst'], rows)
-    text += '\nWhat the rules choose, and its rank among the sequences of ' \
-        'its length (1 is best):\n\n' + ranks(evidence, first)
-    text += _between_seeds(by_seed, first) + _with_adapters(evidence)
+            f'{of[ranked[-1]]:.1f} ({" > ".join(ranked[-1])})',
+            *(['', ''] if alone is None else [
+                f'{alone:.1f}', sum(ap > alone for ap in of.values())])])
+    text += table(['teachers', 'sequences', 'best', 'median', 'worst',
+                   'trained on alone, as long', 'sequences above that'], rows)
+    text += ('\nWhat the rules choose (for at most so many teachers), and its '
+             'rank among the sequences of its length, 1 is best; seed 0.\n\n'
+             + ranks(evidence, first) + _between_seeds(evidence)
+             + _again(evidence, GENTLE, 'With a fifth of the weight ('
+                      f'{dict(GENTLE)["distill.loss_weight"]}), so that '
+                      'distillation does not outweigh detection')
+             + _again(evidence, ADAPTED, 'Student and teachers have equal '
+                      'channels here, so nothing but the maps themselves is '
+                      'compared. With a trained 1x1 convolution in between '
+                      "(`adapter='conv'`)"))
     name = f'{evidence.dataset}_orders.svg'
-    return (text + f'\n![AP by length](results/{name})\n'), {name: points({
-        f'{n} teacher' + 's' * (n > 1): [
-            ap for o, ap in first.items() if len(o) == n]
-        for n in sorted({len(o) for o in first})}, 'box AP')}
+    return (text + f'\n![AP by length](results/{name})\n'), {
+        name: points(groups, 'box AP')}
+
+
+def short_runs(evidence: Evidence, changes: Changes = ()
+               ) -> dict[int, dict[tuple[str, ...], dict[str, Any]]]:
+    """Seed -> sequence of single teachers -> run, of the short stages."""
+    found: dict[int, dict[tuple[str, ...], dict[str, Any]]] = defaultdict(dict)
+    wanted = 'linear', json.dumps(changes)
+    for (_, stages), runs in evidence.by_path.items():
+        if stages and all(stage[2:] == wanted and len(stage[0]) == 1
+                          for stage in stages):
+            order = tuple(name for (name,), *_ in stages)
+            for seed, run in runs.items():
+                found[seed][order] = run
+    return dict(found)
 
 
 def orders_by_seed(evidence: Evidence, changes: Changes = ()
                    ) -> dict[int, dict[tuple[str, ...], float]]:
-    """Seed -> sequence -> AP, of the short stages."""
-    found: dict[int, dict[tuple[str, ...], float]] = defaultdict(dict)
-    wanted = 'linear', json.dumps(changes)
-    for (_, stages), runs in evidence.by_path.items():
-        if stages and all(stage[2:] == wanted for stage in stages):
-            order = tuple('+'.join(t) for t, *_ in stages)
-            for seed, run in runs.items():
-                found[seed][order] = run['AP']
-    return dict(found)
+    """Seed -> sequence -> AP, of the same."""
+    return {seed: {order: run['AP'] for order, run in of.items()}
+            for seed, of in short_runs(evidence, changes).items()}
+
+
+def short_alone(evidence: Evidence, length: int) -> dict[int, float]:
+    """Seed -> AP after so many short stages without a teacher."""
+    return {seed: run['AP'] for seed, run in evidence.by_path.get(
+        ('mtpd', (((), SHORT, 'linear', '[]'),) * length), {}).items()}
 
 
 def ranks(evidence: Evidence,
           first: Mapping[tuple[str, ...], float]) -> str:
-    """Each rule's choice for every number of teachers."""
-    rows = []
+    """What the rules choose for every number of teachers, each order once."""
+    chosen: dict[tuple[str, ...], dict[str, list[str]]] = defaultdict(
+        lambda: defaultdict(list))
     for most in range(1, len(evidence.costs['aps']) + 1):
         for row in compare_orders(evidence.adaptation, evidence.student,
                                   evidence.costs['aps'], most):
-            of = [ap for o, ap in first.items()
-                  if len(o) == len(row.teachers)]
-            rows.append([f'at most {most}', row.name,
-                         ' > '.join(row.teachers),
-                         *_ap_and_rank(first.get(row.teachers), of)])
-    return table(['teachers', 'rule', 'order', 'AP', 'rank'], rows)
+            chosen[row.teachers][row.name].append(str(most))
+    rows = []
+    for order, rules in sorted(chosen.items(), key=lambda of: len(of[0])):
+        of = [ap for o, ap in first.items() if len(o) == len(order)]
+        rows.append([' > '.join(order), '; '.join(
+            f'{rule} ({", ".join(most)})' for rule, most in rules.items()),
+            *_ap_and_rank(first.get(order), of)])
+    return table(['order', 'chosen by', 'AP', 'rank'], rows)
 
 
 def _ap_and_rank(ap: float | None, of: Sequence[float]) -> list[str]:
@@ -500,39 +603,25 @@ def _ap_and_rank(ap: float | None, of: Sequence[float]) -> list[str]:
     return [f'{ap:.1f}', f'{place} of {len(of)}']
 
 
-def _between_seeds(by_seed: Mapping[int, Mapping[tuple[str, ...], float]],
-                   first: Mapping[tuple[str, ...], float]) -> str:
+def _between_seeds(evidence: Evidence) -> str:
     """Whether orders differ by more than one order's seeds."""
     text = ''
+    by_seed = orders_by_seed(evidence)
     for length in (1, 2):
-        of = sorted(o for o in first if len(o) == length)
-        seeds = [s for s, aps in sorted(by_seed.items())
-                 if all(o in aps for o in of)]
+        of = sorted(o for o in by_seed[0] if len(o) == length)
+        seeds = complete(by_seed, of)
         if len(seeds) < 2 or len(of) < 2:
             continue
         noise, chance = noise_of_orders(
             [[by_seed[s][o] for o in of] for s in seeds])
-        means = {o: float(np.mean([by_seed[s][o] for s in seeds]))
-                 for o in of}
-        ranked = sorted(of, key=lambda o: -means[o])
-        text += (
-            f'\n{length} teacher{"s" * (length > 1)}, {len(seeds)} seeds, all '
-            f'{len(of)} sequences: between seeds one sequence varies by '
-            f'{noise:.2f} AP (deviation beside the means of seed and '
-            'sequence); the sequences\' means over seeds vary by '
-            f'{np.std(list(means.values()), ddof=1):.2f}, from '
-            f'{means[ranked[-1]]:.1f} ({" > ".join(ranked[-1])}) to '
-            f'{means[ranked[0]]:.1f} ({" > ".join(ranked[0])}). ' + (
-                'The sequences differ' if chance < .05 else
-                'Within noise: a rank among them means nothing')
-            + f' (F test, {_p(chance)}).\n')
+        text += f'\n{length} teacher{"s" * (length > 1)}, ' + spread_of(
+            {o: fmean(by_seed[s][o] for s in seeds) for o in of}, len(seeds),
+            noise, chance)
         if length == 2:
-            text += '\n' + table(['sequence', 'mean AP', 'by seed'], [
-                [' > '.join(o), f'{means[o]:.1f}',
-                 _by_seed({s: by_seed[s][o] for s in seeds})]
-                for o in ranked])
-            for longer in range(3, max(map(len, first)) + 1):
-                rest = [ap for o, ap in first.items() if len(o) == longer]
+            text += _sequences_of_two(evidence, seeds)
+            for longer in range(3, max(map(len, by_seed[0])) + 1):
+                rest = [ap for o, ap in by_seed[0].items()
+                        if len(o) == longer]
                 if len(rest) < 2:
                     continue
                 ratio = float(np.var(rest, ddof=1)) / noise**2 \
@@ -548,131 +637,211 @@ def _between_seeds(by_seed: Mapping[int, Mapping[tuple[str, ...], float]],
     return text
 
 
-def _with_adapters(evidence: Evidence) -> str:
-    """The orders of two teachers, with and without trained adapters."""
-    plain, adapted = (orders_by_seed(evidence, changes)
-                      for changes in ((), ADAPTED))
-    of = sorted({o for aps in adapted.values() for o in aps if len(o) == 2})
-    seeds = [s for s in sorted(adapted) if all(
-        o in adapted[s] and o in plain[s] for o in of)]
-    if len(seeds) < 2 or len(of) < 2:
-        return ''
-    without, used = ({o: fmean(by_seed[s][o] for s in seeds) for o in of}
-                     for by_seed in (plain, adapted))
-    noise, chance = noise_of_orders(
-        [[adapted[s][o] for o in of] for s in seeds])
-    found = tuple(evidence.costs['orders']['2'])
-    choices, right = predecessors(evidence, 2, ADAPTED), prefers('cost', -1)
-    low, high = bootstrap(choices, right)
+def complete(by_seed: Mapping[int, Mapping[tuple[str, ...], Any]],
+             of: Iterable[tuple[str, ...]]) -> list[int]:
+    """The seeds that have all these sequences."""
+    wanted = set(of)
+    return [seed for seed, found in sorted(by_seed.items())
+            if wanted <= set(found)]
+
+
+def spread_of(means: Mapping[tuple[str, ...], float], seeds: int,
+              noise: float, chance: float) -> str:
+    """What :func:`noise_of_orders` found, as a sentence."""
+    ranked = sorted(means, key=lambda o: -means[o])
     return (
-        '\nStudent and teachers have equal channels here, so nothing but the '
-        "map itself is compared. With a trained 1x1 convolution in between "
-        f'(`adapter=\'conv\'`), {len(seeds)} seeds:\n\n' + table(
-            ['sequence', 'mean AP without', 'with', 'by seed',
-             'with minus without'],
-            [[' > '.join(o), f'{without[o]:.1f}', f'{used[o]:.1f}',
-              _by_seed({s: adapted[s][o] for s in seeds}),
-              _difference({s: adapted[s][o] for s in seeds},
-                          {s: plain[s][o] for s in seeds})]
-             for o in sorted(of, key=lambda o: -used[o])])
-        + '\nWith it one sequence varies between seeds by '
-        f'{noise:.2f} AP, the sequences\' means by '
-        f'{np.std(list(used.values()), ddof=1):.2f} (without '
-        f'{np.std(list(without.values()), ddof=1):.2f}). ' + (
+        f'{seeds} seeds, all {len(means)} sequences: between seeds one '
+        f'sequence varies by {noise:.2f} AP (deviation beside the means of '
+        "seed and sequence); the sequences' means over seeds vary by "
+        f'{np.std(list(means.values()), ddof=1):.2f}, from '
+        f'{means[ranked[-1]]:.1f} ({" > ".join(ranked[-1])}) to '
+        f'{means[ranked[0]]:.1f} ({" > ".join(ranked[0])}). ' + (
             'The sequences differ' if chance < .05 else
             'Within noise: a rank among them means nothing')
-        + f' (F test, {_p(chance)}). The order found ranks '
-        + _ap_and_rank(used[found], list(used.values()))[1]
-        + ' by its mean. The smallest cost to the next prefers the better of '
-        f'two predecessors in {right(choices):.0%} ({low:.0%} to {high:.0%}): '
-        + _interval_cells(low, high, .5, '.0%')[1] + '.\n')
+        + f' (F test, {_p(chance)}).\n')
 
 
-MEASURES = {'cost': 'adaptation cost', 'share': 'the same over the '
-            "target's variance", 'similarity': 'kernel similarity (CKA)',
+def _sequences_of_two(evidence: Evidence, seeds: Sequence[int],
+                      changes: Changes = ()) -> str:
+    """All of them by their mean, and each against its reverse."""
+    runs = short_runs(evidence, changes)
+    aps = {o: {s: runs[s][o]['AP'] for s in seeds}
+           for o in runs[seeds[0]] if len(o) == 2}
+    alone = short_alone(evidence, 2)
+    alone = {s: alone[s] for s in seeds if s in alone}
+    plain = orders_by_seed(evidence)
+    rows = [[' > '.join(o), _mean(of), _by_seed(of), _difference(of, alone),
+             _number(fmean(runs[s][o]['last_epoch']['distill_ratio']
+                           for s in seeds), '.2f'), *([] if not changes else [
+                _difference(of, {s: plain[s][o] for s in seeds
+                                 if o in plain.get(s, {})})])]
+            for o, of in sorted(aps.items(), key=lambda of: -_average(of[1]))]
+    if alone:
+        rows.append(['trained on alone', _mean(alone), _by_seed(alone), '',
+                     '', *[''] * bool(changes)])
+    return '\n' + table(
+        ['sequence', 'mean AP', 'by seed', 'minus trained on alone',
+         'distill_ratio at the end',
+         *['minus the same without the change'] * bool(changes)],
+        rows) + (
+        '\nThe same two teachers in both orders:\n\n' + table(
+            ['', 'minus its reverse'],
+            [[' > '.join(o), _difference(aps[o], aps[o[::-1]])]
+             for o in sorted(aps) if o < o[::-1] and o[::-1] in aps]))
+
+
+def _again(evidence: Evidence, changes: Changes, what: str) -> str:
+    """The sequences of two teachers with a change in all stages."""
+    by_seed = orders_by_seed(evidence, changes)
+    of = sorted({o for aps in by_seed.values() for o in aps if len(o) == 2})
+    seeds = complete(by_seed, of)
+    if len(seeds) < 2 or len(of) < 2:
+        return ''
+    means = {o: fmean(by_seed[s][o] for s in seeds) for o in of}
+    text = f'\n{what}: 2 teachers, ' + spread_of(
+        means, len(seeds), *noise_of_orders(
+            [[by_seed[s][o] for o in of] for s in seeds]))
+    found = tuple(evidence.pair)
+    if found in means:
+        text += ('The order found ranks ' + _ap_and_rank(
+            means[found], list(means.values()))[1] + ' by its mean.\n')
+    share, chance = choices_right(evidence, 2, 'cost', -1, changes)
+    if not math.isnan(share):
+        text += ('Of two predecessors the one of the smaller cost is the '
+                 f'better one in {share:.0%} ({_p(chance)}; see below).\n')
+    return text + _sequences_of_two(evidence, seeds, changes)
+
+
+MEASURES = {'cost': 'adaptation cost', 'share': "the same over the teacher's "
+            'variance', 'similarity': 'kernel similarity (CKA)',
             'gap': 'AP gap to the teacher'}
+
+
+def measures_of(evidence: Evidence, source: str, target: str
+                ) -> dict[str, float]:
+    """Each of :data:`MEASURES` of a teacher after another detector."""
+    aps = {evidence.student: evidence.costs['student_ap'],
+           **evidence.costs['aps']}
+    return {
+        'cost': evidence.adaptation.cost(source, target),
+        'share': evidence.adaptation.normalised_cost(source, target),
+        'similarity': evidence.costs['similarity'][f'{source}>{target}'],
+        'gap': aps[target] - aps[source]}
+
+
+def pair_measures(evidence: Evidence,
+                  key: str) -> dict[tuple[str, str], float]:
+    """One of them for all pairs of teachers."""
+    return {pair: measures_of(evidence, *pair)[key]
+            for pair in permutations(sorted(evidence.costs['aps']), 2)}
 
 
 def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """What of a teacher goes with what is learnt from it."""
     if evidence.costs is None:
         return '', {}
-    found = list(single_stages(evidence))
-    text = ''
-    first = [p for p in found if p['first'] and not p['short']]
-    if {p['target'] for p in first} == set(evidence.costs['aps']):
-        rows = []
-        for key, name in MEASURES.items():
-            pairs = [(of[0][key], fmean(p['AP'] for p in of))
-                     for of in grouped(first, 'target')]
-            chance = permutation_chance(pairs)
-            rows.append([name, _number(rank_correlation(pairs), '+.2f'),
-                         f'{chance:.2f}', 'within noise' if chance > .05
-                         else 'beyond noise'])
-        text += (
-            f'\nFrom the student, one stage of {EPOCHS} epochs, mean over '
-            f'{len({p["seed"] for p in first})} seeds; costs and similarities '
-            'from the student of seed 0. p: how often a random ranking of so '
-            'few teachers agrees or disagrees as much (with four of them '
-            'never less than 0.08).\n\n' + table(
-                ['measure', 'correlation', 'p', ''], rows))
-    later = [p for p in found if not p['first'] and p['short']]
-    groups = grouped(later, 'source', 'target')
-    if len(groups) > 3:
-        rows = []
-        for key, name in MEASURES.items():
-            def correlation(chosen: list, key: str = key) -> float:
-                return rank_correlation([(p[key], p['AP']) for of in chosen
-                                         for p in of])
-            rows.append([name, _number(correlation(groups), '+.2f'),
-                         *_interval_cells(*bootstrap(groups, correlation),
-                                          0, '+.2f')])
-        text += (
-            f'\nLater stages of the orders, {SHORT} epochs each: '
-            f'{len(later)} of them, into one teacher from another '
-            f'({len(groups)} pairs, over which the bootstrap is).\n\n'
-            + table(['measure', 'correlation', '95%', ''], rows))
-    text += _choices(evidence)
+    text = _from_the_student(evidence) + _within_teachers(evidence) \
+        + _choices(evidence)
     if not text:
         return '', {}
-    return ('### Does the cost predict?\n\nRank correlation (Spearman) of a '
-            'measure of a teacher with the AP after it. Costs into a later '
-            'teacher are from the teacher before, as the selection takes '
-            'them. From the AP the mean of its seed and number of stages is '
-            'subtracted. The method expects a negative one for the cost.\n'
-            + text), {}
+    return ('### Does the cost predict?\n\nA cost is a mean squared distance '
+            "in the units of the teacher's maps: costs into one teacher "
+            'compare with each other, costs into different ones only over '
+            "the teacher's variance.\n" + text), {}
+
+
+def _from_the_student(evidence: Evidence) -> str:
+    """Of the four first stages."""
+    aps = {name: evidence.aps([(name,)]) for name in evidence.costs['aps']}
+    if not all(aps.values()) or len(aps) < 3:
+        return ''
+    seeds = set.intersection(*map(set, aps.values()))
+    rows = []
+    for key, name in MEASURES.items():
+        pairs = [(measures_of(evidence, evidence.student, teacher)[key],
+                  fmean(of[s] for s in seeds)) for teacher, of in aps.items()]
+        rows.append([name, _number(rank_correlation(pairs), '+.2f'),
+                     f'{permutation_chance(pairs):.2f}'])
+    return (
+        f'\n**From the student**, one stage of {EPOCHS} epochs below each '
+        f'teacher, mean over {len(seeds)} seeds: rank correlation (Spearman) '
+        'with the AP after it; costs and similarities from the student of '
+        'seed 0. p: how often a random ranking agrees or disagrees as much '
+        f'(with {len(aps)} teachers never less than '
+        f'{2 / math.factorial(len(aps)):.2f}, so nothing can be shown '
+        'here).\n\n' + table(['measure', 'correlation', 'p'], rows))
+
+
+def _within_teachers(evidence: Evidence) -> str:
+    """Of later stages, among those that end with the same teacher."""
+    gains = later_gains(evidence)
+    if set(gains) != set(permutations(evidence.costs['aps'], 2)):
+        return ''
+    rows = []
+    for key, name in MEASURES.items():
+        if key != 'share':
+            found, chance = relabelled(
+                pair_measures(evidence, key), lambda measure: rank_correlation(
+                    list(zip(within_targets(measure),
+                             within_targets(gains)))), 0)
+            rows.append([name, _number(found, '+.2f'), _p(chance)])
+    return (
+        f'\n**From another teacher**, stages of {SHORT} epochs of the orders: '
+        'rank correlation of a measure with the AP after the stage, over the '
+        f'{len(gains)} pairs (teacher before, teacher), both beside their '
+        'mean over what comes before the same teacher; the AP also beside '
+        'that of its seed and number of stages. The method expects a negative '
+        'one for the cost. p: how often it is as far from 0 where the '
+        "teachers bear each other's names, over all "
+        f'{math.factorial(len(evidence.costs["aps"]))} relabellings.\n\n'
+        + table(['measure', 'correlation', 'p'], rows))
+
+
+def within_targets(values: PairMeasure) -> list[float]:
+    """Each pair's value beside the mean of all with the same last, in the
+    order of the pairs."""
+    return [value - fmean(of for (_, b), of in values.items() if b == target)
+            for (_, target), value in sorted(values.items())]
+
+
+def later_gains(evidence: Evidence) -> dict[tuple[str, str], float]:
+    """(Teacher before, teacher) -> mean AP after the short stage below it,
+    beside the mean of its seed and number of stages."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for of in orders_by_seed(evidence).values():
+        for length in {len(o) for o in of if len(o) > 1}:
+            aps = {o: ap for o, ap in of.items() if len(o) == length}
+            mean = fmean(aps.values())
+            for order, ap in aps.items():
+                found[order[-2], order[-1]].append(ap - mean)
+    return {pair: fmean(of) for pair, of in found.items()}
 
 
 def _choices(evidence: Evidence) -> str:
     """How often a measure prefers the better of two predecessors."""
     rows = []
     for length in range(2, len(evidence.costs['aps'])):
-        choices = predecessors(evidence, length)
-        if len(choices) < 4:
-            continue
+        number = sum(map(len, predecessors(evidence, length).values()))
         for key, name, sign in (
                 ('cost', 'smallest adaptation cost to the next', -1),
                 ('similarity', 'largest kernel similarity (CKA)', 1),
-                ('ap', 'highest AP', 1)):
-            right = prefers(key, sign)
-            rows.append([
-                length, name, sum(map(len, choices)),
-                _number(right(choices), '.0%'),
-                *_interval_cells(*bootstrap(choices, right), .5, '.0%')])
+                ('gap', 'highest AP', -1)):
+            share, chance = choices_right(evidence, length, key, sign)
+            if not math.isnan(share):
+                rows.append([length, name, number, f'{share:.0%}',
+                             _p(chance)])
     if not rows:
         return ''
     text = (
-        '\nThe choice that the selection makes: of two candidates, which '
+        '\n**The choice that the selection makes**: of two candidates, which '
         'comes before those that are chosen already? How often does the '
         'student end higher below the one that the measure prefers (a tie '
-        'counts half)? The bootstrap is over choices (two candidates and the '
-        'teacher after them).\n\n' + table(
-            ['teachers in all', 'preferred', 'comparisons', 'right', '95%',
-             ''], rows))
+        'counts half)? With two teachers over all seeds, with three on seed '
+        '0. p as above, of a share as far from a half.\n\n' + table(
+            ['teachers in all', 'preferred', 'comparisons', 'right', 'p'],
+            rows))
     by_seed = orders_by_seed(evidence)
-    seeds = [s for s, aps in sorted(by_seed.items()) if sum(
-        len(o) == 2 for o in aps) == len(evidence.costs['similarity'])
-        - len(evidence.costs['aps'])]
+    seeds = complete(by_seed, permutations(evidence.costs['aps'], 2))
     if not seeds:
         return text
     rows = []
@@ -690,87 +859,45 @@ def _choices(evidence: Evidence) -> str:
             len(rows[0]) - 3), 'largest'], rows))
 
 
-def prefers(key: str, sign: int) -> Callable[[list], float]:
-    """Of what :func:`predecessors` finds: how often a measure prefers the
-    better one.
+def choices_right(evidence: Evidence, length: int, key: str, sign: int,
+                  changes: Changes = ()) -> tuple[float, float]:
+    """How often a measure prefers the better predecessor, and the chance of a
+    share as far from a half.
 
     Args:
-        key: The measure.
-        sign: -1 where it prefers the smaller.
+        evidence: Of one data set.
+        length: Of the sequences.
+        key: One of :data:`MEASURES`.
+        sign: -1 where the measure prefers the smaller.
+        changes: Of the stages.
     """
-    return lambda choices: concordance(
-        [[(sign * p[key], p['AP']) for p in pair]
-         for of in choices for pair in of])
+    choices = predecessors(evidence, length, changes)
+    if not choices:
+        return math.nan, 1.
 
+    def right(measure: PairMeasure) -> float:
+        return concordance([[(sign * measure[one, after], ap),
+                             (sign * measure[other, after], other_ap)]
+                            for (one, other, after), pairs in choices.items()
+                            for ap, other_ap in pairs])
 
-def single_stages(evidence: Evidence) -> list[dict[str, Any]]:
-    """Stages below another teacher than the one before, each with the
-    measures, and its AP beside the mean of its seed and length."""
-    costs = evidence.adaptation
-    aps = {evidence.student: evidence.costs['student_ap'],
-           **evidence.costs['aps']}
-    found = []
-    for (student, stages), runs in evidence.by_path.items():
-        if not stages or student != 'mtpd' or any(
-                len(teachers) != 1 or changes != '[]'
-                for teachers, _, _, changes in stages):
-            continue
-        (target,), _, decay, _ = stages[-1]
-        source = stages[-2][0][0] if len(stages) > 1 else evidence.student
-        if source == target:
-            continue
-        for seed, run in runs.items():
-            found.append(dict(
-                first=len(stages) == 1, short=decay == 'linear', seed=seed,
-                length=len(stages), source=source, target=target,
-                AP=run['AP'], cost=costs.cost(source, target),
-                share=costs.normalised_cost(source, target),
-                similarity=evidence.costs['similarity'][f'{source}>{target}'],
-                gap=aps[target] - aps[source]))
-    for group in grouped(found, 'seed', 'length', 'short'):
-        mean = fmean(p['AP'] for p in group)
-        for p in group:
-            p['AP'] -= mean
-    return found
+    return relabelled(pair_measures(evidence, key), right, .5)
 
 
 def predecessors(evidence: Evidence, length: int, changes: Changes = ()
-                 ) -> list[list[tuple[dict[str, Any], dict[str, Any]]]]:
-    """Sequences of so many teachers that differ in the first alone, in pairs;
-    grouped by these two and the teacher after them."""
-    ends: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
-    for seed, orders_of in sorted(orders_by_seed(evidence, changes).items()):
-        for order, ap in sorted(orders_of.items()):
+                 ) -> dict[tuple[str, str, str], list[tuple[float, float]]]:
+    """(One candidate, another, the teacher after them) -> the APs of the two
+    sequences of so many teachers that differ in it alone."""
+    found: dict[tuple[str, str, str], list] = defaultdict(list)
+    for of in orders_by_seed(evidence, changes).values():
+        ends: dict[tuple, list] = defaultdict(list)
+        for order, ap in sorted(of.items()):
             if len(order) == length:
-                ends[seed, order[1:]].append(dict(
-                    first=order[0], next=order[1], AP=ap,
-                    cost=evidence.adaptation.cost(*order[:2]),
-                    similarity=evidence.costs['similarity'][
-                        f'{order[0]}>{order[1]}'],
-                    ap=evidence.costs['aps'][order[0]]))
-    found: dict[tuple, list] = defaultdict(list)
-    for candidates in ends.values():
-        for one, other in combinations(candidates, 2):
-            found[one['first'], other['first'], one['next']].append(
-                (one, other))
-    return list(found.values())
-
-
-def grouped(points_of: Iterable[dict[str, Any]],
-            *keys: str) -> list[list[dict[str, Any]]]:
-    """Those with equal values together."""
-    found: dict[tuple, list[dict[str, Any]]] = defaultdict(list)
-    for p in points_of:
-        found[tuple(p[key] for key in keys)].append(p)
-    return list(found.values())
-
-
-def _interval_cells(low: float, high: float, zero: float,
-                    form: str) -> list[str]:
-    if math.isnan(low):
-        return ['', 'not known']
-    return [f'{low:{form}} to {high:{form}}',
-            'within noise' if low <= zero <= high else 'beyond noise']
+                ends[order[1:]].append((order[0], ap))
+        for rest, candidates in ends.items():
+            for (one, ap), (other, low) in combinations(candidates, 2):
+                found[one, other, rest[0]].append((ap, low))
+    return dict(found)
 
 
 def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
@@ -782,22 +909,23 @@ def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
     alone = evidence.aps(of_arms['alone'])
     text = ''
     for equal in (True, False):
-        rows, found = [], {}
+        rows: list[list[str]] = []
+        found: dict[str, dict[str, Values]] = {}
         for name in MECHANISMS:
-            direct, progressive = (
-                evidence.runs_of(of_arms[arm], with_mechanism(name, equal))
-                for arm in ('direct', 'progression'))
-            seeds = sorted(set(direct) & set(progressive))
+            runs = {arm: evidence.runs_of(of_arms[arm],
+                                          with_mechanism(name, equal))
+                    for arm in ('direct', 'progression') if arm in of_arms}
+            seeds = sorted(set.intersection(*map(set, runs.values())))
             if seeds:
-                first, second = found[name] = tuple(
-                    {s: of[s]['AP'] for s in seeds}
-                    for of in (direct, progressive))
+                found[name] = {arm: {s: of[s]['AP'] for s in seeds}
+                               for arm, of in runs.items()}
+                first = found[name]['direct']
+                second = found[name].get('progression', {})
                 rows.append([
-                    name, _by_seed(first), _by_seed(second),
+                    name, _by_seed(first), _by_seed(second) if second else '',
                     _difference(second, first), _difference(first, alone),
                     _difference(second, alone), ', '.join(
-                        ratio_of(of[seeds[0]])
-                        for of in (direct, progressive))])
+                        ratio_of(of[seeds[0]]) for of in runs.values())])
         if not rows:
             continue
         text += (_MECHANISMS_EQUAL if equal else _MECHANISMS_DEFAULT) + table(
@@ -805,18 +933,17 @@ def mechanisms(evidence: Evidence) -> tuple[str, dict[str, str]]:
              'direct minus trained on alone',
              'progression minus trained on alone',
              'distill_ratio of both'], rows)
-        shared = set.intersection(*(set(a) for pair in found.values()
-                                    for a in pair))
-        if len(found) > 1 and len(shared) > 1:
-            text += ''.join(
-                f'\n{arm}: mechanisms vary by {spread:.2f} AP, one of them '
-                f'between seeds by {noise:.2f} (F test, {_p(chance)}).\n'
-                for arm, spread, noise, chance in (
-                    (arm, np.std([_average({s: pair[i][s] for s in shared})
-                                  for pair in found.values()], ddof=1),
-                     *noise_of_orders([[pair[i][s] for pair in found.values()]
-                                       for s in sorted(shared)]))
-                    for i, arm in enumerate(('Direct', 'Progression'))))
+        shared = sorted(set.intersection(*(
+            set(aps) for of in found.values() for aps in of.values())))
+        if len(found) < 2 or len(shared) < 2:
+            continue
+        for arm in next(iter(found.values())):
+            aps = [[of[arm][s] for of in found.values()] for s in shared]
+            noise, chance = noise_of_orders(aps)
+            text += (
+                f'\n{arm.capitalize()}: the means of the mechanisms vary by '
+                f'{np.std(np.mean(aps, 0), ddof=1):.2f} AP, one of them '
+                f'between seeds by {noise:.2f} (F test, {_p(chance)}).\n')
     return ('### Mechanisms\n' + text if text else ''), {}
 
 
@@ -838,35 +965,34 @@ def gaps(evidence: Evidence) -> tuple[str, dict[str, str]]:
     """The chains of that comparison, each pair beside each other."""
     if evidence.costs is None:
         return '', {}
-    before = evidence.costs['orders']['2'][0]
-    best = evidence.best
+    best, of_arms = evidence.best, arms(evidence)
     rising = {s: run['AP'] for s, run in evidence.by_path.get(('mtpd', (
         ((best,), EPOCHS, 'cosine', json.dumps(at_scale(best, 1))),
         ((best,), EPOCHS, 'cosine', '[]'))), {}).items()}
-
-    def small(*teachers: tuple[str, ...]) -> dict[int, float]:
-        return evidence.aps(teachers, student='small')
-
-    rows = []
-    for what, direct, through in (
-            ('transformer to CNN: swin > swin; resnext > swin',
-             evidence.aps([('swin',)] * 2),
-             evidence.aps([('resnext',), ('swin',)])),
-            (f"resolution: {best} twice at its own; at the student's, then at "
-             'its own', evidence.aps([(best,)] * 2), rising),
-            (f'smaller student: {best} twice; {before} > {best}',
-             small((best,), (best,)), small((before,), (best,))),
-            (f'smaller student: alone; {best} twice', small((), ()),
-             small((best,), (best,)))):
-        if set(direct) & set(through):
-            rows.append([what, _by_seed(direct), _by_seed(through),
-                         _difference(through, direct)])
+    small = {arm: evidence.aps(of, student='small')
+             for arm, of in of_arms.items()}
+    path = {arm: ' > '.join('+'.join(names) for names in of)
+            for arm, of in of_arms.items()} | {'alone': ARMS['alone']}
+    compared = [
+        ('transformer to CNN', 'swin > swin', evidence.aps([('swin',)] * 2),
+         'resnext > swin', evidence.aps([('resnext',), ('swin',)])),
+        ('resolution', f'{best} twice at its own size',
+         evidence.aps([(best,)] * 2),
+         f"{best} at the student's size, then at its own", rising),
+        *(('smaller student', path[one], small[one], path[other],
+           small[other]) for one, other in (
+               ('alone', 'direct'), ('alone', 'progression'),
+               ('direct', 'progression')) if other in small)]
+    rows = [[what, one, _by_seed(direct), other, _by_seed(through),
+             _difference(through, direct)]
+            for what, one, direct, other, through in compared
+            if set(direct) & set(through)]
     if not rows:
         return '', {}
     return ('### Crossing gaps\n\nA teacher at a smaller scale is the same '
             'detector, which was never trained at it.\n\n' + table(
-                ['the one; the other', 'the one', 'the other', 'difference'],
-                rows)), {}
+                ['', 'the one', 'AP by seed', 'the other', 'AP by seed',
+                 'the other minus the one'], rows)), {}
 
 
 def why(evidence: Evidence) -> tuple[str, dict[str, str]]:
@@ -922,7 +1048,7 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
         f'One stage of {EPOCHS} epochs below {best[0]}; ' + (
             "`'auto'` finds the weight in the first iterations, without "
             'distillation.\n\n') + table(
-                ['', 'AP by seed', 'minus the first'],
+                ['', 'AP by seed', 'minus as in the main comparison'],
                 [['as in the main comparison', _by_seed(as_is), ''],
                  *sorted(rows)]))
     counted = {tuple(o): evidence.aps([(n,) for n in o])
@@ -1000,11 +1126,12 @@ def _difference(of: Values, other: Values, form: str = '.1f') -> str:
     shared = sorted(set(of) & set(other))
     if not shared:
         return ''
+    if len(shared) < 3:
+        mean = fmean(of[s] - other[s] for s in shared)
+        return f'{mean:+{form}}, too few seeds'
     mean, half = interval([of[s] - other[s] for s in shared],
                           .1 if form == '.1f' else 0.)
-    return f'{mean:+{form}}' + (
-        f' ± {half:{form}}' if math.isfinite(half) else '') + \
-        f', {verdict(mean, half)}'
+    return f'{mean:+{form}} ± {half:{form}}, {verdict(mean, half)}'
 
 
 def ratio_of(run: Mapping[str, Any]) -> str:

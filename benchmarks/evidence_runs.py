@@ -34,6 +34,7 @@ from mtpd.progression.plan import (DetectorSpec, PlanError, load_config,
                                    missing_data)
 from mtpd.progression.provenance import versions
 from mtpd.progression.run import run_stage
+from mtpd.progression.search import moments_folder
 from mtpd.report.history import StageHistory, read_log
 
 RESULTS = Path(__file__).with_name('evidence')
@@ -279,13 +280,13 @@ class Costs(Job):
         cfg.mtpd.student.checkpoint = student.weights
         cfg.work_dir = str(self.folder)
         found = order_teachers(prepare(cfg))
-        folder, = self.folder.glob('order/moments_????????')
+        folder = moments_folder(cfg.work_dir, found.belongs_to['data'])
         return {
             **found.to_json(), 'orders': {
                 most: reorder(found, max_teachers=most).order.teachers
                 for most in range(1, len(found.aps) + 1)},
             'similarity': similarities(
-                MomentStore.read(str(folder)), found.costs,
+                MomentStore.read(folder), found.costs,
                 pool_of(self.dataset))}
 
 
@@ -310,7 +311,7 @@ class Explanation(Job):
 
     @property
     def name(self) -> str:
-        return f'why_seed{self.first.seed}_{self.arm}'
+        return f'why_{self.arm}_{self.first.name}'
 
     @property
     def needs(self) -> tuple[Job, ...]:
@@ -453,14 +454,6 @@ def prepare_data(dataset: str) -> None:
     missing = missing_data(make_plan(cfg))
     if missing:
         raise PlanError(missing)
-
-
-def same_channels(dataset: str) -> bool:
-    """Whether student and teachers have equal channels, so that there is no
-    adapter unless one is asked for."""
-    configs = config_of(dataset), *(
-        spec.config for spec in pool_of(dataset).values())
-    return len({cfg.model.neck.out_channels for cfg in configs}) == 1
 
 
 @lru_cache
