@@ -4,7 +4,7 @@ import json
 import math
 import re
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import permutations
 from pathlib import Path
 
@@ -380,6 +380,53 @@ def test_a_failure_ends_the_others(queue):
     with pytest.raises(SystemExit, match='bad failed; see .*bad.txt'):
         queue([bad, other], 2)
     assert other.terminated
+
+
+@dataclass(frozen=True)
+class Made(Job):
+    """A job that leaves a file, whose hash is its text."""
+    folder_of_results: Path
+    text: str
+    dataset: str = 'bccd'
+    name: str = 'made'
+
+    @property
+    def result(self) -> Path:
+        return self.folder_of_results / 'made.json'
+
+    @property
+    def weights(self) -> str:
+        return str(self.folder_of_results / 'made.pth')
+
+    def measure(self) -> dict:
+        print('at work')
+        Path(self.weights).write_text(self.text)
+        return {'weights': self.text}
+
+
+def test_weights_that_are_made_again_have_to_be_the_same(tmp_path):
+    Made(tmp_path, 'these').run()
+    Path(Made(tmp_path, 'these').weights).unlink()
+    assert not Made(tmp_path, 'these').usable
+    Made(tmp_path, 'these').run()
+    assert Made(tmp_path, 'these').usable
+    with pytest.raises(SystemExit, match='other hardware or versions'):
+        Made(tmp_path, 'others').run()
+    assert not Made(tmp_path, 'others').usable
+    assert Made(tmp_path, 'others').read() == {'weights': 'these'}
+
+
+def test_a_job_runs_in_a_process_of_its_own_that_prints_into_its_log(
+        tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job, other = Made(tmp_path, 'these'), Made(tmp_path, 'others')
+    for of, code, said in ((job, 0, 'at work'),
+                           (other, 1, 'came out as others')):
+        process = evidence.begin(of)
+        process.join(60)
+        assert process.exitcode == code
+        assert said in (tmp_path / evidence.log_of(of)).read_text()
+    assert job.read() == {'weights': 'these'}
 
 
 # ------------------------------------------------------------- the statistics
