@@ -677,8 +677,11 @@ def _sequences_of_two(evidence: Evidence, seeds: Sequence[int],
                                  if o in plain.get(s, {})})])]
             for o, of in sorted(aps.items(), key=lambda of: -_average(of[1]))]
     if alone:
-        rows.append(['trained on alone', _mean(alone), _by_seed(alone), '',
-                     '', *[''] * bool(changes)])
+        every = {s: fmean(of[s] for of in aps.values()) for s in alone}
+        rows += [['all of them', _mean(every), _by_seed(every),
+                  _difference(every, alone), '', *[''] * bool(changes)],
+                 ['trained on alone', _mean(alone), _by_seed(alone), '', '',
+                  *[''] * bool(changes)]]
     return '\n' + table(
         ['sequence', 'mean AP', 'by seed', 'minus trained on alone',
          'distill_ratio at the end',
