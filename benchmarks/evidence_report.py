@@ -520,12 +520,13 @@ def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
     text = (f'### Orders\n\nEvery sequence of 1 to {len(teachers)} teachers, '
             f'{SHORT} epochs each, the rate falling linearly; seed 0, from '
             f'{start:.1f} AP; {len(first)} of {total} sequences were run.\n\n')
-    rows, groups = [], {}
+    rows, groups, untaught = [], {}, []
     for length in sorted({len(o) for o in first}):
         of = {o: ap for o, ap in first.items() if len(o) == length}
         groups[f'{length} teacher' + 's' * (length > 1)] = list(of.values())
         ranked = sorted(of, key=lambda o: -of[o])
         alone = short_alone(evidence, length).get(0)
+        untaught.append(math.nan if alone is None else alone)
         rows.append([
             length, len(of), f'{of[ranked[0]]:.1f} ({" > ".join(ranked[0])})',
             f'{np.median(list(of.values())):.1f}',
@@ -546,7 +547,7 @@ def orders(evidence: Evidence) -> tuple[str, dict[str, str]]:
                       "(`adapter='conv'`)"))
     name = f'{evidence.dataset}_orders.svg'
     return (text + f'\n![AP by length](results/{name})\n'), {
-        name: points(groups, 'box AP')}
+        name: points(groups, 'box AP', beside=untaught)}
 
 
 def short_runs(evidence: Evidence, changes: Changes = ()
@@ -1143,9 +1144,15 @@ def ratio_of(run: Mapping[str, Any]) -> str:
 
 
 def points(groups: Mapping[str, Sequence[float]], label: str,
-           paired: bool = False) -> str:
+           paired: bool = False, beside: Sequence[float] = ()) -> str:
     """Each value as a point, each mean as a line; SVG that is the same every
-    time. Values at one place of all groups are joined where they are paired.
+    time.
+
+    Args:
+        groups: Name -> its values.
+        label: Of the values.
+        paired: Join those at one place of all groups.
+        beside: For each group, the student trained on alone.
     """
     with matplotlib.rc_context({'svg.hashsalt': 'mtpd',
                                 'svg.fonttype': 'none'}):
@@ -1159,6 +1166,10 @@ def points(groups: Mapping[str, Sequence[float]], label: str,
                 if len(values) > 1 and not paired else np.zeros(len(values))
             axes.plot(shift + at, values, 'o', ms=4, alpha=.7, color='C0')
             axes.hlines(np.mean(values), at - .25, at + .25, color='C1')
+        if any(map(math.isfinite, beside)):
+            axes.plot(range(len(groups)), beside, 'D', ms=5, color='C2',
+                      label='trained on alone, as long')
+            axes.legend()
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set_ylabel(label)
         axes.grid(axis='y', alpha=.3)
