@@ -83,6 +83,17 @@ def test_the_readme_has_the_main_comparison_of_the_page(composed):
                 assert cells[2 * at + 1] == f'{mean:+.1f} ± {half:.1f}'
 
 
+def test_the_published_rows_are_those_of_the_page():
+    lines = [line for line in (REPOSITORY / 'docs/published.md').read_text()
+             .splitlines() if '(results.md#main' in line]
+    for dataset, line in zip(('bccd', 'drawn'), lines, strict=True):
+        of = Evidence(dataset)
+        means = [np.mean(list(aps.values())) for aps in (of.aps([]), *(
+            of.aps(arms(of)[arm]) for arm in ('alone', 'progression')))]
+        assert re.findall(r'\b\d\d\.\d\b', line) == [
+            f'{mean:.1f}' for mean in means]
+
+
 def test_what_the_readme_says_stands_on_the_page(composed):
     readme = (REPOSITORY / 'README.md').read_text()
     said = readme.split('## Does it help?')[1].split('\n## ')[0]
