@@ -283,6 +283,7 @@ def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     for order, seed in itertools.product(of.costs['orders'].values(),
                                          seeds[:3]):
         yield chain(dataset, seed, *((name,) for name in order))
+        yield chain(dataset, seed, *[()] * len(order))
     if none:
         for changes, seed, order in itertools.product(
                 (GENTLE, ADAPTED), seeds[:3],

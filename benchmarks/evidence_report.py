@@ -757,9 +757,9 @@ def predictions(evidence: Evidence) -> tuple[str, dict[str, str]]:
 def _from_the_student(evidence: Evidence) -> str:
     """Of the four first stages."""
     aps = {name: evidence.aps([(name,)]) for name in evidence.costs['aps']}
-    if not all(aps.values()) or len(aps) < 3:
-        return ''
     seeds = set.intersection(*map(set, aps.values()))
+    if not seeds or len(aps) < 3:
+        return ''
     rows = []
     for key, name in MEASURES.items():
         pairs = [(measures_of(evidence, evidence.student, teacher)[key],
@@ -1036,33 +1036,46 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
     if evidence.costs is None:
         return '', {}
     best = (evidence.best,)
-    as_is = evidence.aps([best])
+    as_is, alone = evidence.runs_of([best]), evidence.aps([()])
     rows = []
-    for (student, stages), runs in evidence.by_path.items():
+    for (student, stages), runs in [
+            (('mtpd', ((best, EPOCHS, 'cosine', '[]'),)), as_is),
+            *evidence.by_path.items()]:
         if len(stages) == 1 and student == 'mtpd' and \
                 stages[0][:3] == (best, EPOCHS, 'cosine'):
             changed = json.loads(stages[0][3])
             keys = {key for key, _ in changed}
-            if keys and keys <= {'distill.loss_weight', 'init_adapters',
-                                 'adapter'}:
-                aps = {s: run['AP'] for s, run in runs.items()}
-                rows.append([', '.join(f'{k} {v}' for k, v in changed),
-                             _by_seed(aps), _difference(aps, as_is)])
-    text = '' if not rows else (
+            if rows and not keys or not keys <= {
+                    'distill.loss_weight', 'init_adapters', 'adapter'}:
+                continue
+            aps = {s: run['AP'] for s, run in runs.items()}
+            rows.append([
+                ', '.join(f'{k} {v}' for k, v in changed)
+                or 'as in the main comparison', _by_seed(aps),
+                _difference(aps, {s: run['AP'] for s, run in as_is.items()})
+                if keys else '', _difference(aps, alone),
+                ratio_of(runs[min(runs)]) if runs else ''])
+    text = '' if len(rows) < 2 else (
         f'One stage of {EPOCHS} epochs below {best[0]}; ' + (
             "`'auto'` finds the weight in the first iterations, without "
-            'distillation.\n\n') + table(
-                ['', 'AP by seed', 'minus as in the main comparison'],
-                [['as in the main comparison', _by_seed(as_is), ''],
-                 *sorted(rows)]))
+            'distillation. distill_ratio in the last epoch, of the first '
+            'seed.\n\n') + table(
+                ['', 'AP by seed', 'minus as in the main comparison',
+                 'minus trained on alone', 'distill_ratio'],
+                [rows[0], *sorted(rows[1:])]))
     counted = {tuple(o): evidence.aps([(n,) for n in o])
                for o in evidence.costs['orders'].values()}
     several = sum(map(bool, counted.values())) > 2
     if several:
         text += ('\n' * bool(text) + 'The number of teachers, so also of '
-                 'epochs.\n\n' + table(['order', 'AP by seed'], [
-                     [' > '.join(o), _by_seed(aps)]
-                     for o, aps in counted.items()]))
+                 'epochs: each line has its own control.\n\n' + table(
+                     ['order', 'AP by seed', 'trained on alone, as long',
+                      'difference'], [
+                     [' > '.join(o), _by_seed(aps), _by_seed(control),
+                      _difference(aps, control)]
+                     for o, aps, control in (
+                         (o, aps, evidence.aps([()] * len(o)))
+                         for o, aps in counted.items())]))
     missing = [what for what, there in (
         ('the weight', any(re.match(r'distill.loss_weight [\d.]+$', row[0])
                            for row in rows)),
