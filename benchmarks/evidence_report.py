@@ -380,29 +380,35 @@ def summary(found: Mapping[str, Evidence]) -> str:
         'progression, minus trained on alone': [],
         'progression, minus directly from the best teacher': [],
         'do the orders of two teachers differ by more than seeds do?': [],
+        'the same, with a fifth of the weight': [],
         'of two predecessors the one of the smaller cost is better in': []}
     for of in found.values():
         aps = {arm: of.aps(stages) for arm, stages in arms(of).items()}
-        by_seed = orders_by_seed(of)
-        pairs = list(permutations(sorted(of.costs['aps']), 2)) \
-            if of.costs else []
-        seeds = complete(by_seed, pairs)
-        tested = len(seeds) > 1 and len(pairs) > 1
-        chance = noise_of_orders([[by_seed[s][o] for o in pairs] for s in
-                                  seeds])[1] if tested else math.nan
-        share, of_share = choices_right(of, 2, 'cost', -1) \
-            if tested else (math.nan, 1.)
+        share, chance = choices_right(of, 2, 'cost', -1) \
+            if of.costs else (math.nan, 1.)
         for row, said in zip(rows.values(), (
                 _difference(aps.get('direct', {}), aps['alone']),
                 _difference(aps.get('progression', {}), aps['alone']),
                 _difference(aps.get('progression', {}),
                             aps.get('direct', {})),
-                f'{"yes" if chance < .05 else "no"}, {_p(chance)}'
-                if tested else '',
-                f'{share:.0%}, {_p(of_share)}' if tested else '')):
+                _differ(of, ()), _differ(of, GENTLE),
+                '' if math.isnan(share) else f'{share:.0%}, {_p(chance)}'),
+                strict=True):
             row.append(said or 'not run')
     return '## In short\n\nBox AP.\n\n' + table(
         ['', *found], [[name, *row] for name, row in rows.items()])
+
+
+def _differ(evidence: Evidence, changes: Changes) -> str:
+    """Whether the sequences of two teachers do."""
+    by_seed = orders_by_seed(evidence, changes)
+    of = list(permutations(sorted(evidence.costs['aps']), 2)) \
+        if evidence.costs else []
+    seeds = complete(by_seed, of)
+    if len(seeds) < 2 or len(of) < 2:
+        return ''
+    _, chance = noise_of_orders([[by_seed[s][o] for o in of] for s in seeds])
+    return f'{"yes" if chance < .05 else "no"}, {_p(chance)}'
 
 
 def pool(evidence: Evidence) -> tuple[str, dict[str, str]]:
