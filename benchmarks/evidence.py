@@ -284,6 +284,8 @@ def of_sweeps(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
                                          seeds[:3]):
         yield chain(dataset, seed, *((name,) for name in order))
         yield chain(dataset, seed, *[()] * len(order))
+        if len(order) > 1:
+            yield chain(dataset, seed, *[(of.best,)] * len(order))
     if none:
         for changes, seed, order in itertools.product(
                 (GENTLE, ADAPTED), seeds[:3],

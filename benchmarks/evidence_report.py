@@ -1061,6 +1061,8 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
                 _difference(aps, {s: run['AP'] for s, run in as_is.items()})
                 if keys else '', _difference(aps, alone),
                 ratio_of(runs[min(runs)]) if runs else ''])
+    weights = any(re.match(r'distill.loss_weight [\d.]+$', row[0])
+                  for row in rows)
     text = '' if len(rows) < 2 else (
         f'One stage of {EPOCHS} epochs below {best[0]}; ' + (
             "`'auto'` finds the weight in the first iterations, without "
@@ -1073,18 +1075,21 @@ def sweeps(evidence: Evidence) -> tuple[str, dict[str, str]]:
                for o in evidence.costs['orders'].values()}
     several = sum(map(bool, counted.values())) > 2
     if several:
+        rows = []
+        for order, aps in counted.items():
+            untaught, direct = (evidence.aps([names] * len(order))
+                                for names in ((), best))
+            rows.append([' > '.join(order), _by_seed(aps),
+                         _by_seed(untaught), _difference(aps, untaught),
+                         *([_by_seed(direct), _difference(aps, direct)]
+                           if len(order) > 1 else ['', ''])])
         text += ('\n' * bool(text) + 'The number of teachers, so also of '
-                 'epochs: each line has its own control.\n\n' + table(
+                 'epochs: each line has its own controls.\n\n' + table(
                      ['order', 'AP by seed', 'trained on alone, as long',
-                      'difference'], [
-                     [' > '.join(o), _by_seed(aps), _by_seed(control),
-                      _difference(aps, control)]
-                     for o, aps, control in (
-                         (o, aps, evidence.aps([()] * len(o)))
-                         for o, aps in counted.items())]))
+                      'minus that', 'direct from the best, as long',
+                      'minus that'], rows))
     missing = [what for what, there in (
-        ('the weight', any(re.match(r'distill.loss_weight [\d.]+$', row[0])
-                           for row in rows)),
+        ('the weight', weights),
         ('the number of teachers', several)) if not there]
     if text and missing:
         text += f'\nNot run: {", ".join(missing)}.\n'

@@ -228,7 +228,7 @@ def test_every_setting_that_is_compared_can_be_planned(budget, item):
     ('pilot', 1 + 4), ('main', 5 * 4), ('orders', 64 + 4 + 4 * (4 + 12 + 2)),
     ('cost', 5 * 4), ('mechanisms', 3 * (5 + 4) * 2),
     ('gaps', 3 * (2 + 2 + 3)), ('why', 3 * 2),
-    ('sweeps', 3 * (4 + 4 + 1 + 4 + 4 + 2 * 12))])
+    ('sweeps', 3 * (4 + 4 + 1 + 4 + 4 + 3 + 2 * 12))])
 def test_every_job_of_the_full_budget_can_be_told_from_the_others(
         budget, item, number):
     jobs = budget(item, 'full')
