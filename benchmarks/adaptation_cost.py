@@ -81,7 +81,7 @@ from mtpd.progression.pictures import FOLDS, Pictures
 from mtpd.progression.plan import load_config
 from mtpd.progression.pool import build_pool, common_strides
 from mtpd.progression.pyramids import Pyramids
-from mtpd.report.intervals import median_interval
+from mtpd.statistics import median_interval
 from torch import Tensor
 
 CONFIGS = {

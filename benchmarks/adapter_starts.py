@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
+from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.progression import make_plan, run_progression
-from mtpd.progression.command_line import parser, plain_errors, read_config
 from mtpd.report.tables import text_table
 
 STARTS = ('zero', 'random', 'identity', 'fitted')

@@ -50,7 +50,7 @@ from evidence_report import (ADAPTED, DATASETS, EPOCHS, GENTLE, MECHANISMS,
                              Evidence, arms, at_scale, with_mechanism)
 from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
                            pool_of, prepare_data)
-from mtpd.progression.command_line import plain_errors
+from mtpd.command_line import plain_errors
 from mtpd.progression.preemption import EXIT_CODE
 from mtpd.report.tables import text_table
 

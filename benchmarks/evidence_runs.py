@@ -32,9 +32,9 @@ from mtpd.progression.found_order import reorder
 from mtpd.progression.moment_store import MomentStore
 from mtpd.progression.plan import (DetectorSpec, PlanError, load_config,
                                    missing_data)
-from mtpd.progression.provenance import versions
 from mtpd.progression.run import run_stage
 from mtpd.progression.search import moments_folder
+from mtpd.provenance import versions
 from mtpd.report.history import StageHistory, read_log
 
 RESULTS = Path(__file__).with_name('evidence')

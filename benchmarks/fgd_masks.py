@@ -20,7 +20,7 @@ from torch import Tensor
 
 import mtpd
 from mtpd.distill.losses.fgd import region_weights
-from mtpd.report.intervals import median_interval
+from mtpd.statistics import median_interval
 
 SIZE = (800, 1344)
 GRIDS = [(ceil(SIZE[0] / s), ceil(SIZE[1] / s)) for s in (8, 16, 32, 64, 128)]

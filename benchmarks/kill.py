@@ -34,7 +34,7 @@ from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.progression.plan import load_config
 from mtpd.progression.preemption import EXIT_CODE
-from mtpd.progression.provenance import command, versions
+from mtpd.provenance import command, versions
 from mtpd.report.tables import text_table
 
 TEACHERS = ('resnext', 'swin', 'two_stage')

@@ -29,7 +29,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mtpd.distill import FeatureDistiller, build_detector
 from mtpd.progression.plan import load_config
-from mtpd.report.intervals import median_interval
+from mtpd.statistics import median_interval
 from torch.profiler import ProfilerActivity, profile
 
 PAIRS = {

@@ -3,19 +3,19 @@
 Importing the package registers everything; a config needs no more than
 ``custom_imports = dict(imports=['mtpd'])``.
 """
-from .compat.operators import install_operators
-from .compat.versions import check_versions
+from mtpd.compat.operators import install_operators
+from mtpd.compat.versions import check_versions
 
 # Before anything imports mmdet, which imports mmcv's operators.
 check_versions()
 install_operators()
 
-from .compat import atomic_files, checkpoints  # noqa: E402
+from mtpd.compat import atomic_files, checkpoints  # noqa: E402
 
 checkpoints.install_safe_loading()
 
-from . import backbones, distill  # noqa: E402
-from .progression import stage  # noqa: E402
+from mtpd import backbones, distill  # noqa: E402
+from mtpd.progression import stage  # noqa: E402
 
 __version__ = '0.1.0'
 __all__ = [

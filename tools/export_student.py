@@ -5,8 +5,8 @@
 """
 import argparse
 
+from mtpd.command_line import plain_errors
 from mtpd.progression import export_student
-from mtpd.progression.command_line import plain_errors
 
 
 def main() -> None:

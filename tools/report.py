@@ -15,8 +15,8 @@ from typing import Iterator
 
 from mmengine.registry import init_default_scope
 
+from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.progression.command_line import plain_errors
 from mtpd.progression.plan import PlanError
 from mtpd.progression.run import unwritable
 from mtpd.report.detectors import detector_facts

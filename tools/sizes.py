@@ -24,16 +24,16 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.detector import build_detector, own_randomness
-from mtpd.progression.command_line import plain_errors
 from mtpd.progression.measure import timed
 from mtpd.progression.plan import DetectorSpec, PlanError, load_config
-from mtpd.progression.provenance import versions
 from mtpd.progression.sizes import (MultiplyAdds, multiply_adds, network_pass,
                                     parameters, test_size, zoo_ap)
-from mtpd.report.intervals import median_interval
+from mtpd.provenance import versions
 from mtpd.report.tables import text_table
+from mtpd.statistics import median_interval
 
 COLUMNS = ('detector', 'input', 'parameters, M', 'GMACs', 'of it backbone',
            'latency, ms', 'relative', 'box AP')

@@ -6,10 +6,10 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mtpd.command_line import (add_training_flags, parser, plain_errors,
+                               read_config)
 from mtpd.compat.processes import init_processes
 from mtpd.progression import make_plan, run_progression
-from mtpd.progression.command_line import (add_training_flags, parser,
-                                           plain_errors, read_config)
 from mtpd.progression.plan import PlanError, missing_files
 
 

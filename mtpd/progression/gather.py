@@ -7,10 +7,10 @@ from mmengine.dist import (all_reduce, get_rank, get_world_size,
                            is_main_process)
 
 from mtpd.order.moments import FeatureMoments
+from mtpd.processes import on_main
 
 from .moment_store import MomentStore, in_first
 from .pictures import FOLDS
-from .processes import on_main
 from .pyramids import Pyramids
 
 SAVE_SECONDS = 120

@@ -28,6 +28,8 @@ from mtpd.distill.detector import (build_detector, own_randomness,
                                    pyramid_channels)
 from mtpd.distill.guidance import NotFinite
 from mtpd.distill.inherit import inherit
+from mtpd.processes import on_main
+from mtpd.provenance import this_start, versions
 from mtpd.report.pictures import draw_costs, draw_order
 from mtpd.report.progress import progress_bar
 from mtpd.report.tables import cost_table, level_table, progression_table
@@ -42,8 +44,6 @@ from .plan import Plan, PlanError, make_plan, missing_files, stage_label
 from .pool import build_pool
 from .preemption import preemptible
 from .probe import probe
-from .processes import on_main
-from .provenance import this_start, versions
 from .randomness import with_memory
 from .search import find_order
 from .stage import StageRunner, stage_config, stage_dir

@@ -9,8 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
-
-from .processes import on_main
+from mtpd.processes import on_main
 
 
 def read_validations(folder: str) -> dict[int, dict[str, float]]:

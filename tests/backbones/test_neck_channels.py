@@ -8,8 +8,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 
 from mtpd.backbones import fill_in_channels
+from mtpd.command_line import read_config
 from mtpd.distill.detector import pyramid_channels
-from mtpd.progression.command_line import read_config
 from mtpd.progression.plan import PlanError, load_config
 
 SQUEEZENET = dict(type='TorchvisionBackbone', model_name='squeezenet1_1')

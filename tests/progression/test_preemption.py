@@ -79,7 +79,7 @@ def test_the_process_ends_with_the_code(tmp_path):
     script = tmp_path / 'waits.py'
     script.write_text(
         'import time\n'
-        'from mtpd.progression.command_line import plain_errors\n'
+        'from mtpd.command_line import plain_errors\n'
         'from mtpd.progression.preemption import preemptible\n'
         'with plain_errors(), preemptible():\n'
         '    print("ready", flush=True)\n'
