@@ -21,7 +21,7 @@ from mmengine.config import Config
 
 from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.progression import make_plan, run_progression
-from mtpd.report.tables import text_table
+from mtpd.show.tables import text_table
 
 STARTS = ('zero', 'random', 'identity', 'fitted')
 

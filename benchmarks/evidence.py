@@ -52,7 +52,7 @@ from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
                            pool_of, prepare_data)
 from mtpd.command_line import plain_errors
 from mtpd.progression.preemption import EXIT_CODE
-from mtpd.report.tables import text_table
+from mtpd.show.tables import text_table
 
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
 ITEMS = {'small': ('pilot', 'main', 'orders', 'cost'),

@@ -35,7 +35,7 @@ from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.progression.plan import load_config
 from mtpd.progression.preemption import EXIT_CODE
 from mtpd.provenance import command, versions
-from mtpd.report.tables import text_table
+from mtpd.show.tables import text_table
 
 TEACHERS = ('resnext', 'swin', 'two_stage')
 REPOSITORY = Path(__file__).resolve().parent.parent

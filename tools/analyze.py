@@ -22,8 +22,8 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.progression.run import unwritable
 from mtpd.provenance import command, versions
 from mtpd.report.landscape import draw_landscapes, draw_trajectories
-from mtpd.report.progress import progress_bar
 from mtpd.report.verdict import verdict
+from mtpd.show.progress_bar import progress_bar
 
 
 def main() -> None:

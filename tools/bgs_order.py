@@ -24,7 +24,7 @@ from mtpd.progression import order_teachers, prepare
 from mtpd.progression.found_order import FoundOrder, reorder
 from mtpd.progression.plan import PlanError
 from mtpd.progression.run import show_order, unwritable
-from mtpd.report.tables import rivals_table
+from mtpd.show.tables import rivals_table
 
 
 OF_CONFIG = ('images', 'split', 'sequential')

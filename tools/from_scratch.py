@@ -28,7 +28,7 @@ from mtpd.progression.measure import (latency, measured_aps,
                                       validation_config)
 from mtpd.progression.plan import PlanError, missing_data
 from mtpd.progression.train_pool import train_if_missing
-from mtpd.report.tables import text_table
+from mtpd.show.tables import text_table
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from mtpd.progression.plan import DetectorSpec, PlanError, load_config
 from mtpd.progression.sizes import (MultiplyAdds, multiply_adds, network_pass,
                                     parameters, test_size, zoo_ap)
 from mtpd.provenance import versions
-from mtpd.report.tables import text_table
+from mtpd.show.tables import text_table
 from mtpd.statistics import median_interval
 
 COLUMNS = ('detector', 'input', 'parameters, M', 'GMACs', 'of it backbone',

@@ -30,9 +30,9 @@ from mtpd.distill.guidance import NotFinite
 from mtpd.distill.inherit import inherit
 from mtpd.processes import on_main
 from mtpd.provenance import this_start, versions
-from mtpd.report.pictures import draw_costs, draw_order
-from mtpd.report.progress import progress_bar
-from mtpd.report.tables import cost_table, level_table, progression_table
+from mtpd.show.charts import draw_costs, draw_order
+from mtpd.show.progress_bar import progress_bar
+from mtpd.show.tables import cost_table, level_table, progression_table
 
 from .checkpoints import (best_checkpoint, newest_checkpoint,
                           set_aside_not_finite)

@@ -12,13 +12,13 @@ from jinja2 import Environment, StrictUndefined  # torch depends on it
 
 from mtpd.distill.auto_weight import is_off
 from mtpd.progression.found_order import FoundOrder
+from mtpd.show.charts import draw_order
+from mtpd.show.cost_text import cost_text, legend, share_text
 
 from .curves import Picture, curve_pictures
 from .detectors import Facts
 from .examples import SCORE, Examples, View
 from .history import COLUMNS, History, StageHistory, stage_teachers
-from .pictures import draw_order
-from .resolution import cost_text, legend, share_text
 
 NOTHING = '–'
 """What stands where nothing is known."""

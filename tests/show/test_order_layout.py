@@ -4,7 +4,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from mtpd.report.order_layout import Line, OrderLayout
+from mtpd.show.order_layout import Line, OrderLayout
 
 NAMES = tuple('abcdefgh')
 SIZES = ((1.33, 0.71, 0.6), (0.5, 0.37, 0.75), (1.4, 0.71, 1.0))

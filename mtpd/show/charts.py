@@ -18,8 +18,8 @@ from matplotlib.textpath import TextPath
 from mtpd.order.adaptation_cost import AdaptationCosts
 from mtpd.order.selection import TeachingOrder
 
+from .cost_text import cost_text, legend, share_text
 from .order_layout import Line, OrderLayout
-from .resolution import cost_text, legend, share_text
 
 
 def draw_costs(costs: AdaptationCosts, path: str) -> None:

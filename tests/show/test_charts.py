@@ -13,8 +13,8 @@ from matplotlib.transforms import Bbox
 
 from mtpd.order.adaptation_cost import AdaptationCosts
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
-from mtpd.report import pictures
-from mtpd.report.pictures import draw_costs, draw_order
+from mtpd.show import charts as pictures
+from mtpd.show.charts import draw_costs, draw_order
 
 LONG = ('student_r50fpn', 'swin_tiny_mask', 'cascade_x101', 'htc_dcnv2_r10',
         'tood_r101_msc', 'detectors_r50', 'vfnet_x101_64', 'deformable_de',

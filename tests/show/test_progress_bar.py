@@ -5,8 +5,8 @@ import re
 import pytest
 from rich.console import Console
 
-from mtpd.report import progress
-from mtpd.report.progress import progress_bar
+from mtpd.show import progress_bar as progress
+from mtpd.show.progress_bar import progress_bar
 
 
 class Clock:

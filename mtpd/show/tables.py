@@ -8,7 +8,7 @@ from rich.table import Table
 from mtpd.order.adaptation_cost import AdaptationCosts
 from mtpd.order.rivals import OrderRow
 
-from .resolution import cost_text, legend, level_text, share_text
+from .cost_text import cost_text, legend, level_text, share_text
 
 
 def text_table(title: str, columns: Sequence[str],

@@ -2,8 +2,8 @@
 from dataclasses import dataclass, replace
 
 from mtpd.order.rivals import OrderRow, compare_orders
-from mtpd.report.tables import (cost_table, level_table, progression_table,
-                                rivals_table, text_table)
+from mtpd.show.tables import (cost_table, level_table, progression_table,
+                              rivals_table, text_table)
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Costs, orders and stages as text and charts."""
