@@ -73,13 +73,13 @@ from mtpd.order.adaptation_cost import (AdaptationCosts, adaptation_costs,
                                         fit_linear_map)
 from mtpd.order.gradient_descent import gradient_descent_costs
 from mtpd.order.moments import FeatureMoments, MapBatch
+from mtpd.plan.plan import load_config
+from mtpd.plan.pool import build_pool, common_strides
+from mtpd.plan.settings import CostSettings
 from mtpd.progression import make_plan
-from mtpd.progression.cost_settings import CostSettings
 from mtpd.progression.gather import gather
 from mtpd.progression.moment_store import MomentStore
 from mtpd.progression.pictures import FOLDS, Pictures
-from mtpd.progression.plan import load_config
-from mtpd.progression.pool import build_pool, common_strides
 from mtpd.progression.pyramids import Pyramids
 from mtpd.statistics import median_interval
 from torch import Tensor

@@ -25,13 +25,12 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.order.adaptation_cost import AdaptationCosts
 from mtpd.order.moments import FeatureMoments
+from mtpd.plan.plan import DetectorSpec, PlanError, load_config, missing_data
 from mtpd.progression import (export_student, make_plan, order_teachers,
                               prepare, run_progression)
 from mtpd.progression.checkpoints import newest_checkpoint
 from mtpd.progression.found_order import reorder
 from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.plan import (DetectorSpec, PlanError, load_config,
-                                   missing_data)
 from mtpd.progression.run import run_stage
 from mtpd.progression.search import moments_folder
 from mtpd.provenance import versions

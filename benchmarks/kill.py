@@ -32,7 +32,7 @@ from mmengine.registry import DefaultScope
 import mtpd  # noqa: F401
 from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.distill.detector import build_detector, own_randomness
-from mtpd.progression.plan import load_config
+from mtpd.plan.plan import load_config
 from mtpd.progression.preemption import EXIT_CODE
 from mtpd.provenance import command, versions
 from mtpd.show.tables import text_table

@@ -17,7 +17,7 @@ from mtpd.compat.processes import leave_processes
 from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.guidance import NotFinite
-from mtpd.progression.plan import PlanError, load_config
+from mtpd.plan.plan import PlanError, load_config
 from mtpd.progression.preemption import Preempted
 from mtpd.progression.run import DiskFull
 

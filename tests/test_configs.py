@@ -27,10 +27,9 @@ from shrink import shrunk
 from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.distill.inherit import inherit
-from mtpd.progression import plan as plans
-from mtpd.progression.plan import (DetectorSpec, Plan, inner_datasets,
-                                   make_plan)
-from mtpd.progression.pool import build_pool, common_strides
+from mtpd.plan import plan as plans
+from mtpd.plan.plan import DetectorSpec, Plan, inner_datasets, make_plan
+from mtpd.plan.pool import build_pool, common_strides
 from mtpd.progression.stage import stage_config
 
 REPOSITORY = Path(__file__).parents[1]

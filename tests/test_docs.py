@@ -118,7 +118,7 @@ def config_blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize('page', ['quick_start.md', 'migration.md'])
 def test_configs_make_plans(page, tmp_path, monkeypatch):
-    from mtpd.progression.plan import load_config, make_plan
+    from mtpd.plan.plan import load_config, make_plan
     blocks = config_blocks(REPOSITORY / 'docs' / page)
     for name, code in blocks:
         (tmp_path / name).write_text(code)

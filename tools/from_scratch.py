@@ -21,12 +21,12 @@ from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
 from mtpd.distill.detector import build_detector
+from mtpd.plan.plan import PlanError, missing_data
 from mtpd.processes import on_main
 from mtpd.progression import (Plan, Progression, make_plan, prepare,
                               run_progression)
 from mtpd.progression.measure import (latency, measured_aps,
                                       validation_config)
-from mtpd.progression.plan import PlanError, missing_data
 from mtpd.progression.train_pool import train_if_missing
 from mtpd.show.tables import text_table
 

@@ -19,9 +19,8 @@ from mtpd.distill.fading import FadeDistillHook
 from mtpd.distill.inherit import inherit
 from mtpd.distill.nonfinite import NonFiniteHook
 from mtpd.distill.teacher import FrozenTeacher
-from mtpd.progression.cost_settings import _RULES, CostSettings
-from mtpd.progression.plan import (DEFAULTS, FIELDS, TEACHER_FIELDS,
-                                   DetectorSpec, Plan)
+from mtpd.plan.plan import DEFAULTS, FIELDS, TEACHER_FIELDS, DetectorSpec, Plan
+from mtpd.plan.settings import _RULES, CostSettings
 
 COMMAND = 'python tools/make_reference.py'
 FILE = Path(__file__).resolve().parent.parent / 'docs' / 'reference.md'

@@ -9,8 +9,8 @@ from mmengine.runner import Runner
 from mtpd.command_line import (add_training_flags, parser, plain_errors,
                                read_config)
 from mtpd.compat.processes import init_processes
+from mtpd.plan.plan import PlanError, missing_files
 from mtpd.progression import make_plan, run_progression
-from mtpd.progression.plan import PlanError, missing_files
 
 
 def main() -> None:

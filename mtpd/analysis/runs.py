@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.checkpoint_hook import ENTRY
-from mtpd.progression.plan import DetectorSpec, load_config
+from mtpd.plan.plan import DetectorSpec, load_config
 from mtpd.report.history import StageHistory, read_log
 
 

@@ -1,6 +1,7 @@
 """One run over all stages: plan, order, stages, export."""
+from mtpd.plan.plan import Plan, PlanError, make_plan
+
 from .export import export_student
-from .plan import Plan, PlanError, make_plan
 from .run import (Progression, order_teachers, prepare, run_progression,
                   run_stage)
 

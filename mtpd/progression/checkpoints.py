@@ -14,8 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
-
-from .plan import PlanError
+from mtpd.plan.plan import PlanError
 
 
 @HOOKS.register_module()

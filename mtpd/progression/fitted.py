@@ -11,11 +11,11 @@ from mtpd.distill.guidance import make_guidance
 from mtpd.distill.teacher import FrozenTeacher
 from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
                                         fit_linear_map)
+from mtpd.plan.plan import Plan
 
 from .gather import gather
 from .moment_store import MomentStore
 from .pictures import Pictures
-from .plan import Plan
 from .pyramids import Pyramids
 
 FITTING_PICTURES = 1000

@@ -20,10 +20,10 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.plan.plan import DetectorSpec, PlanError, inner_datasets
 from mtpd.processes import on_main
 
 from .pictures import test_pipeline
-from .plan import DetectorSpec, PlanError, inner_datasets
 
 
 def validation_config(student: Config, own: Config | None = None) -> Config:

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader
 
 from mtpd.data.teacher_view import with_teacher_view
 from mtpd.order.moments import fold_of
-
-from .plan import inner_datasets
+from mtpd.plan.plan import inner_datasets
 
 FOLDS = 10
 """Into so many parts the pictures are divided, each held out once."""

@@ -17,10 +17,10 @@ from mmengine.optim import build_optim_wrapper
 
 from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import own_randomness
+from mtpd.plan.plan import Plan, PlanError, inner_datasets, stage_label
+from mtpd.plan.student_names import turn_on_as_the_runner
 
-from .plan import Plan, PlanError, inner_datasets, stage_label
 from .stage import stage_config
-from .student_names import turn_on_as_the_runner
 
 STEPS = 3
 

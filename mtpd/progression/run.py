@@ -28,6 +28,9 @@ from mtpd.distill.detector import (build_detector, own_randomness,
                                    pyramid_channels)
 from mtpd.distill.guidance import NotFinite
 from mtpd.distill.inherit import inherit
+from mtpd.plan.plan import (Plan, PlanError, make_plan, missing_files,
+                            stage_label)
+from mtpd.plan.pool import build_pool
 from mtpd.processes import on_main
 from mtpd.provenance import this_start, versions
 from mtpd.show.charts import draw_costs, draw_order
@@ -40,8 +43,6 @@ from .export import export_student, plain_config
 from .fitted import fitted_maps
 from .found_order import FoundOrder
 from .measure import (box_ap, mean_ap, measured_aps, validation_config)
-from .plan import Plan, PlanError, make_plan, missing_files, stage_label
-from .pool import build_pool
 from .preemption import preemptible
 from .probe import probe
 from .randomness import with_memory

@@ -24,6 +24,8 @@ from mtpd.order.certainty import Decision, decision_margins
 from mtpd.order.gradient_descent import gradient_descent_costs
 from mtpd.order.moments import MapBatch
 from mtpd.order.selection import backward_greedy_selection
+from mtpd.plan.plan import DetectorSpec, Plan, PlanError
+from mtpd.plan.pool import common_strides, unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.provenance import command, versions
 
@@ -33,8 +35,6 @@ from .measure import (check_aps, fingerprint, measured_aps,
                       measured_latencies, weights_hash)
 from .moment_store import MomentStore, in_first, open_store
 from .pictures import FOLDS, Pictures
-from .plan import DetectorSpec, Plan, PlanError
-from .pool import common_strides, unmeasurable_aps
 from .pyramids import FINE, Pyramids
 
 FIRST_LOOK = 64

@@ -10,10 +10,10 @@ from mmengine.runner import Runner
 
 from mtpd.data.teacher_view import with_teacher_view
 from mtpd.distill.auto_weight import is_off
+from mtpd.plan.plan import Plan, stage_label
+from mtpd.plan.student_names import name_students_modules
 
 from . import loops, progress, validations  # noqa: F401  (registers them)
-from .plan import Plan, stage_label
-from .student_names import name_students_modules
 
 
 def stage_dir(plan: Plan, index: int, names: tuple[str, ...]) -> str:

@@ -5,11 +5,11 @@ import os
 from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
+from mtpd.plan.plan import DetectorSpec, Plan, PlanError, is_url
 from mtpd.processes import on_main
 
 from .checkpoints import newest_checkpoint
 from .export import export_student
-from .plan import DetectorSpec, Plan, PlanError, is_url
 from .run import run_stage
 
 

@@ -6,10 +6,10 @@ from typing import Iterable
 from mtpd.compat.checkpoints import CheckpointUnavailable, CorruptCheckpoint
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    own_randomness)
+from mtpd.plan.plan import DetectorSpec
+from mtpd.plan.pool import unmeasurable_aps
 from mtpd.progression.measure import (known_measures, measured_aps,
                                       measured_latencies, seconds_here)
-from mtpd.progression.plan import DetectorSpec
-from mtpd.progression.pool import unmeasurable_aps
 
 from .history import History
 

@@ -17,9 +17,9 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 
 from mtpd.distill.detector import build_detector
+from mtpd.plan.plan import DetectorSpec
+from mtpd.plan.pool import classes_of
 from mtpd.progression.measure import validation_of
-from mtpd.progression.plan import DetectorSpec
-from mtpd.progression.pool import classes_of
 
 from .detectors import UNUSABLE
 from .history import History, stage_teachers

@@ -7,10 +7,9 @@ from typing import Any, Iterable, Mapping
 
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.checkpoint_hook import ENTRY
+from mtpd.plan.plan import Plan, load_config, make_plan, stage_label
 from mtpd.progression.checkpoints import newest_checkpoint
 from mtpd.progression.found_order import FoundOrder
-from mtpd.progression.plan import (Plan, load_config, make_plan,
-                                   stage_label)
 from mtpd.progression.stage import stage_dir
 from mtpd.progression.validations import read_validations
 

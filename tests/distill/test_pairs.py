@@ -17,7 +17,7 @@ from shrink import shrunk
 from mtpd.distill.detector import build_detector, pyramid_channels
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.losses import known_mechanisms
-from mtpd.progression.plan import DetectorSpec, load_config
+from mtpd.plan.plan import DetectorSpec, load_config
 
 # name -> (mmdet's config, channels of its neck's maps, changes of the model).
 DETECTORS: dict[str, tuple[str, int, dict[str, Any]]] = {

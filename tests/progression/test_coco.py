@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 
 from mtpd.distill.detector import build_detector, own_randomness
-from mtpd.progression.plan import load_config
+from mtpd.plan.plan import load_config
 
 REPOSITORY = Path(__file__).parents[2]
 SUBSET = Path(os.environ.get('MTPD_COCO_SUBSET',

@@ -7,10 +7,10 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
+from mtpd.plan.pool import build_pool
 from mtpd.progression import PlanError, make_plan
 from mtpd.progression.measure import (box_ap, latency, mean_ap, measured_aps,
                                       measured_latencies, validation_config)
-from mtpd.progression.pool import build_pool
 
 def test_box_ap_is_what_mmdets_own_validation_says(toy, tmp_path, drawn):
     """On predictions that are right by construction, for a value above 0."""

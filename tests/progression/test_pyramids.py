@@ -7,11 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtpd.progression import make_plan
-from mtpd.progression import pyramids as module
+from mtpd.plan.pool import build_pool
+from mtpd.progression import make_plan, pyramids as module
 from mtpd.progression.pictures import Pictures
 from mtpd.progression.pyramids import Pyramids
-from mtpd.progression.pool import build_pool
 
 STRIDES = (8, 16, 32)
 

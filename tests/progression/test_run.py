@@ -24,13 +24,12 @@ from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.guidance import NotFinite
 from mtpd.distill.teacher import FrozenTeacher
-from mtpd.progression import PlanError, make_plan, run_progression
-from mtpd.progression import run as run_module
-from mtpd.progression import search as search_module
-from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.pool import build_pool
-from mtpd.progression.search import find_order
+from mtpd.plan.pool import build_pool
+from mtpd.progression import (PlanError, make_plan, run as run_module,
+                              run_progression, search as search_module)
 from mtpd.progression.checkpoints import newest_checkpoint
+from mtpd.progression.moment_store import MomentStore
+from mtpd.progression.search import find_order
 
 
 def scalars(folder) -> list[dict]:

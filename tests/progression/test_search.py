@@ -16,11 +16,10 @@ from mmdet.registry import MODELS
 from PIL import Image
 
 from mtpd.order import AdaptationCosts
-from mtpd.progression import PlanError, make_plan
-from mtpd.progression import search as search_module
-from mtpd.progression.moment_store import MomentStore
+from mtpd.plan.pool import build_pool
+from mtpd.progression import PlanError, make_plan, search as search_module
 from mtpd.progression.found_order import FoundOrder, reorder
-from mtpd.progression.pool import build_pool
+from mtpd.progression.moment_store import MomentStore
 from mtpd.progression.search import find_order
 
 def moments_in(work_dir) -> MomentStore:

@@ -7,7 +7,7 @@ from mmengine.analysis.complexity_analysis import FlopAnalyzer
 from torch import nn
 
 from mtpd.distill.detector import build_detector
-from mtpd.progression.plan import load_config
+from mtpd.plan.plan import load_config
 from mtpd.progression.sizes import (multiply_adds, network_pass, parameters,
                                     test_size, zoo_ap)
 

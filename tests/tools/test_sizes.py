@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mtpd.distill.detector import build_detector, pyramid_channels
 from mtpd.distill.inherit import inherit
-from mtpd.progression.plan import load_config
+from mtpd.plan.plan import load_config
 from mtpd.progression.sizes import parameters, test_size
 
 REPOSITORY = Path(__file__).parents[2]

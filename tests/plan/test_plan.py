@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mtpd.progression.plan import PlanError, make_plan, missing_files
-from mtpd.progression.pool import build_pool, common_strides
+from mtpd.plan.plan import PlanError, make_plan, missing_files
+from mtpd.plan.pool import build_pool, common_strides
 
 
 def problems(cfg) -> list[str]:
@@ -236,7 +236,7 @@ def test_other_classes_are_said_once(toy, caplog, tmp_path):
     content['meta']['dataset_meta']['classes'] = ('a', 'b', 'c', 'd', 'e')
     cfg.mtpd.teachers.swin.checkpoint = str(tmp_path / 'other.pth')
     torch.save(content, cfg.mtpd.teachers.swin.checkpoint)
-    import mtpd.progression.pool as search
+    import mtpd.plan.pool as search
     said = []
     plan = make_plan(cfg)
     original, search.print_log = search.print_log, \

@@ -1,6 +1,6 @@
 import pytest
 
-from mtpd.progression.cost_settings import CostSettings, read_cost_settings
+from mtpd.plan.settings import CostSettings, read_cost_settings
 
 
 def test_defaults_and_what_is_given():

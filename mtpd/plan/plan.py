@@ -22,7 +22,7 @@ from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.fading import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
 
-from .cost_settings import CostSettings, read_cost_settings
+from .settings import CostSettings, read_cost_settings
 
 FIELDS = {
     'student': 'dict(checkpoint=...)',

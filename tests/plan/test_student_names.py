@@ -4,11 +4,11 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 
+from mtpd.plan.pool import build_pool
+from mtpd.plan.student_names import turn_on_as_the_runner
 from mtpd.progression import PlanError, make_plan
-from mtpd.progression.pool import build_pool
 from mtpd.progression.probe import probe
 from mtpd.progression.stage import stage_config
-from mtpd.progression.student_names import turn_on_as_the_runner
 
 
 @pytest.mark.parametrize('names', ['backbone.layer1', [
