@@ -77,10 +77,10 @@ from mtpd.plan.plan import load_config
 from mtpd.plan.pool import build_pool, common_strides
 from mtpd.plan.settings import CostSettings
 from mtpd.progression import make_plan
-from mtpd.progression.gather import gather
-from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.pictures import FOLDS, Pictures
-from mtpd.progression.pyramids import Pyramids
+from mtpd.search.feature_maps import Pyramids
+from mtpd.search.gather import gather
+from mtpd.search.images import FOLDS, Pictures
+from mtpd.search.moment_store import MomentStore
 from mtpd.statistics import median_interval
 from torch import Tensor
 

@@ -22,8 +22,8 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.order.rivals import OrderRow
 from mtpd.plan.plan import PlanError
 from mtpd.progression import order_teachers, prepare
-from mtpd.progression.found_order import FoundOrder, reorder
 from mtpd.progression.run import show_order, unwritable
+from mtpd.search.found_order import FoundOrder, reorder
 from mtpd.show.tables import rivals_table
 
 

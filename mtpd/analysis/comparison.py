@@ -9,7 +9,7 @@ from mmdet.models.detectors import BaseDetector
 
 from mtpd.compat.checkpoints import checkpoint_hash, read_checkpoint
 from mtpd.distill.detector import build_detector, own_randomness
-from mtpd.progression.measure import validation_config
+from mtpd.search.measure import validation_config
 
 from .difference import Difference, crossed, jackknifed, paired
 from .folded_ap import FoldedAP, folded_ap

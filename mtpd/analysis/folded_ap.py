@@ -14,7 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mtpd.progression.measure import mean_ap
+from mtpd.search.measure import mean_ap
 
 FOLDS = 10
 """Every tenth picture is left out at a time."""
@@ -41,7 +41,7 @@ def folded_ap(detector: BaseDetector, validation: Config) -> FoldedAP:
 
     Args:
         detector: Is left in eval mode.
-        validation: Of :func:`mtpd.progression.measure.validation_config`.
+        validation: Of :func:`mtpd.search.measure.validation_config`.
     """
     # With a seed, or the sampler asks all processes for one.
     loader = Runner.build_dataloader({

@@ -33,6 +33,11 @@ from mtpd.plan.plan import (Plan, PlanError, make_plan, missing_files,
 from mtpd.plan.pool import build_pool
 from mtpd.processes import on_main
 from mtpd.provenance import this_start, versions
+from mtpd.search.find_order import find_order
+from mtpd.search.fitted_adapters import fitted_maps
+from mtpd.search.found_order import FoundOrder
+from mtpd.search.measure import (box_ap, mean_ap, measured_aps,
+                                 validation_config)
 from mtpd.show.charts import draw_costs, draw_order
 from mtpd.show.progress_bar import progress_bar
 from mtpd.show.tables import cost_table, level_table, progression_table
@@ -40,13 +45,9 @@ from mtpd.show.tables import cost_table, level_table, progression_table
 from .checkpoints import (best_checkpoint, newest_checkpoint,
                           set_aside_not_finite)
 from .export import export_student, plain_config
-from .fitted import fitted_maps
-from .found_order import FoundOrder
-from .measure import (box_ap, mean_ap, measured_aps, validation_config)
 from .preemption import preemptible
 from .probe import probe
 from .randomness import with_memory
-from .search import find_order
 from .stage import StageRunner, stage_config, stage_dir
 from .validations import read_validations
 

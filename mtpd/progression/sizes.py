@@ -15,8 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtpd.distill.detector import own_randomness
-
-from .pictures import test_pipeline
+from mtpd.search.images import test_pipeline
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mmengine.device import get_device
 from mtpd.distill.detector import build_detector
 from mtpd.plan.plan import DetectorSpec
 from mtpd.plan.pool import classes_of
-from mtpd.progression.measure import validation_of
+from mtpd.search.measure import validation_of
 
 from .detectors import UNUSABLE
 from .history import History, stage_teachers

@@ -11,7 +11,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from jinja2 import Environment, StrictUndefined  # torch depends on it
 
 from mtpd.distill.auto_weight import is_off
-from mtpd.progression.found_order import FoundOrder
+from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
 from mtpd.show.cost_text import cost_text, legend, share_text
 

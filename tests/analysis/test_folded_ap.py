@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 from mtpd.analysis.folded_ap import folded_ap
-from mtpd.progression.measure import box_ap, validation_config
+from mtpd.search.measure import box_ap, validation_config
 
 
 class NearlyRight(nn.Module):

@@ -214,7 +214,7 @@ def test_ap_that_is_neither_known_nor_measurable(toy, swin_mask_rcnn,
                                                   checkpoint_of, tmp_path):
     import copy
 
-    from mtpd.progression.search import find_order
+    from mtpd.search.find_order import find_order
     other = copy.deepcopy(swin_mask_rcnn)
     other.roi_head.bbox_head.num_classes = 7
     other.roi_head.mask_head.num_classes = 7

@@ -26,10 +26,11 @@ from mtpd.distill.guidance import NotFinite
 from mtpd.distill.teacher import FrozenTeacher
 from mtpd.plan.pool import build_pool
 from mtpd.progression import (PlanError, make_plan, run as run_module,
-                              run_progression, search as search_module)
+                              run_progression)
 from mtpd.progression.checkpoints import newest_checkpoint
-from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.search import find_order
+from mtpd.search import find_order as search_module
+from mtpd.search.find_order import find_order
+from mtpd.search.moment_store import MomentStore
 
 
 def scalars(folder) -> list[dict]:
@@ -658,7 +659,7 @@ def test_nothing_is_fitted_where_nothing_is_convolved(toy, monkeypatch):
     cfg = toy(order=['swin'], init_adapters='fitted',
               distill=dict(type='AttentionTransferLoss'))
     cfg.train_cfg.max_epochs = 1
-    monkeypatch.setattr('mtpd.progression.fitted.gather', None)
+    monkeypatch.setattr('mtpd.search.fitted_adapters.gather', None)
     go(cfg)
 
 

@@ -354,7 +354,7 @@ def test_no_validation_no_log_no_teacher(two_stages):
 
 def test_what_is_missing_is_measured_only_if_asked(found, tmp_path,
                                                    monkeypatch):
-    from mtpd.progression import measure
+    from mtpd.search import measure
     plan = replace(found.plan, work_dir=str(tmp_path), order=(('swin',),))
     history = replace(found, plan=plan, found=None, record={})
     bare = detector_facts(history, measure=False)

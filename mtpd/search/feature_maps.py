@@ -21,7 +21,7 @@ from mtpd.distill.preprocessor import common_divisor
 from mtpd.distill.teacher import FrozenTeacher
 from mtpd.order.moments import MapBatch
 
-from .pictures import Pictures
+from .images import Pictures
 
 FINE = 4
 """Up to this stride only a share of the positions is taken."""

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from mtpd.order import FeatureMoments
-from mtpd.progression import moment_store as module
-from mtpd.progression.moment_store import LIST, MomentStore, open_store
+from mtpd.search import moment_store as module
+from mtpd.search.moment_store import LIST, MomentStore, open_store
 
 ONE, TWO = Fraction(1), Fraction(2)
 CHANNELS = dict(student=3, a=2, b=4, c=2)
@@ -243,7 +243,7 @@ def test_a_full_disk_is_an_os_error_and_loses_nothing(tmp_path):
     store, _ = measure(tmp_path / 'm', 'student', 'a', pictures={0: [0]})
     code = (
         'import resource, signal, torch\n'
-        'from mtpd.progression.moment_store import _write_to\n'
+        'from mtpd.search.moment_store import _write_to\n'
         'from mtpd.compat.atomic_files import atomic_file\n'
         'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
         'resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n'

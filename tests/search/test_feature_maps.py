@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from mtpd.plan.pool import build_pool
-from mtpd.progression import make_plan, pyramids as module
-from mtpd.progression.pictures import Pictures
-from mtpd.progression.pyramids import Pyramids
+from mtpd.progression import make_plan
+from mtpd.search import feature_maps as module
+from mtpd.search.feature_maps import Pyramids
+from mtpd.search.images import Pictures
 
 STRIDES = (8, 16, 32)
 

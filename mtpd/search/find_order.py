@@ -29,13 +29,13 @@ from mtpd.plan.pool import common_strides, unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.provenance import command, versions
 
+from .feature_maps import FINE, Pyramids
 from .found_order import FoundOrder
 from .gather import gather
+from .images import FOLDS, Pictures
 from .measure import (check_aps, fingerprint, measured_aps,
                       measured_latencies, weights_hash)
 from .moment_store import MomentStore, in_first, open_store
-from .pictures import FOLDS, Pictures
-from .pyramids import FINE, Pyramids
 
 FIRST_LOOK = 64
 """Pictures after which a search that may stop early looks first."""

@@ -13,10 +13,10 @@ from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
                                         fit_linear_map)
 from mtpd.plan.plan import Plan
 
+from .feature_maps import Pyramids
 from .gather import gather
+from .images import Pictures
 from .moment_store import MomentStore
-from .pictures import Pictures
-from .pyramids import Pyramids
 
 FITTING_PICTURES = 1000
 """Over these even P7 (11x7 positions of 1333x800) gives 300 positions for

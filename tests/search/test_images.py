@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mtpd.order import fold_of
-from mtpd.progression.pictures import Pictures
+from mtpd.search.images import Pictures
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from mmengine.dist import (all_reduce, get_rank, get_world_size,
 from mtpd.order.moments import FeatureMoments
 from mtpd.processes import on_main
 
+from .feature_maps import Pyramids
+from .images import FOLDS
 from .moment_store import MomentStore, in_first
-from .pictures import FOLDS
-from .pyramids import Pyramids
 
 SAVE_SECONDS = 120
 """About so often the sums are saved."""

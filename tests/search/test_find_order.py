@@ -17,10 +17,11 @@ from PIL import Image
 
 from mtpd.order import AdaptationCosts
 from mtpd.plan.pool import build_pool
-from mtpd.progression import PlanError, make_plan, search as search_module
-from mtpd.progression.found_order import FoundOrder, reorder
-from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.search import find_order
+from mtpd.progression import PlanError, make_plan
+from mtpd.search import find_order as search_module
+from mtpd.search.find_order import find_order
+from mtpd.search.found_order import FoundOrder, reorder
+from mtpd.search.moment_store import MomentStore
 
 def moments_in(work_dir) -> MomentStore:
     folder, = Path(work_dir).glob('order/moments_????????')
@@ -443,7 +444,7 @@ def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
 
 KILLED = """
 import os, runpy, signal, sys
-import mtpd.progression.gather as module
+import mtpd.search.gather as module
 from mtpd.progression import run, search
 module.SAVE_SECONDS = 0  # after every batch
 find = search.find_order

@@ -9,8 +9,8 @@ from mmdet.registry import MODELS
 
 from mtpd.plan.pool import build_pool
 from mtpd.progression import PlanError, make_plan
-from mtpd.progression.measure import (box_ap, latency, mean_ap, measured_aps,
-                                      measured_latencies, validation_config)
+from mtpd.search.measure import (box_ap, latency, mean_ap, measured_aps,
+                                 measured_latencies, validation_config)
 
 def test_box_ap_is_what_mmdets_own_validation_says(toy, tmp_path, drawn):
     """On predictions that are right by construction, for a value above 0."""
@@ -59,7 +59,7 @@ def test_mean_ap_takes_the_boxes():
 
 
 def test_ap_is_measured_once_per_checkpoint(toy, tmp_path, monkeypatch):
-    import mtpd.progression.measure as measure
+    import mtpd.search.measure as measure
     cfg = toy()
     for teacher in cfg.mtpd.teachers.values():
         teacher.ap = None
@@ -95,7 +95,7 @@ def test_latency_is_a_time(toy, retinanet):
 
 
 def test_latencies_are_remembered_beside_the_aps(toy, tmp_path, monkeypatch):
-    import mtpd.progression.measure as measure
+    import mtpd.search.measure as measure
     cfg = toy()
     plan = make_plan(cfg)
     pool = build_pool(plan)

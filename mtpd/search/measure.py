@@ -23,7 +23,7 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.plan.plan import DetectorSpec, PlanError, inner_datasets
 from mtpd.processes import on_main
 
-from .pictures import test_pipeline
+from .images import test_pipeline
 
 
 def validation_config(student: Config, own: Config | None = None) -> Config:

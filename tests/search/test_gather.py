@@ -10,11 +10,12 @@ from mmengine.runner import Runner
 from mtpd.order.adaptation_cost import adaptation_costs
 from mtpd.order.moments import fold_of
 from mtpd.plan.pool import build_pool
-from mtpd.progression import gather as module, make_plan
-from mtpd.progression.gather import gather
-from mtpd.progression.moment_store import MomentStore
-from mtpd.progression.pictures import FOLDS, Pictures
-from mtpd.progression.pyramids import Pyramids
+from mtpd.progression import make_plan
+from mtpd.search import gather as module
+from mtpd.search.feature_maps import Pyramids
+from mtpd.search.gather import gather
+from mtpd.search.images import FOLDS, Pictures
+from mtpd.search.moment_store import MomentStore
 
 STRIDES = (8, 16, 32, 64)
 ONE = Fraction(1)

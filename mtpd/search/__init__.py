@@ -1,0 +1,1 @@
+"""From images to moments, costs and the order of the teachers."""
