@@ -51,8 +51,8 @@ from evidence_report import (ADAPTED, DATASETS, EPOCHS, GENTLE, MECHANISMS,
 from evidence_runs import (WEIGHTS, Costs, Explanation, Job, Node, Stage,
                            pool_of, prepare_data)
 from mtpd.command_line import plain_errors
-from mtpd.progression.preemption import EXIT_CODE
 from mtpd.show.tables import text_table
+from mtpd.stage.preemption import EXIT_CODE
 
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
 ITEMS = {'small': ('pilot', 'main', 'orders', 'cost'),

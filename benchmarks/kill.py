@@ -33,9 +33,9 @@ import mtpd  # noqa: F401
 from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.plan.plan import load_config
-from mtpd.progression.preemption import EXIT_CODE
 from mtpd.provenance import command, versions
 from mtpd.show.tables import text_table
+from mtpd.stage.preemption import EXIT_CODE
 
 TEACHERS = ('resnext', 'swin', 'two_stage')
 REPOSITORY = Path(__file__).resolve().parent.parent

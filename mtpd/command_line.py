@@ -18,8 +18,8 @@ from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.guidance import NotFinite
 from mtpd.plan.plan import PlanError, load_config
-from mtpd.progression.preemption import Preempted
 from mtpd.progression.run import DiskFull
+from mtpd.stage.preemption import Preempted
 
 
 def parser(description: str,

@@ -30,7 +30,7 @@ from mtpd.distill.inherit import inherit
 from mtpd.plan import plan as plans
 from mtpd.plan.plan import DetectorSpec, Plan, inner_datasets, make_plan
 from mtpd.plan.pool import build_pool, common_strides
-from mtpd.progression.stage import stage_config
+from mtpd.stage.config import stage_config
 
 REPOSITORY = Path(__file__).parents[1]
 SUBSET = Path(os.environ.get('MTPD_COCO_SUBSET',

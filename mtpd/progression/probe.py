@@ -19,8 +19,7 @@ from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import own_randomness
 from mtpd.plan.plan import Plan, PlanError, inner_datasets, stage_label
 from mtpd.plan.student_names import turn_on_as_the_runner
-
-from .stage import stage_config
+from mtpd.stage.config import stage_config
 
 STEPS = 3
 

@@ -41,15 +41,15 @@ from mtpd.search.measure import (box_ap, mean_ap, measured_aps,
 from mtpd.show.charts import draw_costs, draw_order
 from mtpd.show.progress_bar import progress_bar
 from mtpd.show.tables import cost_table, level_table, progression_table
+from mtpd.stage.checkpoints import (best_checkpoint, newest_checkpoint,
+                                    set_aside_not_finite)
+from mtpd.stage.config import StageRunner, stage_config, stage_dir
+from mtpd.stage.preemption import preemptible
+from mtpd.stage.seeding import with_memory
+from mtpd.stage.validations import read_validations
 
-from .checkpoints import (best_checkpoint, newest_checkpoint,
-                          set_aside_not_finite)
 from .export import export_student, plain_config
-from .preemption import preemptible
 from .probe import probe
-from .randomness import with_memory
-from .stage import StageRunner, stage_config, stage_dir
-from .validations import read_validations
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from mmengine.logging import print_log
 from mtpd.compat.processes import init_processes
 from mtpd.plan.plan import DetectorSpec, Plan, PlanError, is_url
 from mtpd.processes import on_main
+from mtpd.stage.checkpoints import newest_checkpoint
 
-from .checkpoints import newest_checkpoint
 from .export import export_student
 from .run import run_stage
 

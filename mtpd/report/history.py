@@ -8,10 +8,10 @@ from typing import Any, Iterable, Mapping
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.checkpoint_hook import ENTRY
 from mtpd.plan.plan import Plan, load_config, make_plan, stage_label
-from mtpd.progression.checkpoints import newest_checkpoint
-from mtpd.progression.stage import stage_dir
-from mtpd.progression.validations import read_validations
 from mtpd.search.found_order import FoundOrder
+from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.config import stage_dir
+from mtpd.stage.validations import read_validations
 
 COLUMNS = {'AP': ('bbox_mAP', '/mAP'), 'AP50': ('bbox_mAP_50', '/AP50'),
            'AP75': ('bbox_mAP_75', '/AP75'), 'small': ('bbox_mAP_s',),

@@ -8,7 +8,7 @@ from mtpd.plan.pool import build_pool
 from mtpd.plan.student_names import turn_on_as_the_runner
 from mtpd.progression import PlanError, make_plan
 from mtpd.progression.probe import probe
-from mtpd.progression.stage import stage_config
+from mtpd.stage.config import stage_config
 
 
 @pytest.mark.parametrize('names', ['backbone.layer1', [

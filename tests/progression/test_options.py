@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mtpd.progression import make_plan
-from mtpd.progression.stage import StageRunner, stage_config
+from mtpd.stage.config import StageRunner, stage_config
 
 LR = 0.004
 Weights = dict[str, Tensor]

@@ -23,13 +23,12 @@ from mmengine.runner import Runner
 from mtpd.compat import atomic_files
 from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.progression import PlanError, run_progression
-from mtpd.progression import run as run_module
-from mtpd.progression.checkpoints import newest_checkpoint
-from mtpd.progression.preemption import EXIT_CODE, Preempted
-from mtpd.progression.randomness import (KeyedBatches, seed_everything,
-                                         seeded_loader, with_memory)
+from mtpd.progression import PlanError, run as run_module, run_progression
 from mtpd.progression.run import DiskFull
+from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.preemption import EXIT_CODE, Preempted
+from mtpd.stage.seeding import (KeyedBatches, seed_everything, seeded_loader,
+                                with_memory)
 
 STEPS = 6
 """Per epoch: 24 pictures by 4."""
@@ -370,7 +369,7 @@ def test_torn_and_foreign_checkpoints_are_passed_over_with_a_word(
     torch.save(foreign, folder / 'epoch_8.pth')
     torch.save(dict(state_dict={}, meta={}), folder / 'epoch_9.pth')
     said = []
-    monkeypatch.setattr('mtpd.progression.checkpoints.print_log',
+    monkeypatch.setattr('mtpd.stage.checkpoints.print_log',
                         lambda text, **_: said.append(text))
     with monkeypatch.context() as patch:
         dies_at_call(patch, FeatureDistiller, 'train_step', 5)

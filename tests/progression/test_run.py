@@ -27,10 +27,10 @@ from mtpd.distill.teacher import FrozenTeacher
 from mtpd.plan.pool import build_pool
 from mtpd.progression import (PlanError, make_plan, run as run_module,
                               run_progression)
-from mtpd.progression.checkpoints import newest_checkpoint
 from mtpd.search import find_order as search_module
 from mtpd.search.find_order import find_order
 from mtpd.search.moment_store import MomentStore
+from mtpd.stage.checkpoints import newest_checkpoint
 
 
 def scalars(folder) -> list[dict]:

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from mtpd.progression.preemption import (EXIT_CODE, Preempted, Stop,
-                                         agreed_stop, at_once, preemptible,
-                                         stop_is_asked, training)
+from mtpd.stage.preemption import (EXIT_CODE, Preempted, Stop, agreed_stop,
+                                   at_once, preemptible, stop_is_asked,
+                                   training)
 
 
 def told():
@@ -80,7 +80,7 @@ def test_the_process_ends_with_the_code(tmp_path):
     script.write_text(
         'import time\n'
         'from mtpd.command_line import plain_errors\n'
-        'from mtpd.progression.preemption import preemptible\n'
+        'from mtpd.stage.preemption import preemptible\n'
         'with plain_errors(), preemptible():\n'
         '    print("ready", flush=True)\n'
         '    time.sleep(60)\n')

@@ -13,7 +13,7 @@ from mtpd.distill.auto_weight import is_off
 from mtpd.plan.plan import Plan, stage_label
 from mtpd.plan.student_names import name_students_modules
 
-from . import loops, progress, validations  # noqa: F401  (registers them)
+from . import loops, time_left as progress, validations  # noqa: F401  (registers them)
 
 
 def stage_dir(plan: Plan, index: int, names: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from mmengine.runner import (BaseLoop, EpochBasedTrainLoop,
 from .checkpoints import StageCheckpointHook
 from .preemption import (Preempted, Stop, agreed_stop, at_once, stop_is_asked,
                          training, workers_may_end)
-from .randomness import seed_epoch, seed_iteration, seeded_loader
+from .seeding import seed_epoch, seed_iteration, seeded_loader
 from .validations import is_validated
 
 

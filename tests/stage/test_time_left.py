@@ -8,7 +8,7 @@ from mmengine.registry import VISBACKENDS
 from mmengine.visualization import LocalVisBackend
 
 from mtpd.progression import run_progression
-from mtpd.progression.progress import StageProgressHook
+from mtpd.stage.time_left import StageProgressHook
 
 written = []
 

@@ -1,0 +1,1 @@
+"""One stage: an mmengine run that can stop at any moment."""
