@@ -28,9 +28,9 @@ from mtpd.order.moments import FeatureMoments
 from mtpd.plan.plan import DetectorSpec, PlanError, load_config, missing_data
 from mtpd.progression import (export_student, make_plan, order_teachers,
                               prepare, run_progression)
+from mtpd.progression.history import StageHistory, read_log
 from mtpd.progression.run import run_stage
 from mtpd.provenance import versions
-from mtpd.report.history import StageHistory, read_log
 from mtpd.search.find_order import moments_folder
 from mtpd.search.found_order import reorder
 from mtpd.search.moment_store import MomentStore

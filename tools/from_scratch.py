@@ -25,7 +25,7 @@ from mtpd.plan.plan import PlanError, missing_data
 from mtpd.processes import on_main
 from mtpd.progression import (Plan, Progression, make_plan, prepare,
                               run_progression)
-from mtpd.progression.train_pool import train_if_missing
+from mtpd.progression.pool_training import train_if_missing
 from mtpd.search.measure import latency, measured_aps, validation_config
 from mtpd.show.tables import text_table
 

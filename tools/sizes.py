@@ -24,12 +24,12 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mtpd.analysis.sizes import (MultiplyAdds, multiply_adds, network_pass,
+                                 parameters, test_size, zoo_ap)
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.detector import build_detector, own_randomness
 from mtpd.plan.plan import DetectorSpec, PlanError, load_config
-from mtpd.progression.sizes import (MultiplyAdds, multiply_adds, network_pass,
-                                    parameters, test_size, zoo_ap)
 from mtpd.provenance import versions
 from mtpd.search.measure import timed
 from mtpd.show.tables import text_table

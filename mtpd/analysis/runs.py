@@ -11,7 +11,7 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.auto_weight import is_off
 from mtpd.distill.checkpoint_hook import ENTRY
 from mtpd.plan.plan import DetectorSpec, load_config
-from mtpd.report.history import StageHistory, read_log
+from mtpd.progression.history import StageHistory, read_log
 
 
 class NotComparable(ValueError):

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import (FormatStrFormatter, LogLocator, MaxNLocator,
                                NullFormatter)
 
+from mtpd.progression.history import History, StageHistory, stage_teachers
 from mtpd.show.charts import text_size
-
-from .history import History, StageHistory, stage_teachers
 
 _LEFT, _RIGHT, _WIDTH = 0.75, 0.2, 7.6  # inches, the same in all pictures
 _PLOT, _BELOW, _NAMES, _ROW = 1.9, 0.5, 0.3, 0.2  # inches upwards

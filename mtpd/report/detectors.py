@@ -8,10 +8,9 @@ from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    own_randomness)
 from mtpd.plan.plan import DetectorSpec
 from mtpd.plan.pool import unmeasurable_aps
+from mtpd.progression.history import History
 from mtpd.search.measure import (known_measures, measured_aps,
                                  measured_latencies, seconds_here)
-
-from .history import History
 
 UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
             CheckpointMismatch)

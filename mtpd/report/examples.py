@@ -19,10 +19,10 @@ from mmengine.device import get_device
 from mtpd.distill.detector import build_detector
 from mtpd.plan.plan import DetectorSpec
 from mtpd.plan.pool import classes_of
+from mtpd.progression.history import History, stage_teachers
 from mtpd.search.measure import validation_of
 
 from .detectors import UNUSABLE
-from .history import History, stage_teachers
 
 SCORE = 0.3
 """Boxes that are scored lower are not drawn."""

@@ -11,6 +11,8 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from jinja2 import Environment, StrictUndefined  # torch depends on it
 
 from mtpd.distill.auto_weight import is_off
+from mtpd.progression.history import (COLUMNS, History, StageHistory,
+                                      stage_teachers)
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
 from mtpd.show.cost_text import cost_text, legend, share_text
@@ -18,7 +20,6 @@ from mtpd.show.cost_text import cost_text, legend, share_text
 from .curves import Picture, curve_pictures
 from .detectors import Facts
 from .examples import SCORE, Examples, View
-from .history import COLUMNS, History, StageHistory, stage_teachers
 
 NOTHING = '–'
 """What stands where nothing is known."""

@@ -16,12 +16,12 @@ import torch
 from mmdet.registry import MODELS
 from PIL import Image
 
+from mtpd.progression.history import (History, StageHistory, Validation,
+                                      read_history, read_plan)
 from mtpd.report.curves import (ap_curve, curve_pictures, logged_curves,
                                 loss_totals)
 from mtpd.report.detectors import DetectorFacts, Facts, detector_facts
 from mtpd.report.examples import Examples, example_pictures
-from mtpd.report.history import (History, StageHistory, Validation,
-                                 read_history, read_plan)
 from mtpd.report.page import NOTHING, page
 
 NOW = datetime(2026, 1, 2, 3, 4)

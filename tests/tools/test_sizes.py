@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from mtpd.analysis.sizes import parameters, test_size
 from mtpd.distill.detector import build_detector, pyramid_channels
 from mtpd.distill.inherit import inherit
 from mtpd.plan.plan import load_config
-from mtpd.progression.sizes import parameters, test_size
 
 REPOSITORY = Path(__file__).parents[2]
 # One of each kind: timm and torchvision, both heads, maps that end at 16.

@@ -6,10 +6,10 @@ from mmdet.models.backbones.swin import WindowMSA
 from mmengine.analysis.complexity_analysis import FlopAnalyzer
 from torch import nn
 
+from mtpd.analysis.sizes import (multiply_adds, network_pass, parameters,
+                                 test_size, zoo_ap)
 from mtpd.distill.detector import build_detector
 from mtpd.plan.plan import load_config
-from mtpd.progression.sizes import (multiply_adds, network_pass, parameters,
-                                    test_size, zoo_ap)
 
 
 class Net(nn.Module):
