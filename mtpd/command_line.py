@@ -14,9 +14,9 @@ from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint)
 from mtpd.compat.processes import leave_processes
-from mtpd.distill.checkpoint_hook import OtherTeacher
+from mtpd.distill.branch import NotFinite
 from mtpd.distill.detector import CheckpointMismatch
-from mtpd.distill.guidance import NotFinite
+from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.plan import PlanError, load_config
 from mtpd.progression.run import DiskFull
 from mtpd.stage.preemption import Preempted

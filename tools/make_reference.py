@@ -15,10 +15,10 @@ import mtpd
 from mtpd.distill import losses
 from mtpd.distill.adapters import FeatureAdapter
 from mtpd.distill.auto_weight import AutoWeight
-from mtpd.distill.fading import FadeDistillHook
+from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.hooks.fade import FadeDistillHook
+from mtpd.distill.hooks.nonfinite import NonFiniteHook
 from mtpd.distill.inherit import inherit
-from mtpd.distill.nonfinite import NonFiniteHook
-from mtpd.distill.teacher import FrozenTeacher
 from mtpd.plan.plan import DEFAULTS, FIELDS, TEACHER_FIELDS, DetectorSpec, Plan
 from mtpd.plan.settings import _RULES, CostSettings
 

@@ -1,17 +1,17 @@
 """One training step: a student, frozen teachers, adapters and a mechanism."""
 from .adapters import FeatureAdapter, PyramidAdapter, resample, shared_strides
 from .auto_weight import AutoWeight
-from .checkpoint_hook import DistillCheckpointHook
+from .branch import Guidance, NotFinite, make_guidance
 from .detector import build_detector, pyramid_channels, record_output
 from .distiller import FeatureDistiller
-from .fading import FadeDistillHook
-from .guidance import Guidance, NotFinite, make_guidance
+from .frozen import FrozenTeacher
+from .hooks.checkpoint import DistillCheckpointHook
+from .hooks.fade import FadeDistillHook
+from .hooks.nonfinite import NonFiniteHook
 from .inherit import inherit
 from .losses import FeatureL2Loss, Mechanism, Pairing, Scene
-from .nonfinite import NonFiniteHook
 from .optim_constructor import DistillOptimWrapperConstructor
 from .preprocessor import DistillDataPreprocessor
-from .teacher import FrozenTeacher
 
 __all__ = [
     'AutoWeight', 'DistillCheckpointHook', 'DistillDataPreprocessor',

@@ -14,13 +14,13 @@ from mtpd.compat.checkpoints import read_checkpoint
 
 from .adapters import STARTS
 from .auto_weight import is_off
+from .branch import Guidance, NotFinite, make_guidance
 from .detector import (Features, build_detector, by_stride, grid_of,
                        own_randomness, pyramid_channels, record_output)
-from .guidance import Guidance, NotFinite, make_guidance
+from .frozen import FrozenTeacher
 from .heads import dense_head, score_maps
 from .losses import Scene
 from .preprocessor import DistillDataPreprocessor
-from .teacher import FrozenTeacher
 
 
 @MODELS.register_module()

@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.model.base_model import BaseDataPreprocessor
 from torch import Tensor, nn
 
-from mtpd.data.teacher_view import as_fraction, scale_key
+from .teacher_view.transform import as_fraction, scale_key
 
 
 @MODELS.register_module()
@@ -144,5 +144,5 @@ def _pictures(data: Mapping[str, Any], name: str,
         raise ValueError(
             f'mtpd.teachers.{name}.scale is {scale}, and the batch holds no '
             'pictures of that scale. Let the training pipeline make them '
-            '(mtpd.data.teacher_view.with_teacher_view).')
+            '(mtpd.distill.teacher_view.transform.with_teacher_view).')
     return pictures

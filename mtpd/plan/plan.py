@@ -17,10 +17,10 @@ from mmengine.hub import get_config
 
 from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
-from mtpd.data.teacher_view import as_fraction
 from mtpd.distill.adapters import ADAPTERS, STARTS
-from mtpd.distill.fading import FadeDistillHook
+from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
+from mtpd.distill.teacher_view.transform import as_fraction
 
 from .settings import CostSettings, read_cost_settings
 

@@ -7,13 +7,14 @@ from mmengine.logging import print_log
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
-from mtpd.data.teacher_view import unsupported_steps, with_teacher_view
 from mtpd.distill.auto_weight import is_off
+from mtpd.distill.branch import make_guidance
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    own_randomness, pyramid_channels)
-from mtpd.distill.guidance import make_guidance
+from mtpd.distill.frozen import FrozenTeacher
 from mtpd.distill.preprocessor import DistillDataPreprocessor
-from mtpd.distill.teacher import FrozenTeacher
+from mtpd.distill.teacher_view.transform import (unsupported_steps,
+                                                 with_teacher_view)
 
 from .plan import DetectorSpec, Plan, PlanError, inner_datasets
 from .student_names import unknown_modules

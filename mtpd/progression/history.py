@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping
 
 from mtpd.compat.checkpoints import read_checkpoint
-from mtpd.distill.checkpoint_hook import ENTRY
+from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.plan.plan import Plan, load_config, make_plan, stage_label
 from mtpd.search.found_order import FoundOrder
 from mtpd.stage.checkpoints import newest_checkpoint

@@ -23,10 +23,10 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.processes import init_processes
 from mtpd.distill.auto_weight import is_off
-from mtpd.distill.checkpoint_hook import ENTRY, OtherTeacher, differences
+from mtpd.distill.branch import NotFinite
 from mtpd.distill.detector import (build_detector, own_randomness,
                                    pyramid_channels)
-from mtpd.distill.guidance import NotFinite
+from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher, differences
 from mtpd.distill.inherit import inherit
 from mtpd.plan.plan import (Plan, PlanError, make_plan, missing_files,
                             stage_label)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from mtpd.distill.adapters import resample
 from mtpd.distill.detector import Features, grid_of
+from mtpd.distill.frozen import FrozenTeacher
 from mtpd.distill.preprocessor import common_divisor
-from mtpd.distill.teacher import FrozenTeacher
 from mtpd.order.moments import MapBatch
 
 from .images import Pictures

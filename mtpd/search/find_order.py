@@ -17,7 +17,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.distill.checkpoint_hook import differences
+from mtpd.distill.hooks.checkpoint import differences
 from mtpd.order.adaptation_cost import (AdaptationCosts, adaptation_costs,
                                         costs_on_own_grids)
 from mtpd.order.certainty import Decision, decision_margins

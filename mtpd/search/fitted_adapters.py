@@ -6,9 +6,9 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
+from mtpd.distill.branch import make_guidance
 from mtpd.distill.detector import pyramid_channels
-from mtpd.distill.guidance import make_guidance
-from mtpd.distill.teacher import FrozenTeacher
+from mtpd.distill.frozen import FrozenTeacher
 from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
                                         fit_linear_map)
 from mtpd.plan.plan import Plan

@@ -11,7 +11,7 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mtpd.data.teacher_view import with_teacher_view
+from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.order.moments import fold_of
 from mtpd.plan.plan import inner_datasets
 

@@ -16,7 +16,7 @@ import torch
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_file, atomic_write
-from mtpd.distill.checkpoint_hook import differences
+from mtpd.distill.hooks.checkpoint import differences
 from mtpd.order.moments import FeatureMoments
 
 SCHEMA = 1

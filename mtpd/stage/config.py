@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mtpd.data.teacher_view import with_teacher_view
 from mtpd.distill.auto_weight import is_off
+from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.plan import Plan, stage_label
 from mtpd.plan.student_names import name_students_modules
 

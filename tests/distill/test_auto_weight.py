@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 
-from mtpd.distill import guidance
+from mtpd.distill import branch as guidance
 from mtpd.distill.auto_weight import AutoWeight, is_off, split_auto
 
 

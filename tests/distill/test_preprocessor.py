@@ -7,8 +7,8 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 
-from mtpd.data.teacher_view import as_fraction
 from mtpd.distill.preprocessor import common_divisor
+from mtpd.distill.teacher_view.transform import as_fraction
 
 
 def both(student, teacher):

@@ -21,8 +21,8 @@ from mmdet.evaluation import CocoMetric
 from mmengine.runner import Runner
 
 from mtpd.compat import atomic_files
-from mtpd.distill.checkpoint_hook import OtherTeacher
 from mtpd.distill.distiller import FeatureDistiller
+from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.progression import PlanError, run as run_module, run_progression
 from mtpd.progression.run import DiskFull
 from mtpd.stage.checkpoints import newest_checkpoint

@@ -20,10 +20,10 @@ from mmengine.runner import Runner
 
 from mtpd.compat import atomic_files
 from mtpd.compat.checkpoints import checkpoint_hash
-from mtpd.distill.checkpoint_hook import OtherTeacher
+from mtpd.distill.branch import NotFinite
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.distill.guidance import NotFinite
-from mtpd.distill.teacher import FrozenTeacher
+from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.pool import build_pool
 from mtpd.progression import (PlanError, make_plan, run as run_module,
                               run_progression)

@@ -17,7 +17,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.distill.teacher import FrozenTeacher
+from mtpd.distill.frozen import FrozenTeacher
 
 OUT, STOP = sys.argv[1], int(sys.argv[2])
 sys.argv[:3] = ['tools/train.py']

@@ -12,7 +12,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 from torch.nn.parallel import DistributedDataParallel
 
-from mtpd.distill.fading import FadeDistillHook
+from mtpd.distill.hooks.fade import FadeDistillHook
 
 
 def test_strength_falls_linearly_between_begin_and_end():

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from .guidance import NotFinite
+from ..branch import NotFinite
 
 _CURE = ('Lower the learning rate or mtpd.distill.loss_weight, or clip '
          'gradients (optim_wrapper.clip_grad).')

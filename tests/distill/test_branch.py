@@ -8,7 +8,7 @@ from mmdet.testing import demo_mm_inputs
 
 from mtpd.distill import (FrozenTeacher, Guidance, PyramidAdapter,
                           build_detector, make_guidance)
-from mtpd.distill.guidance import NotFinite
+from mtpd.distill.branch import NotFinite
 from mtpd.distill.losses import Mechanism, Pairing, Scene, build_mechanism
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
+from mtpd.distill.branch import NotFinite
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.distill.guidance import NotFinite
-from mtpd.distill.teacher import FrozenTeacher
+from mtpd.distill.frozen import FrozenTeacher
 from mtpd.progression import run_progression
 
 

@@ -12,10 +12,10 @@ from mmengine.config import ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseDataPreprocessor
 
-from mtpd.data import teacher_view
 from mtpd.data.drawn_shapes import CLASSES
-from mtpd.data.teacher_view import (scale_key, unsupported_steps,
-                                    with_teacher_view)
+from mtpd.distill.teacher_view import transform as teacher_view
+from mtpd.distill.teacher_view.transform import (scale_key, unsupported_steps,
+                                                 with_teacher_view)
 
 PACK = dict(type='PackDetInputs')
 FLIP = dict(type='RandomFlip', prob=1.0)

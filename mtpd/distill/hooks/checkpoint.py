@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from .distiller import FeatureDistiller
+from ..distiller import FeatureDistiller
 
 ENTRY = 'mtpd'
 """The checkpoint's entry for provenance and training parts."""

@@ -10,9 +10,9 @@ from .adapters import (PyramidAdapter, in_full_precision, resample,
                        shared_strides)
 from .auto_weight import AutoWeight, split_auto
 from .detector import Features, grid_of, pyramid_channels
+from .frozen import FrozenTeacher
 from .heads import check_heads_agree
 from .losses import Mechanism, Pairing, Scene, build_mechanism
-from .teacher import FrozenTeacher
 
 
 class NotFinite(ArithmeticError):

@@ -1,0 +1,1 @@
+"""The student's view of an image at the teacher's size."""
