@@ -69,8 +69,7 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mtpd.distill.detector import build_detector, own_randomness
-from mtpd.order.adaptation_cost import (AdaptationCosts, adaptation_costs,
-                                        fit_linear_map)
+from mtpd.order.costs import AdaptationCosts, adaptation_costs, fit_linear_map
 from mtpd.order.gradient_descent import gradient_descent_costs
 from mtpd.order.moments import FeatureMoments, MapBatch
 from mtpd.plan.plan import load_config

@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from scipy import stats
 from scipy.optimize import brentq
 
-from mtpd.order.adaptation_cost import AdaptationCosts
-from mtpd.order.rivals import compare_orders
+from mtpd.order.baselines import compare_orders
+from mtpd.order.costs import AdaptationCosts
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / 'evidence'

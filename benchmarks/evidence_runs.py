@@ -23,7 +23,7 @@ from mtpd.analysis.runs import read_run
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.data.drawn_shapes import draw_shapes
-from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.costs import AdaptationCosts
 from mtpd.order.moments import FeatureMoments
 from mtpd.plan.plan import DetectorSpec, PlanError, load_config, missing_data
 from mtpd.progression import (export_student, make_plan, order_teachers,

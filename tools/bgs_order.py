@@ -19,7 +19,7 @@ from mmengine.dist import is_main_process
 
 from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.order.rivals import OrderRow
+from mtpd.order.baselines import OrderRow
 from mtpd.plan.plan import PlanError
 from mtpd.progression import order_teachers, prepare
 from mtpd.progression.run import show_order, unwritable

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from mtpd.order.adaptation_cost import TWO_ERRORS
+from mtpd.order.costs import TWO_ERRORS
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """Which teacher when: moments of maps, costs between detectors, the order."""
 # The function adaptation_cost is not among these names: it would hide the
 # module that it stands in.
-from .adaptation_cost import (AdaptationCosts, CostDifference, HeldOutFolds,
-                              LinearMap, adaptation_costs, costs_on_own_grids,
-                              fit_linear_map)
+from .baselines import OrderRow, compare_orders
 from .certainty import Comparison, Decision, decision_margins
+from .costs import (AdaptationCosts, CostDifference, HeldOutFolds, LinearMap,
+                    adaptation_costs, costs_on_own_grids, fit_linear_map)
 from .gradient_descent import gradient_descent_costs
 from .moments import FeatureMoments, MapBatch, Moments, fold_of
-from .rivals import OrderRow, compare_orders
 from .selection import (SelectionStep, TeachingOrder,
                         backward_greedy_selection)
 

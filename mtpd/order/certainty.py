@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .adaptation_cost import TWO_ERRORS, AdaptationCosts, CostDifference
+from .costs import TWO_ERRORS, AdaptationCosts, CostDifference
 from .selection import SelectionStep, TeachingOrder
 
 # A margin that so many times the pictures would have to make certain, if the

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from .adaptation_cost import AdaptationCosts, HeldOutFolds
+from .costs import AdaptationCosts, HeldOutFolds
 from .moments import FeatureMoments, MapBatch, full_precision
 
 

@@ -18,9 +18,9 @@ from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.hooks.checkpoint import differences
-from mtpd.order.adaptation_cost import (AdaptationCosts, adaptation_costs,
-                                        costs_on_own_grids)
 from mtpd.order.certainty import Decision, decision_margins
+from mtpd.order.costs import (AdaptationCosts, adaptation_costs,
+                              costs_on_own_grids)
 from mtpd.order.gradient_descent import gradient_descent_costs
 from mtpd.order.moments import MapBatch
 from mtpd.order.selection import backward_greedy_selection

@@ -9,8 +9,7 @@ from mmengine.logging import print_log
 from mtpd.distill.branch import make_guidance
 from mtpd.distill.detector import pyramid_channels
 from mtpd.distill.frozen import FrozenTeacher
-from mtpd.order.adaptation_cost import (POSITIONS_PER_COEFFICIENT,
-                                        fit_linear_map)
+from mtpd.order.costs import POSITIONS_PER_COEFFICIENT, fit_linear_map
 from mtpd.plan.plan import Plan
 
 from .feature_maps import Pyramids

@@ -2,9 +2,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
-from mtpd.order.adaptation_cost import TWO_ERRORS, AdaptationCosts
+from mtpd.order.baselines import OrderRow, compare_orders
 from mtpd.order.certainty import Decision, decision_margins
-from mtpd.order.rivals import OrderRow, compare_orders
+from mtpd.order.costs import TWO_ERRORS, AdaptationCosts
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 
 SCHEMA = 3

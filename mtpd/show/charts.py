@@ -15,7 +15,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 
-from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.costs import AdaptationCosts
 from mtpd.order.selection import TeachingOrder
 
 from .cost_text import cost_text, legend, share_text

@@ -2,7 +2,7 @@
 bound."""
 from typing import Iterable
 
-from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.costs import AdaptationCosts
 
 
 def level_text(costs: AdaptationCosts, source: str, target: str,

@@ -5,8 +5,8 @@ from typing import Any, Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from mtpd.order.adaptation_cost import AdaptationCosts
-from mtpd.order.rivals import OrderRow
+from mtpd.order.baselines import OrderRow
+from mtpd.order.costs import AdaptationCosts
 
 from .cost_text import cost_text, legend, level_text, share_text
 

@@ -9,9 +9,8 @@ from scipy import stats
 
 from mtpd.order import (AdaptationCosts, FeatureMoments, TeachingOrder,
                         adaptation_costs, backward_greedy_selection)
-from mtpd.order.adaptation_cost import (TWO_ERRORS, CostDifference,
-                                        HeldOutFolds)
 from mtpd.order.certainty import Comparison, decision_margins
+from mtpd.order.costs import TWO_ERRORS, CostDifference, HeldOutFolds
 
 FOLDS, CHANNELS = 10, 3
 DATA_SETS = 200

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.costs import AdaptationCosts
 from mtpd.progression import run_progression
 
 # Published graph of the paper, with the two edges that it does not draw.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from mtpd.order.adaptation_cost import adaptation_costs
+from mtpd.order.costs import adaptation_costs
 from mtpd.order.moments import fold_of
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from mtpd.order.adaptation_cost import AdaptationCosts
+from mtpd.order.costs import AdaptationCosts
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
 from mtpd.show import charts as pictures
 from mtpd.show.charts import draw_costs, draw_order

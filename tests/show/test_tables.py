@@ -1,7 +1,7 @@
 """What is printed says what was measured."""
 from dataclasses import dataclass, replace
 
-from mtpd.order.rivals import OrderRow, compare_orders
+from mtpd.order.baselines import OrderRow, compare_orders
 from mtpd.show.tables import (cost_table, level_table, progression_table,
                               rivals_table, text_table)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from mtpd.order import (AdaptationCosts, FeatureMoments, adaptation_costs,
                         costs_on_own_grids, fit_linear_map, fold_of)
-from mtpd.order.adaptation_cost import CostDifference, adaptation_cost
+from mtpd.order.costs import CostDifference, adaptation_cost
 
 CHANNELS = {8: dict(a=6, b=9, c=4), 16: dict(a=6, b=5, c=8)}
 GRIDS = {8: (9, 12), 16: (5, 6)}

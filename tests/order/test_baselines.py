@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtpd.order.adaptation_cost import AdaptationCosts
-from mtpd.order.rivals import (OrderRow, ascending_ap, compare_orders,
-                               exhaustive, forward_greedy, shortest_path,
-                               smallest_bottleneck)
+from mtpd.order.baselines import (OrderRow, ascending_ap, compare_orders,
+                                  exhaustive, forward_greedy, shortest_path,
+                                  smallest_bottleneck)
+from mtpd.order.costs import AdaptationCosts
 from mtpd.order.selection import backward_greedy_selection
 
 METHOD = Path(__file__).parents[2] / 'docs/method.md'

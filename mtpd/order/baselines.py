@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .adaptation_cost import AdaptationCosts
+from .costs import AdaptationCosts
 from .selection import Cost, _check_pool, _read, backward_greedy_selection
 
 Edges = Mapping[tuple[str, str], float]
