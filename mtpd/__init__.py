@@ -14,8 +14,7 @@ from mtpd.compat import atomic_files, checkpoints  # noqa: E402
 
 checkpoints.install_safe_loading()
 
-from mtpd import backbones, distill  # noqa: E402
-from mtpd.stage import config as stage  # noqa: E402
+from mtpd import backbones, distill, stage  # noqa: E402
 
 __version__ = '0.1.0'
 __all__ = [

@@ -13,8 +13,6 @@ from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.plan import Plan, stage_label
 from mtpd.plan.student_names import name_students_modules
 
-from . import loops, time_left as progress, validations  # noqa: F401  (registers them)
-
 
 def stage_dir(plan: Plan, index: int, names: tuple[str, ...]) -> str:
     """Where stage ``index`` (from 1) writes, e.g. ``.../stage1_swin_t``."""

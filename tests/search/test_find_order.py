@@ -38,9 +38,9 @@ class Search:
 
     def __init__(self, monkeypatch):
         self.said, self.seen, self.known = [], [], []
-        for module in ('search', 'moment_store'):
+        for module in ('find_order', 'moment_store'):
             monkeypatch.setattr(
-                f'mtpd.progression.{module}.print_log',
+                f'mtpd.search.{module}.print_log',
                 lambda text, **_: self.said.append(text))
         # Half of a toy's search; test_the_file_says_everything puts it back.
         self.latencies = search_module.measured_latencies
@@ -445,9 +445,10 @@ def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
 KILLED = """
 import os, runpy, signal, sys
 import mtpd.search.gather as module
-from mtpd.progression import run, search
+from mtpd.progression import run
+from mtpd.search import find_order
 module.SAVE_SECONDS = 0  # after every batch
-find = search.find_order
+find = find_order.find_order
 
 def dies(plan, pool, progress):
     return find(plan, pool, lambda done, total: done < 13 or os.kill(
