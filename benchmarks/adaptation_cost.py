@@ -3,12 +3,12 @@
     python benchmarks/adaptation_cost.py --only pass memory      # CPU, minutes
     python benchmarks/adaptation_cost.py --only pass memory --device cuda
     python benchmarks/adaptation_cost.py --only sgd stride4 --data COCO_FOLDER
-    python benchmarks/adaptation_cost.py --only sgd --pictures 60 \\
+    python benchmarks/adaptation_cost.py --only sgd --images 60 \\
         --trained configs/bccd/mtpd.py --lr 1e-4 3e-4 1e-3 3e-3
     python benchmarks/adaptation_cost.py --thin                  # smoke test
 
 Detectors are mmdet's own configs with random weights (nothing is downloaded)
-or, in `sgd`, a trained pool; pictures are those of a COCO-format folder
+or, in `sgd`, a trained pool; images are those of a COCO-format folder
 (annotations/*train*.json, train2017/) through the test pipeline at --size, or
 noise of exactly that size. They are loaded before any clock runs: decoding is
 part of neither side. Intervals are 95% of a median (order statistics; below 6
@@ -17,23 +17,23 @@ pairs the range). `--out` keeps all numbers.
 pass     One real `gather` into a `MomentStore` (forwards, masks, products,
          sums, saving to disk with fsync) against the bare forwards of the same
          detectors (to the device, normalise, pad, backbone, neck; no_grad),
-         in turn picture by picture: whenever `gather` asks for a picture, its
-         clock stops and the bare forwards of that picture run, before or after
-         it alternately. Two ratios: the median of the pictures, which leaves
+         in turn image by image: whenever `gather` asks for an image, its
+         clock stops and the bare forwards of that image run, before or after
+         it alternately. Two ratios: the median of the images, which leaves
          out the saves between them; and all of the pass, saves and all else
          that comes once per fold or run, over all bare forwards. The project's
          bound, 1.10, is on the latter. Then the time to solve all costs with
-         ten filled folds (a fold without a picture gets another's sums; files
+         ten filled folds (a fold without an image gets another's sums; files
          in the page cache), and the store's size. The temporary folder
          (TMPDIR) needs 2 GB for 8 teachers.
 memory   Peak beside the models of bare forwards and of the pass, each in a
          process of its own: anonymous resident memory, read every 10 ms, less
-         that after the models were built and the pictures loaded; on a GPU
-         also torch's peak there. All pictures lie in one fold, so that sums
+         that after the models were built and the images loaded; on a GPU
+         also torch's peak there. All images lie in one fold, so that sums
          are merged with saved ones. The project's bound is 1 GB.
 sgd      Exact least squares against `gradient_descent_costs`: both fitted on
-         the same pictures and scored on the same others (two folds of ten,
-         here by a picture's number), from maps in memory. Seconds are those of
+         the same images and scored on the same others (two folds of ten,
+         here by an image's number), from maps in memory. Seconds are those of
          fitting (sums and solution; training), without the scoring, which is
          the same for both, and with the forwards, once or in every epoch.
 stride4  Costs at stride 4 from all positions and from the drawn share, and the
@@ -68,7 +68,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import build_detector
 from mtpd.order.costs import AdaptationCosts, adaptation_costs, fit_linear_map
 from mtpd.order.gradient_descent import gradient_descent_costs
 from mtpd.order.moments import FeatureMoments, MapBatch
@@ -76,9 +76,10 @@ from mtpd.plan.plan import load_config
 from mtpd.plan.pool import build_pool, common_strides
 from mtpd.plan.settings import CostSettings
 from mtpd.progression import make_plan
-from mtpd.search.feature_maps import Pyramids
+from mtpd.randomness import isolate_rng
+from mtpd.search.feature_maps import FeatureMaps
 from mtpd.search.gather import gather
-from mtpd.search.images import FOLDS, Pictures
+from mtpd.search.images import FOLDS, Images
 from mtpd.search.moment_store import MomentStore
 from mtpd.statistics import median_interval
 from torch import Tensor
@@ -103,7 +104,7 @@ HELD_OUT = (0, 1)
 EPOCHS, MANY_EPOCHS, NEAR = 12, 200, 0.01
 SIZES = {'pass': (800, 1333), 'memory': (800, 1333), 'sgd': (400, 667),
          'stride4': (400, 667)}
-PICTURES = {'pass': 5, 'memory': 3, 'sgd': 36, 'stride4': 12}
+IMAGES = {'pass': 5, 'memory': 3, 'sgd': 36, 'stride4': 12}
 
 
 def main() -> None:
@@ -119,9 +120,9 @@ def main() -> None:
     for section in args.only:
         size, count = size_of(section, args), count_of(section, args)
         print(f'{section}: ' + (
-            f'{count} pictures of {args.trained}'
+            f'{count} images of {args.trained}'
             if section == 'sgd' and args.trained else
-            f'{count} pictures of {args.data or "noise"} at '
+            f'{count} images of {args.data or "noise"} at '
             f'{size[0]}x{size[1]}'), flush=True)
         with TemporaryDirectory() as folder:
             results[section] = SECTIONS[section](args, folder)
@@ -137,17 +138,17 @@ def time_of_pass(args: argparse.Namespace, folder: str) -> list[dict]:
     results = []
     for teachers in args.teachers:
         pool = detectors(list(CONFIGS)[:1 + teachers], args)
-        pictures = InTurn(cfg, count_of('pass', args), pool, args.device)
-        pyramids = Pyramids(pool, pictures, STRIDES)
+        images = InTurn(cfg, count_of('pass', args), pool, args.device)
+        feature_maps = FeatureMaps(pool, images, STRIDES)
         warm_up = Path(folder) / f'warm_up{teachers}'
-        gather(pyramids, store_of(pool, warm_up), pictures.chosen[:1])
-        pictures.floor.clear()
-        pictures.passes.clear()
+        gather(feature_maps, store_of(pool, warm_up), images.chosen[:1])
+        images.floor.clear()
+        images.passes.clear()
         store = store_of(pool, Path(folder) / f'store{teachers}')
         seconds = seconds_of(
-            lambda: gather(pyramids, store, pictures.chosen), args.device)
-        floor = list(pictures.floor.values())
-        passes = list(pictures.passes.values())
+            lambda: gather(feature_maps, store, images.chosen), args.device)
+        floor = list(images.floor.values())
+        passes = list(images.passes.values())
         seconds -= sum(floor)
         per_fold = bytes_in(store) / len(store.moments(GRID).filled_folds(8))
         fill_folds(store)
@@ -158,7 +159,7 @@ def time_of_pass(args: argparse.Namespace, folder: str) -> list[dict]:
             teachers=teachers, floor=floor, passes=passes, pass_in_all=seconds,
             saves=store.saves, solve=solve, bytes_of_fold=per_fold))
         what = f'1 student + {teachers} teachers'
-        print_ratio(f'{what}, a picture of the pass / its bare forwards',
+        print_ratio(f'{what}, an image of the pass / its bare forwards',
                     passes, floor)
         print(f'{what}, all of the pass / all bare forwards: '
               f'{seconds / sum(floor):.3f}; in it {len(store.saves)} saves of '
@@ -190,19 +191,19 @@ def peak_of(what: str, args: argparse.Namespace, folder: str) -> dict:
     """Bytes held by a fresh process before and at the worst moment."""
     set_up()
     pool = detectors(list(CONFIGS)[:1 + max(args.teachers)], args)
-    pictures = OneFold(student_config('memory', args, folder),
-                       count_of('memory', args))
+    images = OneFold(student_config('memory', args, folder),
+                     count_of('memory', args))
     # For both: its dry passes warm the libraries up.
-    pyramids = Pyramids(pool, pictures, STRIDES)
+    feature_maps = FeatureMaps(pool, images, STRIDES)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     with Peak(args.device) as peak:
         if what == 'pass':
-            gather(pyramids, store_of(pool, Path(folder) / 'store'),
-                   pictures.chosen)
+            gather(feature_maps, store_of(pool, Path(folder) / 'store'),
+                   images.chosen)
         else:
-            for index in pictures.chosen:
-                bare_forwards(pool, pictures.raw[index], args.device)
+            for index in images.chosen:
+                bare_forwards(pool, images.raw[index], args.device)
     return dict(before=peak.before, peak=peak.worst)
 
 
@@ -216,22 +217,22 @@ def sgd(args: argparse.Namespace, folder: str) -> dict:
         cfg, strides = student_config('sgd', args, folder), STRIDES
     for detector in pool.values():
         detector.to(args.device)
-    pictures = Loaded(cfg, count_of('sgd', args))
-    pyramids = Pyramids(pool, pictures, strides)
+    images = Loaded(cfg, count_of('sgd', args))
+    feature_maps = FeatureMaps(pool, images, strides)
     batches: list[MapBatch] = []
 
     def look() -> None:
-        for number, index in enumerate(pictures.chosen):
-            (_, maps), = pyramids([[index]])
+        for number, index in enumerate(images.chosen):
+            (_, maps), = feature_maps([[index]])
             batches.append(maps[GRID]._replace(folds=[number % FOLDS]))
 
     forwards = seconds_of(look, args.device)
     fitting, scored = ([b for b in batches if (b.folds[0] in HELD_OUT) is held]
                        for held in (False, True))
-    print(f'{", ".join(pool)}: fitted on {len(fitting)} pictures, scored on '
+    print(f'{", ".join(pool)}: fitted on {len(fitting)} images, scored on '
           f'{len(scored)}; forwards of all {forwards:.1f} s', flush=True)
 
-    moments, maps = FeatureMoments(pyramids.channels, FOLDS), {}
+    moments, maps = FeatureMoments(feature_maps.channels, FOLDS), {}
     pairs = list(permutations(pool, 2))
 
     def add() -> None:
@@ -267,7 +268,7 @@ def sgd(args: argparse.Namespace, folder: str) -> dict:
     worst = {}
     for lr in args.lr:
         try:
-            costs, epochs = descent(pyramids, fitting, batches, lr, EPOCHS,
+            costs, epochs = descent(feature_maps, fitting, batches, lr, EPOCHS,
                                     args)
         except ValueError as error:
             print(f'sgd, lr {lr:g}, {EPOCHS} epochs: {error}', flush=True)
@@ -288,7 +289,8 @@ def sgd(args: argparse.Namespace, folder: str) -> dict:
     best = min(worst, key=worst.get)
     print(f'best of these, by its worst pair: lr {best:g}')
     for lr in sorted((lr for lr in worst if lr <= best), reverse=True):
-        excess, epochs = until_near(pyramids, fitting, scored, lr, exact, args)
+        excess, epochs = until_near(feature_maps, fitting, scored, lr, exact,
+                                    args)
         result['near'][lr] = dict(seconds=epochs, excess={
             f'{a} -> {b}': of for (a, b), of in excess.items()})
         near = [when for when in map(when_near, excess.values()) if when]
@@ -305,12 +307,12 @@ def sgd(args: argparse.Namespace, folder: str) -> dict:
         / len(batches)
     print(f'sgd / exact: {trained / took:.0f} times as long without forwards, '
           f'{(trained + forwards) / (took + forwards):.1f} with one look at '
-          f'all pictures, {(trained + again) / (took + forwards):.1f} with a '
+          f'all images, {(trained + again) / (took + forwards):.1f} with a '
           'look in every epoch', flush=True)
     return result
 
 
-def until_near(pyramids: Pyramids, fitting: Sequence[MapBatch],
+def until_near(feature_maps: FeatureMaps, fitting: Sequence[MapBatch],
                scored: Sequence[MapBatch], lr: float, exact: 'Errors',
                args: argparse.Namespace
                ) -> tuple[dict[tuple[str, str], list[float]], list[float]]:
@@ -338,7 +340,7 @@ def until_near(pyramids: Pyramids, fitting: Sequence[MapBatch],
             raise Stop
 
     with suppress(Stop):
-        descent(pyramids, fitting, scored, lr, MANY_EPOCHS, args, look,
+        descent(feature_maps, fitting, scored, lr, MANY_EPOCHS, args, look,
                 seconds)
     return excess, seconds
 
@@ -366,7 +368,7 @@ def percent(above: float) -> str:
     return f'{above:+.1%}' if above < 10 else f'x {1 + above:.2g}'
 
 
-def descent(pyramids: Pyramids, fitting: Sequence[MapBatch],
+def descent(feature_maps: FeatureMaps, fitting: Sequence[MapBatch],
             scored: Sequence[MapBatch], lr: float, epochs: int,
             args: argparse.Namespace,
             after_epoch: Callable[[int, AdaptationCosts], None] | None = None,
@@ -391,7 +393,7 @@ def descent(pyramids: Pyramids, fitting: Sequence[MapBatch],
         return scored
 
     return gradient_descent_costs(
-        shuffled, held_out, pyramids.channels, FOLDS, epochs, lr,
+        shuffled, held_out, feature_maps.channels, FOLDS, epochs, lr,
         seed=args.seed, after_epoch=after_epoch), seconds
 
 
@@ -399,24 +401,24 @@ def stride4(args: argparse.Namespace, folder: str) -> dict:
     names = ('mask_r50', 'mask_swin_t', 'faster_r50')
     cfg = student_config('stride4', args, folder, names[0])
     pool = detectors(names, args)
-    pictures = Loaded(cfg, count_of('stride4', args))
+    images = Loaded(cfg, count_of('stride4', args))
     drawn = CostSettings().stride4_share
     sums, sides = {}, {}
     for share in (1., drawn):
-        pyramids = Pyramids(pool, pictures, (4, *STRIDES), share=share)
-        sums[share] = FeatureMoments(pyramids.channels, FOLDS)
+        feature_maps = FeatureMaps(pool, images, (4, *STRIDES), share=share)
+        sums[share] = FeatureMoments(feature_maps.channels, FOLDS)
 
-        def add(index: int, pyramids: Pyramids = pyramids,
+        def add(index: int, feature_maps: FeatureMaps = feature_maps,
                 into: FeatureMoments = sums[share]) -> None:
-            for _, maps in pyramids([[index]]):
+            for _, maps in feature_maps([[index]]):
                 into.add(*maps[GRID])
 
         sides[f'share {share:g}'] = add
     sides['bare forwards'] = lambda index: bare_forwards(
-        pool, pictures.raw[index], args.device)
-    bare_forwards(pool, pictures.raw[pictures.chosen[0]], args.device)
+        pool, images.raw[index], args.device)
+    bare_forwards(pool, images.raw[images.chosen[0]], args.device)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for turn, index in enumerate(pictures.chosen):
+    for turn, index in enumerate(images.chosen):
         order = list(sides)[turn % 3:] + list(sides)[:turn % 3]
         for side in order:
             seconds[side].append(seconds_of(
@@ -447,14 +449,14 @@ SECTIONS = {'pass': time_of_pass, 'memory': memory, 'sgd': sgd,
             'stride4': stride4}
 
 
-# ------------------------------------------------------- detectors, pictures
+# ------------------------------------------------------- detectors, images
 
 
 def detectors(names: Sequence[str], args: argparse.Namespace
               ) -> dict[str, BaseDetector]:
     """On the device, random weights; no two the same."""
     pool = {}
-    with own_randomness(args.seed):
+    with isolate_rng(args.seed):
         for name in names:
             model = load_config(f'mmdet::{CONFIGS[name]}').model
             model.backbone.init_cfg = None  # a download
@@ -470,7 +472,7 @@ def detectors(names: Sequence[str], args: argparse.Namespace
 
 def student_config(section: str, args: argparse.Namespace, folder: str,
                    student: str = 'retina_r50') -> Config:
-    """Its test pipeline loads the pictures at the section's size."""
+    """Its test pipeline loads the images at the section's size."""
     cfg = load_config(f'mmdet::{CONFIGS[student]}')
     size = size_of(section, args)
     root = Path(args.data).resolve() if args.data else noise(
@@ -487,7 +489,7 @@ def student_config(section: str, args: argparse.Namespace, folder: str,
 
 
 def noise(root: Path, size: tuple[int, int], count: int, seed: int) -> Path:
-    """A COCO-format folder of noise pictures without labels."""
+    """A COCO-format folder of noise images without labels."""
     random = np.random.default_rng(seed)
     height, width = size
     images = [dict(id=i, file_name=f'{i}.jpg', height=height, width=width)
@@ -501,8 +503,8 @@ def noise(root: Path, size: tuple[int, int], count: int, seed: int) -> Path:
     return root
 
 
-class Loaded(Pictures):
-    """Pictures that lie in memory.
+class Loaded(Images):
+    """Images that lie in memory.
 
     Attributes:
         chosen: Their indices.
@@ -514,9 +516,9 @@ class Loaded(Pictures):
             super().__init__(student)
         self.chosen = self.spread(count)
         if len(self.chosen) < count:
-            print(f'There are only {len(self.chosen)} pictures.')
+            print(f'There are only {len(self.chosen)} images.')
         self.raw = {index: views['1'][0] for (index,), views
-                    in Pictures.load(self, [[i] for i in self.chosen])}
+                    in Images.load(self, [[i] for i in self.chosen])}
 
     def load(self, batches: Sequence[Sequence[int]]
              ) -> Iterator[tuple[list[int], dict[str, list[Tensor]]]]:
@@ -532,11 +534,11 @@ class OneFold(Loaded):
 
 
 class InTurn(Loaded):
-    """Runs bare forwards of each picture beside whoever asks for pictures.
+    """Runs bare forwards of each image beside whoever asks for images.
 
     Attributes:
         floor: Index -> seconds of the bare forwards.
-        passes: Index -> seconds from handing the picture out to the next
+        passes: Index -> seconds from handing the image out to the next
             question.
     """
 
@@ -567,11 +569,11 @@ class InTurn(Loaded):
 
 
 @torch.no_grad()
-def bare_forwards(pool: dict[str, BaseDetector], picture: Tensor,
+def bare_forwards(pool: dict[str, BaseDetector], image: Tensor,
                   device: str) -> None:
     for detector in pool.values():
         detector.extract_feat(detector.data_preprocessor(
-            {'inputs': [picture.to(device)], 'data_samples': None})['inputs'])
+            {'inputs': [image.to(device)], 'data_samples': None})['inputs'])
 
 
 # ---------------------------------------------------------------------- stores
@@ -617,7 +619,7 @@ def bytes_in(store: MomentStore) -> int:
 
 
 class Errors:
-    """Mean squared errors of linear maps, apart for the two kinds of pictures.
+    """Mean squared errors of linear maps, apart for the two kinds of images.
 
     Attributes:
         fitting: (source, target, stride) -> of those that were fitted on.
@@ -633,7 +635,7 @@ class Errors:
 
     @classmethod
     def of_costs(cls, costs: AdaptationCosts) -> 'Errors':
-        """Of costs that were scored on all pictures."""
+        """Of costs that were scored on all images."""
         keys = [(*pair, s) for pair in costs.mse for s in costs.strides]
         return cls({(a, b, s): costs.folds.errors[a, b][s]
                     for a, b, s in keys},
@@ -754,9 +756,9 @@ def size_of(section: str, args: argparse.Namespace) -> tuple[int, int]:
 
 
 def count_of(section: str, args: argparse.Namespace) -> int:
-    # A GPU's pass is mostly saves where they come after a picture or two.
+    # A GPU's pass is mostly saves where they come after an image or two.
     many = 200 if section == 'pass' and args.device == 'cuda' else 0
-    return args.pictures or many or PICTURES[section]
+    return args.images or many or IMAGES[section]
 
 
 def arguments() -> argparse.Namespace:
@@ -767,7 +769,7 @@ def arguments() -> argparse.Namespace:
                       default=list(SECTIONS))
     made.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
     made.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'))
-    made.add_argument('--pictures', type=int)
+    made.add_argument('--images', type=int)
     made.add_argument('--teachers', type=int, nargs='+', default=[8, 2],
                       help='of `pass`; `memory` takes the largest')
     made.add_argument('--data', help='COCO-format folder')

@@ -301,7 +301,7 @@ class Explanation(Job):
     arm: str
     first: Node
     second: Node
-    settings = Settings(pictures=128, grid=3, range=.5, radius=.1,
+    settings = Settings(images=128, grid=3, range=.5, radius=.1,
                         directions=10, seed=0)
 
     @property

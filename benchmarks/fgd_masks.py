@@ -2,12 +2,12 @@
 
     python benchmarks/fgd_masks.py --device cuda
 
-Two pictures of 800x1333 (padded to 800x1344) with 100 boxes each, the five
+Two images of 800x1333 (padded to 800x1344) with 100 boxes each, the five
 levels of strides 8 to 128. Checks that both give the same weights, then takes
 turns between them and prints the median of the ratio loop / ours with its 95%
 order-statistic interval. The loop reads all corners at once and paints box by
 box, which is the best a loop can do on a GPU: one synchronisation for each
-picture and level, not several for each box.
+image and level, not several for each box.
 """
 import argparse
 import sys
@@ -26,11 +26,11 @@ SIZE = (800, 1344)
 GRIDS = [(ceil(SIZE[0] / s), ceil(SIZE[1] / s)) for s in (8, 16, 32, 64, 128)]
 
 
-def draw_boxes(device: str, pictures: int = 2, boxes: int = 100) -> list:
+def draw_boxes(device: str, images: int = 2, boxes: int = 100) -> list:
     """Boxes of 8 to 400 pixels a side, log-uniform, inside 800x1333."""
     torch.manual_seed(0)
     drawn = []
-    for _ in range(pictures):
+    for _ in range(images):
         sides = torch.exp(torch.empty(boxes, 2).uniform_(2.08, 5.99))
         corner = torch.rand(boxes, 2) * (torch.tensor([1333., 800.]) - sides)
         drawn.append(torch.cat([corner, corner + sides], dim=1).to(device))

@@ -2,7 +2,7 @@
 
     python benchmarks/kill.py --kills 20 --workers 2
 
-Three small stages (random teachers, drawn pictures) with augmentation, masks
+Three small stages (random teachers, drawn images) with augmentation, masks
 of MGD, momentum, averaged weights, a checkpoint every 3 iterations, a
 validation every epoch of 12 and the best weights handed on. The command runs
 once in peace. Then, for each of the seeded moments, in a folder of its own, it
@@ -31,9 +31,10 @@ from mmengine.registry import DefaultScope
 
 import mtpd  # noqa: F401
 from mtpd.data.drawn_shapes import draw_shapes
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import build_detector
 from mtpd.plan.plan import load_config
 from mtpd.provenance import command, versions
+from mtpd.randomness import isolate_rng
 from mtpd.show.tables import text_table
 from mtpd.stage.preemption import EXIT_CODE
 
@@ -117,12 +118,12 @@ def main() -> None:
 
 
 def prepare(out: Path, workers: int) -> Path:
-    """Pictures, random detectors and the config, in ``out``."""
+    """Images, random detectors and the config, in ``out``."""
     data = out / 'data'
     draw_shapes(data, train=48, val=12, size=(128, 112), seed=0)
     names = ('student', *TEACHERS)
     for seed, name in enumerate(names):
-        with own_randomness(seed):
+        with isolate_rng(seed):
             detector = build_detector(
                 load_config(f'configs/demo/{name}.py').model)
             detector.init_weights()

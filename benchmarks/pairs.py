@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/pairs.py --markdown docs/pairs.md
 
 Each pair is built at full size with random weights (nothing is downloaded),
-trained for one step on one drawn picture of 416x512 pixels, measured and
+trained for one step on one drawn image of 416x512 pixels, measured and
 dropped before the next: 3 GB of memory, some minutes on one CPU core. Without
 ``--markdown`` the table is printed only.
 """
@@ -31,8 +31,9 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 
 from mtpd.distill.adapters import PyramidAdapter
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import build_detector
 from mtpd.plan.plan import DetectorSpec, load_config
+from mtpd.randomness import isolate_rng
 
 SIZE = (416, 512)
 
@@ -185,7 +186,7 @@ def take_step(student: str | tuple[str, str], teacher: str | tuple[str, str],
     """
     if DefaultScope.get_current_instance() is None:
         DefaultScope.get_instance('pairs', scope_name='mmdet')
-    with own_randomness(seed), TemporaryDirectory() as folder:
+    with isolate_rng(seed), TemporaryDirectory() as folder:
         files = [write_random_weights(config, Path(folder) / f'{side}.pth')
                  for side, config in (('student', student),
                                       ('teacher', teacher))]
@@ -196,7 +197,7 @@ def take_step(student: str | tuple[str, str], teacher: str | tuple[str, str],
                            checkpoint=files[1])],
             distill=dict(type='FeatureL2Loss'), init_adapters='random'))
         model.init_weights()
-        guidance, = model.guidances
+        branch, = model.guidances
         optimizer = build_optim_wrapper(model, dict(
             type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-4)))
         batch = demo_mm_inputs(1, [(3, *SIZE)], num_items=[4], num_classes=80,
@@ -205,10 +206,10 @@ def take_step(student: str | tuple[str, str], teacher: str | tuple[str, str],
         logged = model.train().train_step(batch, optimizer)
         seconds = perf_counter() - start
     return Step(
-        name_of(student), name_of(teacher), guidance.adapter.strides,
-        condensed(guidance.adapter),
-        (millions(model.student), millions(guidance.teacher.detector),
-         millions(guidance)), seconds, logged['loss'].item(),
+        name_of(student), name_of(teacher), branch.adapter.strides,
+        condensed(branch.adapter),
+        (millions(model.student), millions(branch.teacher.detector),
+         millions(branch)), seconds, logged['loss'].item(),
         sum(value.item() for key, value in logged.items()
             if key.startswith('loss_distill')))
 
@@ -229,7 +230,7 @@ def page(steps: list[Step], seed: int) -> str:
     return f'''# Pairs at full size
 
 mmdet's own configs at full size, random weights, `FeatureL2Loss` of weight 1:
-one training step on one picture of {size} pixels. It shows that a pair can be
+one training step on one image of {size} pixels. It shows that a pair can be
 built and trained, not what the student learns from it. Levels pair by stride;
 an adapter has a convolution only where channels differ. Sizes are parameters
 in millions; the adapters are gone after training. The losses are those of

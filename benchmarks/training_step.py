@@ -103,12 +103,12 @@ def step_of(model: FeatureDistiller, data: dict,
 def floor_of(model: FeatureDistiller, data: dict,
              args: argparse.Namespace) -> Callable[[], None]:
     """The same work without any of the distiller's own."""
-    student, guidance = model.student, model.guidances[0]
-    teacher = guidance.teacher.detector.to(args.device)
-    convs = {s: guidance.adapter.levels[str(s)].project
-             for s in guidance.adapter.strides}
+    student, branch = model.student, model.guidances[0]
+    teacher = branch.teacher.detector.to(args.device)
+    convs = {s: branch.adapter.levels[str(s)].project
+             for s in branch.adapter.strides}
     own, theirs = (tuple(c) for c in (model._student_strides,
-                                      guidance.teacher.channels))
+                                      branch.teacher.channels))
     normalise = model.data_preprocessor.teachers[0].to(args.device)
     wrapper = build_optim_wrapper(model, optimizer(args))
 
@@ -116,14 +116,14 @@ def floor_of(model: FeatureDistiller, data: dict,
         batch = copy.deepcopy(data)
         with wrapper.optim_context(model):
             inputs = student.data_preprocessor(batch, True)
-            pictures = normalise({'inputs': batch['inputs'],
-                                  'data_samples': None})['inputs']
+            images = normalise({'inputs': batch['inputs'],
+                                'data_samples': None})['inputs']
             maps = student.extract_feat(inputs['inputs'])
             student.extract_feat = lambda _: maps  # loss() runs it only once
             losses = student.loss(inputs['inputs'], inputs['data_samples'])
             del student.extract_feat
             with torch.no_grad():
-                targets = dict(zip(theirs, teacher.extract_feat(pictures)))
+                targets = dict(zip(theirs, teacher.extract_feat(images)))
             sources = dict(zip(own, maps))
             total, _ = model.parse_losses(losses)
             with torch.autocast(args.device, enabled=False):

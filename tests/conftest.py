@@ -1,4 +1,4 @@
-"""Small detectors, pictures and a progression that the tests share."""
+"""Small detectors, images and a progression that the tests share."""
 import copy
 from functools import partial
 from pathlib import Path
@@ -107,8 +107,9 @@ def caffe_fcos() -> ConfigDict:
 def checkpoint_of(tmp_path_factory):
     """Writes a checkpoint of a model config with given random weights."""
     def write(model, seed: int, name: str) -> str:
-        from mtpd.distill.detector import build_detector, own_randomness
-        with own_randomness(seed):
+        from mtpd.distill.detector import build_detector
+        from mtpd.randomness import isolate_rng
+        with isolate_rng(seed):
             detector = build_detector(model)
             detector.init_weights()
             # Fresh detectors are too alike: batch norms all 1 and 0.
@@ -123,7 +124,7 @@ def checkpoint_of(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def drawn(tmp_path_factory) -> Path:
-    """A tiny drawn data set: 24 training and 8 validation pictures."""
+    """A tiny drawn data set: 24 training and 8 validation images."""
     from mtpd.data.drawn_shapes import draw_shapes
     folder = tmp_path_factory.mktemp('drawn')
     draw_shapes(folder, train=24, val=8, size=(96, 64), seed=3)

@@ -154,7 +154,7 @@ def _write_out_norm(head: ConfigDict) -> None:
 def _thin_neck_and_heads(model: ConfigDict, classes: int, width: int) -> None:
     first = model.neck[0] if isinstance(model.neck, list) else model.neck
     channels = _channels(model.backbone)
-    # DetectoRS hands the picture itself on, before its maps.
+    # DetectoRS hands the image itself on, before its maps.
     channels = channels[-len(first.in_channels):]
     wide = first.out_channels
     if 'bbox_head' in model:

@@ -1,6 +1,6 @@
 """Every config under configs/, also those that are added later: it loads, its
 plan is made, its detectors are built thin and fit together, and one of each
-family does a real step on COCO pictures.
+family does a real step on COCO images.
 
 The step needs a COCO-format subset in the folder that MTPD_COCO_SUBSET names
 (or in ../shared/data/coco_subset).
@@ -25,11 +25,12 @@ from mmengine.optim import LinearLR, build_optim_wrapper
 from shrink import shrunk
 
 from mtpd.distill.adapters import STARTS
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
 from mtpd.plan import plan as plans
 from mtpd.plan.plan import DetectorSpec, Plan, inner_datasets, make_plan
 from mtpd.plan.pool import build_pool, common_strides
+from mtpd.randomness import isolate_rng
 from mtpd.stage.config import stage_config
 
 REPOSITORY = Path(__file__).parents[1]
@@ -83,7 +84,7 @@ def thin(tmp_path_factory):
             model = spec.model if spec.model.backbone.get('init_cfg', 0) \
                 is None else shrunk(spec.model, classes=80)
             path = str(folder / f'{len(made)}.pth')
-            with own_randomness(len(made)):
+            with isolate_rng(len(made)):
                 detector = build_detector(model)
                 detector.init_weights()
                 torch.save(dict(state_dict=detector.state_dict()), path)
@@ -367,7 +368,7 @@ def family(name: str) -> tuple | None:
 
 
 @pytest.mark.skipif(not SUBSET.is_dir(),
-                    reason=f'no COCO pictures in {SUBSET}')
+                    reason=f'no COCO images in {SUBSET}')
 def test_one_of_each_family_takes_a_real_step(thin):
     families: dict[tuple, str] = {}
     for name in EXPERIMENTS:
@@ -385,7 +386,7 @@ def test_one_of_each_family_takes_a_real_step(thin):
 
 def real_step(name: str, thin) -> dict[str, torch.Tensor]:
     """The losses of one step of a config's last stage, or of plain training,
-    on one picture at its own size."""
+    on one image at its own size."""
     cfg = loaded(name)
     if 'mtpd' in cfg:
         plan = thin_plan(plan_of(name), thin)
@@ -406,7 +407,7 @@ def real_step(name: str, thin) -> dict[str, torch.Tensor]:
     dataset.full_init()
     if cfg.optim_wrapper.type == 'AmpOptimWrapper':
         cfg.optim_wrapper.type = 'OptimWrapper'  # the other needs a GPU
-    with own_randomness(0):
+    with isolate_rng(0):
         model = MODELS.build(cfg.model)
         model.init_weights()
     model.train()

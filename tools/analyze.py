@@ -35,8 +35,8 @@ def main() -> None:
     made.add_argument('--out', required=True, metavar='FOLDER')
     made.add_argument('--config', help="the student's config, instead of "
                       'student.py in each work dir')
-    made.add_argument('--pictures', type=int, default=64, metavar='N',
-                      help='training pictures (%(default)s)')
+    made.add_argument('--images', '--pictures', type=int, default=64,
+                      metavar='N', help='training images (%(default)s)')
     made.add_argument('--grid', type=int, default=11, metavar='N',
                       help='points of the landscape each way, odd '
                       '(%(default)s)')
@@ -49,7 +49,7 @@ def main() -> None:
                       help='that sharpness is the mean of (%(default)s)')
     made.add_argument('--seed', type=int, default=0)
     args = made.parse_args()
-    settings = Settings(args.pictures, args.grid, args.range, args.radius,
+    settings = Settings(args.images, args.grid, args.range, args.radius,
                         args.directions, args.seed)
     problems = settings.problems() + unwritable(args.out, '--out ', '--out')
     if problems:

@@ -1,4 +1,4 @@
-"""Find the order of the teachers: costs, selection, JSON and pictures.
+"""Find the order of the teachers: costs, selection, JSON and charts.
 
     python tools/bgs_order.py configs/mtpd_retina.py
 
@@ -6,7 +6,7 @@ Writes order.json, adaptation_cost.png and teacher_order.png to
 <work-dir>/order; tools/train.py uses the result while it fits. Stopped and
 started again, it goes on from the sums that it has saved there; so it does
 with another teacher in the config. Other pools, students, levels and numbers
-of teachers follow from the file, without a look at a picture:
+of teachers follow from the file, without a look at an image:
 
     python tools/bgs_order.py --from <work-dir>/order/order.json \\
         --teachers swin_t x101 --max-teachers 1 --out another_folder
@@ -24,7 +24,7 @@ from mtpd.plan.plan import PlanError
 from mtpd.progression import order_teachers, prepare
 from mtpd.progression.run import show_order, unwritable
 from mtpd.search.found_order import FoundOrder, reorder
-from mtpd.show.tables import rivals_table
+from mtpd.show.tables import baselines_table
 
 
 OF_CONFIG = ('images', 'split', 'sequential')
@@ -40,10 +40,10 @@ def main() -> None:
                       'the best of them stands beside the other rules')
     measuring = made.add_argument_group('with a config')
     measuring.add_argument('--images', metavar='N|all|auto', help='on how '
-                           'many pictures to measure; auto stops when every '
+                           'many images to measure; auto stops when every '
                            'decision is certain')
     measuring.add_argument('--split', choices=['train', 'val'],
-                           help='whose pictures')
+                           help='whose images')
     measuring.add_argument('--sequential', nargs='?', const=8., type=float,
                            metavar='GIB', help='run detectors that do not fit '
                            'together one at a time, with so many GiB of maps '
@@ -58,7 +58,7 @@ def main() -> None:
     choosing.add_argument('--strides', type=int, nargs='+',
                           help='the levels; all if left out')
     choosing.add_argument('--out', metavar='FOLDER',
-                          help='where to write order.json and the pictures')
+                          help='where to write order.json and the charts')
     args = made.parse_args()
     with plain_errors():
         problems = wrong_flags(args)
@@ -67,7 +67,7 @@ def main() -> None:
         results = read_results(args.results) if args.results else None
         found, folder = from_saved(args) if args.saved else from_config(args)
         if is_main_process():
-            print(rivals_table(with_results(found, results)))
+            print(baselines_table(with_results(found, results)))
             print(f'Written to {folder}')
 
 
@@ -146,7 +146,7 @@ def with_results(found: FoundOrder,
         raise PlanError([f'--results names {sorted(unknown)}, who are not '
                          f'among the teachers {sorted(found.aps)}.'])
     try:
-        return found.rivals(results)
+        return found.baselines(results)
     except ValueError as error:
         raise PlanError([f'--results: {error}']) from error
 

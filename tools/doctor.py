@@ -29,7 +29,7 @@ OPERATORS = REPOSITORY / 'mtpd' / 'compat' / 'operators.py'
 
 # A stage of a RetinaNet-R50 keeps three checkpoints of 0.3 GB and a student.
 FREE_DISK = 2 * 2 ** 30
-# 4 workers, each two batches ahead, of 16 pictures of 800x1333 as bytes.
+# 4 workers, each two batches ahead, of 16 images of 800x1333 as bytes.
 SHARED_MEMORY = 4 * 2 * 16 * 800 * 1333 * 3
 SECONDS = 180  # for one import; a first one from a network disk takes long
 
@@ -582,7 +582,7 @@ def check_shared_memory(folder: str = '/dev/shm') -> Finding:
     if total >= SHARED_MEMORY:
         return Finding('Shared memory', found)
     return Finding(
-        'Shared memory', f'{found}; workers that load pictures fill '
+        'Shared memory', f'{found}; workers that load images fill '
         f'{SHARED_MEMORY / 2 ** 20:.0f} MiB, and then die by a bus error',
         'wrong', 'docker run --shm-size=8g ...'
         if os.path.exists('/.dockerenv') else

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument('config')
     parameters = Config.fromfile(parser.parse_args().config).drawn_shapes
     draw_shapes(**parameters)
-    print('Drawn shapes: {train} training and {val} validation pictures of '
+    print('Drawn shapes: {train} training and {val} validation images of '
           '{size[0]}x{size[1]} in {folder}'.format(**parameters))
 
 

@@ -92,7 +92,7 @@ def compare(plan: Plan, progression: Progression, alone: Progression) -> None:
     rows += [(f'stage {s.index}, taught by {s.teacher}', s.end, 'student')
              for s in progression.stages]
     rows += [(f'teacher {name}', aps[name], name) for name in plan.teachers]
-    print(text_table('Results (latency: one picture, batch of one)',
+    print(text_table('Results (latency: one image, batch of one)',
                      ['', 'box AP', 'parameters', 'latency'],
                      [[what, f'{ap:.1f}', f'{cost[model][0]:.2f} M',
                        f'{cost[model][1]:.0f} ms']

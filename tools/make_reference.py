@@ -15,7 +15,7 @@ import mtpd
 from mtpd.distill import losses
 from mtpd.distill.adapters import FeatureAdapter
 from mtpd.distill.auto_weight import AutoWeight
-from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.hooks.nonfinite import NonFiniteHook
 from mtpd.distill.inherit import inherit
@@ -202,7 +202,7 @@ def reference() -> str:
                       "**`start`** (`'zero'`)", '**`init_adapters`**'),
         described(inherit, '`inherit`', only=()),
         described(FadeDistillHook, '`fade`'),
-        described(FrozenTeacher, '`fast_teacher`', without=('detector',)),
+        described(FrozenDetector, '`fast_teacher`', without=('detector',)),
         described(NonFiniteHook, '`on_nonfinite`'),
         '## Backbones',
         'In `model.backbone` of any detector; its neck\'s `in_channels` are '

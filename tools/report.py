@@ -21,7 +21,7 @@ from mtpd.plan.plan import PlanError
 from mtpd.progression.history import UnreadableHistory, read_history, read_plan
 from mtpd.progression.run import unwritable
 from mtpd.report.detectors import detector_facts
-from mtpd.report.examples import Examples, example_pictures
+from mtpd.report.examples import Examples, example_images
 from mtpd.report.page import page
 
 
@@ -36,11 +36,12 @@ def main() -> None:
                       'was run with; WORK_DIR/config.py unless set')
     made.add_argument('--no-measure', action='store_true', help='leave out '
                       'latencies and APs that are not measured yet')
-    made.add_argument('--pictures', type=int, default=4, metavar='N',
-                      help='so many example pictures (%(default)s)')
+    made.add_argument('--images', '--pictures', type=int, default=4,
+                      metavar='N', help='number of example images '
+                      '(%(default)s)')
     args = made.parse_args()
-    if args.pictures < 0:
-        made.error(f'--pictures is {args.pictures}; it has to be 0 or more.')
+    if args.images < 0:
+        made.error(f'--images is {args.images}; it has to be 0 or more.')
     out = args.out or os.path.join(args.work_dir, 'report.html')
     # A config's own classes lie where the command is run.
     sys.path.append(os.getcwd())
@@ -52,8 +53,8 @@ def main() -> None:
         init_default_scope(plan.student.config.get('default_scope') or 'mmdet')
         history = read_history(plan)
         facts = detector_facts(history, measure=not args.no_measure)
-        examples = example_pictures(history, args.pictures) \
-            if args.pictures else Examples((), ())
+        examples = example_images(history, args.images) \
+            if args.images else Examples((), ())
         atomic_write(out, page(history, facts, examples,
                                datetime.now()).encode())
     print(out)

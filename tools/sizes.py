@@ -3,7 +3,7 @@
     python tools/sizes.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py \\
         configs/light/retinanet_*.py [--shape 1333 800] [--markdown FILE]
 
-Weights are random and the picture is noise: neither downloads nor data are
+Weights are random and the image is noise: neither downloads nor data are
 needed. The detectors take turns, one pass each per round, so that whatever
 else the machine does slows all of them alike; latency is the median over the
 rounds with its 95% interval, and `relative` the median, over the rounds, of
@@ -28,9 +28,10 @@ from mtpd.analysis.sizes import (MultiplyAdds, multiply_adds, network_pass,
                                  parameters, test_size, zoo_ap)
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import build_detector
 from mtpd.plan.plan import DetectorSpec, PlanError, load_config
 from mtpd.provenance import versions
+from mtpd.randomness import isolate_rng
 from mtpd.search.measure import timed
 from mtpd.show.tables import text_table
 from mtpd.statistics import median_interval
@@ -45,10 +46,10 @@ class Row:
 
     Attributes:
         name: Its config's.
-        size: Width and height of the picture.
+        size: Width and height of the image.
         parameters: How many.
-        macs: Multiply-adds of one picture.
-        seconds: Of one picture, round by round.
+        macs: Multiply-adds of one image.
+        seconds: Of one image, round by round.
         ap: Box AP in percent as a model zoo states it; None without one.
     """
     name: str
@@ -101,7 +102,7 @@ def arguments() -> argparse.Namespace:
     made.add_argument('config', nargs='+',
                       help='config file, or mmdet::family/name.py')
     made.add_argument('--shape', type=int, nargs=2, metavar=('W', 'H'),
-                      help="size of the picture; each config's own test size "
+                      help="size of the image; each config's own test size "
                       'unless set')
     made.add_argument('--rounds', type=int, default=11, metavar='N',
                       help='timed passes of each detector (%(default)s)')
@@ -134,12 +135,12 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
 
     Args:
         configs: Files, or ``mmdet::family/name.py``.
-        shape: Width and height of the picture; None for each one's own.
+        shape: Width and height of the image; None for each one's own.
         rounds: Passes of each that are timed.
         clock: In seconds.
 
     Raises:
-        PlanError: A config has no detector, or no size of a picture.
+        PlanError: A config has no detector, or no size of an image.
     """
     built, passes = [], []
     for name in configs:
@@ -161,7 +162,7 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
 
 def load(name: str, shape: Sequence[int] | None
          ) -> tuple[nn.Module, tuple[int, int]]:
-    """A config's detector as it is constructed, and its picture's size."""
+    """A config's detector as it is constructed, and its image's size."""
     cfg = load_config(name)
     if 'model' not in cfg:
         raise PlanError([f'{name} has no model. Name the config of a '
@@ -169,8 +170,8 @@ def load(name: str, shape: Sequence[int] | None
     size = (shape[0], shape[1]) if shape else test_size(cfg)
     if size is None:
         raise PlanError([f'{name}: val_dataloader does not resize its '
-                         'pictures to one size. Set --shape W H.'])
-    with own_randomness(0):
+                         'images to one size. Set --shape W H.'])
+    with isolate_rng(0):
         return build_detector(DetectorSpec(name, cfg, None).model), size
 
 
@@ -181,7 +182,7 @@ def said_how(threads: int, rounds: int, processor_time: bool) -> str:
         f'{platform.machine()} CPU, {threads} thread(s)'
     spread = '95% interval' if rounds >= 6 else 'range'
     clock = 'processor time of ' if processor_time else ''
-    return (f'GMACs: 1e9 multiply-adds. Latency: {clock}one picture, float32, '
+    return (f'GMACs: 1e9 multiply-adds. Latency: {clock}one image, float32, '
             f'{where}; median of {rounds} rounds with its {spread}. '
             f'torch {of["torch"]}, mmdet {of["mmdet"]}.')
 

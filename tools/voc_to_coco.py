@@ -9,7 +9,7 @@ and writes ``OUT/{train,val}/*.jpg`` and
 
 Boxes: VOC counts pixels from 1 and includes the last one, so pixels xmin to
 xmax cover the edge coordinates xmin - 1 to xmax. This is written as
-x = xmin - 1, width = xmax - xmin + 1, which fills the picture exactly when
+x = xmin - 1, width = xmax - xmin + 1, which fills the image exactly when
 xmin = 1 and xmax = its width. mmdet's XMLDataset subtracts 1 from xmax as
 well: its boxes have the same corner and are one pixel smaller. A box with
 xmax <= xmin or ymax <= ymin is an annotator's slip; it is dropped and counted.
@@ -34,8 +34,8 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
                 classes: list[str] | None = None) -> dict[str, dict]:
     """Convert splits of a VOC folder; all is read before any is written.
 
-    A picture's file is its annotation's name with ``.jpg``; the ``filename``
-    inside the XML is not read, since a renamed picture often keeps an old one.
+    An image's file is its annotation's name with ``.jpg``; the ``filename``
+    inside the XML is not read, since a renamed image often keeps an old one.
 
     Args:
         voc: Folder with JPEGImages, Annotations and ImageSets/Main.
@@ -48,15 +48,15 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
         Split -> number of ``images``, ``annotations``, ``dropped`` boxes.
 
     Raises:
-        FileNotFoundError: A split's list, an XML or a picture is missing.
+        FileNotFoundError: A split's list, an XML or an image is missing.
         ValueError: An empty split, an XML that cannot be read, or an object
             whose class is not in ``classes``.
     """
     objects = {split: {stem: _read_annotation(voc, stem)
                        for stem in _read_split(voc, split)}
                for split in splits}
-    found = sorted({name for pictures in objects.values()
-                    for _, boxes in pictures.values()
+    found = sorted({name for images in objects.values()
+                    for _, boxes in images.values()
                     for name, _, _ in boxes})
     classes = classes or found
     if unknown := sorted(set(found) - set(classes)):
@@ -65,11 +65,11 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
             f'{", ".join(classes)}. Set --classes to all of: '
             f'{" ".join(found)}.')
     counts = {}
-    for split, pictures in objects.items():
-        coco, dropped = _coco(pictures, classes)
+    for split, images in objects.items():
+        coco, dropped = _coco(images, classes)
         (out / split).mkdir(parents=True, exist_ok=True)
-        for stem in pictures:
-            _place(_picture_path(voc, stem), out / split / f'{stem}.jpg')
+        for stem in images:
+            _place(_image_path(voc, stem), out / split / f'{stem}.jpg')
         (out / 'annotations').mkdir(exist_ok=True)
         (out / 'annotations' / f'instances_{split}.json').write_text(
             json.dumps(coco))
@@ -91,20 +91,20 @@ def _read_split(voc: Path, split: str) -> list[str]:
     stems = [line.split()[0] for line in path.read_text().splitlines()
              if line.strip()]
     if not stems:
-        raise ValueError(f'{path} names no picture.')
+        raise ValueError(f'{path} names no image.')
     if len(set(stems)) < len(stems):
-        raise ValueError(f'{path} names a picture twice.')
+        raise ValueError(f'{path} names an image twice.')
     return stems
 
 
-def _picture_path(voc: Path, stem: str) -> Path:
+def _image_path(voc: Path, stem: str) -> Path:
     return voc / 'JPEGImages' / f'{stem}.jpg'
 
 
 def _read_annotation(voc: Path, stem: str) -> tuple[Size, list[Box]]:
-    """One picture's size and its boxes."""
+    """One image's size and its boxes."""
     path = voc / 'Annotations' / f'{stem}.xml'
-    for needed in (path, _picture_path(voc, stem)):
+    for needed in (path, _image_path(voc, stem)):
         if not needed.is_file():
             raise FileNotFoundError(
                 f'{needed} is missing, and a split names {stem}.')
@@ -133,13 +133,13 @@ def _text(element: ET.Element, path: str) -> str:
     return text.strip()
 
 
-def _coco(pictures: Mapping[str, tuple[Size, Sequence[Box]]],
+def _coco(annotated: Mapping[str, tuple[Size, Sequence[Box]]],
           classes: Sequence[str]) -> tuple[dict[str, Any], int]:
     """The COCO dictionary of one split, and how many boxes were dropped."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     dropped = 0
-    for image_id, (stem, (size, boxes)) in enumerate(pictures.items(), 1):
+    for image_id, (stem, (size, boxes)) in enumerate(annotated.items(), 1):
         width, height = size
         images.append(dict(id=image_id, file_name=f'{stem}.jpg', width=width,
                            height=height))
@@ -158,7 +158,7 @@ def _coco(pictures: Mapping[str, tuple[Size, Sequence[Box]]],
 
 
 def _place(source: Path, target: Path) -> None:
-    """Hard-link a picture, or copy it where links are not possible."""
+    """Hard-link an image, or copy it where links are not possible."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
@@ -183,7 +183,7 @@ def main() -> None:
     except (FileNotFoundError, ValueError) as error:
         parser.exit(1, f'{error}\n')
     for split, count in counts.items():
-        print(f'{split}: {count["images"]} pictures, {count["annotations"]} '
+        print(f'{split}: {count["images"]} images, {count["annotations"]} '
               f'boxes, {count["dropped"]} of zero or negative size dropped')
 
 

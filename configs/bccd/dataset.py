@@ -1,4 +1,4 @@
-"""BCCD: blood cells, 205 training and 87 validation pictures of 640x480, 3
+"""BCCD: blood cells, 205 training and 87 validation images of 640x480, 3
 classes, at half size. tools/voc_to_coco.py makes the folder:
 
     git clone https://github.com/Shenggan/BCCD_Dataset

@@ -1,4 +1,4 @@
-"""The demo's pictures: drawn shapes, with boxes and masks.
+"""The demo's images: drawn shapes, with boxes and masks.
 
     python tools/draw_shapes.py configs/demo/dataset.py
 

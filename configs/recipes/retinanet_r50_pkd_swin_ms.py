@@ -1,7 +1,7 @@
-# The same from mmdet's multi-scale 3x student (39.5 instead of 36.5), pictures
+# The same from mmdet's multi-scale 3x student (39.5 instead of 36.5), images
 # of 640 to 800 pixels' height; 2 x 12 epochs. Why: the teachers were trained
 # on many scales, and a student sees what they know of them only if its own
-# pictures vary; it also starts 3.0 AP higher. Not to be compared with results
+# images vary; it also starts 3.0 AP higher. Not to be compared with results
 # of 1x students.
 # Expected: aims past 42.0 box AP; NOT YET RUN on COCO by us.
 #   python tools/train.py configs/recipes/retinanet_r50_pkd_swin_ms.py

@@ -8,7 +8,8 @@ import torch
 from mmdet.models.detectors import BaseDetector
 
 from mtpd.compat.checkpoints import checkpoint_hash, read_checkpoint
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import build_detector
+from mtpd.randomness import isolate_rng
 from mtpd.search.measure import validation_config
 
 from .difference import Difference, crossed, jackknifed, paired
@@ -16,7 +17,7 @@ from .folded_ap import FoldedAP, folded_ap
 from .landscape import (common_norms, draw_direction, filter_norms, increases,
                         surface)
 from .runs import FinishedRun, Validation
-from .training_loss import TrainingPictures, as_measured
+from .training_loss import TrainingImages, as_measured
 
 SCALES = ('common', 'own')
 """What directions are scaled to: both students' filter norms together, which
@@ -28,15 +29,15 @@ class Settings:
     """How two runs are compared.
 
     Attributes:
-        pictures: Of the training set, at most.
+        images: Of the training set, at most.
         grid: Points of the landscape in each direction, odd.
         range: Its coordinates go from minus this to this, relative to filter
             norms.
         radius: At which sharpness is measured, relative to filter norms.
         directions: How many random ones sharpness is the mean of.
-        seed: Of pictures, augmentation, samples and directions.
+        seed: Of images, augmentation, samples and directions.
     """
-    pictures: int
+    images: int
     grid: int
     range: float
     radius: float
@@ -46,8 +47,8 @@ class Settings:
     def problems(self) -> list[str]:
         """What cannot be measured with these."""
         wrong = []
-        if self.pictures < 2:
-            wrong.append(f'--pictures {self.pictures}: at least 2, or there '
+        if self.images < 2:
+            wrong.append(f'--images {self.images}: at least 2, or there '
                          'is no scatter to tell an error from.')
         if self.grid < 3 or self.grid % 2 == 0:
             wrong.append(f'--grid {self.grid}: an odd number of at least 3, '
@@ -71,8 +72,8 @@ class Measured:
         run: The run.
         name: What it is called beside the other.
         trajectory: Each validation and the mean detection loss on the fixed
-            training pictures with its weights, nan where they are gone.
-        losses: Of the final student on the fixed training pictures:
+            training images with its weights, nan where they are gone.
+        losses: Of the final student on the fixed training images:
             (batches,).
         surface: Mean loss around it, along the common directions: (y, x).
         increases: Scale of the directions -> (directions, batches), see
@@ -100,7 +101,7 @@ class Comparison:
         first: Of the two, the one that is asked about.
         second: The one that it is held beside.
         settings: As given.
-        pictures: Number of training pictures used.
+        images: Number of training images used.
         coordinates: Of the surfaces.
         norm_ratio: Median over filters, first's norm over second's.
         remarks: On what else differs between the runs.
@@ -108,7 +109,7 @@ class Comparison:
     first: Measured
     second: Measured
     settings: Settings
-    pictures: int
+    images: int
     coordinates: np.ndarray
     norm_ratio: float
     remarks: tuple[str, ...]
@@ -118,7 +119,7 @@ class Comparison:
         return paired(self.first.losses - self.second.losses)
 
     def ap(self) -> Difference:
-        """Of the validation AP, in percent; groups are folds of pictures."""
+        """Of the validation AP, in percent; groups are folds of images."""
         return jackknifed(self.first.ap.ap - self.second.ap.ap,
                           self.first.ap.without - self.second.ap.without)
 
@@ -130,7 +131,7 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         """All numbers; what is not finite is None."""
         return _plain({
-            'settings': asdict(self.settings), 'pictures': self.pictures,
+            'settings': asdict(self.settings), 'pictures': self.images,
             'norm_ratio': self.norm_ratio, 'remarks': self.remarks,
             'differences': {
                 'training_loss': _said(self.loss()), 'ap': _said(self.ap()),
@@ -166,26 +167,26 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
         second: The run that it is held beside.
         settings: How.
         remarks: See :func:`mtpd.analysis.runs.check_comparable`.
-        progress: Called with pictures done and pictures in all.
+        progress: Called with images done and images in all.
     """
     runs = (first, second)
-    pictures = TrainingPictures(first.student.config, settings.pictures,
-                                settings.seed)
+    images = TrainingImages(first.student.config, settings.images,
+                            settings.seed)
     passes = settings.grid**2 + len(SCALES) * (2 * settings.directions + 1)
     total = (2 * passes + sum(
         1 + sum(at.checkpoint is not None for at in run.validations)
-        for run in runs)) * pictures.count
+        for run in runs)) * images.count
     done = 0
     progress(done, total)
 
     def loss(student: BaseDetector) -> np.ndarray:
         nonlocal done
-        values = pictures.losses(student)
-        done += pictures.count
+        values = images.losses(student)
+        done += images.count
         progress(done, total)
         return values
 
-    with own_randomness(settings.seed):
+    with isolate_rng(settings.seed):
         students = [as_measured(build_detector(run.student.model))
                     for run in runs]
     trajectories, losses = [], []
@@ -217,7 +218,7 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
                                  around.mean(axis=2), rises, ap))
         student.cpu()
     ratio = torch.cat([norms[0][name] / norms[1][name] for name in together])
-    return Comparison(measured[0], measured[1], settings, pictures.count,
+    return Comparison(measured[0], measured[1], settings, images.count,
                       coordinates, float(ratio.nanmedian()), tuple(remarks))
 
 

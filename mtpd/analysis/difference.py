@@ -40,7 +40,7 @@ class Difference:
 
 
 def paired(differences: np.ndarray) -> Difference:
-    """Of a mean over groups of pictures, the same for both.
+    """Of a mean over groups of images, the same for both.
 
     Args:
         differences: (groups,).
@@ -53,7 +53,7 @@ def paired(differences: np.ndarray) -> Difference:
 
 
 def crossed(differences: np.ndarray) -> Difference:
-    """Of a mean over directions and over groups of pictures, both drawn at
+    """Of a mean over directions and over groups of images, both drawn at
     random and each with each.
 
     The error is the root of both kinds' shares: the scatter of the means of
@@ -73,7 +73,7 @@ def jackknifed(value: float, without: np.ndarray) -> Difference:
     """Of something that is no mean, such as AP.
 
     Args:
-        value: On all pictures.
+        value: On all images.
         without: On all but one fold of them each: (folds,).
     """
     folds = len(without)

@@ -1,4 +1,4 @@
-"""Box AP, and how much of it is chance of the validation pictures."""
+"""Box AP, and how much of it is chance of the validation images."""
 import io
 import logging
 from contextlib import contextmanager, redirect_stdout
@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mtpd.search.measure import mean_ap
 
 FOLDS = 10
-"""Every tenth picture is left out at a time."""
+"""Every tenth image is left out at a time."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FoldedAP:
     """Box AP in percent.
 
     Attributes:
-        ap: On all pictures.
+        ap: On all images.
         without: On all but one fold of them: (folds,).
     """
     ap: float
@@ -33,7 +33,7 @@ class FoldedAP:
 
 
 def folded_ap(detector: BaseDetector, validation: Config) -> FoldedAP:
-    """Each picture is predicted once; only its scoring is repeated.
+    """Each image is predicted once; only its scoring is repeated.
 
     CocoMetric rounds to a tenth of a percent. In the error of a difference
     (:func:`mtpd.analysis.difference.jackknifed`) that is 0.12, added to the
@@ -55,12 +55,12 @@ def folded_ap(detector: BaseDetector, validation: Config) -> FoldedAP:
             for batch in loader:
                 evaluator.process(data_samples=detector.val_step(batch),
                                   data_batch=batch)
-        # One entry per picture, in the order of the pictures.
+        # One entry per image, in the order of the images.
         results = [metric.results for metric in evaluator.metrics]
         count = len(results[0])
         folds = min(FOLDS, count)
         # All first: without an annotation file CocoMetric makes its ground
-        # truth of the pictures that it sees first.
+        # truth of the images that it sees first.
         ap = _ap(evaluator, results, list(range(count)))
         without = np.array([_ap(evaluator, results, [
             i for i in range(count) if i % folds != fold])
@@ -69,12 +69,12 @@ def folded_ap(detector: BaseDetector, validation: Config) -> FoldedAP:
 
 
 def _ap(evaluator: Evaluator, results: list[list],
-        pictures: list[int]) -> float:
+        images: list[int]) -> float:
     found = {}
     for metric, all_of in zip(evaluator.metrics, results, strict=True):
-        chosen = [all_of[i] for i in pictures]
+        chosen = [all_of[i] for i in images]
         if hasattr(metric, 'img_ids'):
-            # CocoMetric: its other pictures would count as missed.
+            # CocoMetric: its other images would count as missed.
             metric.img_ids = [result['img_id'] for _, result in chosen]
         found.update({f'{metric.prefix}/{key}': value for key, value in
                       metric.compute_metrics(chosen).items()})

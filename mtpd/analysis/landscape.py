@@ -28,7 +28,7 @@ Direction = Mapping[str, Tensor]
 """Parameter's name -> what is added to it at coordinate 1."""
 
 Loss = Callable[[], np.ndarray]
-"""The loss of the present weights, one value per group of pictures; the same
+"""The loss of the present weights, one value per group of images; the same
 random draws in every call."""
 
 

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 from mmengine.config import Config
 
 from mtpd.compat.checkpoints import read_checkpoint
-from mtpd.distill.auto_weight import is_off
+from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.plan.plan import DetectorSpec, load_config
 from mtpd.progression.history import StageHistory, read_log
@@ -65,7 +65,7 @@ class FinishedRun:
     @property
     def taught(self) -> bool:
         """Whether teachers took part (distillation weight above 0)."""
-        return not is_off(self.identity['distill'])
+        return not is_disabled(self.identity['distill'])
 
     @property
     def name(self) -> str:

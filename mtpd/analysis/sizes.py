@@ -1,4 +1,4 @@
-"""How large a detector is and what a picture costs it; no weights needed."""
+"""How large a detector is and what an image costs it; no weights needed."""
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,13 +14,13 @@ from mmengine.utils import get_installed_path
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtpd.distill.detector import own_randomness
+from mtpd.randomness import isolate_rng
 from mtpd.search.images import test_pipeline
 
 
 @dataclass(frozen=True)
 class MultiplyAdds:
-    """Multiply-adds of one picture's way through a network.
+    """Multiply-adds of one image's way through a network.
 
     Attributes:
         network: All of them.
@@ -37,7 +37,7 @@ def parameters(detector: BaseDetector) -> int:
 
 def network_pass(detector: BaseDetector,
                  size: Sequence[int]) -> Callable[[], Any]:
-    """What one picture costs, as a function to be called and timed.
+    """What one image costs, as a function to be called and timed.
 
     Normalisation and padding, then backbone, neck and heads, without the
     post-processing of what was detected. A two-stage detector's box head gets
@@ -46,10 +46,10 @@ def network_pass(detector: BaseDetector,
 
     Args:
         detector: Its device is taken; it is put into eval.
-        size: Width and height of the picture, in pixels.
+        size: Width and height of the image, in pixels.
     """
     width, height = size
-    with own_randomness(0):
+    with isolate_rng(0):
         pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     sample = DetDataSample(metainfo=dict(
         img_id=0, ori_shape=(height, width), img_shape=(height, width),
@@ -100,7 +100,7 @@ def _deformable(_input: Sequence[int], weight: Sequence[int], *_: Any,
 
 
 def test_size(cfg: Config) -> tuple[int, int] | None:
-    """Width and height of the largest picture that a config tests on; None
+    """Width and height of the largest image that a config tests on; None
     where its pipeline does not resize to one size."""
     if not cfg.get('val_dataloader'):
         return None

@@ -1,4 +1,4 @@
-"""A student's own detection loss on fixed training pictures."""
+"""A student's own detection loss on fixed training images."""
 import copy
 
 import numpy as np
@@ -10,7 +10,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtpd.distill.detector import own_randomness
+from mtpd.randomness import isolate_rng
 
 LEAST_BATCHES = 8
 """Batches are made smaller than in training where there would be fewer: the
@@ -23,8 +23,8 @@ def as_measured(detector: BaseDetector) -> BaseDetector:
 
     Training mode because some detectors make what their loss needs in it
     only. Running statistics because they belong to the network that is
-    validated and handed over, because a picture's maps then depend on no
-    other picture, and because Li et al. take them; detectors that train with
+    validated and handed over, because an image's maps then depend on no
+    other image, and because Li et al. take them; detectors that train with
     ``norm_eval`` never know others.
     """
     detector.to(get_device()).train()
@@ -34,8 +34,8 @@ def as_measured(detector: BaseDetector) -> BaseDetector:
     return detector
 
 
-class TrainingPictures:
-    """A random part of the training pictures, through the training pipeline
+class TrainingImages:
+    """A random part of the training images, through the training pipeline
     once: every loss is of the same crops, flips and boxes.
 
     Args:
@@ -51,12 +51,12 @@ class TrainingPictures:
 
     def __init__(self, student: Config, count: int, seed: int) -> None:
         loader = student.train_dataloader
-        with own_randomness(seed):
+        with isolate_rng(seed):
             dataset = DATASETS.build(loader.dataset)
             dataset.full_init()
             chosen = torch.randperm(len(dataset))[:count].tolist()
             size = max(1, min(loader.batch_size, len(chosen) // LEAST_BATCHES))
-            # Equal batches, or their mean would not be that of the pictures.
+            # Equal batches, or their mean would not be that of the images.
             chosen = chosen[:len(chosen) // size * size]
             self._batches = [
                 pseudo_collate([dataset[i] for i in chosen[at:at + size]])
@@ -81,7 +81,7 @@ class TrainingPictures:
                 # Heads write into the samples that they are given.
                 batch = {**batch, 'data_samples': copy.deepcopy(
                     batch['data_samples'])}
-                with own_randomness(self._seed + index):
+                with isolate_rng(self._seed + index):
                     losses = detector(
                         **detector.data_preprocessor(batch, True),
                         mode='loss')

@@ -7,7 +7,7 @@ from mmdet.models.necks import YOLOV3Neck
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
-from mtpd.distill.detector import own_randomness
+from mtpd.randomness import isolate_rng
 
 from .timm_backbone import TimmBackbone
 from .torchvision_backbone import TorchvisionBackbone
@@ -64,7 +64,7 @@ def _channels(wrapper: type, backbone: Mapping) -> tuple[int, ...]:
     # timm's models build on the meta device within a quarter of a second;
     # of torchvision's, RegNet does not (torchvision 0.26).
     device = 'meta' if wrapper is TimmBackbone else 'cpu'
-    with own_randomness(0), torch.device(device):
+    with isolate_rng(0), torch.device(device):
         return wrapper(**options).channels
 
 

@@ -8,19 +8,19 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mtpd.distill.detector import CheckpointMismatch, own_randomness
+from mtpd.distill.detector import CheckpointMismatch
+from mtpd.randomness import isolate_rng
 
 from .torchvision_backbone import (PICTURE, check_pyramid, choose_strides,
                                    close_matches, could_not_build,
-                                   could_not_run, norms_to_eval,
-                                   not_fetched)
+                                   could_not_run, norms_to_eval, not_fetched)
 
 
 @MODELS.register_module()
 class TimmBackbone(BaseModule):
     """Maps of a timm model: (N, 3, H, W) -> a tuple of (N, C, H', W').
 
-    Models with one stride only (ViT) or with a fixed picture size do not
+    Models with one stride only (ViT) or with a fixed image size do not
     serve, and say so; channels-last ones are turned around.
 
     Args:
@@ -75,10 +75,10 @@ class TimmBackbone(BaseModule):
             self._load_pretrained()
 
     def _load_pretrained(self) -> None:
-        with own_randomness(0):
+        with isolate_rng(0):
             drawn = _create(self.model_name, self.options)
         try:
-            with own_randomness(0):
+            with isolate_rng(0):
                 loaded = _create(self.model_name, self.options,
                                  pretrained=True)
         except OSError as error:
@@ -121,9 +121,9 @@ class TimmBackbone(BaseModule):
             norms_to_eval(self)
         return self
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> one map (N, C, H', W') per stride."""
-        return tuple(self.model(pictures))
+        return tuple(self.model(images))
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def look_at(model_name: str, wanted: Sequence[int] | None,
 
 
 _ADVICE = "Choose a convolutional model, such as 'resnet50' or " \
-    "'mobilenetv3_large_100'. A Swin Transformer takes pictures of all " \
+    "'mobilenetv3_large_100'. A Swin Transformer takes images of all " \
     "sizes with strict_img_size=False (padded to a multiple of its patch), " \
     "and mmdet has one of its own (type='SwinTransformer')."
 
@@ -197,7 +197,7 @@ _ADVICE = "Choose a convolutional model, such as 'resnet50' or " \
 def _dry_pass(model_name: str,
               options: dict[str, Any]) -> tuple[nn.Module, list[Tensor]]:
     """The model on the meta device and its maps of a ``PICTURE``."""
-    with torch.device('meta'), own_randomness(0):
+    with torch.device('meta'), isolate_rng(0):
         try:
             model = _create(model_name, options).eval()
         except Exception as error:

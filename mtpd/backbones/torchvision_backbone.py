@@ -13,7 +13,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from mtpd.compat.checkpoints import CheckpointUnavailable
-from mtpd.distill.detector import own_randomness
+from mtpd.randomness import isolate_rng
 
 PICTURE = (256, 320)
 """Height and width of the dry pass, in pixels. Oblong, because the maps of a
@@ -73,7 +73,7 @@ def check_pyramid(name: str, shapes: Sequence[Sequence[int]],
     if len(strides) < len(shapes) or len(set(strides)) < 2:
         seen = dict.fromkeys(str(tuple(shape)) for shape in shapes)
         raise ValueError(
-            f'{name} yields no feature pyramid: of a picture of '
+            f'{name} yields no feature pyramid: of an image of '
             f'{PICTURE[0]} x {PICTURE[1]} pixels it makes '
             f'{", ".join(seen) or "no maps"}, where maps '
             ' (N, C, H, W) of several strides, all powers of two, are '
@@ -108,7 +108,7 @@ def choose_strides(name: str, found: Sequence[int],
 def could_not_run(name: str, error: Exception, advice: str) -> ValueError:
     """What to raise where the dry pass has failed with ``error``."""
     return ValueError(
-        f'{name} cannot be used in a detector, whose pictures come in all '
+        f'{name} cannot be used in a detector, whose images come in all '
         f'sizes: on one of {PICTURE[0]} x {PICTURE[1]} pixels it fails with '
         f'{type(error).__name__}: {_first_line(error)}. {advice}')
 
@@ -215,7 +215,7 @@ class TorchvisionBackbone(BaseModule):
         super().init_weights()
         if first and self.weights is not None:
             try:
-                with own_randomness(0):
+                with isolate_rng(0):
                     source = models.get_model(
                         self.model_name, weights=self.weights,
                         **self.options).state_dict()
@@ -234,7 +234,7 @@ class TorchvisionBackbone(BaseModule):
             norms_to_eval(self)
         return self
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> one map (N, C, H', W') per stride."""
         # torchvision swaps its graphs in train(), and a dry pass that puts
         # the modes back one by one (pyramid_channels) leaves the one of eval.
@@ -242,7 +242,7 @@ class TorchvisionBackbone(BaseModule):
             else self.model.eval_graph
         if self.model.graph is not graph:
             self.model.graph = graph
-        return tuple(self.model(pictures).values())
+        return tuple(self.model(images).values())
 
 
 def find_blocks(name: str, model: nn.Module) -> dict[int, tuple[str, int]]:
@@ -252,7 +252,7 @@ def find_blocks(name: str, model: nn.Module) -> dict[int, tuple[str, int]]:
     are touched, and nothing is computed.
 
     Raises:
-        ValueError: The model yields no pyramid, or takes no picture of this
+        ValueError: The model yields no pyramid, or takes no image of this
             size.
     """
     advice = 'Choose a convolutional model, such as ' \
@@ -303,7 +303,7 @@ def _check_name(model_name: str, weights: str | None) -> None:
     known = models.list_models(module=models)
     if model_name not in known:
         raise ValueError(f'torchvision has no model {model_name!r} for '
-                         f'pictures. {close_matches(model_name, known)}')
+                         f'images. {close_matches(model_name, known)}')
     if weights is None:
         return
     offered = models.get_model_weights(model_name)

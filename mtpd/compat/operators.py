@@ -220,7 +220,7 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
     """Pool each region of ``input`` (N, C, H, W) to a fixed grid.
 
     Args:
-        rois: (R, 5) as picture index, x1, y1, x2, y2 in input pixels.
+        rois: (R, 5) as image index, x1, y1, x2, y2 in input pixels.
         output: (R, C, aligned_height, aligned_width), filled in place.
         argmax_y: Like ``output`` if ``pool_mode`` is 0, else empty: filled
             with the row of the winning sample in its bin's own grid, for

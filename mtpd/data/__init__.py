@@ -1,1 +1,1 @@
-"""Pictures to try the project on without downloading any."""
+"""Images to try the project on without downloading any."""

@@ -16,12 +16,12 @@ from numpy.random import Generator
 
 CLASSES = ('disc', 'triangle', 'square', 'star', 'cross')
 
-# Raise it when a change below alters pictures: finished folders are then
+# Raise it when a change below alters images: finished folders are then
 # drawn again instead of being taken for up to date.
 _DRAWING = 1
 
 _SUPERSAMPLE = 4  # outlines are drawn this much larger, for soft edges
-_SIDE = (0.13, 0.4)  # a shape's diameter as a part of the picture's width
+_SIDE = (0.13, 0.4)  # a shape's diameter as a part of the image's width
 _CONTRAST = (60, 130)  # grey levels between a fill and the ground below it
 _MIN_VISIBLE = 0.7  # of a shape, after everything above it is drawn
 _MIN_AREA = 40  # visible pixels; smaller remnants tell no shape
@@ -36,13 +36,13 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
     ``drawn_shapes.json`` with the parameters: a folder without it was
     interrupted and is drawn again; one with the same parameters is left as it
     is. Equal parameters give equal bytes under one version of OpenCV. A
-    picture depends on ``seed``, its split and its number only, so a larger set
-    starts with the pictures of a smaller one.
+    image depends on ``seed``, its split and its number only, so a larger set
+    starts with the images of a smaller one.
 
     Args:
         folder: Where to write; made if absent.
-        train: Pictures to train on.
-        val: Pictures to validate on.
+        train: Images to train on.
+        val: Images to validate on.
         size: (width, height) in pixels, at least 64 each.
         seed: Not negative.
 
@@ -52,7 +52,7 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
     width, height = size
     if min(train, val) < 1 or min(width, height) < 64 or seed < 0:
         raise ValueError(
-            'draw_shapes needs at least one picture per split, sides of at '
+            'draw_shapes needs at least one image per split, sides of at '
             f'least 64 pixels and a seed >= 0; got train={train}, val={val}, '
             f'size={tuple(size)}, seed={seed}.')
     folder = Path(folder)
@@ -70,9 +70,9 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
         annotations: list[dict[str, Any]] = []
         for number in range(count):
             rng = np.random.default_rng([seed, split_index, number])
-            picture, labels, masks = _draw_picture(rng, width, height)
+            image, labels, masks = _draw_image(rng, width, height)
             name = f'{number:05d}.png'
-            if not cv2.imwrite(str(folder / split / name), picture):
+            if not cv2.imwrite(str(folder / split / name), image):
                 raise OSError(f'{folder / split / name} could not be written.')
             images.append(dict(
                 id=number + 1, file_name=name, width=width, height=height))
@@ -94,9 +94,9 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
     os.replace(unfinished, record)
 
 
-def _draw_picture(rng: Generator, width: int, height: int
-                  ) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
-    """One picture: (H, W, 3) uint8, class numbers, visible (H, W) bool masks.
+def _draw_image(rng: Generator, width: int, height: int
+                ) -> tuple[np.ndarray, list[int], list[np.ndarray]]:
+    """One image: (H, W, 3) uint8, class numbers, visible (H, W) bool masks.
     """
     canvas = _texture(rng, width, height, rng.uniform(20, 110, 3),
                       rng.uniform(4, 12))
@@ -105,7 +105,7 @@ def _draw_picture(rng: Generator, width: int, height: int
     masks: list[np.ndarray] = []
     whole_areas: list[int] = []
     wanted = rng.integers(5, 11)
-    for _ in range(4 * wanted):  # tries; a full picture may end with fewer
+    for _ in range(4 * wanted):  # tries; a full image may end with fewer
         if len(labels) == wanted:
             break
         label = int(rng.integers(len(CLASSES)))
@@ -182,7 +182,7 @@ def _contrasting(rng: Generator, ground: np.ndarray) -> np.ndarray:
 def _shape_alpha(rng: Generator, name: str, width: int,
                  height: int) -> np.ndarray:
     """Coverage of each pixel by one shape at a random place: (H, W) float32,
-    0 to 1, no part outside of the picture.
+    0 to 1, no part outside of the image.
     """
     outline = _unit_outline(name)
     # log-uniform, so that each octave of sizes is as frequent as the next

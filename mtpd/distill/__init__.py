@@ -1,23 +1,24 @@
 """One training step: a student, frozen teachers, adapters and a mechanism."""
 from .adapters import FeatureAdapter, PyramidAdapter, resample, shared_strides
 from .auto_weight import AutoWeight
-from .branch import Guidance, NotFinite, make_guidance
+from .branch import NotFinite, TeacherBranch, make_branch
 from .detector import build_detector, pyramid_channels, record_output
 from .distiller import FeatureDistiller
-from .frozen import FrozenTeacher
+from .frozen import FrozenDetector
 from .hooks.checkpoint import DistillCheckpointHook
 from .hooks.fade import FadeDistillHook
 from .hooks.nonfinite import NonFiniteHook
 from .inherit import inherit
-from .losses import FeatureL2Loss, Mechanism, Pairing, Scene
+from .losses import BatchContext, FeatureL2Loss, Mechanism, Pairing
 from .optim_constructor import DistillOptimWrapperConstructor
 from .preprocessor import DistillDataPreprocessor
 
 __all__ = [
-    'AutoWeight', 'DistillCheckpointHook', 'DistillDataPreprocessor',
-    'DistillOptimWrapperConstructor', 'FadeDistillHook', 'FeatureAdapter',
-    'FeatureDistiller', 'FeatureL2Loss', 'FrozenTeacher', 'Guidance',
-    'Mechanism', 'NonFiniteHook', 'NotFinite', 'Pairing', 'PyramidAdapter',
-    'Scene', 'build_detector', 'inherit', 'make_guidance', 'pyramid_channels',
-    'record_output', 'resample', 'shared_strides'
+    'AutoWeight', 'BatchContext', 'DistillCheckpointHook',
+    'DistillDataPreprocessor', 'DistillOptimWrapperConstructor',
+    'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
+    'FrozenDetector', 'Mechanism', 'NonFiniteHook', 'NotFinite', 'Pairing',
+    'PyramidAdapter', 'TeacherBranch', 'build_detector', 'inherit',
+    'make_branch', 'pyramid_channels', 'record_output', 'resample',
+    'shared_strides'
 ]

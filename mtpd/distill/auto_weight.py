@@ -148,9 +148,10 @@ def split_auto(distill: Mapping[str, Any]
     return {k: v for k, v in distill.items() if k != 'loss_weight'}, settings
 
 
-def is_off(distill: Mapping[str, Any]) -> bool:
+def is_disabled(distill: Mapping[str, Any]) -> bool:
     """Whether a mechanism's config has weight 0, so that nothing is done."""
     if distill.get('losses'):
         return distill.get('loss_weight') == 0 or all(
-            isinstance(t, Mapping) and is_off(t) for t in distill['losses'])
+            isinstance(term, Mapping) and is_disabled(term)
+            for term in distill['losses'])
     return distill.get('loss_weight') == 0

@@ -10,16 +10,16 @@ from .adapters import (PyramidAdapter, in_full_precision, resample,
                        shared_strides)
 from .auto_weight import AutoWeight, split_auto
 from .detector import Features, grid_of, pyramid_channels
-from .frozen import FrozenTeacher
+from .frozen import FrozenDetector
 from .heads import check_heads_agree
-from .losses import Mechanism, Pairing, Scene, build_mechanism
+from .losses import BatchContext, Mechanism, Pairing, build_mechanism
 
 
 class NotFinite(ArithmeticError):
     """A map or a distillation loss holds infinity or nan."""
 
 
-class Guidance(nn.Module):
+class TeacherBranch(nn.Module):
     """A frozen teacher, the adapters onto its maps, and the mechanism.
 
     The teacher is no module and so no part of the parameters.
@@ -32,7 +32,7 @@ class Guidance(nn.Module):
         auto: Finds the weight; None keeps the mechanism's own.
     """
 
-    def __init__(self, name: str, teacher: FrozenTeacher,
+    def __init__(self, name: str, teacher: FrozenDetector,
                  adapter: PyramidAdapter, mechanism: Mechanism,
                  auto: AutoWeight | None = None) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Guidance(nn.Module):
         self.mechanism = mechanism
         self.auto = auto
 
-    def forward(self, student: Features, inputs: Tensor, scene: Scene,
+    def forward(self, student: Features, inputs: Tensor, context: BatchContext,
                 scores: Features, detection: Tensor
                 ) -> tuple[dict[str, Tensor], Features]:
         """The mechanism's losses, by name, and the teacher's maps.
@@ -59,7 +59,7 @@ class Guidance(nn.Module):
         calibrating = auto is not None and not auto.found
         if calibrating:  # leaves: nothing reaches the student yet
             student, scores = map(_leaves, attached)
-        losses, target = self._losses(student, inputs, scene, scores)
+        losses, target = self._losses(student, inputs, context, scores)
         if auto is None:
             return losses, target
         if calibrating:
@@ -69,7 +69,7 @@ class Guidance(nn.Module):
             return losses, target
         return {k: v * auto.factor for k, v in losses.items()}, target
 
-    def _losses(self, student: Features, inputs: Tensor, scene: Scene,
+    def _losses(self, student: Features, inputs: Tensor, context: BatchContext,
                 scores: Features) -> tuple[dict[str, Tensor], Features]:
         strides = self.adapter.strides
         uses_scores = self.mechanism.uses_scores
@@ -78,13 +78,13 @@ class Guidance(nn.Module):
         theirs = self.teacher.scores(maps) if uses_scores else {}
         with torch.autocast(inputs.device.type, enabled=False):
             if uses_scores:
-                scene = Scene(scene.size, scene.boxes, {
+                context = BatchContext(context.size, context.boxes, {
                     s: (resample(in_full_precision(scores[s]),
                                  grid_of(theirs[s])),
                         in_full_precision(theirs[s])) for s in strides})
             target = {s: in_full_precision(maps[s]) for s in strides}
             return self.mechanism(self.adapter(student, target), target,
-                                  scene), target
+                                  context), target
 
     def _calibrate(self, auto: AutoWeight, detection: Tensor, total: Tensor,
                    attached: tuple[Features, Features],
@@ -124,11 +124,11 @@ def _leaves(maps: Features) -> Features:
             for s, m in maps.items()}
 
 
-def make_guidance(student: BaseDetector, teacher: FrozenTeacher, name: str,
-                  distill: Mapping[str, Any],
-                  strides: Iterable[int] | None = None,
-                  adapter: str = 'auto',
-                  start: str | None = None) -> Guidance:
+def make_branch(student: BaseDetector, teacher: FrozenDetector, name: str,
+                distill: Mapping[str, Any],
+                strides: Iterable[int] | None = None,
+                adapter: str = 'auto',
+                start: str | None = None) -> TeacherBranch:
     """Pair a student with a teacher, or say why they cannot be paired.
 
     Args:
@@ -168,5 +168,5 @@ def make_guidance(student: BaseDetector, teacher: FrozenTeacher, name: str,
     adapters = PyramidAdapter(
         own, teacher.channels if mechanism.adapts_channels else None, paired,
         adapter, start)
-    return Guidance(name, teacher, adapters, mechanism,
-                    None if auto is None else AutoWeight(**auto))
+    return TeacherBranch(name, teacher, adapters, mechanism,
+                         None if auto is None else AutoWeight(**auto))

@@ -1,11 +1,9 @@
 """Detectors as `mtpd` sees them: strictly loaded, read at the neck."""
 import copy
 import math
-import random
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, Mapping
 
-import numpy as np
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
@@ -14,6 +12,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mtpd.compat.checkpoints import fetch_checkpoint, read_checkpoint
+from mtpd.randomness import isolate_rng
 
 Features = dict[int, Tensor]
 """Maps of one batch: stride in pixels of the input -> (N, C, H, W)."""
@@ -109,28 +108,6 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
 
 
 @contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
-    """Draw from generators of one's own; outside nothing has been drawn.
-
-    Python's, numpy's and torch's states are put back, so that building
-    adapters or a teacher leaves the student's initialisation, dropout and
-    augmentation exactly as plain mmdet has them.
-    """
-    python, arrays = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] \
-        if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(arrays)
-
-
-@contextmanager
 def record_output(module: nn.Module) -> Iterator[list[Any]]:
     """Collect what ``module`` returns while the block runs, call by call.
 
@@ -174,13 +151,13 @@ def dry_pass(detector: BaseDetector,
              further: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
              = lambda maps: maps, side: int = 256
              ) -> tuple[list[int], tuple[Tensor, ...]]:
-    """Strides of a detector's maps, and the maps of one black picture.
+    """Strides of a detector's maps, and the maps of one black image.
 
     Args:
         detector: Its mode, its buffers and every random generator are left as
             they were.
         further: What to make of the maps, in the same mode.
-        side: Of the picture in pixels, a multiple of every stride up to P8
+        side: Of the image in pixels, a multiple of every stride up to P8
             and of Swin's patch x window sizes; in a smaller one P7 would have
             one position.
 
@@ -190,7 +167,7 @@ def dry_pass(detector: BaseDetector,
     device = next(detector.parameters()).device
     modes = {module: module.training for module in detector.modules()}
     detector.eval()
-    with torch.no_grad(), own_randomness(0):
+    with torch.no_grad(), isolate_rng(0):
         maps = detector.extract_feat(torch.zeros(1, 3, side, side,
                                                  device=device))
         if not isinstance(maps, (tuple, list)) or not all(
@@ -214,7 +191,7 @@ def _stride(side: int, positions: int) -> int:
 
 
 def grid_of(feature: Tensor) -> tuple[int, int]:
-    """(H, W) of a map or a batch of pictures (..., H, W)."""
+    """(H, W) of a map or a batch of images (..., H, W)."""
     height, width = feature.shape[-2:]
     return height, width
 

@@ -11,15 +11,16 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.randomness import isolate_rng
 
 from .adapters import STARTS
-from .auto_weight import is_off
-from .branch import Guidance, NotFinite, make_guidance
+from .auto_weight import is_disabled
+from .branch import NotFinite, TeacherBranch, make_branch
 from .detector import (Features, build_detector, by_stride, grid_of,
-                       own_randomness, pyramid_channels, record_output)
-from .frozen import FrozenTeacher
+                       pyramid_channels, record_output)
+from .frozen import FrozenDetector
 from .heads import dense_head, score_maps
-from .losses import Scene
+from .losses import BatchContext
 from .preprocessor import DistillDataPreprocessor
 
 
@@ -38,7 +39,7 @@ class FeatureDistiller(BaseDetector):
         student: The ``model`` part of the student's config.
         teachers: For each ``name``, ``model`` (the ``model`` part of its
             config), ``checkpoint`` (file or URL) and ``scale`` (size of its
-            pictures over the student's; 1 where absent). A progression's stage
+            images over the student's; 1 where absent). A progression's stage
             has one; the losses of several are averaged, which is the paper's
             ensemble.
         distill: The mechanism, from mmdet's ``MODELS`` or by import path;
@@ -50,7 +51,7 @@ class FeatureDistiller(BaseDetector):
         init_adapters: How adapters start, see :class:`FeatureAdapter`, or a
             file of fitted maps, name -> stride -> ``weight`` (C_t, C_s) and
             ``bias`` (C_t); None is the mechanism's choice.
-        fast_teacher: Options of :class:`FrozenTeacher`.
+        fast_teacher: Options of :class:`FrozenDetector`.
         on_nonfinite: 'stop' raises :class:`NotFinite` at a loss or a map that
             is not finite; 'skip' leaves it to :class:`NonFiniteHook` to leave
             the iteration out.
@@ -81,30 +82,30 @@ class FeatureDistiller(BaseDetector):
         detector = build_detector(student, student_checkpoint,
                                   'mtpd.student.checkpoint')
         preprocessor = detector.data_preprocessor
-        guidances: list[Guidance] = []
-        if not is_off(distill):
-            with own_randomness(seed):
+        guidances: list[TeacherBranch] = []
+        if not is_disabled(distill):
+            with isolate_rng(seed):
                 fitted = None if init_adapters in (None, *STARTS) \
                     else read_checkpoint(init_adapters)
                 for teacher in teachers:
                     name = teacher['name']
-                    guidance = make_guidance(
-                        detector, FrozenTeacher.build(
+                    branch = make_branch(
+                        detector, FrozenDetector.build(
                             teacher['model'], teacher['checkpoint'],
                             f'mtpd.teachers.{name}.checkpoint',
                             **(fast_teacher or {})),
                         name, distill, strides, adapter,
                         None if fitted else init_adapters)
                     if fitted:
-                        guidance.adapter.start_from(fitted[name])
-                    guidances.append(guidance)
+                        branch.adapter.start_from(fitted[name])
+                    guidances.append(branch)
             preprocessor = DistillDataPreprocessor(
                 preprocessor,
                 {t['name']: t['model']['data_preprocessor'] for t in teachers},
                 {t['name']: t.get('scale', 1) for t in teachers})
         super().__init__(data_preprocessor=preprocessor)
         self.student = detector
-        # Of Guidance, which ModuleList's type cannot say.
+        # Of TeacherBranch, which ModuleList's type cannot say.
         self.guidances: Any = nn.ModuleList(guidances)
         self.strength = 1.
         self.on_nonfinite = on_nonfinite
@@ -113,9 +114,9 @@ class FeatureDistiller(BaseDetector):
         self._starts_loaded = student_checkpoint is not None
         self._student_strides = tuple(pyramid_channels(detector)) \
             if guidances else ()
-        for guidance in guidances:
-            print_log(f'Matching {guidance.name}: '
-                      f'{guidance.adapter.describe()}', logger='current')
+        for branch in guidances:
+            print_log(f'Matching {branch.name}: '
+                      f'{branch.adapter.describe()}', logger='current')
         self.register_state_dict_post_hook(_to_student_keys)
         self.register_load_state_dict_pre_hook(_from_student_keys)
 
@@ -159,7 +160,7 @@ class FeatureDistiller(BaseDetector):
         Args:
             batch_inputs: (N, 3, H, W), normalised for the student.
             batch_data_samples: N data samples with ground truth.
-            teacher_inputs: Name -> (N, 3, H', W'), the same pictures
+            teacher_inputs: Name -> (N, 3, H', W'), the same images
                 normalised for this teacher.
 
         Raises:
@@ -178,17 +179,17 @@ class FeatureDistiller(BaseDetector):
         losses, maps, scores = self._student_step(batch_inputs,
                                                   batch_data_samples)
         detection, _ = self.parse_losses(losses)
-        scene = Scene(grid_of(batch_inputs), tuple(
+        context = BatchContext(grid_of(batch_inputs), tuple(
             get_box_tensor(sample.gt_instances.bboxes)
             for sample in batch_data_samples))
         distill, targets = {}, []
         seen = teacher_inputs or {}
-        for guidance in self.guidances:
-            own, target = guidance(maps, seen[guidance.name], scene, scores,
-                                   detection)
+        for branch in self.guidances:
+            own, target = branch(maps, seen[branch.name], context, scores,
+                                 detection)
             targets.append(target)
             share = self.strength / len(self.guidances)
-            distill.update({self._loss_name(key, guidance): value * share
+            distill.update({self._loss_name(key, branch): value * share
                             for key, value in own.items()})
         total = sum(distill.values()).detach()
         self.logged = (*distill, 'distill_ratio')
@@ -218,8 +219,8 @@ class FeatureDistiller(BaseDetector):
 
     def _not_finite(self, losses: Mapping[str, Any], maps: Features | None,
                     targets: Sequence[Features]) -> str:
-        for guidance, target in zip(self.guidances, targets, strict=False):
-            said = guidance.not_finite(maps, target)
+        for branch, target in zip(self.guidances, targets, strict=False):
+            said = branch.not_finite(maps, target)
             if said:
                 return said
         wrong = [name for name, value in losses.items()
@@ -250,10 +251,10 @@ class FeatureDistiller(BaseDetector):
             if uses_scores else {}
         return losses, maps, scores
 
-    def _loss_name(self, key: str, guidance: Guidance) -> str:
+    def _loss_name(self, key: str, branch: TeacherBranch) -> str:
         if len(self.guidances) == 1:
             return key
-        return key.replace('loss_distill', f'loss_distill_{guidance.name}', 1)
+        return key.replace('loss_distill', f'loss_distill_{branch.name}', 1)
 
     def _idle(self) -> Tensor:
         # DistributedDataParallel waits for a gradient of every parameter;

@@ -12,7 +12,7 @@ from .heads import dense_head, score_maps
 _DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.half}
 
 
-class FrozenTeacher:
+class FrozenDetector:
     """A detector that only ever looks: backbone and neck, eval, no gradient.
 
     It is no ``nn.Module`` and so no part of the distiller's module tree:
@@ -23,10 +23,10 @@ class FrozenTeacher:
         detector: Built and loaded; it is switched to eval and frozen here.
         precision: 'bf16' or 'fp16' runs it in mixed precision; None as it is
             called.
-        channels_last: Whether pictures and weights lie channels last in
+        channels_last: Whether images and weights lie channels last in
             memory.
         compile: Whether ``torch.compile`` compiles backbone and neck, at the
-            first picture of each shape.
+            first image of each shape.
 
     Attributes:
         channels: stride -> channels of its maps.
@@ -51,11 +51,11 @@ class FrozenTeacher:
 
     @classmethod
     def build(cls, model: Mapping[str, Any], checkpoint: str, field: str,
-              **options: Any) -> 'FrozenTeacher':
+              **options: Any) -> 'FrozenDetector':
         """From the ``model`` part of its config and a strictly loaded file."""
         return cls(build_detector(model, checkpoint, field), **options)
 
-    def __deepcopy__(self, memo: dict) -> 'FrozenTeacher':
+    def __deepcopy__(self, memo: dict) -> 'FrozenDetector':
         return self
 
     @property
@@ -73,7 +73,7 @@ class FrozenTeacher:
             strides: Which maps to return; None returns all.
         """
         if inputs.device != self._device:
-            # The one place that moves the teacher: where its pictures are.
+            # The one place that moves the teacher: where its images are.
             self._detector.to(inputs.device)
         if self._channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)

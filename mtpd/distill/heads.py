@@ -1,4 +1,4 @@
-"""Dense heads, for mechanisms that compare what detectors say of a picture."""
+"""Dense heads, for mechanisms that compare what detectors say of an image."""
 from typing import Any, Mapping, Sequence
 
 from mmdet.models.detectors import BaseDetector

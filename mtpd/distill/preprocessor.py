@@ -16,7 +16,7 @@ from .teacher_view.transform import as_fraction, scale_key
 
 @MODELS.register_module()
 class DistillDataPreprocessor(BaseDataPreprocessor):
-    """Makes the student's and each teacher's batch from the same pictures.
+    """Makes the student's and each teacher's batch from the same images.
 
     Each with its own mean, std and channel order, exactly as its own
     ``DetDataPreprocessor`` does it: undoing the student's normalisation would
@@ -28,8 +28,8 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
     Args:
         student: The student's preprocessor; it is used, not copied.
         teachers: Name -> the teacher's preprocessor config.
-        scales: Name -> size of the teacher's pictures over the student's;
-            1 where a name is absent. Pictures of other scales are expected in
+        scales: Name -> size of the teacher's images over the student's;
+            1 where a name is absent. Images of other scales are expected in
             the batch, made by ``TeacherView``.
 
     Attributes:
@@ -91,7 +91,7 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         beside them.
 
         Raises:
-            ValueError: The batch lacks pictures of a teacher's scale.
+            ValueError: The batch lacks images of a teacher's scale.
         """
         if not training:
             return self.student(data, False)
@@ -100,18 +100,18 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         batch = student({k: data[k] for k in ('inputs', 'data_samples')}, True)
         size = batch['inputs'].shape[-2:]
         # boxtype2tensor and the like are the student's business: the teachers
-        # get pictures only.
+        # get images only.
         return {**batch, 'teacher_inputs': {
-            name: self._normalised(part, _pictures(data, name, scale),
+            name: self._normalised(part, _images(data, name, scale),
                                    [int(side * scale) for side in size])
             for (name, scale), part in zip(self.scales.items(), self.teachers,
                                            strict=True)
         } if self.looking else {}}
 
     @staticmethod
-    def _normalised(part: DetDataPreprocessor, pictures: list[Tensor],
+    def _normalised(part: DetDataPreprocessor, images: list[Tensor],
                     size: list[int]) -> Tensor:
-        batch = part({'inputs': pictures, 'data_samples': None})['inputs']
+        batch = part({'inputs': images, 'data_samples': None})['inputs']
         # A scale below 1 may round the last row away that made the student's
         # batch one divisor higher.
         missing = (size[1] - batch.shape[-1], size[0] - batch.shape[-2])
@@ -135,14 +135,14 @@ def common_divisor(student: int,
         for d, scale in teachers))
 
 
-def _pictures(data: Mapping[str, Any], name: str,
-              scale: Fraction) -> list[Tensor]:
+def _images(data: Mapping[str, Any], name: str,
+            scale: Fraction) -> list[Tensor]:
     if scale == 1:
         return data['inputs']
-    pictures = (data.get('teacher_inputs') or {}).get(scale_key(scale))
-    if pictures is None:
+    images = (data.get('teacher_inputs') or {}).get(scale_key(scale))
+    if images is None:
         raise ValueError(
             f'mtpd.teachers.{name}.scale is {scale}, and the batch holds no '
-            'pictures of that scale. Let the training pipeline make them '
+            'images of that scale. Let the training pipeline make them '
             '(mtpd.distill.teacher_view.transform.with_teacher_view).')
-    return pictures
+    return images

@@ -7,8 +7,7 @@ from .costs import (AdaptationCosts, CostDifference, HeldOutFolds, LinearMap,
                     adaptation_costs, costs_on_own_grids, fit_linear_map)
 from .gradient_descent import gradient_descent_costs
 from .moments import FeatureMoments, MapBatch, Moments, fold_of
-from .selection import (SelectionStep, TeachingOrder,
-                        backward_greedy_selection)
+from .selection import SelectionStep, TeachingOrder, backward_greedy_selection
 
 __all__ = [
     'AdaptationCosts', 'Comparison', 'CostDifference', 'Decision',

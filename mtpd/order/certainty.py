@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from .costs import TWO_ERRORS, AdaptationCosts, CostDifference
 from .selection import SelectionStep, TeachingOrder
 
-# A margin that so many times the pictures would have to make certain, if the
+# A margin that so many times the images would have to make certain, if the
 # difference stayed as it is, is too small to foretell anything.
-_MOST_PICTURES = 20
+_MOST_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Comparison:
 
     target: str
     cheaper: str
-    rival: str
+    runner_up: str
     costs: tuple[float, float]
     difference: CostDifference
 
@@ -70,12 +70,12 @@ class Decision:
                     if self.step.teacher else 'stop')
             return f'{what}: no cost was compared'
         of = self.compared
-        cheaper, rival = (
+        cheaper, runner_up = (
             "the student's" if name == self.student else name
-            for name in (of.cheaper, of.rival))
+            for name in (of.cheaper, of.runner_up))
         stop = '' if self.step.teacher else 'stop '
         return (f'{stop}before {of.target}: {cheaper} {of.costs[0]:.4g} '
-                f'against {rival} {of.costs[1]:.4g}: '
+                f'against {runner_up} {of.costs[1]:.4g}: '
                 f'{_sureness(of.difference, self.level)}')
 
 
@@ -134,22 +134,22 @@ def decision_margins(costs: AdaptationCosts, order: TeachingOrder,
 def _compared(costs: AdaptationCosts, target: str, chosen: str | None,
               remaining: Sequence[str], student: str) -> Comparison:
     cheaper = student if chosen is None else chosen
-    rivals = [name for name in (*remaining, student) if name != cheaper]
-    differences = {rival: costs.difference(cheaper, rival, target)
-                   for rival in rivals}
-    dearer = {rival: difference.value
-              for rival, difference in differences.items()
+    baselines = [name for name in (*remaining, student) if name != cheaper]
+    differences = {runner_up: costs.difference(cheaper, runner_up, target)
+                   for runner_up in baselines}
+    dearer = {runner_up: difference.value
+              for runner_up, difference in differences.items()
               if difference.value > 0}
     if dearer:
         raise ValueError(
             f'These costs do not lead to this order: {cheaper} -> {target} '
             f'should cost the least and costs more than {sorted(dearer)}. '
             'Give the costs and the max_teachers that it was chosen with.')
-    rival = min(rivals, key=lambda name: _closeness(differences[name]))
+    runner_up = min(baselines, key=lambda name: _closeness(differences[name]))
     return Comparison(
-        target, cheaper, rival,
-        (costs.cost(cheaper, target), costs.cost(rival, target)),
-        differences[rival])
+        target, cheaper, runner_up,
+        (costs.cost(cheaper, target), costs.cost(runner_up, target)),
+        differences[runner_up])
 
 
 def _closeness(difference: CostDifference) -> float:
@@ -165,9 +165,9 @@ def _sureness(difference: CostDifference, level: float) -> str:
     said = f'{margin:.1f} standard errors'
     if margin > wanted:
         return f'{said}, certain'
-    # A standard error falls with the root of the number of pictures.
+    # A standard error falls with the root of the number of images.
     more = (wanted / margin)**2 if margin else math.inf
-    if more > _MOST_PICTURES:
-        return f'{said}, not certain: these pictures do not tell them apart'
+    if more > _MOST_IMAGES:
+        return f'{said}, not certain: these images do not tell them apart'
     return (f'{said}, not certain: about {math.ceil(10 * more) / 10:.2g} '
-            'times as many pictures would tell')
+            'times as many images would tell')

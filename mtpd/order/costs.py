@@ -1,6 +1,6 @@
 """How hard each detector's maps are to get from each other's.
 
-From moments alone: the linear map of each pair and its error on pictures that
+From moments alone: the linear map of each pair and its error on images that
 it was not fitted on.
 """
 from __future__ import annotations
@@ -99,9 +99,9 @@ def fit_linear_map(moments: FeatureMoments, stride: int, source: str,
 
 @dataclass(frozen=True)
 class HeldOutFolds:
-    """What each fold of pictures added to the costs while it was held out.
+    """What each fold of images added to the costs while it was held out.
 
-    Every tuple has one entry per fold, so that one index is the same pictures
+    Every tuple has one entry per fold, so that one index is the same images
     at every level and on every grid; 0 where a fold has no position.
 
     Attributes:
@@ -165,7 +165,7 @@ class CostDifference:
         return float(stdtrit(self.folds - 1, (1 + level) / 2))
 
     def is_certain(self, level: float = TWO_ERRORS) -> bool | None:
-        """Whether the sign would be the same on all such pictures.
+        """Whether the sign would be the same on all such images.
 
         Args:
             level: As in ``wanted``.
@@ -287,18 +287,18 @@ class AdaptationCosts:
         is taken again without each fold with positions, at all levels at
         once, and with g such folds its variance is (g - 1) / g times the sum
         of squares of these g differences about their mean. It is paired: a
-        picture that is hard to predict is so from both sources, and drops out
+        image that is hard to predict is so from both sources, and drops out
         of the difference; the two costs' own errors, put together, would take
         it in twice.
 
         Limits. The maps stay those that were fitted with all other folds;
-        that these would change with their pictures as well is left out. It is
+        that these would change with their images as well is left out. It is
         the smaller part, because a fit is a minimum of the error: what
         changes it to first order changes the error only to second. Beside
-        every map fitted anew the error is 9% too small with 24 pictures and
-        3% with 100 (medians of drawn pictures of 3 channels, see
+        every map fitted anew the error is 9% too small with 24 images and
+        3% with 100 (medians of drawn images of 3 channels, see
         ``tests/order/test_certainty.py``). Folds of unequal size make it
-        slightly too large. It is the error of pictures drawn one by one:
+        slightly too large. It is the error of images drawn one by one:
         frames of one film say less than their number.
 
         Raises:
@@ -409,7 +409,7 @@ def adaptation_costs(moments: FeatureMoments) -> AdaptationCosts:
 
     Each fold with positions is held out once: the map is fitted on the other
     folds' moments and scored on the held-out ones', so every position is
-    scored once, by a map that has not seen its picture. A squared error is a
+    scored once, by a map that has not seen its image. A squared error is a
     small difference of large sums; one that comes out negative within rounding
     is taken as 0. Rounding is reckoned as 1e-6 (float32 products; 1e-13 for
     float64) of the mean square, about the shift, of the target plus that of
@@ -428,7 +428,7 @@ def adaptation_costs(moments: FeatureMoments) -> AdaptationCosts:
         Cao et al., ICML 2023 (arXiv 2308.09105), section 3.2, where the map is
         trained by gradient descent and scored on the validation set; this is
         the minimiser of the same objective, and cross-fitting scores every
-        picture.
+        image.
     """
     if len(moments.names) < 2:
         raise ValueError('Costs are between two detectors at least; the '
@@ -471,7 +471,7 @@ def costs_on_own_grids(costs: Mapping[Hashable, AdaptationCosts],
                        grids: Mapping[str, Hashable]) -> AdaptationCosts:
     """Costs of all ordered pairs, each on its target's grid.
 
-    Detectors that see a picture at different scales have maps of different
+    Detectors that see an image at different scales have maps of different
     sizes; a cost into one of them is taken where its maps live.
 
     Args:
@@ -505,22 +505,22 @@ def adaptation_cost(source: Mapping[int, Tensor],
                     target: Mapping[int, Tensor], folds: int = 10) -> float:
     """Cost of turning one frozen detector's maps into another's.
 
-    Picture i is held out with fold i modulo ``folds``; see
+    Image i is held out with fold i modulo ``folds``; see
     ``adaptation_costs``, which does many detectors without keeping maps.
 
     Args:
         source: Maps of the detector that adapts, stride -> (N, C_s, H, W).
         target: Maps to be predicted, stride -> (N, C_t, H, W), the same
-            pictures in the same order. Strides that only one has are left out.
-        folds: Number of parts into which the N pictures are divided.
+            images in the same order. Strides that only one has are left out.
+        folds: Number of parts into which the N images are divided.
 
     Returns:
         Mean over levels, in squared units of the target's features: compare
         only costs into the same target. 0 means the target adds nothing.
 
     Raises:
-        ValueError: No common stride, different pictures or grids, fewer than
-            two pictures, or a value that is not finite.
+        ValueError: No common stride, different images or grids, fewer than
+            two images, or a value that is not finite.
     """
     strides = [stride for stride in source if stride in target]
     if not strides:
@@ -530,9 +530,9 @@ def adaptation_cost(source: Mapping[int, Tensor],
         {stride: dict(source=source[stride].shape[1],
                       target=target[stride].shape[1]) for stride in strides},
         folds)
-    pictures = source[strides[0]].shape[0]
+    images = source[strides[0]].shape[0]
     moments.add(dict(source=source, target=target),
-                [picture % folds for picture in range(pictures)])
+                [image % folds for image in range(images)])
     return adaptation_costs(moments).cost('source', 'target')
 
 
@@ -621,13 +621,13 @@ def _check_folds(moments: FeatureMoments, stride: int) -> None:
     filled = moments.filled_folds(stride)
     if not filled:
         raise ValueError(
-            f'No picture has a position at stride {stride}: all are smaller '
+            f'No image has a position at stride {stride}: all are smaller '
             'than half of it. Leave this level out (mtpd.strides).')
     if len(filled) < 2:
         raise ValueError(
             'A cost needs at least two folds with positions, one to fit on '
             f'and one to score; at stride {stride} there are {len(filled)} of '
-            f'{moments.folds}. Add more pictures.')
+            f'{moments.folds}. Add more images.')
     counts = [moments.count(stride, fold) for fold in filled]
     fitted = sum(counts) - max(counts)
     channels = max(moments.channels[stride].values())
@@ -637,7 +637,7 @@ def _check_folds(moments: FeatureMoments, stride: int) -> None:
             f'At stride {stride} a map of {channels} channels is fitted on '
             f'{fitted} positions, fewer than {POSITIONS_PER_COEFFICIENT} x '
             f'({channels} + 1) = {wanted}: its cost is partly the chance of '
-            'these pictures. Add more pictures.', stacklevel=3)
+            'these images. Add more images.', stacklevel=3)
 
 
 def _slices(channels: Mapping[str, int]) -> dict[str, slice]:

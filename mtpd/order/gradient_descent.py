@@ -53,12 +53,12 @@ def gradient_descent_costs(
     above the minimum.
 
     Args:
-        fitting: Epoch, from 0 on -> the pictures to train on. Their folds
+        fitting: Epoch, from 0 on -> the images to train on. Their folds
             have no say.
-        held_out: Gives the pictures to score, in at least two folds.
+        held_out: Gives the images to score, in at least two folds.
         channels: Stride -> (detector's name -> channels); every stride lists
             the same detectors in the same order.
-        folds: Number of folds into which the pictures are divided.
+        folds: Number of folds into which the images are divided.
         epochs: How often ``fitting`` is called.
         lr: Of the first epoch, per mean over channels: a target of twice as
             many channels is learned half as fast.
@@ -186,7 +186,7 @@ def _train(fits: _Fits, batches: Iterable[MapBatch], layout: FeatureMoments,
     missing = set(layout.strides) - {stride for stride, _ in losses}
     if missing:
         raise ValueError(
-            'The pictures to train on have no valid position at strides '
+            'The images to train on have no valid position at strides '
             f'{sorted(missing)} in {when}. `fitting` must give its batches '
             'anew for each epoch; if it does, leave these out of '
             'mtpd.strides.')
@@ -217,9 +217,9 @@ def _score(fits: _Fits, batches: Iterable[MapBatch],
         filled = int((count > 0).sum())
         if filled < 2:
             raise ValueError(
-                'The held-out pictures have valid positions at stride '
+                'The held-out images have valid positions at stride '
                 f'{stride} in {filled} of {layout.folds} folds; a cost and '
-                'its error need two. Hold out more pictures, or leave the '
+                'its error need two. Hold out more images, or leave the '
                 'stride out of mtpd.strides.')
     of_folds = {pair: {stride: tuple(sums) for stride, sums in levels.items()}
                 for pair, levels in _by_pair(fits, errors).items()}

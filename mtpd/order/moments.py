@@ -1,8 +1,8 @@
-"""Second moments of detectors' maps, added up while pictures go by.
+"""Second moments of detectors' maps, added up while images go by.
 
 Least squares between maps needs no map, only sums of their products. These
-sums add over pictures, processes and folds, so one pass of each detector over
-each picture is enough for every pair and for every way of holding out.
+sums add over images, processes and folds, so one pass of each detector over
+each image is enough for every pair and for every way of holding out.
 """
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from torch import Tensor
 _BLOCK = 4096
 
 
-def fold_of(picture_id: str, folds: int) -> int:
-    """Fold of a picture: the same in every process, run and machine.
+def fold_of(image_id: str, folds: int) -> int:
+    """Fold of an image: the same in every process, run and machine.
 
     Raises:
         ValueError: ``folds`` is below 1.
@@ -29,7 +29,7 @@ def fold_of(picture_id: str, folds: int) -> int:
     if folds < 1:
         raise ValueError(f'fold_of needs folds >= 1; got {folds}.')
     # Not hash(): Python salts it, so processes would disagree.
-    digest = hashlib.sha256(picture_id.encode()).digest()
+    digest = hashlib.sha256(image_id.encode()).digest()
     return int.from_bytes(digest, 'big') % folds
 
 
@@ -75,12 +75,12 @@ class Moments(NamedTuple):
 
 
 class MapBatch(NamedTuple):
-    """A batch of pictures' maps, the arguments of ``FeatureMoments.add``.
+    """A batch of images' maps, the arguments of ``FeatureMoments.add``.
 
     Attributes:
         maps: Detector's name -> stride -> (N, C, H, W), on one grid per
             stride.
-        folds: The N pictures' folds.
+        folds: The N images' folds.
         valid: Stride -> (N, H, W), bool; False marks padding, which is left
             out. None where nothing is padded.
     """
@@ -95,7 +95,7 @@ class FeatureMoments:
 
     Products are taken in float32 (in float64 where a map is float64 or
     ``precision`` asks for it) of blocks of at most 4096 positions of one
-    picture, from which one saved shift was subtracted, and added up in
+    image, from which one saved shift was subtracted, and added up in
     float64: unshifted float32 products lose the digits that the residual of a
     fit consists of. Autocast and TF32 do not apply here. The sums take 8 C^2
     bytes per stride and non-empty fold, C being the channels of all detectors
@@ -105,7 +105,7 @@ class FeatureMoments:
     Args:
         channels: Stride -> (detector's name -> channels); every stride lists
             the same detectors in the same order.
-        folds: Number of folds into which the pictures are divided.
+        folds: Number of folds into which the images are divided.
         precision: Of the products, 'float32' or 'float64'.
         shift: Stride -> (C,), what is subtracted from each position; None for
             ``mean_of`` the first batch that is added.
@@ -191,8 +191,8 @@ class FeatureMoments:
                 else valid[stride]
             total = levels[0].new_zeros((), dtype=torch.float64)
             count = 0
-            for picture in range(len(levels[0])):
-                for block in _blocks(levels, picture, keep, torch.float64):
+            for image in range(len(levels[0])):
+                for block in _blocks(levels, image, keep, torch.float64):
                     total, count = total + block.sum(1), count + len(block.T)
             # A value that float32 holds, so that maps of either precision
             # have the very same shift subtracted.
@@ -203,13 +203,13 @@ class FeatureMoments:
     def add(self, maps: Mapping[str, Mapping[int, Tensor]],
             folds: Sequence[int],
             valid: Mapping[int, Tensor] | None = None) -> None:
-        """Add a batch of pictures; all of it or, on an error, nothing.
+        """Add a batch of images; all of it or, on an error, nothing.
 
         Args:
-            maps: Detector's name -> stride -> (N, C, H, W): the same pictures
+            maps: Detector's name -> stride -> (N, C, H, W): the same images
                 for all, and at one stride the same grid. Strides and detectors
                 not asked for in the constructor are left out.
-            folds: The N pictures' folds, each from 0 on.
+            folds: The N images' folds, each from 0 on.
             valid: Stride -> (N, H, W), bool; False marks padding, which is
                 left out. None where nothing is padded.
 
@@ -228,7 +228,7 @@ class FeatureMoments:
                 self._add_level(stride, levels, folds, keep)
 
     def merge(self, other: FeatureMoments) -> None:
-        """Add what ``other`` holds, e.g. another process's pictures.
+        """Add what ``other`` holds, e.g. another process's images.
 
         Raises:
             ValueError: ``other`` has other detectors, channels, folds or known
@@ -460,8 +460,8 @@ class FeatureMoments:
         shift = self._shift[stride].to(device, dtype)[:, None]
         # A known detector is multiplied with those after the known ones only.
         known = self._spans[stride][self.known[-1]][1] if self.known else 0
-        for picture, fold in enumerate(folds):
-            for block in _blocks(levels, picture, keep, dtype):
+        for image, fold in enumerate(folds):
+            for block in _blocks(levels, image, keep, dtype):
                 self._in_float32[stride] |= not double
                 total, outer = self._sums(stride, fold, _sums_device(device))
                 block -= shift
@@ -513,7 +513,7 @@ class FeatureMoments:
         wrong = [fold for fold in folds if not 0 <= fold < self.folds]
         if wrong:
             raise ValueError(f'Folds go from 0 to {self.folds - 1}; got '
-                             f'{wrong}. fold_of(picture_id, {self.folds}) '
+                             f'{wrong}. fold_of(image_id, {self.folds}) '
                              'gives them.')
         finite: list[tuple[str, int, Tensor]] = []
         for stride, channels in self.channels.items():
@@ -525,7 +525,7 @@ class FeatureMoments:
                 if level.ndim != 4 or tuple(level.shape) != expected:
                     raise ValueError(
                         f'{name} at stride {stride}: expected a map of shape '
-                        f'{expected} (pictures, channels, and the grid of '
+                        f'{expected} (images, channels, and the grid of '
                         f'{self.names[0]}); got {tuple(level.shape)}.')
                 if not level.dtype.is_floating_point:
                     raise ValueError(f'{name} at stride {stride}: expected a '
@@ -587,22 +587,22 @@ def _valid_of(valid: Mapping[int, Tensor] | None, stride: int,
     if keep.dtype != torch.bool or tuple(keep.shape) != expected:
         raise ValueError(
             f'valid at stride {stride}: expected bool of shape {expected} '
-            f'(pictures and grid); got {keep.dtype} of {tuple(keep.shape)}.')
+            f'(images and grid); got {keep.dtype} of {tuple(keep.shape)}.')
     return keep
 
 
-def _blocks(levels: Sequence[Tensor], picture: int, keep: Tensor | None,
+def _blocks(levels: Sequence[Tensor], image: int, keep: Tensor | None,
             dtype: torch.dtype) -> Iterator[Tensor]:
-    """One picture's valid positions as columns, in blocks: (C of all, P)."""
-    flat = [level[picture].flatten(1) for level in levels]
-    # Cut before anything is copied: a whole picture of many detectors is
+    """One image's valid positions as columns, in blocks: (C of all, P)."""
+    flat = [level[image].flatten(1) for level in levels]
+    # Cut before anything is copied: a whole image of many detectors is
     # larger than all sums.
-    if keep is None or keep[picture].all():
+    if keep is None or keep[image].all():
         for parts in zip(*(level.split(_BLOCK, 1) for level in flat),
                          strict=True):
             yield torch.cat([part.to(dtype) for part in parts])
         return
-    chosen = keep[picture].flatten().to(flat[0].device).nonzero()[:, 0]
+    chosen = keep[image].flatten().to(flat[0].device).nonzero()[:, 0]
     for part in chosen.split(_BLOCK):
         if len(part):
             yield torch.cat([level.index_select(1, part).to(dtype)

@@ -79,7 +79,7 @@ class DetectorSpec:
         config: Its whole mmdet config.
         checkpoint: File or URL; None (student only) for no weights.
         ap: Box AP as declared, in percent; None to be measured.
-        scale: Size of its pictures over the student's.
+        scale: Size of its images over the student's.
     """
     name: str
     config: Config
@@ -138,7 +138,7 @@ class Plan:
         init_adapters: How they start; None for the mechanism's choice.
         inherit: What the student takes over from the first teacher.
         fade: Where distillation ends within a stage; None for nowhere.
-        fast_teacher: How teachers run, see ``FrozenTeacher``.
+        fast_teacher: How teachers run, see ``FrozenDetector``.
         costs: How adaptation costs are measured.
         checkpoint_every: Iterations between two checkpoints within an epoch;
             None for epoch ends only.
@@ -250,7 +250,7 @@ def stage_label(names: tuple[str, ...]) -> str:
 def _said_scale(scale: Fraction) -> str:
     if scale == 1:
         return ''
-    return (f", sees pictures at {scale} times the student's size; the "
+    return (f", sees images at {scale} times the student's size; the "
             "student's maps are " + (
                 'upsampled to its grid' if scale > 1 else
                 'reduced to its grid by area averaging'))
@@ -483,7 +483,7 @@ def load_config(name: str) -> Config:
 def missing_files(plan: Plan) -> list[str]:
     """What the plan needs and is not there, one message each.
 
-    Looks at checkpoints, annotation files, picture folders and each picture
+    Looks at checkpoints, annotation files, image folders and each image
     that the annotations name. URLs are looked at when they are fetched.
     """
     used = [plan.student, *(plan.teachers[n] for n in plan.used)]
@@ -533,7 +533,7 @@ def _missing_data(field: str, dataset: ConfigDict,
         if not os.path.isdir(folder):
             problems.append(
                 f'{field}.data_prefix.{key}: there is no folder {folder}. Put '
-                f'the pictures there, or set data_root of {field}.')
+                f'the images there, or set data_root of {field}.')
     if problems:
         return problems
     built = DATASETS.build(ConfigDict({**dataset, 'pipeline': [],
@@ -541,7 +541,7 @@ def _missing_data(field: str, dataset: ConfigDict,
     built.serialize_data = False  # numpy cannot serialise an empty list
     built.full_init()
     if len(built) == 0:
-        return [f'{field}: no {"training " if training else ""}picture is '
+        return [f'{field}: no {"training " if training else ""}image is '
                 f'left of {annotations} (classes '
                 f'{built.metainfo.get("classes")}, filter_cfg '
                 f'{dataset.get("filter_cfg")}). Check that '
@@ -560,7 +560,7 @@ def _missing_data(field: str, dataset: ConfigDict,
         if name not in there[folder]:
             absent.append(path)
     if absent:
-        return [f'{field}: {len(absent)} of {len(built)} pictures that '
+        return [f'{field}: {len(absent)} of {len(built)} images that '
                 f'{annotations} names are missing, the first is {absent[0]}. '
                 f'Complete the folder, or set {field}.data_prefix.']
     return []

@@ -7,14 +7,15 @@ from mmengine.logging import print_log
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
-from mtpd.distill.auto_weight import is_off
-from mtpd.distill.branch import make_guidance
+from mtpd.distill.auto_weight import is_disabled
+from mtpd.distill.branch import make_branch
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
-                                   own_randomness, pyramid_channels)
-from mtpd.distill.frozen import FrozenTeacher
+                                   pyramid_channels)
+from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.teacher_view.transform import (unsupported_steps,
                                                  with_teacher_view)
+from mtpd.randomness import isolate_rng
 
 from .plan import DetectorSpec, Plan, PlanError, inner_datasets
 from .student_names import unknown_modules
@@ -35,7 +36,7 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
     """
     specs = [plan.student, *(plan.teachers[n] for n in plan.used)]
     pool, problems = {}, []
-    with own_randomness(0):
+    with isolate_rng(0):
         for spec in specs:
             try:
                 pool[spec.name] = build_detector(
@@ -62,16 +63,16 @@ def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
                 teacher: DetectorSpec) -> list[str]:
     """Why a teacher cannot teach this student: levels, heads, mechanism,
     preprocessing, pipeline."""
-    if is_off(plan.distill):
+    if is_disabled(plan.distill):
         return []
     problems = []
     student = pool['student']
     try:
-        guidance = make_guidance(
-            student, FrozenTeacher(pool[teacher.name]), teacher.name,
+        branch = make_branch(
+            student, FrozenDetector(pool[teacher.name]), teacher.name,
             plan.distill, plan.strides, plan.adapter,
             None if plan.init_adapters == 'fitted' else plan.init_adapters)
-        if guidance.mechanism.uses_scores:
+        if branch.mechanism.uses_scores:
             problems += _other_classes(plan.student, teacher)
     except ValueError as error:
         problems.append(str(error))
@@ -93,7 +94,7 @@ def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
                 problems += unsupported_steps(inner.pipeline)
             problems += [
                 f'custom_hooks has a {hook["type"]}, which puts another '
-                'pipeline in the place of the one that makes pictures of '
+                'pipeline in the place of the one that makes images of '
                 f"{teacher.field}'s scale {teacher.scale}. Remove the hook or "
                 'the scale.' for hook in
                 plan.student.config.get('custom_hooks') or []
@@ -110,13 +111,13 @@ def common_strides(plan: Plan,
     Raises:
         PlanError: There is none.
     """
-    pyramids = {name: pyramid_channels(d) for name, d in pool.items()}
-    shared = set.intersection(*(set(p) for p in pyramids.values()))
+    feature_maps = {name: pyramid_channels(d) for name, d in pool.items()}
+    shared = set.intersection(*(set(p) for p in feature_maps.values()))
     if plan.strides is not None:
         shared &= set(plan.strides)
     if not shared:
         raise PlanError(['The pool has no stride in common: ' + '; '.join(
-            f'{name} {sorted(p)}' for name, p in pyramids.items()) +
+            f'{name} {sorted(p)}' for name, p in feature_maps.items()) +
             '. Costs of one order are compared on one set of levels: take out '
             'the teacher that does not fit, or set mtpd.order by hand.'])
     return tuple(sorted(shared))

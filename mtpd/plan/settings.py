@@ -11,13 +11,13 @@ class CostSettings:
     """The settings, with their defaults.
 
     Attributes:
-        images: How many pictures, evenly spread over the split; 'all'; or
+        images: How many images, evenly spread over the split; 'all'; or
             'auto', until every decision is certain. None for all, unless a
             result of fewer is there whose decisions are all certain.
-        split: Whose pictures, 'train' or, as in the paper, 'val'.
+        split: Whose images, 'train' or, as in the paper, 'val'.
         precision: Of the products of maps, 'float32' or 'float64'.
         stride4_share: Share of the positions that are taken at strides up to
-            4, drawn by picture: they are three quarters of all positions.
+            4, drawn by image: they are three quarters of all positions.
         certainty: How often a decision between equal costs may not look
             certain: of 1, two standard errors as it stands here.
         sequential: GiB of maps on disk for detectors that do not fit together:
@@ -43,7 +43,7 @@ class CostSettings:
 
 # Setting -> what it has to be, and whether a value is that.
 _RULES = {
-    'images': ("'all', 'auto' or a number of pictures",
+    'images': ("'all', 'auto' or a number of images",
                lambda v: v in (None, 'all', 'auto') or _whole(v)),
     'split': ("'train' or 'val'", lambda v: v in ('train', 'val')),
     'precision': ("'float32' or 'float64'",
@@ -94,12 +94,12 @@ def read_cost_settings(given: Any) -> tuple[CostSettings, list[str]]:
         if settings.split == 'val':
             problems.append(
                 "mtpd.costs.split is 'val'; mtpd.costs.estimator 'sgd' fits "
-                'on the training pictures and scores on the validation '
-                'pictures, as the paper does. Leave split out.')
+                'on the training images and scores on the validation '
+                'images, as the paper does. Leave split out.')
         if settings.sequential is not None:
             problems.append(
                 "mtpd.costs.sequential is for mtpd.costs.estimator 'exact': "
-                "'sgd' needs every picture's maps in every epoch.")
+                "'sgd' needs every image's maps in every epoch.")
     return settings, problems
 
 

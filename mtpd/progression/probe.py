@@ -16,9 +16,9 @@ from mmengine.dist import get_world_size
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.distill.adapters import STARTS
-from mtpd.distill.detector import own_randomness
 from mtpd.plan.plan import Plan, PlanError, inner_datasets, stage_label
 from mtpd.plan.student_names import turn_on_as_the_runner
+from mtpd.randomness import isolate_rng
 from mtpd.stage.config import stage_config
 
 STEPS = 3
@@ -62,7 +62,7 @@ def probe(plan: Plan, order: tuple[tuple[str, ...], ...]
     """
     estimates = []
     cfg = plan.student.config
-    with own_randomness(0):
+    with isolate_rng(0):
         for index, names in enumerate(order, 1):
             stage = _without_fitting(stage_config(
                 plan, index, names, plan.student.checkpoint, {}))
@@ -84,7 +84,7 @@ def _without_fitting(cfg: Config) -> Config:
 
 
 def _one_stage(cfg: Config, index: int, name: str, batch: Mapping[str, Any],
-               size: tuple[int, int], pictures: int) -> StageEstimate:
+               size: tuple[int, int], images: int) -> StageEstimate:
     cuda = torch.cuda.is_available()
     device = get_device()
     try:
@@ -113,8 +113,8 @@ def _one_stage(cfg: Config, index: int, name: str, batch: Mapping[str, Any],
     peak = torch.cuda.max_memory_allocated() if cuda else \
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     train = cfg.train_cfg
-    per_epoch = -(-pictures // (cfg.train_dataloader.batch_size
-                                * get_world_size()))
+    per_epoch = -(-images // (cfg.train_dataloader.batch_size
+                              * get_world_size()))
     steps = train.max_iters if 'max_iters' in train \
         else train.max_epochs * per_epoch
     del model, optimizer
@@ -125,25 +125,25 @@ def _one_stage(cfg: Config, index: int, name: str, batch: Mapping[str, Any],
 
 def _largest_batch(cfg: Config, dataset: Any
                    ) -> tuple[dict[str, Any], tuple[int, int]]:
-    """A batch of real training pictures on the largest canvas that occurs.
+    """A batch of real training images on the largest canvas that occurs.
 
-    Pictures are enlarged by padding, boxes stay: what counts for time and
+    Images are enlarged by padding, boxes stay: what counts for time and
     memory is the size.
     """
     count = cfg.train_dataloader.batch_size
     samples = [dataset[i % len(dataset)] for i in range(count)]
     sizes = [tuple(s['inputs'].shape[-2:]) for s in samples]
     sizes += _resized(cfg, dataset)
-    if count > 1:  # a batch is padded to its highest and its widest picture
+    if count > 1:  # a batch is padded to its highest and its widest image
         height, width = (max(side) for side in zip(*sizes, strict=True))
     else:
         height, width = max(sizes, key=lambda size: size[0] * size[1])
         height = max(height, samples[0]['inputs'].shape[-2])
         width = max(width, samples[0]['inputs'].shape[-1])
     for sample in samples:
-        picture = sample['inputs']
-        sample['inputs'] = F.pad(picture, (0, width - picture.shape[-1],
-                                           0, height - picture.shape[-2]))
+        image = sample['inputs']
+        sample['inputs'] = F.pad(image, (0, width - image.shape[-1],
+                                         0, height - image.shape[-2]))
         for scale, view in sample.get('teacher_inputs', {}).items():
             # May lack a row or a column of what rounding gives.
             sample['teacher_inputs'][scale] = F.pad(view, (
@@ -153,9 +153,9 @@ def _largest_batch(cfg: Config, dataset: Any
 
 
 def _resized(cfg: Config, dataset: Any) -> list[tuple[int, int]]:
-    """(height, width) that each picture's sides come to at each scale.
+    """(height, width) that each image's sides come to at each scale.
 
-    With ``keep_ratio`` a scale bounds both edges, and a bound that no picture
+    With ``keep_ratio`` a scale bounds both edges, and a bound that no image
     reaches (4200 in DETR's pipelines) costs nothing.
     """
     while not hasattr(dataset, 'get_data_info'):  # mosaics and the like

@@ -22,10 +22,9 @@ from mmengine.runner import Runner
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.processes import init_processes
-from mtpd.distill.auto_weight import is_off
+from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.branch import NotFinite
-from mtpd.distill.detector import (build_detector, own_randomness,
-                                   pyramid_channels)
+from mtpd.distill.detector import build_detector, pyramid_channels
 from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher, differences
 from mtpd.distill.inherit import inherit
 from mtpd.plan.plan import (Plan, PlanError, make_plan, missing_files,
@@ -33,6 +32,7 @@ from mtpd.plan.plan import (Plan, PlanError, make_plan, missing_files,
 from mtpd.plan.pool import build_pool
 from mtpd.processes import on_main
 from mtpd.provenance import this_start, versions
+from mtpd.randomness import isolate_rng
 from mtpd.search.find_order import find_order
 from mtpd.search.fitted_adapters import fitted_maps
 from mtpd.search.found_order import FoundOrder
@@ -181,7 +181,7 @@ def _run(plan: Plan, cfg: Config, resume: bool,
     identity = _identity(plan, order)
     before = on_main(lambda: _same_progression(plan, identity))
     weights = _starting_weights(plan, order[0][0])
-    with own_randomness(0):
+    with isolate_rng(0):
         start_ap = _starting_ap(plan, pool, weights)
     del pool
     _free_memory()
@@ -214,7 +214,7 @@ def _run(plan: Plan, cfg: Config, resume: bool,
     progression = Progression(stages, out, found)
     if is_main_process():
         print(progression_table(progression.stages,
-                                taught=not is_off(plan.distill)))
+                                taught=not is_disabled(plan.distill)))
         print(f'Student: {out} (best of the stages: stage '
               f'{progression.best.index}, AP {progression.best.end:.1f}, '
               f'{progression.best.checkpoint})')
@@ -331,7 +331,7 @@ def _train_stage(plan: Plan, index: int, names: tuple[str, ...],
     print_log(f'Stage {index}: {name}' + (
         f', going on from {cfg.load_from}' if cfg.resume else
         ', from its beginning'), logger='current')
-    if plan.init_adapters == 'fitted' and not is_off(plan.distill):
+    if plan.init_adapters == 'fitted' and not is_disabled(plan.distill):
         _fit_adapters(plan, names, weights, cfg.model.init_adapters)
     began = time.time()
     run_stage(cfg)
@@ -374,7 +374,7 @@ def _end_ap(plan: Plan, folder: str, checkpoint: str) -> float:
     if metrics is not None and (
             not metrics or any(k.endswith('bbox_mAP') for k in metrics)):
         return 100 * mean_ap(metrics)
-    with own_randomness(0):
+    with isolate_rng(0):
         return box_ap(build_detector(plan.student.model, checkpoint,
                                      checkpoint),
                       validation_config(plan.student.config))
@@ -386,7 +386,7 @@ def _fit_adapters(plan: Plan, names: tuple[str, ...], weights: str | None,
     unless they are there."""
     if on_main(lambda: os.path.isfile(out)):
         return
-    with own_randomness(0):
+    with isolate_rng(0):
         maps = fitted_maps(plan, build_detector(
             plan.student.model, weights, 'mtpd.student.checkpoint'), names)
     if is_main_process():
@@ -407,14 +407,14 @@ def _starting_weights(plan: Plan, teacher: str) -> str | None:
     Raises:
         PlanError: Nothing can be taken over.
     """
-    fitted = plan.init_adapters == 'fitted' and not is_off(plan.distill)
+    fitted = plan.init_adapters == 'fitted' and not is_disabled(plan.distill)
     if not plan.inherit and (plan.student.checkpoint or not fitted):
         return plan.student.checkpoint
     out = os.path.join(plan.work_dir, 'start.pth')
     barrier()
     # Of a start that did not come to a stage it may be another config's.
     if is_main_process() and not (os.path.isfile(out) and _started(plan)):
-        with own_randomness(plan.seed or 0):
+        with isolate_rng(plan.seed or 0):
             student = build_detector(
                 plan.student.model, plan.student.checkpoint,
                 'mtpd.student.checkpoint')
@@ -434,7 +434,7 @@ def _starting_weights(plan: Plan, teacher: str) -> str | None:
 def _inherited(plan: Plan, weights: dict[str, Any],
                teacher: str) -> dict[str, Any]:
     spec = plan.teachers[teacher]
-    with own_randomness(0):
+    with isolate_rng(0):
         source = build_detector(spec.model, spec.checkpoint,
                                 f'{spec.field}.checkpoint')
         own, theirs = (tuple(pyramid_channels(detector)) for detector in (
@@ -478,11 +478,11 @@ def _found(plan: Plan, pool: dict) -> FoundOrder:
 
 
 def show_order(found: FoundOrder, folder: str) -> None:
-    """Print costs, reasons and margins, and draw both pictures.
+    """Print costs, reasons and margins, and draw both images.
 
     Args:
         found: The order.
-        folder: Where the pictures are written.
+        folder: Where the images are written.
     """
     draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
     draw_order(found.costs, found.aps, found.order,

@@ -1,1 +1,1 @@
-"""Tables for a terminal and pictures for a page."""
+"""Tables for a terminal and images for a page."""

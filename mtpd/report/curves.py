@@ -13,7 +13,7 @@ from matplotlib.ticker import (FormatStrFormatter, LogLocator, MaxNLocator,
 from mtpd.progression.history import History, StageHistory, stage_teachers
 from mtpd.show.charts import text_size
 
-_LEFT, _RIGHT, _WIDTH = 0.75, 0.2, 7.6  # inches, the same in all pictures
+_LEFT, _RIGHT, _WIDTH = 0.75, 0.2, 7.6  # inches, the same in all charts
 _PLOT, _BELOW, _NAMES, _ROW = 1.9, 0.5, 0.3, 0.2  # inches upwards
 _LOG_FROM = 30.
 """Values that differ by more than this factor are shown on a log axis."""
@@ -24,8 +24,8 @@ _STROKES = ('-', '--', '-.', ':')
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture of the page.
+class Chart:
+    """A chart of the page.
 
     Attributes:
         title: Above it.
@@ -109,11 +109,11 @@ def ap_curve(history: History) -> Curves:
     return {'student': [Segment(tuple(x), tuple(y))]} if x else {}
 
 
-def curve_pictures(history: History,
-                   aps: Mapping[str, float]) -> list[Picture]:
+def curve_charts(history: History,
+                 aps: Mapping[str, float]) -> list[Chart]:
     """AP, losses and learning rate of all stages that have begun.
 
-    What was not logged has no picture.
+    What was not logged has no chart.
 
     Args:
         history: The progression.
@@ -122,26 +122,26 @@ def curve_pictures(history: History,
     logged = logged_curves(history)
     terms = {key: of for key, of in logged.items()
              if 'loss' in key and key != 'loss'}
-    pictures = [
-        _ap_picture(history, aps),
-        _picture(history, 'Total losses', loss_totals(history), 'loss'),
-        _picture(history, 'Detection loss, its terms',
-                 {k: of for k, of in terms.items() if not is_distill(k)},
-                 'loss'),
-        _picture(history, 'Distillation loss, its terms', {
+    charts = [
+        _ap_chart(history, aps),
+        _chart(history, 'Total losses', loss_totals(history), 'loss'),
+        _chart(history, 'Detection loss, its terms',
+               {k: of for k, of in terms.items() if not is_distill(k)},
+               'loss'),
+        _chart(history, 'Distillation loss, its terms', {
             k.removeprefix('loss_distill_'): of for k, of in terms.items()
             if is_distill(k)}, 'loss, weighted'),
-        _picture(history, 'Distillation loss over detection loss',
-                 {k: of for k, of in logged.items() if k == 'distill_ratio'},
-                 'ratio'),
-        _picture(history, 'Learning rate',
-                 {k: of for k, of in logged.items() if k == 'lr'},
-                 'learning rate', log=False)]
-    return [picture for picture in pictures if picture is not None]
+        _chart(history, 'Distillation loss over detection loss',
+               {k: of for k, of in logged.items() if k == 'distill_ratio'},
+               'ratio'),
+        _chart(history, 'Learning rate',
+               {k: of for k, of in logged.items() if k == 'lr'},
+               'learning rate', log=False)]
+    return [chart for chart in charts if chart is not None]
 
 
-def _ap_picture(history: History,
-                aps: Mapping[str, float]) -> Picture | None:
+def _ap_chart(history: History,
+              aps: Mapping[str, float]) -> Chart | None:
     curves = ap_curve(history)
     if not curves:
         return None
@@ -165,8 +165,8 @@ def _ap_picture(history: History,
                      'box AP, %')
 
 
-def _picture(history: History, title: str, curves: Curves, unit: str,
-             log: bool = True) -> Picture | None:
+def _chart(history: History, title: str, curves: Curves, unit: str,
+           log: bool = True) -> Chart | None:
     curves = {name: finite for name, segments in curves.items()
               if (finite := [s for s in map(_finite, segments) if s.x])}
     if not curves:
@@ -214,7 +214,7 @@ def _said(first: Segment, last: Segment | None = None) -> str:
 
 def _figure(history: History, rows: int) -> tuple[Figure, Axes]:
     """With the stages marked; the plot has its place whatever is around it,
-    so that iterations stand below each other in all pictures."""
+    so that iterations stand below each other in all charts."""
     height = _BELOW + _PLOT + _NAMES + _ROW * rows
     figure = Figure(figsize=(_WIDTH, height))
     width = _WIDTH - _LEFT - _RIGHT
@@ -241,7 +241,7 @@ def _figure(history: History, rows: int) -> tuple[Figure, Axes]:
 
 
 def _finished(figure: Figure, axes: Axes, title: str, text: str, unit: str,
-              columns: int = 2) -> Picture:
+              columns: int = 2) -> Chart:
     axes.set_ylabel(unit)
     axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _RIGHT), 0.5)
     handles, names = axes.get_legend_handles_labels()
@@ -254,4 +254,4 @@ def _finished(figure: Figure, axes: Axes, title: str, text: str, unit: str,
                     columnspacing=1.2, labelspacing=0.2, borderpad=0)
     out = io.BytesIO()
     figure.savefig(out, dpi=150, format='png')
-    return Picture(title, text, out.getvalue())
+    return Chart(title, text, out.getvalue())

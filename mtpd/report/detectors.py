@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from typing import Iterable
 
 from mtpd.compat.checkpoints import CheckpointUnavailable, CorruptCheckpoint
-from mtpd.distill.detector import (CheckpointMismatch, build_detector,
-                                   own_randomness)
+from mtpd.distill.detector import CheckpointMismatch, build_detector
 from mtpd.plan.plan import DetectorSpec
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.progression.history import History
+from mtpd.randomness import isolate_rng
 from mtpd.search.measure import (known_measures, measured_aps,
                                  measured_latencies, seconds_here)
 
 UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
             CheckpointMismatch)
-"""What a detector's weights or pictures may be by the time of the report. It
+"""What a detector's weights or images may be by the time of the report. It
 then says so, and the rest of it stands."""
 
 
@@ -27,7 +27,7 @@ class DetectorFacts:
         parameters: How many numbers it learns.
         ap: Box AP in percent on the student's validation set.
         declared: Whether the config says so, and nobody measured.
-        seconds: Of one prediction, a batch of one picture.
+        seconds: Of one prediction, a batch of one image.
     """
     name: str
     parameters: int
@@ -92,7 +92,7 @@ def detector_facts(history: History, measure: bool) -> Facts:
         machine = _machine(known.values())
     rows = []
     for name, spec in specs.items():
-        with own_randomness(0):
+        with isolate_rng(0):
             detector = build_detector(spec.model)
         rows.append(DetectorFacts(
             name, sum(p.numel() for p in detector.parameters()),

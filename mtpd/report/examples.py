@@ -1,4 +1,4 @@
-"""A few validation pictures as student and teacher see them."""
+"""A few validation images as student and teacher see them."""
 import io
 import os
 from contextlib import redirect_stdout
@@ -26,13 +26,13 @@ from .detectors import UNUSABLE
 
 SCORE = 0.3
 """Boxes that are scored lower are not drawn."""
-_MOST = 30  # boxes drawn in one picture; more hide it
+_MOST = 30  # boxes drawn in one image; more hide it
 _WIDTH = 2.6  # inches
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box of a picture.
+    """A box of an image.
 
     Attributes:
         corners: x1, y1, x2, y2 in pixels of the file.
@@ -51,12 +51,12 @@ class Box:
 
 @dataclass(frozen=True)
 class View:
-    """Somebody's boxes in a picture.
+    """Somebody's boxes in an image.
 
     Attributes:
         title: Whose.
         boxes: The drawn ones, highest score first.
-        jpeg: The picture with them.
+        jpeg: The image with them.
     """
     title: str
     boxes: tuple[Box, ...]
@@ -65,7 +65,7 @@ class View:
 
 @dataclass(frozen=True)
 class Example:
-    """A validation picture.
+    """A validation image.
 
     Attributes:
         name: Of its file.
@@ -77,18 +77,18 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some validation pictures.
+    """Some validation images.
 
     Attributes:
-        pictures: In the data set's order.
+        images: In the data set's order.
         left_out: Whose boxes are missing and why, one message each.
     """
-    pictures: tuple[Example, ...]
+    images: tuple[Example, ...]
     left_out: tuple[str, ...]
 
 
-def example_pictures(history: History, count: int) -> Examples:
-    """Pictures with the boxes of the student before the first stage, the
+def example_images(history: History, count: int) -> Examples:
+    """Images with the boxes of the student before the first stage, the
     newest student, and the teachers of the newest stage (of the last stage
     where none has begun), and with ground truth.
 
@@ -108,9 +108,9 @@ def _examples(history: History, count: int) -> Examples:
         count = min(count, len(dataset))
         indices = [len(dataset) * i // count for i in range(count)]
         paths = [dataset.get_data_info(i)['img_path'] for i in indices]
-        pictures = [mmcv.imread(path, channel_order='rgb') for path in paths]
+        images = [mmcv.imread(path, channel_order='rgb') for path in paths]
     except UNUSABLE as error:
-        return Examples((), (f'pictures: {error}',))
+        return Examples((), (f'images: {error}',))
     seen, left_out = {}, []
     for title, spec, weights in _viewers(history):
         if weights is None:
@@ -127,10 +127,10 @@ def _examples(history: History, count: int) -> Examples:
     colours = {name: f'C{i % 10}' for i, name in enumerate(classes)}
     return Examples(tuple(
         Example(os.path.basename(path), tuple(
-            View(title, boxes[i], _drawn(picture, boxes[i], colours))
+            View(title, boxes[i], _drawn(image, boxes[i], colours))
             for title, boxes in seen.items()))
-        for i, (path, picture) in enumerate(
-            zip(paths, pictures, strict=True))),
+        for i, (path, image) in enumerate(
+            zip(paths, images, strict=True))),
         tuple(left_out))
 
 
@@ -175,19 +175,19 @@ def _true_boxes(info: dict, classes: tuple[str, ...]) -> tuple[Box, ...]:
         for one in info.get('instances', ()) if not one.get('ignore_flag'))
 
 
-def _drawn(picture: np.ndarray, boxes: Sequence[Box],
+def _drawn(image: np.ndarray, boxes: Sequence[Box],
            colours: dict[str, str]) -> bytes:
     """As JPEG.
 
     Args:
-        picture: (H, W, 3), red first, 0 to 255.
+        image: (H, W, 3), red first, 0 to 255.
         boxes: Highest score first.
         colours: Class -> colour.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     figure = Figure(figsize=(_WIDTH, _WIDTH * height / width))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(picture, aspect='auto')
+    axes.imshow(image, aspect='auto')
     axes.axis('off')
     for box in reversed(boxes):  # the surest on top
         x1, y1, x2, y2 = np.clip(box.corners, 0, (width, height) * 2)

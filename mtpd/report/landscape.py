@@ -1,4 +1,4 @@
-"""Pictures of two runs side by side: the way to their end, and around it."""
+"""Charts of two runs side by side: the way to their end, and around it."""
 import os
 from typing import Sequence
 
@@ -23,7 +23,7 @@ def draw_trajectories(found: Comparison, path: str) -> None:
     """Training detection loss against validation AP, a point per validation.
 
     On the left as logged while training, on the right measured again on the
-    fixed pictures, where the weights are still there.
+    fixed images, where the weights are still there.
 
     Args:
         found: What was measured.
@@ -43,8 +43,8 @@ def draw_trajectories(found: Comparison, path: str) -> None:
     for axes in (left, right):
         axes.margins(x=.09)  # labels stand beside the outermost points
     left.set_xlabel('training detection loss, as logged in the last epoch')
-    right.set_xlabel(f'the same, measured again on {found.pictures} fixed '
-                     'training pictures')
+    right.set_xlabel(f'the same, measured again on {found.images} fixed '
+                     'training images')
     left.set_ylabel('validation box AP')
     left.legend(loc='best', frameon=False)
     figure.suptitle('Training loss against validation AP '
@@ -101,7 +101,7 @@ def draw_landscapes(found: Comparison, path: str) -> None:
         image = _panel(axes, found, of, norm, levels)
     panels[0].set_ylabel('second direction, in filter norms')
     bar = figure.colorbar(image, ax=list(panels), label='detection loss, mean '
-                          f'over {found.pictures} training pictures')
+                          f'over {found.images} training images')
     if levels is not None:  # plain numbers, the same as on the contours
         bar.set_ticks(levels.tolist(),
                       labels=[f'{level:.2g}' for level in levels])

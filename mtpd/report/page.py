@@ -10,21 +10,21 @@ from typing import Any, Mapping, NamedTuple, Sequence
 
 from jinja2 import Environment, StrictUndefined  # torch depends on it
 
-from mtpd.distill.auto_weight import is_off
+from mtpd.distill.auto_weight import is_disabled
 from mtpd.progression.history import (COLUMNS, History, StageHistory,
                                       stage_teachers)
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
 from mtpd.show.cost_text import cost_text, legend, share_text
 
-from .curves import Picture, curve_pictures
+from .curves import Chart, curve_charts
 from .detectors import Facts
 from .examples import SCORE, Examples, View
 
 NOTHING = '–'
 """What stands where nothing is known."""
 _PARTS = {'plan': 'Plan', 'order': 'Order', 'curves': 'Curves',
-          'stages': 'AP', 'detectors': 'Detectors', 'pictures': 'Pictures',
+          'stages': 'AP', 'detectors': 'Detectors', 'pictures': 'Images',
           'made': 'How it was made'}
 
 
@@ -50,7 +50,7 @@ def page(history: History, facts: Facts, examples: Examples,
     Args:
         history: What the progression's folder says.
         facts: Student and teachers beside each other.
-        examples: Pictures, none where they are not wanted.
+        examples: Images, none where they are not wanted.
         now: When this is said.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined)
@@ -58,7 +58,7 @@ def page(history: History, facts: Facts, examples: Examples,
     template = environment.from_string(
         Path(__file__).with_name('page.html').read_text(encoding='utf-8'))
     folder = os.path.basename(os.path.abspath(history.plan.work_dir))
-    curves = curve_pictures(history, facts.aps())
+    curves = curve_charts(history, facts.aps())
     found = history.found
     return template.render(
         title=f'Progression {folder}', state=_state(history, now),
@@ -72,7 +72,7 @@ def page(history: History, facts: Facts, examples: Examples,
         stages=_stage_table(history, facts), stage_notes=_stage_notes(history),
         detectors=_detector_table(history, facts),
         detector_notes=_detector_notes(facts),
-        examples=examples.pictures, example_notes=_example_notes(examples),
+        examples=examples.images, example_notes=_example_notes(examples),
         made=_made_table(history), starts=_start_table(history),
         made_notes=_made_notes(history))
 
@@ -82,7 +82,7 @@ def _data(content: bytes, kind: str) -> str:
 
 
 def _boxes(view: View) -> str:
-    """A picture's boxes in words."""
+    """An image's boxes in words."""
     boxes = ', '.join(box.describe() for box in view.boxes)
     return f'{view.title}: {boxes or "no box"}'
 
@@ -155,14 +155,14 @@ def _order(history: History) -> str:
             + ' > '.join(history.found.order.teachers) + '.')
 
 
-def _graph(found: FoundOrder) -> Picture:
+def _graph(found: FoundOrder) -> Chart:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'graph.png')
         draw_order(found.costs, found.aps, found.order, path,
                    found.latencies, found.student_ap)
         png = Path(path).read_bytes()
     chain = [found.student, *found.order.teachers]
-    return Picture(
+    return Chart(
         'Cost graph', 'Graph of adaptation costs. The chosen path: '
         + ', '.join(f'{a} to {b} {cost_text(found.costs, a, b, 3)}'
                     for a, b in pairwise(chain))
@@ -190,11 +190,11 @@ def _cost_table(found: FoundOrder) -> Table:
 
 
 def _cost_notes(found: FoundOrder) -> list[str]:
-    pictures = found.made_with.get('pictures')
+    images = found.made_with.get('pictures')
     notes = ['Costs of one column compare; those of different columns are in '
              'different units, only their shares compare.']
-    if isinstance(pictures, int):
-        notes.append(f'Measured on {_count(pictures, "picture")}.')
+    if isinstance(images, int):
+        notes.append(f'Measured on {_count(images, "image")}.')
     return notes + [n for n in [legend(_cost_table(found).rows).strip()] if n]
 
 
@@ -211,7 +211,7 @@ def _curve_notes(history: History) -> list[str]:
         notes.append(
             'Losses are as logged: means over the last iterations. '
             'Detection + distillation is what is trained on.')
-    if is_off(history.plan.distill):
+    if is_disabled(history.plan.distill):
         notes.append('mtpd.distill has loss_weight 0: no teacher took part.')
     return notes
 
@@ -282,14 +282,14 @@ def _detector_table(history: History, facts: Facts) -> Table:
 
 def _detector_notes(facts: Facts) -> list[str]:
     where = [] if facts.machine is None else [
-        f'Latency: of one picture in a batch of one, on {facts.machine}; '
+        f'Latency: of one image in a batch of one, on {facts.machine}; '
         'median of 5. The student keeps its size and its speed.']
     return where + [f'Left out: {why}' for why in facts.left_out]
 
 
 def _example_notes(examples: Examples) -> list[str]:
     notes = [f'Left out: {why}' for why in examples.left_out]
-    if examples.pictures:
+    if examples.images:
         notes.insert(0, 'Evenly spread over the validation set. Boxes scored '
                      f'{SCORE:g} or more, at most 30.')
     return notes or ['None were asked for.']

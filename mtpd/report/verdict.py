@@ -18,8 +18,8 @@ def verdict(found: Comparison) -> list[str]:
     common, own = found.sharpness('common'), found.sharpness('own')
     lines = [
         f'{first.name} against {second.name}; after +- one standard error',
-        _line(f'Training detection loss on {found.pictures} training '
-              'pictures', first.losses.mean(), second.losses.mean(), loss,
+        _line(f'Training detection loss on {found.images} training '
+              'images', first.losses.mean(), second.losses.mean(), loss,
               '.4g', ('higher', 'lower')),
         _line('Validation box AP', first.ap.ap, second.ap.ap, ap, '.1f',
               ('higher', 'lower')),
@@ -43,7 +43,7 @@ def verdict(found: Comparison) -> list[str]:
     flat = common.sign if common.sign == own.sign else 0
     lines += [_together(loss.sign, ap.sign, flat), *found.remarks]
     lines.append(
-        'One run each: the errors are of pictures and directions. What '
+        'One run each: the errors are of images and directions. What '
         'another seed of training would change, they do not say.')
     return lines
 

@@ -1,4 +1,4 @@
-"""Pictures -> the maps of all detectors, side by side on each grid."""
+"""Images -> the maps of all detectors, side by side on each grid."""
 import copy
 import logging
 import os
@@ -17,56 +17,57 @@ from torch import Tensor
 
 from mtpd.distill.adapters import resample
 from mtpd.distill.detector import Features, grid_of
-from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import common_divisor
 from mtpd.order.moments import MapBatch
 
-from .images import Pictures
+from .images import Images
 
 FINE = 4
 """Up to this stride only a share of the positions is taken."""
 
 Loaded = tuple[list[int], dict[str, list[Tensor]]]
-"""Indices and raw pictures of a batch, see ``Pictures.load``."""
+"""Indices and raw images of a batch, see ``Images.load``."""
 
 
-class Pyramids:
-    """All detectors' maps of batches of pictures.
+class FeatureMaps:
+    """All detectors' maps of batches of images.
 
-    Each picture goes once through each detector, normalised as this detector
+    Each image goes once through each detector, normalised as this detector
     wants it, at its own scale, and padded so that all grids line up. A map is
     then brought to each wanted grid as in training (``resample``). What lies
-    beyond a picture's edge is marked, and so is all but a drawn share of the
+    beyond an image's edge is marked, and so is all but a drawn share of the
     positions at strides up to 4.
 
     Args:
         detectors: Name -> detector, all with maps at ``strides``.
-        pictures: With the scales of all detectors.
+        images: With the scales of all detectors.
         strides: The levels.
-        scales: Name -> size of a detector's pictures over the student's; 1
+        scales: Name -> size of a detector's images over the student's; 1
             where a name is absent.
         grids: The scales on whose grids maps are wanted; None for those of all
             detectors.
         share: Of the positions at strides up to 4.
         most_on_disk: Bytes of maps that may lie on disk: detectors then run
-            one after the other, each over a chunk of pictures, and only one
-            is on the device at a time. None runs all of them on each picture.
+            one after the other, each over a chunk of images, and only one
+            is on the device at a time. None runs all of them on each image.
         folder: Where these maps lie for a while.
 
     Attributes:
         channels: Stride -> name -> channels.
-        scales: Name -> size of its pictures over the student's.
+        scales: Name -> size of its images over the student's.
         divisor: A side of the student's batch is a multiple of this.
     """
 
     def __init__(self, detectors: Mapping[str, BaseDetector],
-                 pictures: Pictures, strides: Sequence[int],
+                 images: Images, strides: Sequence[int],
                  scales: Mapping[str, Fraction] | None = None,
                  grids: Iterable[Fraction] | None = None, share: float = 1.,
                  most_on_disk: int | None = None,
                  folder: str | None = None) -> None:
-        self.pictures = pictures
-        self._views = {name: FrozenTeacher(d) for name, d in detectors.items()}
+        self.images = images
+        self._views = {name: FrozenDetector(detector)
+                       for name, detector in detectors.items()}
         self.scales = {name: (scales or {}).get(name, Fraction(1))
                        for name in detectors}
         self.grids = tuple(sorted(set(grids or self.scales.values())))
@@ -83,7 +84,7 @@ class Pyramids:
         self._folder = folder or ''
         self._device = torch.device(get_device())
 
-    def in_order(self, names: Sequence[str]) -> 'Pyramids':
+    def in_order(self, names: Sequence[str]) -> 'FeatureMaps':
         """The same with the detectors in this order."""
         other = copy.copy(self)
         other._views = {name: self._views[name] for name in names}
@@ -92,21 +93,21 @@ class Pyramids:
                           for s, of in self.channels.items()}
         return other
 
-    def of_pictures(self, pictures: Pictures) -> 'Pyramids':
-        """The same detectors' maps of other pictures, of the same scales."""
+    def of_images(self, images: Images) -> 'FeatureMaps':
+        """The same detectors' maps of other images, of the same scales."""
         other = copy.copy(self)
-        other.pictures = pictures
+        other.images = images
         return other
 
     def __call__(self, batches: Sequence[list[int]]
                  ) -> Iterator[tuple[list[int], dict[Fraction, MapBatch]]]:
-        """The indices of a batch's pictures, and grid -> their maps."""
-        loaded = self.pictures.load(batches)
+        """The indices of a batch's images, and grid -> their maps."""
+        loaded = self.images.load(batches)
         most = self._most_on_disk
         looks = self._together(loaded) if most is None \
             else self._one_by_one(loaded, most)
         for (indices, views), maps in looks:
-            folds = [self.pictures.fold(i) for i in indices]
+            folds = [self.images.fold(i) for i in indices]
             grids = {grid: self._on(grid, maps, indices, views, folds)
                      for grid in self.grids}
             del maps  # not to be held while the next ones are made
@@ -161,7 +162,7 @@ class Pyramids:
             if more > most and not said:
                 said = True
                 print_log(
-                    f'The maps of {len(batch[0])} pictures alone are '
+                    f'The maps of {len(batch[0])} images alone are '
                     f'{more / 2**30:.2f} GiB, more than mtpd.costs.sequential '
                     f'allows ({most / 2**30:.2f}).',
                     logger='current', level=logging.WARNING)
@@ -189,9 +190,9 @@ class Pyramids:
     def _look(self, name: str, batch: Loaded) -> Features:
         view, scale = self._views[name], self.scales[name]
         preprocessor = view.detector.data_preprocessor
-        pictures = [p.to(self._device) for p in batch[1][str(scale)]]
+        images = [p.to(self._device) for p in batch[1][str(scale)]]
         normalised = preprocessor.to(self._device)(
-            {'inputs': pictures, 'data_samples': None})['inputs']
+            {'inputs': images, 'data_samples': None})['inputs']
         return view(stack_batch(list(normalised), int(self.divisor * scale),
                                 preprocessor.pad_value), self._strides)
 
@@ -205,7 +206,7 @@ class Pyramids:
         for s, cells in inside.items():
             cells = cells.expand(len(indices), *cells.shape)
             if s <= FINE and self._share < 1:
-                cells = cells & torch.stack([self.pictures.drawn_share(
+                cells = cells & torch.stack([self.images.drawn_share(
                     i, s, sizes[s], self._share) for i in indices])
             valid[s] = cells.to(self._device)
         return MapBatch({name: {s: resample(m, sizes[s])
@@ -215,7 +216,7 @@ class Pyramids:
 
 def _inside(size: tuple[int, int], grids: Mapping[int, tuple[int, int]]
             ) -> dict[int, Tensor]:
-    """stride -> bool (H, W): cells whose centre lies in a picture of
+    """stride -> bool (H, W): cells whose centre lies in an image of
     ``size``."""
     inside = {}
     for s, (height, width) in grids.items():

@@ -29,16 +29,16 @@ from mtpd.plan.pool import common_strides, unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.provenance import command, versions
 
-from .feature_maps import FINE, Pyramids
+from .feature_maps import FINE, FeatureMaps
 from .found_order import FoundOrder
 from .gather import gather
-from .images import FOLDS, Pictures
-from .measure import (check_aps, fingerprint, measured_aps,
-                      measured_latencies, weights_hash)
+from .images import FOLDS, Images
+from .measure import (check_aps, fingerprint, measured_aps, measured_latencies,
+                      weights_hash)
 from .moment_store import MomentStore, in_first, open_store
 
 FIRST_LOOK = 64
-"""Pictures after which a search that may stop early looks first."""
+"""Images after which a search that may stop early looks first."""
 
 
 def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
@@ -47,48 +47,49 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
     """Measure APs and adaptation costs, and choose the order.
 
     A result on disk (``work_dir/order/order.json``) that belongs to the same
-    checkpoints, pictures and settings is used again: only the selection is
+    checkpoints, images and settings is used again: only the selection is
     done anew, with the present ``max_teachers``. So are the moments beside it,
     as far as they belong to the same: of a new or another detector, or of
-    more pictures, only what is missing is measured.
+    more images, only what is missing is measured.
 
     Args:
         plan: With ``order`` None.
         pool: From ``build_pool``.
-        progress: Called with pictures done and pictures in all.
+        progress: Called with images done and images in all.
 
     Raises:
         PlanError: No shared level, no AP that tells the teachers apart, maps
             that are not finite or that are constant, or another run at work.
     """
     path = os.path.join(plan.work_dir, 'order', 'order.json')
-    pyramids = _pyramids(plan, pool)
-    belongs_to = {'data': _data(plan, pyramids),
+    feature_maps = _pyramids(plan, pool)
+    belongs_to = {'data': _data(plan, feature_maps),
                   'detectors': _detectors(plan, pool),
                   **_of_estimator(plan)}
     saved = on_main(lambda: _saved(path, belongs_to))
     aps, student_ap = _aps(plan, pool)
     check_aps(aps)
-    if saved and _will_do(plan, aps, saved, len(pyramids.pictures)):
-        costs, pictures = saved.costs, saved.made_with['pictures']
-        print_log(f'Costs taken from {path}, of {pictures} pictures',
+    if saved and _saved_costs_suffice(plan, aps, saved,
+                                      len(feature_maps.images)):
+        costs, images = saved.costs, saved.made_with['pictures']
+        print_log(f'Costs taken from {path}, of {images} images',
                   logger='current')
     else:
         try:
-            costs, pictures = _by_gradient_descent(
-                plan, pyramids, progress) \
+            costs, images = _by_gradient_descent(
+                plan, feature_maps, progress) \
                 if plan.costs.estimator == 'sgd' else _exactly(
-                    plan, pyramids, belongs_to, aps, progress)
+                    plan, feature_maps, belongs_to, aps, progress)
         except PlanError:
             raise
-        except ValueError as error:  # maps that are not finite, few pictures
+        except ValueError as error:  # maps that are not finite, few images
             raise PlanError([str(error)]) from error
     _refuse_constant(costs)
     found = FoundOrder(
         backward_greedy_selection(costs.cost, 'student', aps,
                                   plan.max_teachers),
         costs, aps, belongs_to, plan.max_teachers, plan.costs.certainty,
-        student_ap, made_with={**_made_with(plan), 'pictures': pictures})
+        student_ap, made_with={**_made_with(plan), 'pictures': images})
     _write(path, found)
     found = replace(found, latencies=_latencies(plan, pool))
     _write(path, found)
@@ -113,9 +114,9 @@ def _saved(path: str, belongs_to: Mapping[str, Any]) -> FoundOrder | None:
     return saved
 
 
-def _will_do(plan: Plan, aps: Mapping[str, float], saved: FoundOrder,
-             there: int) -> bool:
-    """Whether saved costs are of as many pictures as are asked for."""
+def _saved_costs_suffice(plan: Plan, aps: Mapping[str, float],
+                         saved: FoundOrder, there: int) -> bool:
+    """Whether saved costs are of as many images as are asked for."""
     images, used = plan.costs.images, saved.made_with.get('pictures', 0)
     if plan.costs.estimator == 'sgd' or used >= there:
         return True
@@ -142,21 +143,21 @@ def _latencies(plan: Plan, pool: Mapping[str, BaseDetector]
         return {}
 
 
-def _exactly(plan: Plan, pyramids: Pyramids,
+def _exactly(plan: Plan, feature_maps: FeatureMaps,
              belongs_to: Mapping[str, Any], aps: Mapping[str, float],
              progress: Callable[[int, int], None]
              ) -> tuple[AdaptationCosts, int]:
     """From moments, those on disk and those that are still missing; and of
-    how many pictures."""
-    settings, pictures = plan.costs, pyramids.pictures
+    how many images."""
+    settings, images = plan.costs, feature_maps.images
     auto = settings.images == 'auto'
-    wanted = pictures.shuffled() if auto else pictures.spread(
+    wanted = images.shuffled() if auto else images.spread(
         settings.images if isinstance(settings.images, int) else None)
     _check_room(plan)
     folder = moments_folder(plan.work_dir, belongs_to['data'])
-    with _alone(folder):
-        store, ordered = _opened(plan, pyramids, belongs_to, folder, wanted,
-                                 progress)
+    with exclusive_lock(folder):
+        store, ordered = _opened(plan, feature_maps, belongs_to, folder,
+                                 wanted, progress)
         costs: AdaptationCosts | None = None
         counted = 0
         for look in _looks(len(wanted)) if auto else [len(wanted)]:
@@ -167,16 +168,16 @@ def _exactly(plan: Plan, pyramids: Pyramids,
                 continue
             counted = count
             try:
-                costs = on_main(lambda: _solved(pyramids, in_first(store)))
-            except ValueError:  # too few pictures for a coarse level
+                costs = on_main(lambda: _solved(feature_maps, in_first(store)))
+            except ValueError:  # too few images for a coarse level
                 if look == len(wanted):
                     raise
                 continue
             if auto and _said_certain(plan, aps, costs, counted,
-                                      len(pictures)):
+                                      len(images)):
                 break
     if counted > len(wanted):
-        print_log(f'{folder} holds {counted} pictures, more than the '
+        print_log(f'{folder} holds {counted} images, more than the '
                   f'{len(wanted)} asked for; all of them were used.',
                   logger='current')
     assert costs is not None  # the last look solves or raises
@@ -184,7 +185,7 @@ def _exactly(plan: Plan, pyramids: Pyramids,
 
 
 def moments_folder(work_dir: str, data: Mapping[str, Any]) -> str:
-    """Where the moments of these pictures lie; those of others lie beside.
+    """Where the moments of these images lie; those of others lie beside.
 
     Args:
         work_dir: Of the progression.
@@ -198,7 +199,7 @@ def moments_folder(work_dir: str, data: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _alone(folder: str) -> Iterator[None]:
+def exclusive_lock(folder: str) -> Iterator[None]:
     """No other run may write to the same moments."""
     lock = FileLock(f'{folder}.lock', timeout=0)
 
@@ -218,10 +219,10 @@ def _alone(folder: str) -> Iterator[None]:
         lock.release()
 
 
-def _opened(plan: Plan, pyramids: Pyramids, belongs_to: Mapping[str, Any],
-            folder: str, wanted: Sequence[int],
+def _opened(plan: Plan, feature_maps: FeatureMaps,
+            belongs_to: Mapping[str, Any], folder: str, wanted: Sequence[int],
             progress: Callable[[int, int], None]
-            ) -> tuple[MomentStore | None, Pyramids]:
+            ) -> tuple[MomentStore | None, FeatureMaps]:
     """The store with all detectors of the pool, in the first process, and
     their maps in its order."""
     stores: list[MomentStore | None] = []
@@ -232,53 +233,53 @@ def _opened(plan: Plan, pyramids: Pyramids, belongs_to: Mapping[str, Any],
     names, known, late = on_main(lambda: (
         tuple(in_first(store).detectors), in_first(store).known,
         None if base is None else base.done))
-    if set(names) == set(pyramids.scales):
+    if set(names) == set(feature_maps.scales):
         # In the store's order, which is that of its channels.
-        pyramids = pyramids.in_order(names)
+        feature_maps = feature_maps.in_order(names)
     if late is not None:
         new = [name for name in names if name not in known]
         if new:
             print_log(f'{", ".join(known)}: measured before; only products '
                       f'with {", ".join(new)} are added.', logger='current')
-            gather(pyramids, store, late, progress, plan.costs.precision)
+            gather(feature_maps, store, late, progress, plan.costs.precision)
         on_main(lambda: in_first(store).complete_from(in_first(base)))
-    return store, pyramids
+    return store, feature_maps
 
 
-def _solved(pyramids: Pyramids, store: MomentStore) -> AdaptationCosts:
+def _solved(feature_maps: FeatureMaps, store: MomentStore) -> AdaptationCosts:
     return costs_on_own_grids({
         grid: adaptation_costs(store.moments(grid)).restricted(
-            pyramids.scales, pyramids.channels)
-        for grid in pyramids.grids}, pyramids.scales)
+            feature_maps.scales, feature_maps.channels)
+        for grid in feature_maps.grids}, feature_maps.scales)
 
 
-def _looks(pictures: int) -> list[int]:
-    """Whenever the number of pictures has doubled, and at the end."""
+def _looks(images: int) -> list[int]:
+    """Whenever the number of images has doubled, and at the end."""
     looks = [FIRST_LOOK]
-    while looks[-1] < pictures:
+    while looks[-1] < images:
         looks.append(2 * looks[-1])
-    return [*looks[:-1], pictures]
+    return [*looks[:-1], images]
 
 
-def _by_gradient_descent(plan: Plan, pyramids: Pyramids,
+def _by_gradient_descent(plan: Plan, feature_maps: FeatureMaps,
                          progress: Callable[[int, int], None]
                          ) -> tuple[AdaptationCosts, int]:
     """The paper's way: fitted on the training, scored on the validation
-    pictures; nothing of it is saved on the way."""
+    images; nothing of it is saved on the way."""
     settings, images = plan.costs, plan.costs.images
-    chosen = pyramids.pictures.spread(
+    chosen = feature_maps.images.spread(
         images if isinstance(images, int) else None)
-    validation = pyramids.of_pictures(Pictures(
-        plan.student.config, 'val', pyramids.pictures.scales))
-    scored = validation.pictures.spread(None)
-    done, total = 0, len(pyramids.grids) * (
+    validation = feature_maps.of_images(Images(
+        plan.student.config, 'val', feature_maps.images.scales))
+    scored = validation.images.spread(None)
+    done, total = 0, len(feature_maps.grids) * (
         settings.epochs * len(chosen) + len(scored))
     progress(done, total)
 
-    def maps(of: Pyramids, grid: Fraction,
+    def maps(of: FeatureMaps, grid: Fraction,
              indices: Sequence[int]) -> Iterator[MapBatch]:
         nonlocal done
-        for seen, batches in of(of.pictures.batches(indices)):
+        for seen, batches in of(of.images.batches(indices)):
             yield batches[grid]
             done += len(seen)
             progress(done, total)
@@ -289,25 +290,25 @@ def _by_gradient_descent(plan: Plan, pyramids: Pyramids,
 
     return costs_on_own_grids({
         grid: gradient_descent_costs(
-            lambda epoch: maps(pyramids, grid, shuffled(epoch)),
-            lambda: maps(validation, grid, scored), pyramids.channels, FOLDS,
-            settings.epochs, settings.lr)
-        for grid in pyramids.grids}, pyramids.scales), len(chosen)
+            lambda epoch: maps(feature_maps, grid, shuffled(epoch)),
+            lambda: maps(validation, grid, scored), feature_maps.channels,
+            FOLDS, settings.epochs, settings.lr)
+        for grid in feature_maps.grids}, feature_maps.scales), len(chosen)
 
 
 def _said_certain(plan: Plan, aps: Mapping[str, float],
-                  costs: AdaptationCosts, pictures: int, there: int) -> bool:
-    """Whether no decision would change with more pictures, as far as these
+                  costs: AdaptationCosts, images: int, there: int) -> bool:
+    """Whether no decision would change with more images, as far as these
     can tell; says so."""
     decisions = _open_questions(plan, aps, costs)
     order = backward_greedy_selection(costs.cost, 'student', aps,
                                       plan.max_teachers)
     print_log(
-        f'After {pictures} of {there} pictures: ' + ' > '.join(order.teachers)
-        + (', every decision certain; no more pictures are needed'
+        f'After {images} of {there} images: ' + ' > '.join(order.teachers)
+        + (', every decision certain; no more images are needed'
            if not decisions else ', not certain: '
            + '; '.join(d.describe() for d in decisions)
-           + ('; there are no more pictures' if pictures == there else '')),
+           + ('; there are no more images' if images == there else '')),
         logger='current')
     return not decisions
 
@@ -325,7 +326,7 @@ def _refuse_constant(costs: AdaptationCosts) -> None:
     problems = [
         f'The maps of {name} do not vary at stride '
         f'{", ".join(map(str, strides))}: every channel has one value at all '
-        'positions of all pictures, so costs into and out of it say nothing. '
+        'positions of all images, so costs into and out of it say nothing. '
         'Check its checkpoint and its config, or set mtpd.strides without '
         'this level.' for name in costs.names if (strides := [
             s for s, variance in costs.variance[name].items()
@@ -334,14 +335,14 @@ def _refuse_constant(costs: AdaptationCosts) -> None:
         raise PlanError(problems)
 
 
-def _pyramids(plan: Plan, pool: Mapping[str, BaseDetector]) -> Pyramids:
+def _pyramids(plan: Plan, pool: Mapping[str, BaseDetector]) -> FeatureMaps:
     """All maps of the pool, in the pool's order."""
     scales = {name: Fraction(1) if name == 'student'
               else plan.teachers[name].scale for name in pool}
     most = plan.costs.sequential
-    return Pyramids(
-        pool, Pictures(plan.student.config, plan.costs.split,
-                       [s for s in sorted(set(scales.values())) if s != 1]),
+    return FeatureMaps(
+        pool, Images(plan.student.config, plan.costs.split,
+                     [s for s in sorted(set(scales.values())) if s != 1]),
         common_strides(plan, pool), scales, None, plan.costs.stride4_share,
         None if most is None else int(most * 2 ** 30),
         os.path.join(plan.work_dir, 'order'))
@@ -394,17 +395,18 @@ def _memory(plan: Plan) -> str:
     return os.path.join(plan.work_dir, 'measured.json')
 
 
-def _data(plan: Plan, pyramids: Pyramids) -> dict[str, Any]:
+def _data(plan: Plan, feature_maps: FeatureMaps) -> dict[str, Any]:
     """What every sum depends on."""
-    strides = list(pyramids.channels)
+    strides = list(feature_maps.channels)
     return {
         'split': plan.costs.split,
-        'pictures': pyramids.pictures.fingerprint(),
-        'padding': pyramids.divisor, 'folds': FOLDS,
+        'pictures': feature_maps.images.fingerprint(),
+        'padding': feature_maps.divisor, 'folds': FOLDS,
         'precision': plan.costs.precision,
         'stride4_share': plan.costs.stride4_share
         if min(strides) <= FINE else None,
-        'strides': strides, 'grids': [str(grid) for grid in pyramids.grids]}
+        'strides': strides,
+        'grids': [str(grid) for grid in feature_maps.grids]}
 
 
 def _of_estimator(plan: Plan) -> dict[str, Any]:
@@ -413,7 +415,7 @@ def _of_estimator(plan: Plan) -> dict[str, Any]:
         return {'estimator': 'exact'}
     return {'estimator': 'sgd', 'epochs': plan.costs.epochs,
             'lr': plan.costs.lr, 'images': plan.costs.images,
-            'scored': Pictures(plan.student.config, 'val').fingerprint()}
+            'scored': Images(plan.student.config, 'val').fingerprint()}
 
 
 def _detectors(plan: Plan, pool: Mapping[str, BaseDetector]

@@ -6,18 +6,18 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from mtpd.distill.branch import make_guidance
+from mtpd.distill.branch import make_branch
 from mtpd.distill.detector import pyramid_channels
-from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.frozen import FrozenDetector
 from mtpd.order.costs import POSITIONS_PER_COEFFICIENT, fit_linear_map
 from mtpd.plan.plan import Plan
 
-from .feature_maps import Pyramids
+from .feature_maps import FeatureMaps
 from .gather import gather
-from .images import Pictures
+from .images import Images
 from .moment_store import MomentStore
 
-FITTING_PICTURES = 1000
+FITTING_IMAGES = 1000
 """Over these even P7 (11x7 positions of 1333x800) gives 300 positions for
 each of 257 coefficients."""
 
@@ -26,7 +26,7 @@ def fitted_maps(plan: Plan, student: BaseDetector,
                 names: tuple[str, ...]) -> dict[str, dict[int, dict]]:
     """The best linear maps from a student to teachers, as adapters start.
 
-    Measured on :data:`FITTING_PICTURES` training pictures, as costs are; a
+    Measured on :data:`FITTING_IMAGES` training images, as costs are; a
     later stage's student is not the one that the costs are of.
 
     Args:
@@ -37,39 +37,39 @@ def fitted_maps(plan: Plan, student: BaseDetector,
     Returns:
         Name -> stride -> ``weight`` (C_teacher, C_student), ``bias``
         (C_teacher), float32. Levels with too few positions to fit a map that
-        holds on other pictures are left out and said. Processes other than
+        holds on other images are left out and said. Processes other than
         the first take part and get no level.
     """
     maps: dict[str, dict[int, dict]] = {}
     own = pyramid_channels(student)
     for name in names:
         spec = plan.teachers[name]
-        teacher = FrozenTeacher.build(spec.model, spec.weights,
-                                      f'{spec.field}.checkpoint')
-        strides = make_guidance(
+        teacher = FrozenDetector.build(spec.model, spec.weights,
+                                       f'{spec.field}.checkpoint')
+        strides = make_branch(
             student, teacher, name, plan.distill, plan.strides,
             plan.adapter).adapter.convolved_strides
         if not strides:
             maps[name] = {}
             continue
-        pictures = Pictures(plan.student.config, 'train',
-                            [spec.scale] if spec.scale != 1 else [])
-        pyramids = Pyramids(
-            {'student': student, name: teacher.detector}, pictures, strides,
+        images = Images(plan.student.config, 'train',
+                        [spec.scale] if spec.scale != 1 else [])
+        feature_maps = FeatureMaps(
+            {'student': student, name: teacher.detector}, images, strides,
             {name: spec.scale}, [spec.scale], plan.costs.stride4_share)
-        maps[name] = _fitted(pyramids, name, pictures.spread(FITTING_PICTURES),
-                             own, spec.field)
+        maps[name] = _fitted(feature_maps, name,
+                             images.spread(FITTING_IMAGES), own, spec.field)
     return maps
 
 
-def _fitted(pyramids: Pyramids, name: str, pictures: Sequence[int],
+def _fitted(feature_maps: FeatureMaps, name: str, images: Sequence[int],
             own: Mapping[int, int], field: str) -> dict[int, dict]:
     """Stride -> weight and bias; only the first process has them."""
-    grid, strides = pyramids.grids[0], tuple(pyramids.channels)
+    grid, strides = feature_maps.grids[0], tuple(feature_maps.channels)
     with tempfile.TemporaryDirectory() as folder:
         store = MomentStore(folder, {}, dict.fromkeys(
             ('student', name))) if is_main_process() else None
-        gather(pyramids, store, pictures)
+        gather(feature_maps, store, images)
         if store is None:
             return {}
         moments = store.moments(grid)
@@ -80,7 +80,7 @@ def _fitted(pyramids: Pyramids, name: str, pictures: Sequence[int],
             print_log(
                 f'{field}: the adapters at strides '
                 f'{sorted(set(strides) - set(enough))} do not start fitted: '
-                'the training pictures have fewer than '
+                'the training images have fewer than '
                 f'{POSITIONS_PER_COEFFICIENT} positions for each coefficient '
                 'there, and a map fitted to them would not hold on others.',
                 logger='current')

@@ -26,7 +26,7 @@ class FoundOrder:
         certainty: What counts as certain, see ``CostDifference.wanted``.
         student_ap: Box AP of the student in percent, None if unknown.
         latencies: Detector -> seconds of a prediction; empty if unknown.
-        made_with: Command, files, settings, number of pictures and versions,
+        made_with: Command, files, settings, number of images and versions,
             to make it again.
     """
     order: TeachingOrder
@@ -49,8 +49,8 @@ class FoundOrder:
         return decision_margins(self.costs, self.order, self.student,
                                 self.aps, self.max_teachers, self.certainty)
 
-    def rivals(self, results: Mapping[tuple[str, ...], float] | None = None
-               ) -> list[OrderRow]:
+    def baselines(self, results: Mapping[tuple[str, ...], float] | None = None
+                  ) -> list[OrderRow]:
         """What other rules would choose.
 
         Args:
@@ -97,7 +97,7 @@ class FoundOrder:
 def reorder(found: FoundOrder, teachers: Sequence[str] | None = None,
             student: str | None = None, max_teachers: int | None = None,
             strides: Sequence[int] | None = None) -> FoundOrder:
-    """Another order from the same costs; no picture is looked at.
+    """Another order from the same costs; no image is looked at.
 
     Args:
         found: What was measured.

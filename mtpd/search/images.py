@@ -1,4 +1,4 @@
-"""The pictures that costs are measured on."""
+"""The images that costs are measured on."""
 import hashlib
 import json
 import os
@@ -16,7 +16,7 @@ from mtpd.order.moments import fold_of
 from mtpd.plan.plan import inner_datasets
 
 FOLDS = 10
-"""Into so many parts the pictures are divided, each held out once."""
+"""Into so many parts the images are divided, each held out once."""
 
 
 def test_pipeline(cfg: Config) -> list[dict]:
@@ -29,7 +29,7 @@ vars(test_pipeline)['__test__'] = False  # by its name pytest would run it
 
 
 class _About(NamedTuple):
-    """What the annotations say of a picture; ``size`` is equal for those that
+    """What the annotations say of an image; ``size`` is equal for those that
     may share a batch."""
     name: str
     path: str
@@ -43,16 +43,16 @@ class _About(NamedTuple):
             and 'width' in info else ('alone', index))
 
 
-class Pictures:
+class Images:
     """One split through the student's test pipeline.
 
-    Nothing is random and no label is read, so pictures without any serve too.
-    A repeated or mixed data set counts each of its own pictures once.
+    Nothing is random and no label is read, so images without any serve too.
+    A repeated or mixed data set counts each of its own images once.
 
     Args:
         student: The student's config.
         split: 'train' or 'val'.
-        scales: Sizes beside 1 at which pictures are wanted as well.
+        scales: Sizes beside 1 at which images are wanted as well.
 
     Attributes:
         scales: As given.
@@ -90,28 +90,28 @@ class Pictures:
         return digest.hexdigest()[:16]
 
     def name(self, index: int) -> str:
-        """The picture's id."""
+        """The image's id."""
         return self._about[index].name
 
     def fold(self, index: int) -> int:
-        """By the picture's id: the same whatever the order or the process."""
+        """By the image's id: the same whatever the order or the process."""
         return fold_of(self.name(index), FOLDS)
 
     def spread(self, count: int | None) -> list[int]:
-        """So many pictures, evenly spread; None for all."""
+        """So many images, evenly spread; None for all."""
         if count is None or count >= len(self):
             return list(range(len(self)))
         return [len(self) * i // count for i in range(count)]
 
     def shuffled(self) -> list[int]:
-        """All pictures in a random order that is the same in every run."""
+        """All images in a random order that is the same in every run."""
         return torch.randperm(len(self), generator=torch.Generator()
                               .manual_seed(0)).tolist()
 
     def batches(self, indices: Sequence[int]) -> list[list[int]]:
-        """Batches of pictures of one size, the same in every process.
+        """Batches of images of one size, the same in every process.
 
-        A picture's maps change by a tenth when it is padded beside a larger
+        An image's maps change by a tenth when it is padded beside a larger
         one.
         """
         by_size: dict[Any, list[int]] = {}
@@ -123,9 +123,9 @@ class Pictures:
 
     def load(self, batches: Sequence[list[int]]
              ) -> Iterator[tuple[list[int], dict[str, list[Tensor]]]]:
-        """The indices of a batch, and scale -> its raw pictures (3, H, W).
+        """The indices of a batch, and scale -> its raw images (3, H, W).
 
-        A batch is divided where its pictures turn out to differ in size: an
+        A batch is divided where its images turn out to differ in size: an
         annotation can be wrong about one.
         """
         loader = DataLoader(
@@ -145,7 +145,7 @@ class Pictures:
 
     def drawn_share(self, index: int, stride: int, size: tuple[int, int],
                     share: float) -> Tensor:
-        """(H, W), bool: a share of a map's positions, drawn by picture."""
+        """(H, W), bool: a share of a map's positions, drawn by image."""
         digest = hashlib.sha256(f'{self.name(index)}:{stride}'.encode())
         generator = torch.Generator().manual_seed(
             int.from_bytes(digest.digest()[:7], 'big'))
@@ -153,17 +153,17 @@ class Pictures:
 
 
 def _plain(dataset: ConfigDict, steps: list[dict]) -> ConfigDict:
-    """A data set's pictures, each once, through these steps."""
+    """A data set's images, each once, through these steps."""
     dataset = dataset.copy()
     if 'datasets' in dataset:
         dataset.datasets = [_plain(d, steps) for d in dataset.datasets]
         dataset.pop('pipeline', None)
     elif 'dataset' in dataset:
-        # A repeated or mixed data set has no other pictures than its own.
+        # A repeated or mixed data set has no other images than its own.
         return _plain(dataset.dataset, steps)
     else:
         dataset.pipeline = steps
-        dataset.test_mode = True  # keeps pictures without boxes
+        dataset.test_mode = True  # keeps images without boxes
     return dataset
 
 

@@ -1,4 +1,4 @@
-"""Frozen detectors and pictures -> their AP and how fast they are."""
+"""Frozen detectors and images -> their AP and how fast they are."""
 import copy
 import hashlib
 import io
@@ -29,7 +29,7 @@ from .images import test_pipeline
 def validation_config(student: Config, own: Config | None = None) -> Config:
     """Loader and evaluator of a detector's box AP on the student's data.
 
-    The pictures and annotations are the student's validation set; a teacher
+    The images and annotations are the student's validation set; a teacher
     sees them through its own test pipeline, as it was trained to.
 
     Args:
@@ -76,8 +76,8 @@ def box_ap(detector: BaseDetector, validation: Config) -> float:
 
 
 def latency(detector: BaseDetector, validation: Config,
-            pictures: int = 20) -> float:
-    """Median seconds of a prediction, one picture at a time, pre-processing
+            images: int = 20) -> float:
+    """Median seconds of a prediction, one image at a time, pre-processing
     and post-processing included; after three that do not count."""
     # With a seed, or the sampler asks all processes for one.
     loader = Runner.build_dataloader({
@@ -86,7 +86,7 @@ def latency(detector: BaseDetector, validation: Config,
     detector = detector.to(get_device()).eval()
     seconds = []
     with torch.no_grad():
-        for batch in islice(loader, 3 + pictures):
+        for batch in islice(loader, 3 + images):
             seconds.append(timed(lambda: detector.val_step(batch)))
     return statistics.median(seconds[3:] or seconds)
 
@@ -140,7 +140,7 @@ def measured_latencies(specs: Mapping[str, DetectorSpec],
                        detectors: Mapping[str, BaseDetector], student: Config,
                        cache: str) -> dict[str, float]:
     """Seconds that each detector takes for one prediction on this machine, by
-    :func:`latency` of five pictures in the first process.
+    :func:`latency` of five images in the first process.
 
     Args:
         specs: As in :func:`measured_aps`, and so are the others.

@@ -24,7 +24,7 @@ LIST = 'moments.json'
 
 
 class MomentStore:
-    """Moments of the pictures that were looked at, on one or several grids.
+    """Moments of the images that were looked at, on one or several grids.
 
     Held in memory is one fold at a time, while it is added to; all others lie
     on disk and are mapped when they are read.
@@ -65,7 +65,7 @@ class MomentStore:
             store._folds = {int(fold): entry
                             for fold, entry in said['folds'].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            print_log(f'{path} cannot be used ({error}); its pictures are '
+            print_log(f'{path} cannot be used ({error}); its images are '
                       'measured anew.', logger='current',
                       level=logging.WARNING)
             return None
@@ -75,14 +75,14 @@ class MomentStore:
             # Of a torn archive torch raises nearly anything.
             except Exception as error:
                 print_log(f'{os.path.join(folder, entry["file"])} cannot be '
-                          f'used ({error}); its pictures are measured anew.',
+                          f'used ({error}); its images are measured anew.',
                           logger='current', level=logging.WARNING)
                 del store._folds[fold]
         return store if store._folds else None
 
     @property
     def done(self) -> list[int]:
-        """The pictures that the sums are over."""
+        """The images that the sums are over."""
         return [i for entry in self._folds.values() for i in entry['pictures']]
 
     @property
@@ -98,8 +98,8 @@ class MomentStore:
                 self._load(next(iter(self._folds))).items()}
 
     def add(self, fold: int, sums: Mapping[Fraction, FeatureMoments],
-            pictures: Sequence[int]) -> None:
-        """Add sums over more pictures of a fold, and save; ``sums`` are used,
+            images: Sequence[int]) -> None:
+        """Add sums over more images of a fold, and save; ``sums`` are used,
         not copied.
 
         Raises:
@@ -110,8 +110,8 @@ class MomentStore:
             # Into the new ones: the old ones are mapped and need no memory.
             for grid, before in self._load(fold).items():
                 sums[grid].merge(before)
-        pictures = [*entry['pictures'], *pictures]
-        self._save(fold, f'fold{fold}.{len(pictures)}.pt', sums, pictures)
+        images = [*entry['pictures'], *images]
+        self._save(fold, f'fold{fold}.{len(images)}.pt', sums, images)
 
     def moments(self, grid: Fraction) -> FeatureMoments:
         """All folds' sums; the files are mapped, not read."""
@@ -159,12 +159,12 @@ class MomentStore:
 
     def _save(self, fold: int, name: str,
               sums: Mapping[Fraction, FeatureMoments],
-              pictures: Sequence[int], **more: Any) -> None:
+              images: Sequence[int], **more: Any) -> None:
         with atomic_file(os.path.join(self.folder, name)) as file:
             _write_to(file, {str(grid): of.state_dict(copy=False)
                              for grid, of in sums.items()})
         before = self._folds.get(fold, {}).get('file')
-        self._folds[fold] = {'file': name, 'pictures': list(pictures), **more}
+        self._folds[fold] = {'file': name, 'pictures': list(images), **more}
         self._write_list()
         if before not in (None, name):
             os.remove(os.path.join(self.folder, before))
@@ -203,13 +203,13 @@ def open_store(folder: str, belongs_to: Mapping[str, Any],
         folder: Of the store.
         belongs_to: What all sums depend on, with ``strides`` and ``grids``.
         detectors: Name -> what this detector's sums depend on.
-        wanted: The pictures.
+        wanted: The images.
         made_on: Device and versions of this run. Products of one pass are
             not put beside those of another on something else.
 
     Returns:
         The store, and the one that it has to be completed from after it has
-        seen that one's pictures; None where it stands by itself.
+        seen that one's images; None where it stands by itself.
     """
     adding = folder + '_adding'
     begun = MomentStore.read(adding)

@@ -1,4 +1,4 @@
-"""Pictures of costs and order, readable in black and white.
+"""Charts of costs and order, readable in black and white.
 
 The axes fill their figure, so that sizes can be reckoned from those of texts;
 what stands outside of them is taken in when the file is written.

@@ -1,4 +1,4 @@
-"""Where everything stands in the picture of an order; plain geometry."""
+"""Where everything stands in the chart of an order; plain geometry."""
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -17,7 +17,7 @@ _Show = Callable[[int, int, str], None]
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show how many pictures are done, how fast, and the time left.
+    """Show how many images are done, how fast, and the time left.
 
     A bar on stderr if that is a terminal; otherwise a log line every
     :data:`LOG_EVERY` seconds and one when all are done. Only the main process
@@ -27,7 +27,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         what: Is going on.
 
     Yields:
-        To be called with pictures done and pictures in all, first of all
+        To be called with images done and images in all, first of all
         before any work: what an earlier run has done is not taken as speed.
     """
     if not is_main_process():
@@ -46,11 +46,11 @@ def _timed(show: _Show) -> Callable[[int, int], None]:
         nonlocal first
         now = monotonic()
         first = first or (now, done)
-        text = f'{done} of {total} pictures'
+        text = f'{done} of {total} images'
         seconds, new = now - first[0], done - first[1]
         if seconds > 0 and new > 0:
             left = timedelta(seconds=round(seconds / new * (total - done)))
-            text += f', {new / seconds:.3g} pictures/s, {left} left'
+            text += f', {new / seconds:.3g} images/s, {left} left'
         show(done, total, text)
 
     return update

@@ -51,7 +51,7 @@ def level_table(costs: AdaptationCosts) -> str:
         ['pair', *(f'stride {s}' for s in costs.strides), 'mean'], rows)
 
 
-def rivals_table(rows: Iterable[OrderRow]) -> str:
+def baselines_table(rows: Iterable[OrderRow]) -> str:
     """What other rules would choose from the same costs, and the AP of the
     student that was trained so, where any was."""
     rows = list(rows)

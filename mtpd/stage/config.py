@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from mtpd.distill.auto_weight import is_off
+from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.plan import Plan, stage_label
 from mtpd.plan.student_names import name_students_modules
@@ -55,7 +55,7 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
         if plan.init_adapters == 'fitted' else plan.init_adapters,
         fast_teacher=plan.fast_teacher, on_nonfinite=plan.on_nonfinite)
     scales = sorted({t.scale for t in teachers} - {1})
-    if scales and not is_off(plan.distill):
+    if scales and not is_disabled(plan.distill):
         cfg.train_dataloader.dataset = with_teacher_view(
             cfg.train_dataloader.dataset, [str(s) for s in scales])
     name_students_modules(cfg)

@@ -137,7 +137,7 @@ class StageEpochLoop(_StageLoop, EpochBasedTrainLoop):
     """mmengine's ``EpochBasedTrainLoop`` for a stage of a progression.
 
     Everything random is a function of (seed, stage, iteration, rank) or of
-    (seed, stage, epoch, picture). A resumed run begins with the batch that it
+    (seed, stage, epoch, image). A resumed run begins with the batch that it
     was at. At a SIGTERM the iteration is ended, all is saved and left.
 
     Args:

@@ -6,34 +6,21 @@ run. Here nothing random is carried along: before every iteration and every
 sample the generators are seeded from the run's seed and from what is about to
 be done, which a resumed run knows as well.
 """
-import random
 from collections import Counter
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
-import numpy as np
-import torch
 from torch.utils.data import DataLoader, Dataset
 
-_ITERATION, _SAMPLE, _EPOCH = 1, 2, 3  # apart, whatever follows
+from mtpd.randomness import derived_seed, seed_everything
 
-
-def seed_everything(*key: int) -> None:
-    """Seed Python's, numpy's and torch's generators from whole numbers.
-
-    Args:
-        key: Each at least 0. Keys of one length that differ anywhere give
-            streams that have nothing in common.
-    """
-    words = np.random.SeedSequence(key).generate_state(8)
-    random.seed(words[:4].tobytes())
-    np.random.seed(words[4:])
-    torch.manual_seed(int.from_bytes(words[2:4].tobytes(), 'little'))
+# The first number of a key keeps these streams apart, whatever follows.
+_ITERATION, _SAMPLE, _EPOCH, _TRAINING_PARTS = 1, 2, 3, 4
 
 
 WITH_MEMORY = ('CachedMosaic', 'CachedMixUp', 'Albu', 'EarlyStoppingHook',
                'GroupMultiSourceSampler', 'DynamicRoIHead')
 """What does something by what it did before, and has no place for it in a
-checkpoint: mmdet's caches of pictures, Albumentations' own generator,
+checkpoint: mmdet's caches of images, Albumentations' own generator,
 mmengine's patience, a sampler without end that draws as it goes, Dynamic
 R-CNN's averages."""
 
@@ -67,6 +54,16 @@ def seed_epoch(seed: int, stage: int, epoch: int) -> None:
     seed_everything(_EPOCH, seed, stage, epoch)
 
 
+def training_parts_seed(seed: int | None, stage: int) -> int:
+    """Seed of the initial weights of adapters and mechanism.
+
+    Args:
+        seed: The run's; None, before one is drawn, counts as 0.
+        stage: The progression's stage, from 1.
+    """
+    return derived_seed(_TRAINING_PARTS, seed or 0, stage)
+
+
 class SeededSamples(Dataset):
     """A data set whose samples do not depend on what was loaded before.
 
@@ -83,7 +80,7 @@ class SeededSamples(Dataset):
         self.__dict__.update(_dataset=dataset, _seed=seed, _stage=stage)
 
     def __getitem__(self, key: tuple[int, int, int]) -> Any:
-        """The sample of :class:`KeyedBatches`' (epoch, time, picture)."""
+        """The sample of :class:`KeyedBatches`' (epoch, time, image)."""
         seed_everything(_SAMPLE, self._seed, self._stage, *key)
         return self._dataset[key[-1]]
 
@@ -102,14 +99,14 @@ class SeededSamples(Dataset):
 
 
 class KeyedBatches:
-    """A batch sampler that says of each picture in which epoch it is looked
+    """A batch sampler that says of each image in which epoch it is looked
     at, and for which time there.
 
     The order is the inner sampler's. Batches that were trained on before a
     resume are passed over by their indices, nothing of them is loaded.
 
     Args:
-        batches: Batches of picture indices.
+        batches: Batches of image indices.
         endless: Whether to begin anew after the last batch, for loops that
             know no epochs.
     """
@@ -152,7 +149,7 @@ class KeyedBatches:
                     yield keys
                 number += 1
             if number == before:
-                raise RuntimeError('The sampler gave no picture in a pass.')
+                raise RuntimeError('The sampler gave no image in a pass.')
             epoch += 1
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)
@@ -163,9 +160,9 @@ class KeyedBatches:
         times: Counter[int] = Counter()
         for batch in batches:
             keys = []
-            for picture in map(int, batch):
-                keys.append((epoch, times[picture], picture))
-                times[picture] += 1
+            for image in map(int, batch):
+                keys.append((epoch, times[image], image))
+                times[image] += 1
             yield keys
 
 

@@ -36,7 +36,7 @@ class RecordValidationsHook(Hook):
     What is there is over with: a resumed run does not repeat it. All processes
     validate with the buffers of the first (the running statistics of batch
     norms), which are those that are saved and handed on; mmengine lets each
-    validate its share of the pictures with its own.
+    validate its share of the images with its own.
     """
 
     priority = 'LOWEST'  # after EMAHook's swap, and after CheckpointHook

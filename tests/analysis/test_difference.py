@@ -34,7 +34,7 @@ def test_a_jackknifed_mean_has_the_error_of_a_mean():
     assert found.error == pytest.approx(values.std(ddof=1) / math.sqrt(10))
 
 
-def test_both_directions_and_pictures_count_in_the_error():
+def test_both_directions_and_images_count_in_the_error():
     """Against the scatter of the means of many drawn data sets."""
     drawn = np.random.default_rng(1)
 

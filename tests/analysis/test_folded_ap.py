@@ -1,4 +1,4 @@
-"""AP without a fold, against an evaluation that never had its pictures."""
+"""AP without a fold, against an evaluation that never had its images."""
 import copy
 import json
 
@@ -13,7 +13,7 @@ from mtpd.search.measure import box_ap, validation_config
 
 
 class NearlyRight(nn.Module):
-    """Predicts what is annotated, moved by some pixels, picture by picture."""
+    """Predicts what is annotated, moved by some pixels, image by image."""
 
     def val_step(self, batch) -> list:
         samples = copy.deepcopy(batch['data_samples'])
@@ -31,7 +31,7 @@ class NearlyRight(nn.Module):
         return [sample.to_dict() for sample in samples]
 
 
-def test_each_is_the_ap_of_the_other_pictures(toy, drawn, tmp_path):
+def test_each_is_the_ap_of_the_other_images(toy, drawn, tmp_path):
     validation = validation_config(toy())
     found = folded_ap(NearlyRight(), copy.deepcopy(validation))
     path = drawn / 'annotations' / 'instances_val.json'

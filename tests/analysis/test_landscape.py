@@ -20,7 +20,7 @@ class Bowl(nn.Module):
         self.curvature = curvature.double()
 
     def value(self) -> np.ndarray:
-        # Two groups of pictures, the second's loss twice the first's.
+        # Two groups of images, the second's loss twice the first's.
         loss = (self.curvature * self.weight**2).sum() / 2
         return np.array([1., 2.]) * loss.item()
 
@@ -49,12 +49,12 @@ def net() -> Net:
 
 
 def loss_of(net: nn.Module):
-    pictures = torch.randn(2, 4, 3, 8, 8, dtype=torch.float64,
-                           generator=torch.Generator().manual_seed(1))
+    images = torch.randn(2, 4, 3, 8, 8, dtype=torch.float64,
+                         generator=torch.Generator().manual_seed(1))
 
     def loss() -> np.ndarray:
         with torch.no_grad():
-            return np.array([float((net(x)**2).mean()) for x in pictures])
+            return np.array([float((net(x)**2).mean()) for x in images])
     return loss
 
 

@@ -24,8 +24,8 @@ class Net(nn.Module):
         self.neck = nn.ConvTranspose2d(12, 6, 2, stride=2)
         self.head = nn.Linear(6, 5)
 
-    def forward(self, pictures):
-        maps = self.neck(self.backbone(pictures))
+    def forward(self, images):
+        maps = self.neck(self.backbone(images))
         return self.head(maps.flatten(2).transpose(1, 2))
 
 
@@ -109,7 +109,7 @@ def test_published_figures():
     assert round(trained / 1e6, 2) == 37.74
 
 
-def test_a_pass_is_of_one_padded_picture(retinanet, swin_mask_rcnn):
+def test_a_pass_is_of_one_padded_image(retinanet, swin_mask_rcnn):
     for model in (retinanet, swin_mask_rcnn):
         detector = build_detector(model).train()
         sizes = []

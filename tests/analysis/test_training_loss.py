@@ -1,54 +1,55 @@
-"""The loss on fixed training pictures is the same whenever it is asked for."""
+"""The loss on fixed training images is the same whenever it is asked for."""
 import copy
 
 import numpy as np
 import pytest
 import torch
 
-from mtpd.analysis.training_loss import TrainingPictures, as_measured
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.analysis.training_loss import TrainingImages, as_measured
+from mtpd.distill.detector import build_detector
+from mtpd.randomness import isolate_rng
 
 
 def built(model):
-    with own_randomness(4):
+    with isolate_rng(4):
         detector = build_detector(model)
         detector.init_weights()
     return as_measured(detector)
 
 
 def test_it_is_the_detectors_own_loss(toy, retinanet):
-    pictures = TrainingPictures(toy(), 20, seed=1)
+    images = TrainingImages(toy(), 20, seed=1)
     # Batches of two, not of the loader's eight: errors need several.
-    assert (pictures.count, pictures.batches) == (20, 10)
+    assert (images.count, images.batches) == (20, 10)
     detector = built(retinanet)
     assert detector.training
-    seen = pictures.losses(detector)
+    seen = images.losses(detector)
     assert seen.dtype == np.float64 and seen.shape == (10,)
     batch = detector.data_preprocessor(
-        copy.deepcopy(pictures._batches[3]), True)
+        copy.deepcopy(images._batches[3]), True)
     with torch.no_grad():
         parts = detector.loss(batch['inputs'], batch['data_samples'])
     own = sum(float(term) for terms in parts.values() for term in terms)
     assert seen[3] == pytest.approx(own, rel=1e-6)
 
 
-def test_the_same_pictures_crops_and_draws_every_time(toy, retinanet,
-                                                      swin_mask_rcnn):
+def test_the_same_images_crops_and_draws_every_time(toy, retinanet,
+                                                    swin_mask_rcnn):
     cfg = toy()
     cfg.train_dataloader.dataset.pipeline[2].with_mask = True
-    pictures = TrainingPictures(cfg, 4, seed=1)
+    images = TrainingImages(cfg, 4, seed=1)
     # Samples of RoIs and stochastic depth are drawn within this loss.
     for model in (swin_mask_rcnn, retinanet):
         detector = built(model)
         before = {k: v.clone() for k, v in detector.state_dict().items()}
         state = torch.get_rng_state()
-        first = pictures.losses(detector)
+        first = images.losses(detector)
         assert torch.equal(state, torch.get_rng_state())
         torch.rand(7)
-        assert (pictures.losses(detector) == first).all()
-        anew = TrainingPictures(cfg, 4, seed=1)
+        assert (images.losses(detector) == first).all()
+        anew = TrainingImages(cfg, 4, seed=1)
         assert (anew.losses(detector) == first).all()
-        other = TrainingPictures(cfg, 4, seed=2)
+        other = TrainingImages(cfg, 4, seed=2)
         assert (other.losses(detector) != first).any()
         # Batch norms keep their statistics and do not count.
         assert all(torch.equal(v, before[k])
@@ -56,6 +57,6 @@ def test_the_same_pictures_crops_and_draws_every_time(toy, retinanet,
 
 
 def test_flips_are_drawn_once_by_the_training_pipeline(toy):
-    flips = [sample.metainfo['flip'] for batch in TrainingPictures(
+    flips = [sample.metainfo['flip'] for batch in TrainingImages(
         toy(), 24, seed=0)._batches for sample in batch['data_samples']]
     assert len(flips) == 24 and {True, False} == set(flips)

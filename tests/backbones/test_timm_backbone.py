@@ -39,9 +39,9 @@ def test_maps_are_those_of_timm(name):
                for key, value in backbone.model.state_dict().items())
     assert all(p.requires_grad for p in backbone.parameters())
     for size in ((64, 96), (97, 131)):
-        picture = torch.randn(1, 3, *size)
+        image = torch.randn(1, 3, *size)
         with torch.no_grad():
-            maps, expected = backbone(picture), plain(picture)[-4:]
+            maps, expected = backbone(image), plain(image)[-4:]
         assert len(maps) == 4
         for seen, wanted, stride in zip(maps, expected, backbone.strides):
             assert torch.equal(seen, wanted)
@@ -70,12 +70,12 @@ def test_channels_last_models_are_turned_around():
     plain.load_state_dict({
         k.removeprefix('model.').replace('stages.', 'stages_'): v
         for k, v in backbone.model.state_dict().items()})
-    picture = torch.randn(1, 3, 64, 96)
+    image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        for seen, last in zip(backbone(picture), plain.eval()(picture)):
+        for seen, last in zip(backbone(image), plain.eval()(image)):
             torch.testing.assert_close(seen, last.permute(0, 3, 1, 2))
     assert backbone.channels == (16, 32, 48, 64)
-    sum(m.sum() for m in backbone(picture)).backward()
+    sum(m.sum() for m in backbone(image)).backward()
     assert all(p.grad is not None for p in backbone.parameters()
                if p.requires_grad)
 
@@ -92,9 +92,9 @@ def test_state_round_trips_and_copies_are_whole():
     second = TimmBackbone('mobilenetv3_small_050').eval()
     second.load_state_dict(first.state_dict())
     copied = copy.deepcopy(first).train().eval()
-    picture = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        for a, b, c in zip(first(picture), second(picture), copied(picture)):
+        for a, b, c in zip(first(image), second(image), copied(image)):
             assert torch.equal(a, b) and torch.equal(a, c)
 
 

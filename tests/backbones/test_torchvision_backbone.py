@@ -71,12 +71,12 @@ def test_maps_are_those_of_the_last_blocks(name):
             # A clone: what follows may work in place.
             lambda _m, _a, out, b=block: outputs.update({b: out.clone()}))
     for size in ((64, 96), (97, 131)):
-        picture = torch.randn(1, 3, *size)
+        image = torch.randn(1, 3, *size)
         with torch.no_grad():
-            maps = backbone(picture)
+            maps = backbone(image)
             # Only the blocks matter; VGG's classifier takes half a second.
             features = getattr(whole, 'features', None)
-            features(picture) if name == 'vgg11_bn' else whole(picture)
+            features(image) if name == 'vgg11_bn' else whole(image)
         assert len(maps) == len(channels)
         for seen, block, stride in zip(maps, names.split(),
                                        backbone.strides):
@@ -100,18 +100,18 @@ def test_state_round_trips_and_copies_are_whole():
     second = TorchvisionBackbone('efficientnet_b0').eval()
     second.load_state_dict(first.state_dict())
     copied = copy.deepcopy(first).train().eval()
-    picture = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        for a, b, c in zip(first(picture), second(picture), copied(picture)):
+        for a, b, c in zip(first(image), second(image), copied(image)):
             assert torch.equal(a, b) and torch.equal(a, c)
         # Stochastic depth goes on in the copy's training, and in a model
         # whose modes are put back one by one after a dry pass.
         for module in copied.modules():
             module.training = True
-        assert not torch.equal(copied(picture)[-1], copied(picture)[-1])
+        assert not torch.equal(copied(image)[-1], copied(image)[-1])
         copied.eval()
         copied.load_state_dict(first.state_dict())
-        assert torch.equal(copied(picture)[-1], first(picture)[-1])
+        assert torch.equal(copied(image)[-1], first(image)[-1])
 
 
 @pytest.mark.parametrize('norm_eval', (False, True))

@@ -41,13 +41,13 @@ def test_global_random_state_is_left_alone(tmp_path):
     assert np.random.random() == expected
 
 
-def test_another_seed_gives_other_pictures(drawn, tmp_path):
+def test_another_seed_gives_other_images(drawn, tmp_path):
     draw_shapes(tmp_path, 2, 2, SIZE, seed=4)
     ours, theirs = digests(tmp_path), digests(drawn)
     assert all(ours[name] != theirs[name] for name in ours)
 
 
-def test_splits_do_not_share_pictures(drawn):
+def test_splits_do_not_share_images(drawn):
     train = {h for name, h in digests(drawn).items() if name[:5] == 'train'}
     val = {h for name, h in digests(drawn).items() if name[:3] == 'val'}
     assert len(train) == 24 and len(val) == 8 and not train & val
@@ -64,13 +64,13 @@ def test_annotations_fit_the_masks(drawn, split, count, capsys):
     coco = COCO(drawn / 'annotations' / f'instances_{split}.json')
     assert len(coco.imgs) == count
     assert [c['name'] for c in coco.loadCats(coco.getCatIds())] == [*CLASSES]
-    for image in coco.imgs.values():
-        picture = cv2.imread(str(drawn / split / image['file_name']))
-        assert picture.shape == (SIZE[1], SIZE[0], 3)
-        assert (image['width'], image['height']) == SIZE
-        annotations = coco.imgToAnns[image['id']]
+    for entry in coco.imgs.values():
+        image = cv2.imread(str(drawn / split / entry['file_name']))
+        assert image.shape == (SIZE[1], SIZE[0], 3)
+        assert (entry['width'], entry['height']) == SIZE
+        annotations = coco.imgToAnns[entry['id']]
         assert annotations
-        covered = np.zeros(picture.shape[:2], int)
+        covered = np.zeros(image.shape[:2], int)
         for annotation in annotations:
             mask = coco.annToMask(annotation)
             ys, xs = np.nonzero(mask)
@@ -119,11 +119,11 @@ def test_an_interrupted_drawing_is_drawn_again(tmp_path, monkeypatch):
     draw_shapes(whole, 2, 2, SIZE, seed=0)
     broken, written = tmp_path / 'broken', []
 
-    def imwrite(path, picture, write=cv2.imwrite):
+    def imwrite(path, image, write=cv2.imwrite):
         if len(written) == 3:
             raise KeyboardInterrupt
         written.append(path)
-        return write(path, picture)
+        return write(path, image)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(cv2, 'imwrite', imwrite)
@@ -137,7 +137,7 @@ def test_an_interrupted_redrawing_is_noticed(tmp_path, monkeypatch):
     draw_shapes(tmp_path, 1, 1, SIZE, seed=0)
     expected = digests(tmp_path)
     with monkeypatch.context() as patch, pytest.raises(OSError):
-        patch.setattr(cv2, 'imwrite', lambda path, picture: False)
+        patch.setattr(cv2, 'imwrite', lambda path, image: False)
         draw_shapes(tmp_path, 1, 1, SIZE, seed=1)
     (tmp_path / 'train' / '00000.png').write_bytes(b'half')
     draw_shapes(tmp_path, 1, 1, SIZE, seed=0)

@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mtpd.distill.adapters import (FeatureAdapter, PyramidAdapter,
-                                   in_full_precision, resample,
-                                   shared_strides)
+                                   in_full_precision, resample, shared_strides)
 
 
 def drawn(adapter: nn.Module) -> nn.Module:

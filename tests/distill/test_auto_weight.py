@@ -7,8 +7,8 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 
-from mtpd.distill import branch as guidance
-from mtpd.distill.auto_weight import AutoWeight, is_off, split_auto
+from mtpd.distill import branch as branch
+from mtpd.distill.auto_weight import AutoWeight, is_disabled, split_auto
 
 
 def test_factor_is_share_times_the_median_ratio_of_the_second_half():
@@ -71,17 +71,18 @@ def test_settings():
 
 
 def test_a_mechanism_is_off_where_every_weight_is_zero():
-    assert is_off(dict(type='A', loss_weight=0))
-    assert not is_off(dict(type='A'))
-    assert not is_off(dict(type='A', loss_weight='auto'))
-    assert is_off(dict(losses=[dict(loss_weight=0), dict(loss_weight=0.)]))
-    assert not is_off(dict(losses=[dict(loss_weight=0), dict(type='B')]))
+    assert is_disabled(dict(type='A', loss_weight=0))
+    assert not is_disabled(dict(type='A'))
+    assert not is_disabled(dict(type='A', loss_weight='auto'))
+    assert is_disabled(
+        dict(losses=[dict(loss_weight=0), dict(loss_weight=0.)]))
+    assert not is_disabled(dict(losses=[dict(loss_weight=0), dict(type='B')]))
 
 
 def test_in_training_the_gradients_stand_in_the_chosen_share(
         retinanet, swin_mask_rcnn, checkpoint_of, monkeypatch):
     said = []
-    monkeypatch.setattr(guidance, 'print_log',
+    monkeypatch.setattr(branch, 'print_log',
                         lambda text, **_: said.append(text))
     torch.manual_seed(0)
     model = MODELS.build(dict(
@@ -93,7 +94,7 @@ def test_in_training_the_gradients_stand_in_the_chosen_share(
                      loss_weight=dict(share=0.3, iterations=4)),
         init_adapters='random'))
     model.train()
-    # Rate 0, so that the same picture has the same gradients in every step.
+    # Rate 0, so that the same image has the same gradients in every step.
     optimizer = build_optim_wrapper(model, dict(
         type='OptimWrapper', optimizer=dict(type='SGD', lr=0.)))
     data = demo_mm_inputs(2, [(3, 64, 96)] * 2, num_items=[3, 2],

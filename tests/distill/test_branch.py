@@ -6,10 +6,11 @@ import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 
-from mtpd.distill import (FrozenTeacher, Guidance, PyramidAdapter,
-                          build_detector, make_guidance)
+from mtpd.distill import (FrozenDetector, PyramidAdapter, TeacherBranch,
+                          build_detector, make_branch)
 from mtpd.distill.branch import NotFinite
-from mtpd.distill.losses import Mechanism, Pairing, Scene, build_mechanism
+from mtpd.distill.losses import (BatchContext, Mechanism, Pairing,
+                                 build_mechanism)
 
 
 def batch(sizes=((3, 64, 96), (3, 80, 64))) -> dict:
@@ -88,18 +89,18 @@ def test_heads_that_disagree_are_named(retinanet, swin_mask_rcnn, caffe_fcos,
              r'\(stride: anchors x classes\): RPNHead .*RetinaHead \{8: 45'),
             (caffe_fcos, r'FCOSHead \{8: 5,.*RetinaHead \{8: 45'),
             (more, r'RetinaHead \{8: 63,.*RetinaHead \{8: 45')):
-        guide = FrozenTeacher(build_detector(teacher))
+        guide = FrozenDetector(build_detector(teacher))
         with pytest.raises(ValueError, match=words):
-            make_guidance(student, guide, 't', dict(type='LogitLoss'))
-        make_guidance(student, guide, 't', dict(type='CWDLoss'))
+            make_branch(student, guide, 't', dict(type='LogitLoss'))
+        make_branch(student, guide, 't', dict(type='CWDLoss'))
 
 
 def test_two_stage_detectors_agree_by_their_rpn(swin_mask_rcnn):
     student, teacher = (build_detector(swin_mask_rcnn) for _ in range(2))
-    guidance = make_guidance(student, FrozenTeacher(teacher), 't',
-                             dict(type='LogitLoss'))
-    assert guidance.mechanism.pairing.two_stage
-    assert guidance.adapter.strides == (4, 8, 16, 32, 64)
+    branch = make_branch(student, FrozenDetector(teacher), 't',
+                         dict(type='LogitLoss'))
+    assert branch.mechanism.pairing.two_stage
+    assert branch.adapter.strides == (4, 8, 16, 32, 64)
 
 
 def test_the_automatic_weight_looks_at_scores_too(distiller, wide):
@@ -154,7 +155,7 @@ def test_what_is_not_finite_is_named_with_its_level(distiller, wide, side,
 
 def test_a_loss_that_overflows_over_finite_maps_is_named(distiller, wide):
     class Overflowing(Mechanism):
-        def level_loss(self, stride, student, teacher, scene):
+        def level_loss(self, stride, student, teacher, context):
             return (student.abs() + 1).sum() * (1e38 if stride == 64 else 0)
 
     model = distiller(wide, dict(type=Overflowing))
@@ -166,7 +167,7 @@ def test_a_loss_that_overflows_over_finite_maps_is_named(distiller, wide):
 def test_adapters_do_not_start_at_zero_below_a_scale_free_distance(
         retinanet, wide):
     student = build_detector(retinanet)
-    guide = FrozenTeacher(build_detector(wide))
+    guide = FrozenDetector(build_detector(wide))
     for mechanism in (dict(type='PKDLoss'), dict(type='CosineLoss'),
                       dict(type='HiddenStateLoss'),
                       dict(type='WeightedSum', losses=[
@@ -175,23 +176,23 @@ def test_adapters_do_not_start_at_zero_below_a_scale_free_distance(
                           dict(type='FeatureL2Loss'),
                           dict(type='AttentionTransferLoss')])):
         with pytest.raises(ValueError, match="'zero' does not go with"):
-            make_guidance(student, guide, 't', mechanism, start='zero')
-        conv = make_guidance(student, guide, 't',
-                             mechanism).adapter.levels['8'].project
+            make_branch(student, guide, 't', mechanism, start='zero')
+        conv = make_branch(student, guide, 't',
+                           mechanism).adapter.levels['8'].project
         assert conv.weight.abs().min() > 0
-    conv = make_guidance(student, guide, 't',
-                         dict(type='FeatureL2Loss')).adapter.levels['8']
+    conv = make_branch(student, guide, 't',
+                       dict(type='FeatureL2Loss')).adapter.levels['8']
     assert not conv.project.weight.any()
     auto = dict(type='FeatureL2Loss', loss_weight='auto')
     with pytest.raises(ValueError, match="loss_weight='auto', which compares"):
-        make_guidance(student, guide, 't', auto, start='zero')
-    conv = make_guidance(student, guide, 't', auto).adapter.levels['8']
+        make_branch(student, guide, 't', auto, start='zero')
+    conv = make_branch(student, guide, 't', auto).adapter.levels['8']
     assert conv.project.weight.abs().min() > 0
 
 
 def test_wrong_mechanisms_are_named(retinanet, wide):
     student = build_detector(retinanet)
-    guide = FrozenTeacher(build_detector(wide))
+    guide = FrozenDetector(build_detector(wide))
     for distill, words in (
             (dict(type='ResNet'), "'ResNet' is no mtpd Mechanism. Known: Att"),
             (dict(type='PKD'), "'PKD' is not known.*PKDLoss"),
@@ -201,7 +202,7 @@ def test_wrong_mechanisms_are_named(retinanet, wide):
             (dict(type='CWDLoss', taw=1), "mtpd.distill: .*'taw'"),
             (dict(type='MGDLoss', loss_weight=-1), 'mtpd.distill: .*weight')):
         with pytest.raises(ValueError, match=words):
-            make_guidance(student, guide, 't', distill)
+            make_branch(student, guide, 't', distill)
 
 
 def test_a_pair_without_a_common_level_names_both_pyramids(retinanet, wide):
@@ -209,8 +210,8 @@ def test_a_pair_without_a_common_level_names_both_pyramids(retinanet, wide):
     with pytest.raises(ValueError, match=(
             r'asks for \[4\].*teachers.t has stride 8: 24 channels, .*the '
             r'student has stride 8: 16 channels,.*Set mtpd.strides=\(8, 16')):
-        make_guidance(student, FrozenTeacher(build_detector(wide)), 't',
-                      dict(type='FeatureL2Loss'), strides=(4,))
+        make_branch(student, FrozenDetector(build_detector(wide)), 't',
+                    dict(type='FeatureL2Loss'), strides=(4,))
 
 
 def test_what_backward_keeps_for_the_teacher_is_one_set_of_maps(distiller,
@@ -240,8 +241,8 @@ def test_what_backward_keeps_for_the_teacher_is_one_set_of_maps(distiller,
 @pytest.mark.parametrize('mechanism', ['FGDLoss', 'MGDLoss', 'PKDLoss'])
 @pytest.mark.parametrize('boxes', [
     [], [[500., 500., 600., 600.]], [[-40., -40., 30., 30.]]])
-def test_pictures_without_boxes_or_with_boxes_outside(distiller, wide, boxes,
-                                                      mechanism):
+def test_images_without_boxes_or_with_boxes_outside(distiller, wide, boxes,
+                                                    mechanism):
     data = batch()
     for sample in data['data_samples']:
         instances = sample.gt_instances[:len(boxes)]
@@ -338,8 +339,8 @@ def large(seed: int, dtype: torch.dtype) -> dict[int, torch.Tensor]:
 def test_large_activations_are_compared_as_exactly_as_in_float32(name, dtype):
     student, theirs, own_scores, their_scores = (
         large(seed, dtype) for seed in range(4))
-    scene = Scene((192, 256), (torch.tensor([[10., 20., 90., 120.]]),
-                               torch.zeros(0, 4)))
+    context = BatchContext((192, 256), (torch.tensor([[10., 20., 90., 120.]]),
+                                        torch.zeros(0, 4)))
 
     def run(kind: torch.dtype, amp: bool):
         def to(maps):
@@ -348,18 +349,18 @@ def test_large_activations_are_compared_as_exactly_as_in_float32(name, dtype):
         torch.manual_seed(5)
         mechanism = build_mechanism(MECHANISMS[name],
                                     Pairing(dict.fromkeys(GRIDS, 8)))
-        guidance = Guidance(
+        branch = TeacherBranch(
             't', Given(to(theirs), to(their_scores)),
             PyramidAdapter(dict.fromkeys(GRIDS, 8), dict.fromkeys(GRIDS, 8),
                            GRIDS, 'conv', 'identity'), mechanism)
         if kind == torch.float64:
-            guidance.double()
+            branch.double()
         leaves = [{s: m.requires_grad_() for s, m in to(maps).items()}
                   for maps in (student, own_scores)]
         with torch.autocast('cpu', dtype, enabled=amp):
-            losses, target = guidance(leaves[0], torch.zeros(1), scene,
-                                      leaves[1], torch.zeros(()))
-        assert guidance.not_finite(leaves[0], target) is None
+            losses, target = branch(leaves[0], torch.zeros(1), context,
+                                    leaves[1], torch.zeros(()))
+        assert branch.not_finite(leaves[0], target) is None
         sum(losses.values()).backward()
         return losses, [m.grad for maps in leaves for m in maps.values()
                         if m.grad is not None]

@@ -8,9 +8,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mtpd.backbones.neck_channels import fill_in_channels
-from mtpd.distill.detector import (CheckpointMismatch, _stride,
-                                   build_detector, by_stride, own_randomness,
-                                   pyramid_channels, record_output)
+from mtpd.distill.detector import (CheckpointMismatch, _stride, build_detector,
+                                   by_stride, pyramid_channels, record_output)
+from mtpd.randomness import isolate_rng
 
 
 def test_pyramids_are_read_from_the_model(retinanet, swin_mask_rcnn):
@@ -88,10 +88,10 @@ def test_own_randomness_gives_back_what_it_took():
     plain = [draw(), draw()]
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     first = draw()
-    with own_randomness(3):
+    with isolate_rng(3):
         inside = draw()
     assert [first, draw()] == plain
-    with own_randomness(3):
+    with isolate_rng(3):
         assert draw() == inside
 
 

@@ -13,7 +13,7 @@ SGD = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
 
 
 def batch(with_mask: bool = False) -> dict:
-    """Two raw pictures of unequal size with boxes."""
+    """Two raw images of unequal size with boxes."""
     return demo_mm_inputs(2, [(3, 96, 128), (3, 80, 100)], num_items=[3, 2],
                           num_classes=5, with_mask=with_mask)
 
@@ -101,13 +101,13 @@ def test_total_loss_is_detection_plus_weighted_mean_over_levels(distiller):
     detection, _ = student.parse_losses(alone)
     ours = dict(zip((8, 16, 32, 64, 128), student.extract_feat(
         data['inputs'])))
-    guidance, = model.guidances
+    branch, = model.guidances
     theirs = dict(zip((4, 8, 16, 32, 64),
-                      guidance.teacher.detector.extract_feat(
+                      branch.teacher.detector.extract_feat(
                           data['teacher_inputs']['swin'])))
     by_hand = 0
     for stride in (8, 16, 32, 64):
-        conv = guidance.adapter.levels[str(stride)].project
+        conv = branch.adapter.levels[str(stride)].project
         adapted = torch.einsum('oc,nchw->nohw', conv.weight[:, :, 0, 0],
                                ours[stride]) + conv.bias.view(1, -1, 1, 1)
         level = ((adapted - theirs[stride]) ** 2).mean()

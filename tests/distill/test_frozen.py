@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from mtpd.distill import FrozenTeacher, build_detector
+from mtpd.distill import FrozenDetector, build_detector
 
 
 @pytest.mark.parametrize('options, tolerance', [
@@ -13,10 +13,10 @@ from mtpd.distill import FrozenTeacher, build_detector
 def test_fast_teachers_see_the_same(retinanet, checkpoint_of, options,
                                     tolerance):
     path = checkpoint_of(retinanet, 1, 'teacher')
-    plain, fast = (FrozenTeacher.build(retinanet, path, 'teachers.t', **o)
+    plain, fast = (FrozenDetector.build(retinanet, path, 'teachers.t', **o)
                    for o in ({}, options))
-    pictures = torch.randn(2, 3, 64, 96)
-    expected, maps = plain(pictures), fast(pictures)
+    images = torch.randn(2, 3, 64, 96)
+    expected, maps = plain(images), fast(images)
     assert maps.keys() == expected.keys() == plain.channels.keys()
     for stride, one in expected.items():
         other = maps[stride].float()
@@ -28,7 +28,7 @@ def test_fast_teachers_see_the_same(retinanet, checkpoint_of, options,
 
 def test_an_unknown_precision_is_refused(retinanet):
     with pytest.raises(ValueError, match='fast_teacher.precision is .int8.'):
-        FrozenTeacher(build_detector(retinanet), precision='int8')
+        FrozenDetector(build_detector(retinanet), precision='int8')
 
 
 @pytest.mark.slow  # a minute of the C++ compiler
@@ -36,11 +36,11 @@ def test_an_unknown_precision_is_refused(retinanet):
     os.environ.get('CXX', 'g++')), reason='torch.compile needs a C++ compiler')
 def test_a_compiled_teacher_sees_the_same(retinanet, checkpoint_of):
     path = checkpoint_of(retinanet, 1, 'teacher')
-    plain, fast = (FrozenTeacher.build(retinanet, path, 'teachers.t',
-                                       compile=compile)
+    plain, fast = (FrozenDetector.build(retinanet, path, 'teachers.t',
+                                        compile=compile)
                    for compile in (False, True))
-    pictures = torch.randn(2, 3, 64, 96)
-    expected, maps = plain(pictures), fast(pictures)
+    images = torch.randn(2, 3, 64, 96)
+    expected, maps = plain(images), fast(images)
     assert maps.keys() == expected.keys()
     for stride, one in expected.items():
         assert (maps[stride] - one).norm() <= 1e-5 * one.norm()

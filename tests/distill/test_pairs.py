@@ -1,5 +1,5 @@
 """Any detector below any other: kinds, necks, strides and normalisations of
-mmdet's own configs, thin (tests/shrink.py), on two small pictures."""
+mmdet's own configs, thin (tests/shrink.py), on two small images."""
 import copy
 from functools import lru_cache
 from typing import Any
@@ -214,7 +214,7 @@ def pair(weights_of):
 
 
 def batch(student: BaseDetector) -> dict:
-    """Two raw pictures of unequal size with boxes, and with masks where the
+    """Two raw images of unequal size with boxes, and with masks where the
     student learns them. DetectoRS pads maps of stride 32 by two reflected
     positions, so they need three."""
     return demo_mm_inputs(2, [(3, 96, 128), (3, 80, 100)], num_items=[3, 2],

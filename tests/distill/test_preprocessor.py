@@ -21,10 +21,10 @@ def both(student, teacher):
 def test_each_side_normalises_as_its_own_preprocessor(retinanet, caffe_fcos):
     ours = both(retinanet, caffe_fcos)
     data = demo_mm_inputs(2, [(3, 60, 100), (3, 96, 50)], num_classes=5)
-    raw = [picture.clone() for picture in data['inputs']]
+    raw = [image.clone() for image in data['inputs']]
     batch = ours(data, True)
 
-    # By hand, from the raw pictures: student RGB over ImageNet's std; teacher
+    # By hand, from the raw images: student RGB over ImageNet's std; teacher
     # caffe style, BGR, means of its own and no std.
     mean = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
     std = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
@@ -32,11 +32,11 @@ def test_each_side_normalises_as_its_own_preprocessor(retinanet, caffe_fcos):
     # Divisors 32 and 64: both grids are multiples of 64.
     assert batch['inputs'].shape == batch['teacher_inputs']['other'].shape \
         == (2, 3, 128, 128)
-    for i, picture in enumerate(raw):
-        height, width = picture.shape[-2:]
+    for i, image in enumerate(raw):
+        height, width = image.shape[-2:]
         for made, value in (
-                (batch['inputs'], (picture[[2, 1, 0]].float() - mean) / std),
-                (batch['teacher_inputs']['other'], picture.float() - caffe)):
+                (batch['inputs'], (image[[2, 1, 0]].float() - mean) / std),
+                (batch['teacher_inputs']['other'], image.float() - caffe)):
             torch.testing.assert_close(made[i, :, :height, :width], value)
             assert made[i, :, height:].abs().sum() == 0
             assert made[i, :, :, width:].abs().sum() == 0
@@ -98,7 +98,7 @@ def test_scales_are_simple_fractions():
 @pytest.mark.parametrize('scale', ['2', '3', '3/2', '1/2', '1/4', '4/3'])
 @pytest.mark.parametrize('sizes', [[(60, 100), (96, 50)], [(33, 65), (1, 64)],
                                    [(97, 131), (64, 129)]])
-def test_padded_sizes_are_exact_multiples_whatever_the_pictures(
+def test_padded_sizes_are_exact_multiples_whatever_the_images(
         retinanet, caffe_fcos, scale, sizes):
     ours = MODELS.build(dict(
         type='DistillDataPreprocessor',
@@ -119,16 +119,16 @@ def test_padded_sizes_are_exact_multiples_whatever_the_pictures(
     assert a == tuple(side * r for side in student)
     assert all(side % 32 == 0 for side in student)
     assert all(side % 64 == 0 for side in a)  # its own divisor
-    picture = data['teacher_inputs'][scale][0]
-    height, width = picture.shape[-2:]
+    image = data['teacher_inputs'][scale][0]
+    height, width = image.shape[-2:]
     caffe = torch.tensor([102.9801, 115.9465, 122.7717]).view(3, 1, 1)
     torch.testing.assert_close(
         batch['teacher_inputs']['a'][0, :, :height, :width],
-        picture.float() - caffe)
+        image.float() - caffe)
     assert not batch['teacher_inputs']['a'][0, :, height:].any()
 
 
-def test_pictures_of_a_scale_that_nobody_made_are_missed(retinanet):
+def test_images_of_a_scale_that_nobody_made_are_missed(retinanet):
     ours = MODELS.build(dict(
         type='DistillDataPreprocessor',
         student=MODELS.build(retinanet.data_preprocessor),
@@ -140,9 +140,9 @@ def test_pictures_of_a_scale_that_nobody_made_are_missed(retinanet):
     assert batch['teacher_inputs'] == {}
 
 
-def test_grids_of_odd_pictures_meet_where_aligned_ones_do(retinanet):
-    """A batch of odd, mixed sizes at scale 2: each picture's adapted map, cut
-    to it, is what the picture gives alone on exactly aligned inputs."""
+def test_grids_of_odd_images_meet_where_aligned_ones_do(retinanet):
+    """A batch of odd, mixed sizes at scale 2: each image's adapted map, cut
+    to it, is what the image gives alone on exactly aligned inputs."""
     from mtpd.distill.adapters import resample
     ours = MODELS.build(dict(
         type='DistillDataPreprocessor',
@@ -155,8 +155,8 @@ def test_grids_of_odd_pictures_meet_where_aligned_ones_do(retinanet):
         for p in data['inputs']]}
     batch = ours(copy.deepcopy(data), True)
 
-    def maps(pictures, stride):  # a detector that averages over its cells
-        return torch.nn.functional.avg_pool2d(pictures, stride)
+    def maps(images, stride):  # a detector that averages over its cells
+        return torch.nn.functional.avg_pool2d(images, stride)
 
     for stride in (8, 16, 32):
         student = maps(batch['inputs'], stride)
@@ -169,7 +169,7 @@ def test_grids_of_odd_pictures_meet_where_aligned_ones_do(retinanet):
             aligned = resample(maps(alone, stride), tuple(
                 2 * side // stride for side in alone.shape[-2:]))
             # Up to the last cell, whose neighbour is padding in the batch and
-            # itself where the picture stands alone.
+            # itself where the image stands alone.
             rows, columns = (n - 1 for n in aligned.shape[-2:])
             torch.testing.assert_close(adapted[i, :, :rows, :columns],
                                        aligned[0, :, :rows, :columns])

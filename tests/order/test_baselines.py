@@ -35,8 +35,8 @@ def published(not_drawn=3., louder=()):
             for source in ('S', *AP) for target in AP if source != target}
 
 
-def chosen(rival, costs, ap, max_teachers=None):
-    order = rival(lambda *pair: costs[pair], 'S', ap, max_teachers)
+def chosen(baseline, costs, ap, max_teachers=None):
+    order = baseline(lambda *pair: costs[pair], 'S', ap, max_teachers)
     return getattr(order, 'teachers', order)
 
 
@@ -78,21 +78,21 @@ def by_bottleneck(costs, ap, path):
     return max(along(costs, path)), *by_sum(costs, ap, path)
 
 
-@pytest.mark.parametrize('rival, key', [
+@pytest.mark.parametrize('baseline, key', [
     (shortest_path, by_sum), (smallest_bottleneck, by_bottleneck)])
 @given(few.flatmap(problems) | problems(), limits)
-def test_paths_are_the_best_of_all_simple_paths(rival, key, problem, limit):
+def test_paths_are_the_best_of_all_simple_paths(baseline, key, problem, limit):
     costs, ap = problem
-    assert chosen(rival, costs, ap, limit) == min(
+    assert chosen(baseline, costs, ap, limit) == min(
         simple_paths(ap, limit), key=partial(key, costs, ap))
 
 
-@pytest.mark.parametrize('rival, worth', [(shortest_path, sum),
+@pytest.mark.parametrize('baseline, worth', [(shortest_path, sum),
                                           (smallest_bottleneck, max)])
 @given(problems(st.floats(0, 1)), limits)
-def test_no_simple_path_is_better_by_rounding(rival, worth, problem, limit):
+def test_no_simple_path_is_better_by_rounding(baseline, worth, problem, limit):
     costs, ap = problem
-    assert worth(along(costs, chosen(rival, costs, ap, limit))) == min(
+    assert worth(along(costs, chosen(baseline, costs, ap, limit))) == min(
         worth(along(costs, path)) for path in simple_paths(ap, limit))
 
 
@@ -127,30 +127,30 @@ def test_ascending_ap_is_the_strongest_sorted(problem, limit):
 def test_one_scale_for_all_costs_changes_no_order(problem, scale):
     costs, ap = problem
     scaled = {pair: cost * scale for pair, cost in costs.items()}
-    for rival in OF_COSTS:
-        assert chosen(rival, scaled, ap) == chosen(rival, costs, ap)
+    for baseline in OF_COSTS:
+        assert chosen(baseline, scaled, ap) == chosen(baseline, costs, ap)
 
 
 @pytest.mark.parametrize('not_drawn', [1.941, 3., 1e6])
 def test_the_published_graph(not_drawn):
-    find = {rival: ' '.join(chosen(rival, published(not_drawn), AP))
-            for rival in (*OF_COSTS, backward_greedy_selection)}
+    find = {baseline: ' '.join(chosen(baseline, published(not_drawn), AP))
+            for baseline in (*OF_COSTS, backward_greedy_selection)}
     assert find == {shortest_path: 'II IV',
                     smallest_bottleneck: 'I III IV',
                     forward_greedy: 'II I III IV',
                     backward_greedy_selection: 'I III IV'}
 
 
-@pytest.mark.parametrize('rival, by_number', [
+@pytest.mark.parametrize('baseline, by_number', [
     (shortest_path, ['IV', 'II IV', 'II IV', 'II IV']),
     (smallest_bottleneck, ['IV', 'I IV', 'I III IV', 'I III IV']),
     (forward_greedy, ['IV', 'II IV', 'II I IV', 'II I III IV'])])
-def test_fewer_teachers_on_the_published_graph(rival, by_number):
-    assert [' '.join(chosen(rival, published(), AP, number))
+def test_fewer_teachers_on_the_published_graph(baseline, by_number):
+    assert [' '.join(chosen(baseline, published(), AP, number))
             for number in (1, 2, 3, 4)] == by_number
 
 
-@pytest.mark.parametrize('rival, target, factor, expected', [
+@pytest.mark.parametrize('baseline, target, factor, expected', [
     # S -> II -> IV costs .060 f + 1.401, S -> I -> IV 1.902: equal at 8.35.
     (shortest_path, 'II', 8.3, 'II IV'),
     (shortest_path, 'II', 8.4, 'I IV'),
@@ -160,10 +160,10 @@ def test_fewer_teachers_on_the_published_graph(rival, by_number):
     # From S to II costs .060 f, to I .939: equal at 15.65.
     (forward_greedy, 'II', 15.6, 'II I III IV'),
     (forward_greedy, 'II', 15.7, 'I III IV')])
-def test_the_scale_of_one_target_changes_rivals(rival, target, factor,
+def test_the_scale_of_one_target_changes_rivals(baseline, target, factor,
                                                 expected):
     costs = published(louder={target: factor})
-    assert ' '.join(chosen(rival, costs, AP)) == expected
+    assert ' '.join(chosen(baseline, costs, AP)) == expected
     assert chosen(backward_greedy_selection, costs, AP) == ('I', 'III', 'IV')
 
 
@@ -199,32 +199,32 @@ def test_equal_sums_go_from_the_end_to_the_higher_ap():
         assert ''.join(chosen(shortest_path, costs, ap)) == expected
 
 
-@pytest.mark.parametrize('rival', OF_COSTS)
+@pytest.mark.parametrize('baseline', OF_COSTS)
 @pytest.mark.parametrize('pair', [('S', 'I'), ('II', 'I'), ('I', 'IV')])
-def test_a_cost_that_is_missing_or_not_finite(rival, pair):
+def test_a_cost_that_is_missing_or_not_finite(baseline, pair):
     costs, name = published(), ' -> '.join(pair)
     for value in (math.nan, math.inf):
         costs[pair] = value
         with pytest.raises(ValueError, match=f'{name} must be finite; got '
                                              f'{value}'):
-            chosen(rival, costs, AP)
+            chosen(baseline, costs, AP)
     del costs[pair]
     with pytest.raises(ValueError, match=f'{name} is needed and missing'):
-        chosen(rival, costs, AP)
+        chosen(baseline, costs, AP)
 
 
-@pytest.mark.parametrize('rival', OF_PATHS)
-def test_negative_costs_have_no_shortest_path(rival):
+@pytest.mark.parametrize('baseline', OF_PATHS)
+def test_negative_costs_have_no_shortest_path(baseline):
     costs = published() | {('I', 'II'): -.1}
     with pytest.raises(ValueError, match=r"negative; got {\('I', 'II'\): -0"):
-        chosen(rival, costs, AP)
+        chosen(baseline, costs, AP)
 
 
 def test_costs_out_of_the_last_teacher_are_not_needed():
     costs = {pair: cost for pair, cost in published().items()
              if pair[0] != 'IV'}
-    for rival in OF_COSTS:
-        assert chosen(rival, costs, AP) == chosen(rival, published(), AP)
+    for baseline in OF_COSTS:
+        assert chosen(baseline, costs, AP) == chosen(baseline, published(), AP)
 
 
 @pytest.mark.parametrize('ap, max_teachers, message', [
@@ -234,11 +234,11 @@ def test_costs_out_of_the_last_teacher_are_not_needed():
     (dict(AP, I=math.nan), None, "finite one; got {'I': nan}"),
 ])
 def test_a_pool_that_cannot_be_ordered(ap, max_teachers, message):
-    for rival in OF_COSTS:
+    for baseline in OF_COSTS:
         with pytest.raises(ValueError, match=message):
-            chosen(rival, published(), ap, max_teachers)
+            chosen(baseline, published(), ap, max_teachers)
         with pytest.raises(ValueError, match='student S is in the pool'):
-            chosen(rival, published(), dict(AP, S=36.5))
+            chosen(baseline, published(), dict(AP, S=36.5))
     with pytest.raises(ValueError, match=message):
         ascending_ap(ap, max_teachers)
 

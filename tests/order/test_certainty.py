@@ -14,19 +14,19 @@ from mtpd.order.costs import TWO_ERRORS, CostDifference, HeldOutFolds
 
 FOLDS, CHANNELS = 10, 3
 DATA_SETS = 200
-HARDNESS = .5  # of pictures: the standard deviation of the logarithm
+HARDNESS = .5  # of images: the standard deviation of the logarithm
 
 
-def drawn(seed, pictures=40, own=.3, **noises):
+def drawn(seed, images=40, own=.3, **noises):
     """Moments of a target and of sources that see it through a noise.
 
     Target and sources see a common world of variance 1. What the target has
-    of its own, no source can tell; how much it is belongs to the picture.
+    of its own, no source can tell; how much it is belongs to the image.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def randn(*shape):
-        return torch.randn((pictures, *shape), generator=generator,
+        return torch.randn((images, *shape), generator=generator,
                            dtype=torch.float64)
 
     def strength():
@@ -38,7 +38,7 @@ def drawn(seed, pictures=40, own=.3, **noises):
     for name, noise in noises.items():
         maps[name] = {8: world + noise * strength() * randn(*shape)}
     moments = FeatureMoments({8: dict.fromkeys(maps, CHANNELS)}, FOLDS)
-    moments.add(maps, [picture % FOLDS for picture in range(pictures)])
+    moments.add(maps, [image % FOLDS for image in range(images)])
     return moments
 
 
@@ -74,7 +74,7 @@ def test_errors_are_the_scatter_of_data_sets():
             np.sqrt(np.mean(np.square(errors))), rel=.15)
 
 
-def test_a_small_gap_among_hard_pictures_is_certain_for_its_pairing():
+def test_a_small_gap_among_hard_images_is_certain_for_its_pairing():
     truth = gap_in_truth(.4, .2)
     for seed in range(20):
         costs = adaptation_costs(drawn(seed, 100, own=.8, a=.4, b=.2))
@@ -89,13 +89,13 @@ def test_a_small_gap_among_hard_pictures_is_certain_for_its_pairing():
         assert gap.value / apart < gap.wanted()
 
 
-@pytest.mark.parametrize('pictures, low, high', [(24, .86, .96),
-                                                 (100, .95, .99)])
-def test_the_fits_own_change_is_the_smaller_part(pictures, low, high):
+@pytest.mark.parametrize('images, low, high', [(24, .86, .96),
+                                               (100, .95, .99)])
+def test_the_fits_own_change_is_the_smaller_part(images, low, high):
     """The error beside one whose maps are all fitted without the fold."""
     ratios = []
     for seed in range(15):
-        moments = drawn(seed, pictures, a=.4, b=.4)
+        moments = drawn(seed, images, a=.4, b=.4)
         again = []
         for fold in range(FOLDS):
             state = moments.state_dict()
@@ -124,7 +124,7 @@ def of_errors(errors, positions):
 
 @pytest.mark.parametrize('at_coarse', [1., .5])
 def test_uneven_and_empty_folds_are_not_too_sure(at_coarse):
-    """30 pictures fall into 10 folds as they like, at two levels."""
+    """30 images fall into 10 folds as they like, at two levels."""
     random, found = np.random.default_rng(0), []
     for _ in range(2000):
         fold = random.integers(0, FOLDS, 30)
@@ -133,9 +133,9 @@ def test_uneven_and_empty_folds_are_not_too_sure(at_coarse):
         for stride, size in ((8, 36), (16, 9)):
             here = size * (random.random(30) < (
                 at_coarse if stride == 16 else 1))
-            picture = here * (own + .5 * random.normal(size=30))
+            image = here * (own + .5 * random.normal(size=30))
             errors[stride], positions[stride] = (
-                np.bincount(fold, weights, FOLDS) for weights in (picture,
+                np.bincount(fold, weights, FOLDS) for weights in (image,
                                                                   here))
         gap = of_errors(errors, positions).difference('a', 'b', 't')
         assert gap.folds == min((p > 0).sum() for p in positions.values())
@@ -148,7 +148,7 @@ def test_uneven_and_empty_folds_are_not_too_sure(at_coarse):
         .995, 2000, 1 - TWO_ERRORS)
 
 
-# Costs into T and into the teachers, S being the student; each picture fold
+# Costs into T and into the teachers, S being the student; each image fold
 # holds one position, so that a cost is its folds' mean.
 AP = dict(T=50, A=40, B=45)
 
@@ -188,7 +188,7 @@ def test_the_rival_is_the_closest_in_standard_errors():
     assert first.margin == pytest.approx(.525 / stats.sem([0, 0, .1, 2]))
     assert first.certain is False
     # The folds of both move together, so that nothing is left of them.
-    assert stop.compared.cheaper == 'S' and stop.compared.rival == 'B'
+    assert stop.compared.cheaper == 'S' and stop.compared.runner_up == 'B'
     assert stop.margin > 1e9 and stop.certain is True
 
 
@@ -197,17 +197,17 @@ def test_a_student_can_be_the_closest():
                  BT=(2.1, 2.1, 1.9, 2.01), SA=(.5, .6, .5, .6),
                  BA=(.6, .5, .6, .52))
     _, first, stop = margins(costs)
-    assert (first.compared.cheaper, first.compared.rival) == ('A', 'S')
+    assert (first.compared.cheaper, first.compared.runner_up) == ('A', 'S')
     # Student's t of 3 degrees of freedom wants 3.307 for 95.45%, and
     # (3.307 / 1.192)^2 is 7.69.
     assert first.margin == pytest.approx(
         .075 / stats.sem([-.1, .1, .2, .1]))
     assert first.describe() == (
         "before T: A 1.025 against the student's 1.1: 1.2 standard errors, "
-        'not certain: about 7.7 times as many pictures would tell')
+        'not certain: about 7.7 times as many images would tell')
     assert stop.describe() == (
         "stop before A: the student's 0.55 against B 0.555: 0.1 standard "
-        'errors, not certain: these pictures do not tell them apart')
+        'errors, not certain: these images do not tell them apart')
 
 
 def test_what_is_certain_is_settable():
@@ -244,8 +244,8 @@ def test_an_end_of_the_pool_compares_nothing():
     ones, twos = (1., 1.1, 1., 1.), (2., 2., 2., 2.)
     costs = pool(ST=twos, AT=ones, BT=twos, SA=twos, BA=ones)
     _, first, second, stop = margins(costs)
-    assert first.compared.rival in 'BS'
-    assert (second.compared.cheaper, second.compared.rival) == ('B', 'S')
+    assert first.compared.runner_up in 'BS'
+    assert (second.compared.cheaper, second.compared.runner_up) == ('B', 'S')
     assert stop.compared is None and stop.certain is None
 
 
@@ -254,7 +254,7 @@ def test_a_tie_is_never_certain():
     costs = pool(ST=(2., 2.3, 2.1, 2.), AT=same, BT=same, SB=(.1,) * 4,
                  AB=(2.,) * 4)
     _, first, _ = margins(costs)
-    assert (first.compared.cheaper, first.compared.rival) == ('B', 'A')
+    assert (first.compared.cheaper, first.compared.runner_up) == ('B', 'A')
     assert first.margin == 0 and first.certain is False
 
 
@@ -263,7 +263,7 @@ def test_costs_without_folds_have_margins_unknown():
     del folds['folds']
     old = margins(AdaptationCosts.from_json(folds))
     # Without errors the smallest difference counts: the student's.
-    assert old[1].compared.rival == 'S'
+    assert old[1].compared.runner_up == 'S'
     assert old[1].margin is None and old[1].certain is None
     assert old[1].describe() == (
         "before T: A 1 against the student's 1.2: how sure is not known, "

@@ -15,8 +15,8 @@ from mtpd.order.costs import CostDifference, adaptation_cost
 
 CHANNELS = {8: dict(a=6, b=9, c=4), 16: dict(a=6, b=5, c=8)}
 GRIDS = {8: (9, 12), 16: (5, 6)}
-PICTURES = 24
-FOLDS = [fold_of(str(i), 4) for i in range(PICTURES)]  # uneven; of 5
+IMAGES = 24
+FOLDS = [fold_of(str(i), 4) for i in range(IMAGES)]  # uneven; of 5
 SINGLE, DOUBLE = torch.float32, torch.float64
 
 
@@ -29,7 +29,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-def pyramid(seed=0, dtype=SINGLE, offset=0., pictures=PICTURES):
+def pyramid(seed=0, dtype=SINGLE, offset=0., images=IMAGES):
     """Three detectors that see a common world, each through its own ReLU."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -38,10 +38,10 @@ def pyramid(seed=0, dtype=SINGLE, offset=0., pictures=PICTURES):
 
     maps = dict(a={}, b={}, c={})
     for stride, of in CHANNELS.items():
-        world = randn(pictures, 7, *GRIDS[stride])
+        world = randn(images, 7, *GRIDS[stride])
         for name, count in of.items():
             seen = torch.einsum('oc,nchw->nohw', randn(count, 7), world)
-            own = randn(pictures, count, *GRIDS[stride])
+            own = randn(images, count, *GRIDS[stride])
             scale = torch.logspace(-1, 1, count, dtype=DOUBLE)[:, None, None]
             maps[name][stride] = (
                 (seen.relu() + .3 * own) * scale + offset * scale).to(dtype)
@@ -57,11 +57,11 @@ def measured(maps, folds=FOLDS, valid=None):
     return moments
 
 
-def rows(level, pictures, keep=None):
-    """(P, C) float64 positions of these pictures."""
-    positions = level[pictures].double().movedim(1, -1)
+def rows(level, images, keep=None):
+    """(P, C) float64 positions of these images."""
+    positions = level[images].double().movedim(1, -1)
     return (positions.flatten(0, 2) if keep is None
-            else positions[keep[pictures]])
+            else positions[keep[images]])
 
 
 def held_out_sums(source, target, folds=FOLDS, keep=None):
@@ -71,8 +71,8 @@ def held_out_sums(source, target, folds=FOLDS, keep=None):
         fitting = [i for i, fold in enumerate(folds) if fold != held_out]
         scored = [i for i, fold in enumerate(folds) if fold == held_out]
 
-        def design(pictures):
-            x = rows(source, pictures, keep)
+        def design(images):
+            x = rows(source, images, keep)
             return torch.cat([x, torch.ones_like(x[:, :1])], 1)
 
         weights = torch.linalg.lstsq(design(fitting),
@@ -102,7 +102,7 @@ def variance_of(level, keep=None):
 def test_costs_equal_lstsq_on_the_maps(dtype, tolerance, offset, masked):
     maps = pyramid(dtype=dtype, offset=offset)
     valid = masked and {
-        stride: torch.rand((PICTURES, *grid), generator=torch.Generator()
+        stride: torch.rand((IMAGES, *grid), generator=torch.Generator()
                            .manual_seed(stride)) < .8
         for stride, grid in GRIDS.items()} or None
     costs = adaptation_costs(measured(maps, valid=valid))
@@ -110,7 +110,7 @@ def test_costs_equal_lstsq_on_the_maps(dtype, tolerance, offset, masked):
     for stride in CHANNELS:
         keep = valid and valid[stride]
         assert costs.positions[stride] == len(
-            rows(maps['a'][stride], range(PICTURES), keep))
+            rows(maps['a'][stride], range(IMAGES), keep))
         for name in maps:
             assert costs.variance[name][stride] == pytest.approx(
                 variance_of(maps[name][stride], keep), rel=tolerance)
@@ -142,8 +142,8 @@ def test_costs_are_means_over_levels():
 
 def test_a_trained_convolution_ends_at_the_same_error():
     maps, held_out, stride = pyramid(), 2, 8
-    fitting = [i for i in range(PICTURES) if FOLDS[i] != held_out]
-    scored = [i for i in range(PICTURES) if FOLDS[i] == held_out]
+    fitting = [i for i in range(IMAGES) if FOLDS[i] != held_out]
+    scored = [i for i in range(IMAGES) if FOLDS[i] == held_out]
     moments = measured(maps)
     for source, target in permutations('abc', 2):
         x, y = maps[source][stride], maps[target][stride]
@@ -175,8 +175,8 @@ def test_a_trained_convolution_ends_at_the_same_error():
 @pytest.mark.parametrize('folds', [None, [1, 3]])
 def test_the_map_is_that_of_lstsq(folds):
     maps = pyramid(dtype=DOUBLE, offset=5.)
-    pictures = [i for i in range(PICTURES) if not folds or FOLDS[i] in folds]
-    x, y = (rows(maps[name][16], pictures) for name in 'cb')
+    images = [i for i in range(IMAGES) if not folds or FOLDS[i] in folds]
+    x, y = (rows(maps[name][16], images) for name in 'cb')
     weight, bias = fit_linear_map(measured(maps), 16, 'c', 'b', folds)
     expected = torch.linalg.lstsq(
         torch.cat([x, torch.ones_like(x[:, :1])], 1), y).solution
@@ -255,7 +255,7 @@ def test_an_ill_conditioned_source_has_a_coarser_resolution(seed):
     """Channels whose spectrum falls to a thousandth of the amplitude; the
     true error is 0, and what comes out lies within what is said."""
     generator = torch.Generator().manual_seed(seed)
-    whole = torch.randn((PICTURES, 32, 12, 12), generator=generator,
+    whole = torch.randn((IMAGES, 32, 12, 12), generator=generator,
                         dtype=DOUBLE)
     turn = torch.linalg.qr(torch.randn((32, 32), generator=generator,
                                        dtype=DOUBLE)).Q
@@ -272,7 +272,7 @@ def test_an_ill_conditioned_source_has_a_coarser_resolution(seed):
 
 
 def test_costs_have_a_direction():
-    world = torch.randn((PICTURES, 5, 9, 12), dtype=DOUBLE,
+    world = torch.randn((IMAGES, 5, 9, 12), dtype=DOUBLE,
                         generator=torch.Generator().manual_seed(1))
     few, many = {8: world[:, :2]}, {8: world}
     costs = adaptation_costs(measured(dict(few=few, many=many)))
@@ -366,7 +366,7 @@ def test_more_channels_than_positions(dtype, tolerance):
 def test_a_badly_conditioned_source(dtype, tolerance):
     """Directions down to a millionth of the variance, all of them needed."""
     generator = torch.Generator().manual_seed(0)
-    whole = torch.randn((PICTURES, 24, 12, 12), generator=generator,
+    whole = torch.randn((IMAGES, 24, 12, 12), generator=generator,
                         dtype=DOUBLE)
     turn = torch.linalg.qr(torch.randn((24, 24), generator=generator,
                                        dtype=DOUBLE)).Q
@@ -378,7 +378,7 @@ def test_a_badly_conditioned_source(dtype, tolerance):
     target = (target + .5 * torch.randn(target.shape, generator=generator,
                                         dtype=DOUBLE)).to(dtype)
     assert adaptation_cost({8: source}, {8: target}) == pytest.approx(
-        cross_fitted(source, target, [i % 10 for i in range(PICTURES)]),
+        cross_fitted(source, target, [i % 10 for i in range(IMAGES)]),
         rel=tolerance)
 
 
@@ -397,7 +397,7 @@ def test_half_precision_surroundings_have_no_say():
 def test_cost_of_two_pyramids():
     maps = pyramid()
     expected = np.mean([cross_fitted(maps['a'][stride], maps['b'][stride],
-                                     [i % 4 for i in range(PICTURES)])
+                                     [i % 4 for i in range(IMAGES)])
                         for stride in CHANNELS])
     assert adaptation_cost(maps['a'], maps['b'], folds=4) == pytest.approx(
         expected, rel=1e-4)
@@ -406,7 +406,7 @@ def test_cost_of_two_pyramids():
     del maps['b'][16]
     assert adaptation_cost(maps['a'], maps['b'], folds=4) == pytest.approx(
         cross_fitted(maps['a'][8], maps['b'][8],
-                     [i % 4 for i in range(PICTURES)]), rel=1e-4)
+                     [i % 4 for i in range(IMAGES)]), rel=1e-4)
 
 
 @pytest.mark.parametrize('spoil, message', [
@@ -427,8 +427,8 @@ def test_pyramids_that_do_not_pair(spoil, message):
 def test_a_cost_needs_two_folds_and_two_detectors():
     maps = pyramid()
     with pytest.raises(ValueError, match='stride 8 there are 1 of 5'):
-        adaptation_costs(measured(maps, [3] * PICTURES))
-    with pytest.raises(ValueError, match='No picture .* at stride 8'):
+        adaptation_costs(measured(maps, [3] * IMAGES))
+    with pytest.raises(ValueError, match='No image .* at stride 8'):
         adaptation_costs(FeatureMoments(CHANNELS, folds=5))
     with pytest.raises(ValueError, match='two detectors at least'):
         adaptation_costs(measured(dict(a=maps['a'])))
@@ -437,11 +437,11 @@ def test_a_cost_needs_two_folds_and_two_detectors():
 def test_few_positions_are_told():
     # Stride 8: 432 positions to fit 10 coefficients; stride 16: 120 - 60.
     with pytest.warns(UserWarning) as told:
-        adaptation_costs(measured(pyramid(pictures=4), [0, 0, 1, 2]))
+        adaptation_costs(measured(pyramid(images=4), [0, 0, 1, 2]))
     assert [str(warning.message) for warning in told] == [
         'At stride 16 a map of 8 channels is fitted on 60 positions, fewer '
         'than 10 x (8 + 1) = 90: its cost is partly the chance of these '
-        'pictures. Add more pictures.']
+        'images. Add more images.']
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         adaptation_costs(measured(pyramid()))
@@ -487,10 +487,10 @@ def test_json_gives_the_same_back():
 
 def without_a_coarse_fold():
     """Every fold of another size; fold 3 has no position at stride 16."""
-    valid = {stride: torch.rand((PICTURES, *grid), generator=torch.Generator()
+    valid = {stride: torch.rand((IMAGES, *grid), generator=torch.Generator()
                                 .manual_seed(stride)) < .8
              for stride, grid in GRIDS.items()}
-    valid[16][[i for i in range(PICTURES) if FOLDS[i] == 3]] = False
+    valid[16][[i for i in range(IMAGES) if FOLDS[i] == 3]] = False
     return valid
 
 
@@ -506,7 +506,7 @@ def test_folds_are_those_of_lstsq_on_the_maps(dtype, tolerance, valid):
                 keep=valid and valid[stride])
             errors = costs.folds.errors[source, target][stride]
             positions = costs.folds.positions[target][stride]
-            # Fold 4 has no picture; it keeps its place.
+            # Fold 4 has no image; it keeps its place.
             assert len(errors) == len(positions) == 5
             assert errors == pytest.approx(
                 [expected.get(fold, (0, 0))[0] for fold in range(5)],
@@ -551,7 +551,7 @@ def test_the_error_of_a_difference_is_the_jackknifes(valid, folds):
 
 def test_one_level_of_equal_folds_has_the_standard_error_of_a_mean():
     maps = {name: {8: levels[8]}
-            for name, levels in pyramid(pictures=20).items()}
+            for name, levels in pyramid(images=20).items()}
     costs = adaptation_costs(measured(maps, [i % 5 for i in range(20)]))
     folds = (np.subtract(costs.folds.errors['a', 'c'][8],
                          costs.folds.errors['b', 'c'][8])

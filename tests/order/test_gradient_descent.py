@@ -15,8 +15,8 @@ GRIDS = {8: (6, 8), 16: (3, 4)}
 FOLDS = 4
 
 
-def pictures(count, seed, channels=CHANNELS, offset=0., noise=.5):
-    """Detectors that see a common world, one batch of all pictures."""
+def images(count, seed, channels=CHANNELS, offset=0., noise=.5):
+    """Detectors that see a common world, one batch of all images."""
     world = torch.Generator().manual_seed(99)
     generator = torch.Generator().manual_seed(seed)
     maps = {name: {} for name in next(iter(channels.values()))}
@@ -44,7 +44,7 @@ def in_batches(batch, size):
 
 
 def ragged(batch, seed):
-    """Pictures of different sizes, padded at the right and at the bottom."""
+    """Images of different sizes, padded at the right and at the bottom."""
     generator = torch.Generator().manual_seed(seed)
     valid = {}
     for stride, (height, width) in GRIDS.items():
@@ -122,7 +122,7 @@ def trained_alone(source, target, stride, batches, epochs, lr, momentum,
 @pytest.mark.parametrize('epochs, size', [(1, 12), (1, 4), (5, 4)])
 @pytest.mark.parametrize('padded', [False, True])
 def test_every_pair_is_a_convolution_trained_alone(epochs, size, padded):
-    fitting, held_out = pictures(12, 0), pictures(8, 1)
+    fitting, held_out = images(12, 0), images(8, 1)
     if padded:
         fitting, held_out = (filled(ragged(batch, seed), 0.)
                              for batch, seed in ((fitting, 2), (held_out, 3)))
@@ -150,7 +150,7 @@ def test_every_pair_is_a_convolution_trained_alone(epochs, size, padded):
 
 
 def test_other_detectors_and_levels_have_no_say():
-    fitting, held_out = pictures(12, 0), pictures(8, 1)
+    fitting, held_out = images(12, 0), images(8, 1)
     settings = dict(size=4, epochs=3, lr=.3)
     together = fitted(fitting, held_out, **settings)
     for names in permutations('abc', 2):
@@ -164,7 +164,7 @@ def test_other_detectors_and_levels_have_no_say():
 
 
 def test_it_converges_to_least_squares():
-    fitting, held_out = pictures(24, 0), pictures(16, 1)
+    fitting, held_out = images(24, 0), images(16, 1)
     seen = []
     costs = fitted(fitting, held_out, size=8, epochs=40, lr=.3, after_epoch=(
         lambda epoch, costs: seen.append((epoch, costs))))
@@ -179,7 +179,7 @@ def test_it_converges_to_least_squares():
 
 
 def test_scoring_after_each_epoch_changes_nothing():
-    fitting, held_out = pictures(12, 0), pictures(8, 1)
+    fitting, held_out = images(12, 0), images(8, 1)
     seen = []
     scored = fitted(fitting, held_out, epochs=3, after_epoch=(
         lambda *of: seen.append(of)))
@@ -200,7 +200,7 @@ def axes(squares, positions=64):
 
 
 def two_detectors(source, target):
-    """Twice the same picture, in two folds."""
+    """Twice the same image, in two folds."""
     return MapBatch(dict(s={8: source.repeat(2, 1, 1, 1)},
                          t={8: target.repeat(2, 1, 1, 1)}), [0, 1], None)
 
@@ -259,7 +259,7 @@ def test_the_descent_diverges_where_it_says():
 
 
 def test_an_ill_conditioned_source_stays_above_the_optimum():
-    """Scored on the fitting pictures, whose least squares nothing beats."""
+    """Scored on the fitting images, whose least squares nothing beats."""
     generator = torch.Generator().manual_seed(0)
     whole = torch.randn((12, 16, 6, 8), generator=generator)
     turn = torch.linalg.qr(torch.randn((16, 16), generator=generator)).Q
@@ -282,7 +282,7 @@ def test_an_ill_conditioned_source_stays_above_the_optimum():
 
 @pytest.mark.parametrize('garbage', [float('nan'), float('inf'), 1e30])
 def test_padding_has_no_say(garbage):
-    fitting, held_out = (ragged(pictures(count, seed), seed)
+    fitting, held_out = (ragged(images(count, seed), seed)
                          for count, seed in ((8, 0), (6, 1)))
     clean, spoilt = (fitted(filled(fitting, value), filled(held_out, value),
                             size=4, epochs=2, lr=.3)
@@ -297,7 +297,7 @@ def test_padding_has_no_say(garbage):
 
 
 def test_a_batch_of_padding_alone_makes_no_step():
-    fitting, held_out = pictures(12, 0), pictures(8, 1)
+    fitting, held_out = images(12, 0), images(8, 1)
     valid = {stride: torch.ones(12, *grid, dtype=torch.bool)
              for stride, grid in GRIDS.items()}
     valid[16][8:] = False
@@ -309,9 +309,9 @@ def test_a_batch_of_padding_alone_makes_no_step():
 
 
 def test_variance_of_maps_far_from_zero():
-    held_out = pictures(8, 1, offset=3000.)
+    held_out = images(8, 1, offset=3000.)
     held_out.maps['c'][16] = torch.full_like(held_out.maps['c'][16], 3.7)
-    costs = fitted(pictures(8, 0), held_out, epochs=1)
+    costs = fitted(images(8, 0), held_out, epochs=1)
     for stride in CHANNELS:
         for name in 'abc':
             assert costs.variance[name][stride] == pytest.approx(
@@ -321,9 +321,9 @@ def test_variance_of_maps_far_from_zero():
 
 
 def test_folds_add_up_and_give_differences_their_error():
-    costs = fitted(pictures(12, 0), pictures(10, 1), size=4, epochs=2, lr=.3)
+    costs = fitted(images(12, 0), images(10, 1), size=4, epochs=2, lr=.3)
     for stride, (height, width) in GRIDS.items():
-        # Ten pictures in four folds.
+        # Ten images in four folds.
         assert costs.positions[stride] == 10 * height * width
         for source, target in permutations('abc', 2):
             assert costs.folds.positions[target][stride] == tuple(
@@ -338,7 +338,7 @@ def test_folds_add_up_and_give_differences_their_error():
 
 
 def test_a_seed_gives_the_same_costs_and_touches_no_generator():
-    fitting, held_out = pictures(8, 0), pictures(8, 1)
+    fitting, held_out = images(8, 0), images(8, 1)
     before = (torch.get_rng_state(), np.random.get_state(),
               random.getstate())
     costs = fitted(fitting, held_out, size=4, epochs=2)
@@ -351,26 +351,26 @@ def test_a_seed_gives_the_same_costs_and_touches_no_generator():
 
 
 def test_surroundings_have_no_say():
-    fitting, held_out = pictures(8, 0), pictures(8, 1)
+    fitting, held_out = images(8, 0), images(8, 1)
     plain = fitted(fitting, held_out, size=4, epochs=2)
     for surroundings in (torch.autocast('cpu', dtype=torch.bfloat16),
                          torch.inference_mode(), torch.no_grad()):
         with surroundings:
             assert fitted(fitting, held_out, size=4, epochs=2) == plain
     # Maps that come with a graph, or from inference mode, are but values.
-    learnt = pictures(8, 0)
+    learnt = images(8, 0)
     for levels in learnt.maps.values():
         for level in levels.values():
             level.requires_grad_()
     with torch.inference_mode():
-        inferred = pictures(8, 0)
+        inferred = images(8, 0)
     for same in (learnt, inferred):
         assert fitted(same, held_out, size=4, epochs=2) == plain
 
 
 def test_divergence_names_the_pair():
     channels = {8: dict(a=5, b=16, c=1)}
-    fitting, held_out = (pictures(8, seed, channels) for seed in (0, 1))
+    fitting, held_out = (images(8, seed, channels) for seed in (0, 1))
     # Of one channel, c has sixteen times b's rate.
     with pytest.raises(ValueError, match=(
             r'from a to c at stride 8 diverged: its loss in epoch \d+ of 400 '
@@ -384,7 +384,7 @@ def test_divergence_names_the_pair():
 
 def test_maps_that_are_not_finite_are_named():
     for spoilt in (0, 1):
-        batches = [pictures(8, 0), pictures(8, 1)]
+        batches = [images(8, 0), images(8, 1)]
         batches[spoilt].maps['b'][16][3, 1, 2, 2] = float('nan')
         with pytest.raises(ValueError,
                            match='b at stride 16 holds a value that is not'):
@@ -392,7 +392,7 @@ def test_maps_that_are_not_finite_are_named():
 
 
 def test_what_cannot_be_fitted_or_scored_is_refused():
-    fitting, held_out = pictures(8, 0), pictures(8, 1)
+    fitting, held_out = images(8, 0), images(8, 1)
     everywhere = {stride: torch.ones(8, *grid, dtype=torch.bool)
                   for stride, grid in GRIDS.items()}
     nowhere = {**everywhere, 16: torch.zeros_like(everywhere[16])}
@@ -406,7 +406,7 @@ def test_what_cannot_be_fitted_or_scored_is_refused():
         gradient_descent_costs(lambda epoch: once, lambda: [held_out],
                                CHANNELS, FOLDS, epochs=2)
     with pytest.raises(ValueError, match=(
-            'held-out pictures have valid positions at stride 16 in 0 of 4 '
+            'held-out images have valid positions at stride 16 in 0 of 4 '
             'folds')):
         fitted(fitting, held_out._replace(valid=nowhere), epochs=1)
     with pytest.raises(ValueError, match='at stride 8 in 1 of 4 folds'):

@@ -9,7 +9,7 @@ from mtpd.order import FeatureMoments, fold_of
 
 CHANNELS = {8: dict(a=5, b=3, c=4), 16: dict(a=2, b=6, c=3)}
 GRIDS = {8: (6, 9), 16: (3, 5)}
-PICTURES = 7
+IMAGES = 7
 FOLDS = [0, 2, 1, 2, 0, 2, 1]  # of 4: the last one stays empty
 
 
@@ -23,11 +23,11 @@ def _one_thread():
 
 
 def pyramid(seed=0, dtype=torch.float32, offset=0., channels=CHANNELS,
-            grids=GRIDS, pictures=PICTURES):
+            grids=GRIDS, images=IMAGES):
     generator = torch.Generator().manual_seed(seed)
     return {
         name: {
-            stride: (torch.randn((pictures, count, *grids[stride]),
+            stride: (torch.randn((images, count, *grids[stride]),
                                  generator=generator, dtype=torch.float64)
                      * (1 + torch.arange(count)[:, None, None])
                      + offset).to(dtype)
@@ -37,22 +37,22 @@ def pyramid(seed=0, dtype=torch.float32, offset=0., channels=CHANNELS,
 
 def masks(seed=1):
     generator = torch.Generator().manual_seed(seed)
-    return {stride: torch.rand((PICTURES, *grid), generator=generator) < .7
+    return {stride: torch.rand((IMAGES, *grid), generator=generator) < .7
             for stride, grid in GRIDS.items()}
 
 
-def gathered(maps, stride, folds, names, valid=None, of_pictures=FOLDS):
+def gathered(maps, stride, folds, names, valid=None, of_images=FOLDS):
     """(P, C) float64: the valid positions of these folds, one by one."""
     rows = []
-    for picture, fold in enumerate(of_pictures):
+    for image, fold in enumerate(of_images):
         if fold not in folds:
             continue
         height, width = maps[names[0]][stride].shape[2:]
         for y in range(height):
             for x in range(width):
-                if valid is None or valid[stride][picture, y, x]:
+                if valid is None or valid[stride][image, y, x]:
                     rows.append(np.concatenate([
-                        maps[name][stride][picture, :, y, x].double().numpy()
+                        maps[name][stride][image, :, y, x].double().numpy()
                         for name in names]))
     return np.array(rows)
 
@@ -92,17 +92,17 @@ def assert_same_state(one, other):
     assert {k: one[k] for k in rest} == {k: other[k] for k in rest}
 
 
-def added(maps, valid=None, channels=CHANNELS, pictures=range(PICTURES)):
+def added(maps, valid=None, channels=CHANNELS, images=range(IMAGES)):
     moments = FeatureMoments(channels, folds=4)
     if valid is not None:
-        valid = {stride: mask[list(pictures)]
+        valid = {stride: mask[list(images)]
                  for stride, mask in valid.items()}
-    moments.add(part(maps, pictures), [FOLDS[i] for i in pictures], valid)
+    moments.add(part(maps, images), [FOLDS[i] for i in images], valid)
     return moments
 
 
-def part(maps, pictures):
-    return {name: {stride: level[list(pictures)]
+def part(maps, images):
+    return {name: {stride: level[list(images)]
                    for stride, level in levels.items()}
             for name, levels in maps.items()}
 
@@ -131,9 +131,9 @@ def test_outer_is_symmetric_to_the_last_bit():
     assert torch.equal(outer, outer.T)
 
 
-def test_a_picture_of_many_blocks():
+def test_a_image_of_many_blocks():
     channels, grids = {4: dict(a=3, b=2)}, {4: (97, 101)}  # 9797 > 2 x 4096
-    maps = pyramid(channels=channels, grids=grids, pictures=2)
+    maps = pyramid(channels=channels, grids=grids, images=2)
     moments = FeatureMoments(channels, folds=2)
     moments.add(maps, [0, 1])
     positions = torch.cat([maps['a'][4], maps['b'][4]], 1)[1].flatten(1).T
@@ -175,8 +175,8 @@ def test_order_and_batches_do_not_matter(dtype, tolerance):
 def test_merged_equals_all_at_once(dtype, tolerance):
     maps = pyramid(dtype=dtype, offset=3.)
     merged = FeatureMoments(CHANNELS, folds=4)
-    for pictures in ([0, 5], [1, 2, 6], [3, 4]):
-        other = added(maps, pictures=pictures)
+    for images in ([0, 5], [1, 2, 6], [3, 4]):
+        other = added(maps, images=images)
         before = copy.deepcopy(other.state_dict())
         merged.merge(other)
         assert_same_state(other.state_dict(), before)
@@ -291,7 +291,7 @@ def test_maps_with_gradients_leave_none():
 
 def test_state_survives_a_file_exactly():
     maps, valid = pyramid(), masks()
-    moments = added(maps, valid, pictures=[0, 1, 2])
+    moments = added(maps, valid, images=[0, 1, 2])
     file = io.BytesIO()
     torch.save(moments.state_dict(), file)
     file.seek(0)
@@ -308,7 +308,7 @@ def test_state_survives_a_file_exactly():
     assert state['count'][8][2] < moments.count(8, 2)
     torch.testing.assert_close(
         FeatureMoments.from_state_dict(state).over(8, [0]).outer,
-        added(maps, valid, pictures=[0, 1, 2]).over(8, [0]).outer,
+        added(maps, valid, images=[0, 1, 2]).over(8, [0]).outer,
         rtol=0, atol=0)
 
 
@@ -337,9 +337,9 @@ def test_padding_may_hold_anything():
                            dirty.over(stride, range(4)).outer)
 
 
-def test_a_picture_of_padding_alone_adds_nothing():
+def test_a_image_of_padding_alone_adds_nothing():
     maps = pyramid()
-    valid = {stride: torch.zeros((PICTURES, *grid), dtype=torch.bool)
+    valid = {stride: torch.zeros((IMAGES, *grid), dtype=torch.bool)
              for stride, grid in GRIDS.items()}
     valid[8][3] = True
     moments = added(maps, valid)
@@ -352,8 +352,8 @@ def test_a_picture_of_padding_alone_adds_nothing():
 
 def test_what_was_not_asked_for_is_left_out():
     maps = pyramid()
-    maps['d'] = {8: torch.zeros(PICTURES)}
-    maps['a'][32] = torch.zeros(PICTURES)
+    maps['d'] = {8: torch.zeros(IMAGES)}
+    maps['a'][32] = torch.zeros(IMAGES)
     assert torch.equal(added(maps).over(8, [0]).outer,
                        added(pyramid()).over(8, [0]).outer)
 
@@ -466,14 +466,14 @@ def test_minus_is_the_sum_of_the_others():
 
 
 def test_processes_add_up():
-    """All-reduce of two "processes", the second without a picture of its own
+    """All-reduce of two "processes", the second without an image of its own
     at first: what every one ends with is the sum of both."""
     maps = pyramid(dtype=torch.float64)
-    whole = added(maps, pictures=[0, 4])  # both of fold 0
+    whole = added(maps, images=[0, 4])  # both of fold 0
     shift = FeatureMoments(CHANNELS).mean_of(part(maps, [0, 4]))
     ones = [FeatureMoments(CHANNELS, folds=4, shift=shift) for _ in range(3)]
-    for one, picture in zip(ones, (0, 4)):
-        one.add(part(maps, [picture]), [0])
+    for one, image in zip(ones, (0, 4)):
+        one.add(part(maps, [image]), [0])
     sent = []  # what each hands to all-reduce, in order
     for one in ones:
         sent.append([])
@@ -519,15 +519,15 @@ def test_parts_of_different_folds_are_one():
     shift = {s: whole.over(s, [0]).shift for s in CHANNELS}
     parts = []
     for fold in range(3):
-        pictures = [i for i, f in enumerate(FOLDS) if f == fold]
+        images = [i for i, f in enumerate(FOLDS) if f == fold]
         parts.append(FeatureMoments(CHANNELS, folds=4, shift=shift))
-        parts[-1].add(part(maps, pictures), [fold] * len(pictures))
+        parts[-1].add(part(maps, images), [fold] * len(images))
     joined = FeatureMoments.of_parts(parts)
     assert_same_state(joined.state_dict(), whole.state_dict())
     with pytest.raises(ValueError, match='Fold 2 is in two parts'):
         FeatureMoments.of_parts([*parts, parts[2]])
     with pytest.raises(ValueError, match='same shift'):
-        FeatureMoments.of_parts([parts[0], added(maps, pictures=[2, 6])])
+        FeatureMoments.of_parts([parts[0], added(maps, images=[2, 6])])
     with pytest.raises(ValueError, match='at least one part'):
         FeatureMoments.of_parts([])
 

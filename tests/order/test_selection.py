@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtpd.order import (SelectionStep, TeachingOrder,
-                        backward_greedy_selection)
+from mtpd.order import SelectionStep, TeachingOrder, backward_greedy_selection
 
 # The graph that the paper draws (arXiv 2308.09105). S -> III and S -> IV are
 # not drawn there and stand for "larger than the others"; of the APs only that

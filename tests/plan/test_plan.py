@@ -105,15 +105,15 @@ def test_missing_files_are_named_with_their_fields(toy, tmp_path):
     assert 'val_dataloader.dataset.data_prefix.img' in found[2]
 
 
-def test_pictures_that_annotations_name_have_to_be_there(toy, drawn,
-                                                         tmp_path):
+def test_images_that_annotations_name_have_to_be_there(toy, drawn,
+                                                       tmp_path):
     content = json.load(open(drawn / 'annotations/instances_train.json'))
     content['images'][5]['file_name'] = 'lost.png'
     (tmp_path / 'lost.json').write_text(json.dumps(content))
     cfg = toy()
     cfg.train_dataloader.dataset.ann_file = str(tmp_path / 'lost.json')
     found, = missing_files(make_plan(cfg))
-    assert '1 of 24 pictures' in found and 'lost.png' in found
+    assert '1 of 24 images' in found and 'lost.png' in found
     assert 'train_dataloader.dataset' in found
 
 
@@ -122,7 +122,7 @@ def test_an_empty_training_set_is_named(toy, drawn, tmp_path):
     cfg.train_dataloader.dataset.metainfo.classes = ('cat', 'dog')
     cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=True)
     found, = missing_files(make_plan(cfg))
-    assert "no training picture is left" in found and "'cat'" in found
+    assert "no training image is left" in found and "'cat'" in found
 
 
 def test_wrapped_data_sets_are_looked_into(toy, drawn):

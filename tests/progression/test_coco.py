@@ -1,4 +1,4 @@
-"""The COCO config on real COCO pictures, full size, random weights.
+"""The COCO config on real COCO images, full size, random weights.
 
 Needs a COCO-format subset in the folder that MTPD_COCO_SUBSET names (or in
 ../shared/data/coco_subset): annotations/instances_{train,val}2017.json,
@@ -14,15 +14,16 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mtpd.distill.detector import build_detector, own_randomness
+from mtpd.distill.detector import build_detector
 from mtpd.plan.plan import load_config
+from mtpd.randomness import isolate_rng
 
 REPOSITORY = Path(__file__).parents[2]
 SUBSET = Path(os.environ.get('MTPD_COCO_SUBSET',
                              REPOSITORY / '../shared/data/coco_subset'))
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    not SUBSET.is_dir(), reason=f'no COCO pictures in {SUBSET}')]
+    not SUBSET.is_dir(), reason=f'no COCO images in {SUBSET}')]
 
 
 @pytest.mark.parametrize('teacher', ['swin_t', 'x101'])
@@ -32,7 +33,7 @@ def test_real_steps_at_full_size(teacher, tmp_path):
     for field, name in (
             ('student', 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'),
             (f'teachers.{teacher}', pool.teachers[teacher].config)):
-        with own_randomness(0):
+        with isolate_rng(0):
             model = load_config(name).model
             model.backbone.init_cfg = None  # ImageNet weights are downloads
             detector = build_detector(model)

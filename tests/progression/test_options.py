@@ -167,7 +167,7 @@ def is_plain(cfg: Config, watch: Watch) -> None:
 
 TOLERANCE = {torch.bfloat16: (0.02, 0.35), torch.half: (0.001, 0.05)}
 """Relative, of each loss and of the gradient as a whole, which in bf16 hangs
-on the pictures (0.03 to 0.29 were seen)."""
+on the images (0.03 to 0.29 were seen)."""
 
 
 def is_mixed(dtype: torch.dtype, cfg: Config, watch: Watch) -> None:

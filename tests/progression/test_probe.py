@@ -29,7 +29,7 @@ def test_every_stage_is_probed_at_the_largest_size(toy, monkeypatch):
     assert [e.teacher for e in estimates] == ['wide', 'swin']
     for estimate in estimates:
         assert estimate.size == (100, 150)
-        assert estimate.steps == 2 * 3  # epochs x steps of 8 of 24 pictures
+        assert estimate.steps == 2 * 3  # epochs x steps of 8 of 24 images
         assert estimate.peak > 2 ** 26 and estimate.seconds > 0
         assert estimate.hours == pytest.approx(6 * estimate.seconds / 3600)
 
@@ -45,7 +45,7 @@ def test_a_batch_of_both_orientations_is_padded_to_a_square(toy, monkeypatch):
     assert {tuple(p.shape) for p in batch['inputs']} == {(3, 96, 96)}
 
 
-def test_a_bound_that_no_picture_reaches_costs_nothing(toy):
+def test_a_bound_that_no_image_reaches_costs_nothing(toy):
     cfg = toy()
     steps = cfg.train_dataloader.dataset.pipeline
     dataset = DATASETS.build(cfg.train_dataloader.dataset)

@@ -61,7 +61,7 @@ def undisturbed(config, repository, tmp_path_factory):
 
 def test_two_processes_are_one_with_the_mean_gradient(undisturbed):
     folder, done, ((first, _), (second, opened)) = undisturbed
-    # 24 pictures, two processes of 4: 3 steps an epoch, 2 epochs, 2 stages.
+    # 24 images, two processes of 4: 3 steps an epoch, 2 epochs, 2 stages.
     assert len(first) == len(second) == 3 * 2 * 2
     for steps in (first, second):
         assert [s['teacher'] for s in steps] == ['wide'] * 6 + ['swin'] * 6

@@ -25,13 +25,13 @@ from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.progression import PlanError, run as run_module, run_progression
 from mtpd.progression.run import DiskFull
+from mtpd.randomness import seed_everything
 from mtpd.stage.checkpoints import newest_checkpoint
 from mtpd.stage.preemption import EXIT_CODE, Preempted
-from mtpd.stage.seeding import (KeyedBatches, seed_everything, seeded_loader,
-                                with_memory)
+from mtpd.stage.seeding import KeyedBatches, seeded_loader, with_memory
 
 STEPS = 6
-"""Per epoch: 24 pictures by 4."""
+"""Per epoch: 24 images by 4."""
 
 
 @pytest.fixture(autouse=True)
@@ -458,7 +458,7 @@ def samples(loader, epoch: int, first: int = 0) -> list[list]:
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_samples_are_functions_of_seed_stage_epoch_and_picture(workers):
+def test_samples_are_functions_of_seed_stage_epoch_and_image(workers):
     def loader(seed=7, stage=1):
         return seeded_loader(torch.utils.data.DataLoader(
             Draws(), batch_size=3, num_workers=workers,
@@ -477,7 +477,7 @@ def test_samples_are_functions_of_seed_stage_epoch_and_picture(workers):
     assert len(set(drawn)) == len(drawn)
 
 
-def test_a_picture_that_comes_twice_is_another_sample():
+def test_a_image_that_comes_twice_is_another_sample():
     loader = seeded_loader(torch.utils.data.DataLoader(
         Draws(), batch_sampler=[[3, 4], [3]]), 7, 1)
     once, other, twice = samples(loader, 0)
@@ -532,7 +532,7 @@ def test_what_has_a_memory_is_named(toy):
 # ------------------------------------------- the disk, and what vanishes
 
 
-def test_pictures_that_vanish_are_named_and_back_again_it_goes_on(
+def test_images_that_vanish_are_named_and_back_again_it_goes_on(
         restless, undisturbed, tmp_path, monkeypatch, drawn):
     """In the middle of an epoch, and before the start."""
     folder = tmp_path / 'data'

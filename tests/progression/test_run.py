@@ -22,7 +22,7 @@ from mtpd.compat import atomic_files
 from mtpd.compat.checkpoints import checkpoint_hash
 from mtpd.distill.branch import NotFinite
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.pool import build_pool
 from mtpd.progression import (PlanError, make_plan, run as run_module,
@@ -406,7 +406,7 @@ def test_order_is_found_and_used_again(toy, capsys, monkeypatch):
                         lambda *_: {'wide': 9., 'swin': 5.})
     assert find_order(plan, build_pool(plan)).order.teachers[-1] == 'wide'
 
-    # Another k needs no new pass over the pictures.
+    # Another k needs no new pass over the images.
     plan = make_plan(toy(order='bgs', max_teachers=1))
     found = find_order(plan, build_pool(plan),
                        lambda *_: pytest.fail('measured anew'))
@@ -414,7 +414,7 @@ def test_order_is_found_and_used_again(toy, capsys, monkeypatch):
 
 
 def test_a_teacher_of_twice_the_resolution(toy, monkeypatch):
-    """From pipeline to loss: maps meet on the teacher's grid, and a picture
+    """From pipeline to loss: maps meet on the teacher's grid, and an image
     that the student sees at 48x32 is not enlarged for the teacher."""
     cfg = toy(order=['swin'])
     cfg.mtpd.teachers.swin.scale = 2
@@ -433,14 +433,14 @@ def test_a_teacher_of_twice_the_resolution(toy, monkeypatch):
     for own, theirs in seen:
         assert own.shape == (8, 3, 32, 64)
         assert theirs.shape == (8, 3, 64, 128)
-        # Enlarged from the student's picture it would be smooth: half of the
+        # Enlarged from the student's image it would be smooth: half of the
         # pixels would follow from the others.
         small = F.interpolate(own, scale_factor=2, mode='bilinear')
         fine = (small - theirs)[:, :, 2:-2, 2:94].abs().mean()
         assert fine > 0.01
         again = F.avg_pool2d(theirs, 2)[:, :, :, :48]
         assert (own[:, :, :, :48] - again).abs().mean() < 0.02
-    assert 'sees pictures at 2 times' in make_plan(cfg).describe()
+    assert 'sees images at 2 times' in make_plan(cfg).describe()
     assert result.stages[0].teacher == 'swin'
 
 
@@ -450,7 +450,7 @@ def test_costs_into_a_finer_teacher_are_taken_on_its_grid(toy):
     plan = make_plan(cfg)
     pool = build_pool(plan)
     found = find_order(plan, pool)
-    # By hand, with one fit over all pictures, which cross-fitting is near.
+    # By hand, with one fit over all images, which cross-fitting is near.
     from mtpd.order import fit_linear_map
     folder, = Path(cfg.work_dir).glob('order/moments_????????')
     store = MomentStore.read(str(folder))
@@ -488,7 +488,7 @@ def test_two_teachers_at_once(toy):
     # The mean over teachers: each alone gives twice its share.
     alone = toy(order=['wide'])
     alone.train_cfg.max_epochs = 1
-    alone.work_dir += '_alone'
+    alone.work_dir += 'exclusive_lock'
     go(alone)
     other = scalars(Path(alone.work_dir) / 'stage1_wide')[0]
     assert other['loss_distill_s8'] == pytest.approx(
@@ -575,7 +575,7 @@ def test_the_automatic_weight_survives_a_resume(toy, monkeypatch, iterations):
 
 def test_nan_stops_with_stage_iteration_level_and_side(toy, monkeypatch):
     cfg = toy(order=['swin'])
-    whole = FrozenTeacher.__call__
+    whole = FrozenDetector.__call__
     calls = []
 
     def poisoned(self, inputs, strides=None):
@@ -585,7 +585,7 @@ def test_nan_stops_with_stage_iteration_level_and_side(toy, monkeypatch):
             maps[16][1, 2, 0, 0] = torch.nan
         return maps
 
-    monkeypatch.setattr(FrozenTeacher, '__call__', poisoned)
+    monkeypatch.setattr(FrozenDetector, '__call__', poisoned)
     # A checkpoint whose weights are spoiled, newer than the last good one.
     spoils = Runner.save_checkpoint
 

@@ -17,7 +17,7 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.frozen import FrozenDetector
 
 OUT, STOP = sys.argv[1], int(sys.argv[2])
 sys.argv[:3] = ['tools/train.py']
@@ -25,7 +25,7 @@ RANK = int(os.environ['RANK'])
 steps: list[dict] = []
 opened: set[str] = set()
 
-loss, forward = FeatureDistiller.loss, FrozenTeacher.__call__
+loss, forward = FeatureDistiller.loss, FrozenDetector.__call__
 step = OptimWrapper.step
 
 
@@ -66,7 +66,7 @@ def note(event, args):
         opened.add(os.path.abspath(args[0]))
 
 
-FeatureDistiller.loss, FrozenTeacher.__call__ = noted_loss, noted_forward
+FeatureDistiller.loss, FrozenDetector.__call__ = noted_loss, noted_forward
 OptimWrapper.step = noted_step
 torch.set_num_threads(1)
 sys.addaudithook(note)

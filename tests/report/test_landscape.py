@@ -96,7 +96,7 @@ def test_a_trajectory_has_a_point_per_validation(found, figures):
     assert {line.get_marker() for line in left.lines[1:13]} == {'o', 's'}
 
 
-def test_pictures_are_written_and_show_something(found, tmp_path):
+def test_charts_are_written_and_show_something(found, tmp_path):
     for draw, name in ((draw_landscapes, 'landscape.png'),
                        (draw_trajectories, 'trajectory.png')):
         draw(found, str(tmp_path / 'folder' / name))

@@ -18,10 +18,10 @@ from PIL import Image
 
 from mtpd.progression.history import (History, StageHistory, Validation,
                                       read_history, read_plan)
-from mtpd.report.curves import (ap_curve, curve_pictures, logged_curves,
+from mtpd.report.curves import (ap_curve, curve_images, logged_curves,
                                 loss_totals)
 from mtpd.report.detectors import DetectorFacts, Facts, detector_facts
-from mtpd.report.examples import Examples, example_pictures
+from mtpd.report.examples import Examples, example_images
 from mtpd.report.page import NOTHING, page
 
 NOW = datetime(2026, 1, 2, 3, 4)
@@ -29,7 +29,7 @@ VOID = {'meta', 'img', 'link', 'br', 'hr'}
 
 
 class Page(HTMLParser):
-    """Its parts by id: texts, pictures and tables as rows of cells."""
+    """Its parts by id: texts, images and tables as rows of cells."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def found(found_run) -> History:
 def whole(found) -> tuple[str, Page, Facts, Examples]:
     """A finished progression's page with everything on it."""
     facts = detector_facts(found, measure=False)
-    examples = example_pictures(found, 2)
+    examples = example_images(found, 2)
     html = page(found, facts, examples, NOW)
     return html, Page(html), facts, examples
 
@@ -106,15 +106,15 @@ def test_every_part_is_there_and_nothing_comes_from_elsewhere(whole):
         if key in ('src', 'srcset', 'data', 'poster'):
             assert value.startswith('data:image/')
     assert not parts.tags & {'script', 'link', 'iframe', 'object', 'base'}
-    without_pictures = re.sub(r'data:image/[^"]*', '', html)
-    assert not re.search(r'https?:|//|url\(|@import', without_pictures)
+    without_images = re.sub(r'data:image/[^"]*', '', html)
+    assert not re.search(r'https?:|//|url\(|@import', without_images)
     policy = {k: v for tag, k, v in parts.attributes if tag == 'meta'
               and k == 'content' and v.startswith('default-src')}
     assert policy == {'content': "default-src 'none'; img-src data:; "
                                  "style-src 'unsafe-inline'"}
 
 
-def test_every_picture_can_be_seen_and_is_described(whole):
+def test_every_image_can_be_seen_and_is_described(whole):
     _, parts, _, examples = whole
     images = [image for of in parts.images.values() for image in of]
     # Graph; AP, totals, two kinds of terms, ratio, rate; 2 x 4 views.
@@ -169,9 +169,9 @@ def test_ground_truth_is_the_annotations(whole, found, drawn):
     _, _, _, examples = whole
     truth = json.load(open(drawn / 'annotations/instances_val.json'))
     names = {c['id']: c['name'] for c in truth['categories']}
-    assert [e.name for e in examples.pictures] == [
+    assert [e.name for e in examples.images] == [
         truth['images'][i]['file_name'] for i in (0, 4)]
-    for index, example in zip((0, 4), examples.pictures):
+    for index, example in zip((0, 4), examples.images):
         expected = sorted(
             (names[a['category_id']], a['bbox'][0], a['bbox'][1],
              a['bbox'][0] + a['bbox'][2], a['bbox'][1] + a['bbox'][3])
@@ -179,7 +179,7 @@ def test_ground_truth_is_the_annotations(whole, found, drawn):
             if a['image_id'] == truth['images'][index]['id'])
         assert sorted((box.name, *box.corners)
                       for box in example.views[-1].boxes) == expected
-        # A picture keeps its shape.
+        # An image keeps its shape.
         width, height = Image.open(io.BytesIO(example.views[0].jpeg)).size
         assert width / height == pytest.approx(96 / 64, rel=.01)
 
@@ -190,15 +190,15 @@ def test_boxes_are_the_students_own_predictions(found, monkeypatch):
     from mtpd.distill.detector import build_detector
     from mtpd.report import examples as module
     monkeypatch.setattr(module, 'SCORE', 0.)
-    view = example_pictures(found, 1).pictures[0].views[0]
+    view = example_images(found, 1).images[0].views[0]
     cfg = found.plan.student.config
     detector = build_detector(cfg.model, found.start).eval()
     detector.cfg = cfg
     dataset = cfg.val_dataloader.dataset
     cfg.test_dataloader = cfg.val_dataloader
     path = Path(dataset.data_root) / dataset.data_prefix.img
-    picture = sorted(path.iterdir())[0]
-    own = inference_detector(detector, str(picture)).pred_instances
+    image = sorted(path.iterdir())[0]
+    own = inference_detector(detector, str(image)).pred_instances
     assert 0 < len(view.boxes) <= 30
     np.testing.assert_allclose([box.score for box in view.boxes],
                                own.scores[:len(view.boxes)], atol=1e-5)
@@ -228,7 +228,7 @@ def test_the_making_is_recorded(found, whole):
 
 def test_an_unfinished_run(stopped_run):
     history = read_history(read_plan(str(stopped_run)))
-    parts = parsed(history, examples=example_pictures(history, 1))
+    parts = parsed(history, examples=example_images(history, 1))
     assert 'Unfinished: stage 2 of 2 (swin) is at iteration 4' in \
         parts.texts['']
     assert 'Given in the config (mtpd.order), not found by costs: wide > ' \
@@ -247,7 +247,7 @@ def test_an_unfinished_run(stopped_run):
 
 def test_only_an_order_and_nothing_at_all(found):
     begun = replace(found, stages=(), record={})
-    parts = parsed(begun, examples=example_pictures(begun, 1))
+    parts = parsed(begun, examples=example_images(begun, 1))
     assert 'Not begun: none of 1 stage has started' in parts.texts['']
     assert 'No stage has begun' in parts.texts['curves']
     assert parts.column('stages', 'validated after')['1 swin'] == 'not begun'
@@ -324,15 +324,15 @@ def test_curves_go_on_over_the_stages(two_stages):
     assert [s.y for s in totals['distillation']] == [(6., 3.), (1.5, 3.)]
     assert logged_curves(two_stages, ['distill_ratio'])['distill_ratio'][
         0].y == (1.5, 1.5)
-    pictures = curve_pictures(two_stages, {'wide': 22.})
-    assert [p.title for p in pictures] == [
+    images = curve_images(two_stages, {'wide': 22.})
+    assert [p.title for p in images] == [
         'Box AP', 'Total losses', 'Detection loss, its terms',
         'Distillation loss, its terms',
         'Distillation loss over detection loss', 'Learning rate']
-    assert pictures[0].text.endswith('from 18 to 25, teacher wide 22.0')
+    assert images[0].text.endswith('from 18 to 25, teacher wide 22.0')
     # What is not finite is not drawn; acc is no loss.
-    assert pictures[2].text.endswith('over iterations: loss_cls from 4 to 1')
-    assert pictures[3].text.endswith('s8 from 2 to 1; s16 from 4 to 2')
+    assert images[2].text.endswith('over iterations: loss_cls from 4 to 1')
+    assert images[3].text.endswith('s8 from 2 to 1; s16 from 4 to 2')
 
 
 def test_no_validation_no_log_no_teacher(two_stages):
@@ -383,14 +383,14 @@ def test_weights_that_are_gone_are_left_out(found, tmp_path):
         found.plan, teachers=teachers, work_dir=str(tmp_path)))
     facts = detector_facts(history, measure=True)
     assert [gone in why for why in facts.left_out] == [True]
-    examples = example_pictures(history, 1)
-    assert [v.title for v in examples.pictures[0].views] == [
+    examples = example_images(history, 1)
+    assert [v.title for v in examples.images[0].views] == [
         'student before', 'student after', 'ground truth']
     text = parsed(history, facts, examples).texts
     assert gone in text['detectors'] and gone in text['pictures']
 
 
-def test_pictures_that_are_gone_are_left_out(found, drawn, tmp_path):
+def test_images_that_are_gone_are_left_out(found, drawn, tmp_path):
     shutil.copytree(drawn / 'annotations', tmp_path / 'annotations')
     config = copy.deepcopy(found.plan.student.config)
     dataset = config.val_dataloader.dataset
@@ -398,5 +398,5 @@ def test_pictures_that_are_gone_are_left_out(found, drawn, tmp_path):
         found.plan.student, config=config)))
     for root, missing in ((tmp_path, 'val/'), (tmp_path / 'gone', 'json')):
         dataset.data_root = str(root)
-        examples = example_pictures(history, 1)
-        assert examples.pictures == () and missing in examples.left_out[0]
+        examples = example_images(history, 1)
+        assert examples.images == () and missing in examples.left_out[0]

@@ -41,7 +41,7 @@ def test_each_difference_stands_with_its_error():
     # error of .002 x sqrt(2.5 / 3 / 4).
     assert found.loss().error == pytest.approx(.002 * (2.5 / 12)**.5)
     assert lines[1] == (
-        'Training detection loss on 64 training pictures: 0.52 against 0.5, '
+        'Training detection loss on 64 training images: 0.52 against 0.5, '
         '+0.02 +- 0.00091: higher')
     assert lines[2] == ('Validation box AP: 31.5 against 30.0, +1.5 +- 0.0: '
                         'higher')

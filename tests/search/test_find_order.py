@@ -63,7 +63,7 @@ class Search:
 
     @property
     def looked_at(self) -> int:
-        """How many pictures were run through detectors."""
+        """How many images were run through detectors."""
         return sum(max(0, b[0] - a[0])
                    for a, b in zip(self.seen, self.seen[1:]))
 
@@ -191,22 +191,22 @@ def test_other_data_is_not_mixed(toy, search, change, words):
     search(toy(order='bgs', strides=LEVELS))
     found = search(toy(order='bgs', strides=LEVELS, **change))
     assert search.told(words)
-    pictures = 8 if 'split' in change['costs'] else 24
-    assert search.looked_at == pictures
-    assert found.costs.positions[8] == 96 * pictures
+    images = 8 if 'split' in change['costs'] else 24
+    assert search.looked_at == images
+    assert found.costs.positions[8] == 96 * images
     limit = found.costs.resolution['student', 'swin'][8] \
         / found.costs.variance['swin'][8]
     assert (limit < 1e-8) == ('precision' in change['costs'])
 
 
-def test_more_pictures_go_on_from_fewer(toy, search):
+def test_more_images_go_on_from_fewer(toy, search):
     few = search(toy(order='bgs', strides=LEVELS, costs=dict(images=12)))
     assert search.looked_at == 12 and few.costs.positions[8] == 12 * 96
     whole = search(toy(order='bgs', strides=LEVELS))
     assert search.looked_at == 12 and whole.costs.positions[8] == 24 * 96
     fewer = search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
     assert search.looked_at == 0
-    assert search.told('Costs taken from .*, of 24 pictures')
+    assert search.told('Costs taken from .*, of 24 images')
     assert fewer.costs == whole.costs
 
 
@@ -217,7 +217,7 @@ def test_fewer_levels_are_no_new_pass(toy, search):
     assert few.costs == whole.costs.restricted(strides=[16])
 
 
-def test_replaced_pictures_are_seen(toy, search, drawn, tmp_path):
+def test_replaced_images_are_seen(toy, search, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / 'data')
     cfg = toy(order='bgs', strides=LEVELS)
     cfg.train_dataloader.dataset.data_root = str(tmp_path / 'data')
@@ -225,15 +225,15 @@ def test_replaced_pictures_are_seen(toy, search, drawn, tmp_path):
     search(cfg)
     assert search.looked_at == 0
     for path in (tmp_path / 'data' / 'train').iterdir():
-        with Image.open(path) as picture:
-            turned = picture.transpose(Image.Transpose.ROTATE_180)
+        with Image.open(path) as image:
+            turned = image.transpose(Image.Transpose.ROTATE_180)
         turned.save(path, quality=60)
     after = search(cfg)
-    assert search.looked_at == 24 and search.told('data.pictures: ')
+    assert search.looked_at == 24 and search.told('data.images: ')
     assert after.costs != before.costs
 
 
-def test_a_trial_on_other_pictures_loses_nothing(toy, search):
+def test_a_trial_on_other_images_loses_nothing(toy, search):
     first = search(toy(order='bgs', strides=LEVELS))
     search(toy(order='bgs', strides=LEVELS, costs=dict(split='val')))
     assert search.looked_at == 8
@@ -320,9 +320,9 @@ def test_one_detector_at_a_time(toy, search, tmp_path):
 
 
 def test_the_papers_way(toy, search, tmp_path):
-    """Fitted on training, scored on validation pictures; not above the error
+    """Fitted on training, scored on validation images; not above the error
     that predicting each channel's mean makes, and worse than the exact fit
-    of the same pictures can be."""
+    of the same images can be."""
     cfg = toy(order='bgs', strides=LEVELS, costs=dict(
         estimator='sgd', epochs=8, lr=1.))
     found = search(cfg)
@@ -398,17 +398,17 @@ def test_certainty_is_a_setting(toy, search):
     assert all(d.certain for d in lenient.decisions() if d.compared)
     cfg.mtpd.costs.certainty = 1 - 1e-15
     strict = search(cfg)
-    assert search.looked_at == 0  # no picture has a say in it
+    assert search.looked_at == 0  # no image has a say in it
     assert not any(d.certain for d in strict.decisions() if d.compared)
     content = json.loads(json.dumps(strict.to_json()))
     assert FoundOrder.from_json(content).certainty == 1 - 1e-15
 
 
-def test_auto_pictures_stop_as_soon_as_every_decision_is_certain(
+def test_auto_images_stop_as_soon_as_every_decision_is_certain(
         toy, search, monkeypatch, tmp_path):
-    """One look, at 12 of 24 pictures. That a slightly disturbed copy of the
+    """One look, at 12 of 24 images. That a slightly disturbed copy of the
     last teacher is the nearest to it is certain there; whether the student or
-    the other teacher is nearer is not, and more pictures are taken."""
+    the other teacher is nearer is not, and more images are taken."""
     monkeypatch.setattr(search_module, 'FIRST_LOOK', 12)
     auto = toy(order='bgs', costs=dict(images='auto'), strides=(8,))
     search(auto)

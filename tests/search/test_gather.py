@@ -1,4 +1,4 @@
-"""The pass over the pictures against sums made by hand."""
+"""The pass over the images against sums made by hand."""
 import copy
 from fractions import Fraction
 
@@ -12,23 +12,23 @@ from mtpd.order.moments import fold_of
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan
 from mtpd.search import gather as module
-from mtpd.search.feature_maps import Pyramids
+from mtpd.search.feature_maps import FeatureMaps
 from mtpd.search.gather import gather
-from mtpd.search.images import FOLDS, Pictures
+from mtpd.search.images import FOLDS, Images
 from mtpd.search.moment_store import MomentStore
 
 STRIDES = (8, 16, 32, 64)
 ONE = Fraction(1)
 
 
-def pass_over(where, cfg, pool, pictures=None, progress=lambda *_: None,
+def pass_over(where, cfg, pool, images=None, progress=lambda *_: None,
               **options):
     """Moments on the only grid, also of an earlier call's folder."""
     store = MomentStore.read(str(where)) or MomentStore(
         str(where), {}, dict.fromkeys(pool))
-    pyramids = Pyramids(pool, Pictures(cfg), STRIDES, **options)
-    gather(pyramids, store, range(len(pyramids.pictures))
-           if pictures is None else pictures, progress)
+    feature_maps = FeatureMaps(pool, Images(cfg), STRIDES, **options)
+    gather(feature_maps, store, range(len(feature_maps.images))
+           if images is None else images, progress)
     return store.moments(ONE)
 
 
@@ -61,8 +61,8 @@ def assert_same(one, other, tolerance):
 
 
 def maps_of_all(cfg, pool):
-    """The same maps, one picture at a time, by hand: {name: {stride: list of
-    (positions, C)}}, and each picture's fold."""
+    """The same maps, one image at a time, by hand: {name: {stride: list of
+    (positions, C)}}, and each image's fold."""
     loader = copy.deepcopy(cfg.val_dataloader)
     loader.batch_size = 1
     loader.dataset.ann_file = cfg.train_dataloader.dataset.ann_file
@@ -88,7 +88,7 @@ def maps_of_all(cfg, pool):
 
 
 def test_costs_of_a_real_pool_against_lstsq(gathered):
-    """From pictures to costs, against least squares on the maps themselves,
+    """From images to costs, against least squares on the maps themselves,
     fold by fold. Strides 8 and 16 have enough positions to be well posed."""
     cfg, pool, moments, seen = gathered
     costs = adaptation_costs(moments)
@@ -118,7 +118,7 @@ def test_costs_of_a_real_pool_against_lstsq(gathered):
                 error / count, rel=1e-3)
 
 
-def test_progress_counts_every_picture(gathered):
+def test_progress_counts_every_image(gathered):
     *_, seen = gathered
     assert seen[0] == (0, 24) and seen[-1] == (24, 24)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
@@ -129,7 +129,7 @@ def test_no_label_and_no_chance_enters_the_sums(gathered, tmp_path):
     cfg = copy.deepcopy(cfg)
     cfg.train_dataloader.dataset = dict(
         type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset)
-    torch.manual_seed(123)  # repeated pictures are the same ones
+    torch.manual_seed(123)  # repeated images are the same ones
     assert_same(moments, pass_over(tmp_path / 'm', cfg, pool), 0)
 
 
@@ -171,7 +171,7 @@ def test_stopped_and_started_again(gathered, tmp_path, monkeypatch, stop):
     assert_same(moments, again, 0)
 
 
-def test_few_pictures_first_and_the_others_later(gathered, tmp_path):
+def test_few_images_first_and_the_others_later(gathered, tmp_path):
     cfg, pool, moments, _ = gathered
     few = pass_over(tmp_path / 'm', cfg, pool, range(0, 24, 4))
     assert few.over(8, few.filled_folds(8)).count == 6 * 8 * 12
@@ -184,13 +184,13 @@ def test_a_new_detector_meets_the_known_ones(gathered, tmp_path):
     cfg, pool, moments, _ = gathered
     known = {n: pool[n] for n in ('student', 'swin')}
     store = MomentStore(str(tmp_path / 'base'), {}, dict.fromkeys(known))
-    pictures = Pictures(cfg)
-    gather(Pyramids(known, pictures, STRIDES), store, range(24))
+    images = Images(cfg)
+    gather(FeatureMaps(known, images, STRIDES), store, range(24))
     before = adaptation_costs(store.moments(ONE))
     late = MomentStore(str(tmp_path / 'late'), dict(
         strides=STRIDES, grids=['1']), dict.fromkeys((*known, 'wide')),
         tuple(known))
-    gather(Pyramids({**known, 'wide': pool['wide']}, pictures, STRIDES),
+    gather(FeatureMaps({**known, 'wide': pool['wide']}, images, STRIDES),
            late, range(24))
     late.complete_from(store)
     whole, completed = map(adaptation_costs, (moments, late.moments(ONE)))

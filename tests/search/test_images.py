@@ -1,4 +1,4 @@
-"""Which pictures costs see, and in which company."""
+"""Which images costs see, and in which company."""
 import json
 from collections import Counter
 from fractions import Fraction
@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from mtpd.order import fold_of
-from mtpd.search.images import Pictures
+from mtpd.search.images import Images
 
 
 @pytest.fixture
 def mixed(toy, tmp_path):
-    """24 pictures of three sizes, without any label."""
+    """24 images of three sizes, without any label."""
     sizes = [(96, 64), (64, 96), (96, 80)]
     (tmp_path / 'img').mkdir()
     images = []
@@ -32,26 +32,26 @@ def mixed(toy, tmp_path):
         data_root=str(tmp_path), ann_file='unlabelled.json',
         data_prefix=dict(img='img/'))
     cfg.val_dataloader.batch_size = 5
-    # As they are: 96x64 pictures stay so, whatever the scale below says.
+    # As they are: 96x64 images stay so, whatever the scale below says.
     cfg.val_dataloader.dataset.pipeline[1].update(scale=(96, 96))
     return cfg
 
 
 def test_a_batch_is_of_one_size_and_nothing_is_left_out(mixed):
-    pictures = Pictures(mixed)
-    assert len(pictures) == 24
-    batches = pictures.batches(range(24))
+    images = Images(mixed)
+    assert len(images) == 24
+    batches = images.batches(range(24))
     assert sorted(i for batch in batches for i in batch) == [*range(24)]
     assert Counter(map(len, batches)) == {5: 3, 3: 3}
-    loaded = list(pictures.load(batches))
+    loaded = list(images.load(batches))
     assert [indices for indices, _ in loaded] == batches
     for indices, views in loaded:
         assert {i % 3 for i in indices} == {indices[0] % 3}
         assert set(views) == {'1'}
-        for index, picture in zip(indices, views['1'], strict=True):
-            assert picture.dtype == torch.uint8
-            # mmcv reads BGR: the picture's own red.
-            assert (picture[2] == index).all() and not picture[:2].any()
+        for index, image in zip(indices, views['1'], strict=True):
+            assert image.dtype == torch.uint8
+            # mmcv reads BGR: the image's own red.
+            assert (image[2] == index).all() and not image[:2].any()
 
 
 def test_a_wrong_size_in_the_annotations_divides_the_batch(mixed, tmp_path):
@@ -59,53 +59,53 @@ def test_a_wrong_size_in_the_annotations_divides_the_batch(mixed, tmp_path):
     for image in content['images']:
         image.update(width=1, height=1)
     (tmp_path / 'unlabelled.json').write_text(json.dumps(content))
-    pictures = Pictures(mixed)
-    batches = pictures.batches(range(24))
+    images = Images(mixed)
+    batches = images.batches(range(24))
     assert [len(batch) for batch in batches] == [5, 5, 5, 5, 4]
-    loaded = list(pictures.load(batches))
+    loaded = list(images.load(batches))
     assert sorted(i for indices, _ in loaded for i in indices) == [*range(24)]
     for _, views in loaded:
-        assert len({picture.shape for picture in views['1']}) == 1
+        assert len({image.shape for image in views['1']}) == 1
 
 
 def test_splits_subsets_and_folds(toy, drawn):
-    pictures = Pictures(toy())
-    assert (len(pictures), len(Pictures(toy(), 'val'))) == (24, 8)
-    assert pictures.spread(None) == pictures.spread(99) == [*range(24)]
-    assert pictures.spread(6) == [0, 4, 8, 12, 16, 20]
-    assert pictures.shuffled() == pictures.shuffled() != [*range(24)]
-    assert sorted(pictures.shuffled()) == [*range(24)]
+    images = Images(toy())
+    assert (len(images), len(Images(toy(), 'val'))) == (24, 8)
+    assert images.spread(None) == images.spread(99) == [*range(24)]
+    assert images.spread(6) == [0, 4, 8, 12, 16, 20]
+    assert images.shuffled() == images.shuffled() != [*range(24)]
+    assert sorted(images.shuffled()) == [*range(24)]
     ids = [image['id'] for image in json.load(open(
         drawn / 'annotations/instances_train.json'))['images']]
-    assert [pictures.name(i) for i in range(24)] == list(map(str, ids))
-    assert [pictures.fold(i) for i in range(24)] == [
+    assert [images.name(i) for i in range(24)] == list(map(str, ids))
+    assert [images.fold(i) for i in range(24)] == [
         fold_of(str(i), 10) for i in ids]
 
 
-def test_repeated_and_concatenated_sets_are_their_own_pictures(toy):
+def test_repeated_and_concatenated_sets_are_their_own_images(toy):
     cfg = toy()
     inner = cfg.train_dataloader.dataset
     cfg.train_dataloader.dataset = dict(
         type='ConcatDataset', datasets=[
             dict(type='RepeatDataset', times=3, dataset=inner), inner])
-    assert len(Pictures(cfg)) == 48
+    assert len(Images(cfg)) == 48
 
 
 def test_other_scales_come_beside(toy):
     cfg = toy()
     cfg.val_dataloader.dataset.pipeline[1].scale = (48, 32)
-    pictures = Pictures(cfg, scales=[Fraction(2)])
-    (_, views), *_ = pictures.load([[0, 1]])
+    images = Images(cfg, scales=[Fraction(2)])
+    (_, views), *_ = images.load([[0, 1]])
     assert {scale: [tuple(p.shape) for p in of]
             for scale, of in views.items()} == {
         '1': [(3, 32, 48)] * 2, '2': [(3, 64, 96)] * 2}
 
 
-def test_a_share_of_positions_is_drawn_by_picture(toy):
-    pictures = Pictures(toy())
-    drawn = {(i, s): pictures.drawn_share(i, s, (64, 64), .25)
+def test_a_share_of_positions_is_drawn_by_image(toy):
+    images = Images(toy())
+    drawn = {(i, s): images.drawn_share(i, s, (64, 64), .25)
              for i in range(3) for s in (2, 4)}
-    again = Pictures(toy())
+    again = Images(toy())
     for (i, s), mask in drawn.items():
         assert mask.dtype == torch.bool
         assert torch.equal(mask, again.drawn_share(i, s, (64, 64), .25))

@@ -18,7 +18,7 @@ def test_box_ap_is_what_mmdets_own_validation_says(toy, tmp_path, drawn):
     truth = json.load(open(drawn / 'annotations/instances_val.json'))
 
     class Oracle(torch.nn.Module):
-        """Predicts the truth for every second picture, nothing else."""
+        """Predicts the truth for every second image, nothing else."""
 
         def val_step(self, batch):
             for sample in batch['data_samples']:
@@ -36,7 +36,7 @@ def test_box_ap_is_what_mmdets_own_validation_says(toy, tmp_path, drawn):
 
     ap = box_ap(Oracle(), validation_config(cfg))
     found = [a['image_id'] % 2 for a in truth['annotations']]
-    # Recall is the share of objects in those pictures, at precision 1, class
+    # Recall is the share of objects in those images, at precision 1, class
     # by class; COCO samples it at 101 points.
     per_class = []
     for category in truth['categories']:

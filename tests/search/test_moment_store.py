@@ -17,10 +17,10 @@ from mtpd.search.moment_store import LIST, MomentStore, open_store
 ONE, TWO = Fraction(1), Fraction(2)
 CHANNELS = dict(student=3, a=2, b=4, c=2)
 DATA = dict(split='train', strides=[8, 16], grids=['1', '2'])
-PICTURES = {0: [0, 1], 1: [2, 3], 3: [4]}  # fold -> pictures
+IMAGES = {0: [0, 1], 1: [2, 3], 3: [4]}  # fold -> images
 
 
-def picture_maps(index, names, grid):
+def image_maps(index, names, grid):
     """The same whatever else is asked for."""
     maps = {}
     for name in names:
@@ -32,14 +32,14 @@ def picture_maps(index, names, grid):
     return maps
 
 
-def sums_of(pictures, fold, names, known=(), shift=None):
+def sums_of(images, fold, names, known=(), shift=None):
     result = {}
     for grid in (ONE, TWO):
         layout = {s: {n: CHANNELS[n] for n in names} for s in (8, 16)}
         sums = FeatureMoments(layout, 10, known=known,
                               shift=shift and shift[grid])
-        for index in pictures:
-            sums.add(picture_maps(index, names, grid), [fold])
+        for index in images:
+            sums.add(image_maps(index, names, grid), [fold])
         result[grid] = sums
     return result
 
@@ -49,11 +49,11 @@ def detectors(*names, changed=()):
                     scale='1') for n in names}
 
 
-def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES,
+def measure(folder, *names, changed=(), data=DATA, images=IMAGES,
             device='cpu'):
-    """As the search does it, with made-up maps; how many pictures were
+    """As the search does it, with made-up maps; how many images were
     looked at."""
-    wanted = {i for of in pictures.values() for i in of}
+    wanted = {i for of in images.values() for i in of}
     store, base = open_store(str(folder), data,
                              detectors(*names, changed=changed),
                              sorted(wanted), dict(device=device))
@@ -62,7 +62,7 @@ def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES,
     def add(to, of):
         nonlocal looked
         for fold, own in of.items():
-            for index in own:  # saved after every picture
+            for index in own:  # saved after every image
                 if index not in to.done:
                     to.add(fold, sums_of([index], fold, list(to.detectors),
                                          to.known, to.shift), [index])
@@ -73,17 +73,17 @@ def measure(folder, *names, changed=(), data=DATA, pictures=PICTURES,
             add(store, {fold: base._folds[fold]['pictures']
                         for fold in base._folds})
         store.complete_from(base)
-    add(store, pictures)
+    add(store, images)
     return store, looked
 
 
-def assert_right(store, names, pictures=PICTURES):
+def assert_right(store, names, images=IMAGES):
     """Against sums that were never saved."""
     for grid in (ONE, TWO):
         moments = store.moments(grid)
         for stride in moments.strides:
-            assert moments.filled_folds(stride) == tuple(pictures)
-            for fold, own in pictures.items():
+            assert moments.filled_folds(stride) == tuple(images)
+            for fold, own in images.items():
                 got = moments.over(stride, [fold], names)
                 direct = sums_of(own, fold, names)[grid].over(stride, [fold])
                 direct = direct.about(got.shift)
@@ -116,9 +116,9 @@ def test_what_was_saved_is_read_again(tmp_path):
         'fold0.2.pt', 'fold1.2.pt', 'fold3.1.pt', LIST]
 
 
-def test_more_pictures_add_to_what_is_there(tmp_path):
+def test_more_images_add_to_what_is_there(tmp_path):
     store, looked = measure(tmp_path / 'm', 'student', 'a',
-                            pictures={0: [0], 1: [2]})
+                            images={0: [0], 1: [2]})
     assert looked == 2
     store, looked = measure(tmp_path / 'm', 'student', 'a')
     assert looked == 3
@@ -144,11 +144,11 @@ def test_a_detector_that_is_no_longer_asked_for_is_kept(tmp_path):
     assert looked == 0 and set(store.detectors) == {'student', 'a', 'b'}
     store, looked = measure(tmp_path / 'm', 'student', 'a', 'b')
     assert looked == 0
-    # Until pictures are added that it does not see.
+    # Until images are added that it does not see.
     store, looked = measure(tmp_path / 'm', 'student', 'b',
-                            pictures={**PICTURES, 3: [4, 5]})
+                            images={**IMAGES, 3: [4, 5]})
     assert looked == 1 and set(store.detectors) == {'student', 'b'}
-    assert_right(store, ['student', 'b'], {**PICTURES, 3: [4, 5]})
+    assert_right(store, ['student', 'b'], {**IMAGES, 3: [4, 5]})
 
 
 def test_a_detector_that_changed_is_measured_anew_and_said(tmp_path, said):
@@ -198,10 +198,10 @@ def test_what_cannot_be_read_is_said_and_measured_anew(tmp_path, said, spoil,
 
 
 def test_passes_on_two_machines_are_not_mixed(tmp_path, said):
-    """More pictures may be: they are other positions. The products of one
+    """More images may be: they are other positions. The products of one
     position with a new detector's may not."""
     few = {0: [0], 1: [2]}
-    measure(tmp_path / 'm', 'student', 'a', pictures=few,
+    measure(tmp_path / 'm', 'student', 'a', images=few,
             device='cuda')
     store, looked = measure(tmp_path / 'm', 'student', 'a',
                             device='cpu')
@@ -211,11 +211,11 @@ def test_passes_on_two_machines_are_not_mixed(tmp_path, said):
     assert looked == 5 and "device: 'several' there, 'cpu' here" in said[0]
     assert store.known == () and store.made_on == dict(device='cpu')
     # A changed detector is a new one.
-    measure(tmp_path / 'n', 'student', 'a', pictures=few,
+    measure(tmp_path / 'n', 'student', 'a', images=few,
             device='cuda')
     said.clear()
     store, looked = measure(tmp_path / 'n', 'student', 'a', changed=['a'],
-                            pictures=few, device='cpu')
+                            images=few, device='cpu')
     assert looked == 2 and "device: 'cuda' there, 'cpu' here" in said[0]
     assert store.made_on == dict(device='cpu')
 
@@ -240,7 +240,7 @@ def test_other_files_in_the_folder_stay(tmp_path):
 
 
 def test_a_full_disk_is_an_os_error_and_loses_nothing(tmp_path):
-    store, _ = measure(tmp_path / 'm', 'student', 'a', pictures={0: [0]})
+    store, _ = measure(tmp_path / 'm', 'student', 'a', images={0: [0]})
     code = (
         'import resource, signal, torch\n'
         'from mtpd.search.moment_store import _write_to\n'
@@ -304,4 +304,4 @@ def test_killed_at_any_step_of_the_disk_it_goes_on(tmp_path, monkeypatch):
         store, _ = both(folder)
         assert_right(store, ['student', 'a', 'b'])
         assert os.listdir(folder.parent) == ['m']
-        assert len(os.listdir(folder)) == 1 + len(PICTURES)
+        assert len(os.listdir(folder)) == 1 + len(IMAGES)

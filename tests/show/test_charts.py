@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 
 from mtpd.order.costs import AdaptationCosts
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
-from mtpd.show import charts as pictures
+from mtpd.show import charts as charts
 from mtpd.show.charts import draw_costs, draw_order
 
 LONG = ('student_r50fpn', 'swin_tiny_mask', 'cascade_x101', 'htc_dcnv2_r10',
@@ -25,7 +25,7 @@ LONG = ('student_r50fpn', 'swin_tiny_mask', 'cascade_x101', 'htc_dcnv2_r10',
 def figures(monkeypatch) -> list[Figure]:
     """Drawn, but not written."""
     drawn = []
-    monkeypatch.setattr(pictures, '_save',
+    monkeypatch.setattr(charts, '_save',
                         lambda figure, path: drawn.append(figure))
     return drawn
 
@@ -56,19 +56,19 @@ def inside(a: Bbox, b: Bbox) -> bool:
     return b.x0 < a.x0 and a.x1 < b.x1 and b.y0 < a.y0 and a.y1 < b.y1
 
 
-def test_pictures_are_written_and_show_something(published, aps, tmp_path):
+def test_charts_are_written_and_show_something(published, aps, tmp_path):
     order = backward_greedy_selection(published.cost, 'S', aps, 3)
     assert order.teachers == ('I', 'III', 'IV')
     draw_costs(published, str(tmp_path / 'costs.png'))
     draw_order(published, aps, order, str(tmp_path / 'new' / 'order.png'),
                {'S': .02}, 27.6)
     for name in ('costs.png', 'new/order.png'):
-        picture = imread(tmp_path / name)[..., :3]
-        assert min(picture.shape[:2]) > 300
-        dark = (picture.mean(-1) < 0.5).mean()
+        chart = imread(tmp_path / name)[..., :3]
+        assert min(chart.shape[:2]) > 300
+        dark = (chart.mean(-1) < 0.5).mean()
         assert 0.005 < dark < 0.6
         # Black and white: no colour is needed to read it.
-        assert np.abs(picture - picture.mean(-1, keepdims=True)).max() < 0.02
+        assert np.abs(chart - chart.mean(-1, keepdims=True)).max() < 0.02
 
 
 def test_a_detector_shows_its_ap_and_its_latency(published, aps, figures):

@@ -1,4 +1,4 @@
-"""Nothing in the picture of an order lies on anything else."""
+"""Nothing in the chart of an order lies on anything else."""
 from itertools import combinations, product
 
 import numpy as np

@@ -57,13 +57,13 @@ def frames(terminal: io.StringIO) -> list[str]:
 def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock, lines):
     with progress_bar('Costs') as update:
         update(0, 100)
-        for done in range(4, 101, 4):  # 4 pictures in 3 seconds
+        for done in range(4, 101, 4):  # 4 images in 3 seconds
             clock.now += 3
             update(done, 100)
     assert lines[:2] == [
-        'Costs: 16 of 100 pictures, 1.33 pictures/s, 0:01:03 left',
-        'Costs: 32 of 100 pictures, 1.33 pictures/s, 0:00:51 left']
-    assert lines[-1] == ('Costs: 100 of 100 pictures, 1.33 pictures/s, '
+        'Costs: 16 of 100 images, 1.33 images/s, 0:01:03 left',
+        'Costs: 32 of 100 images, 1.33 images/s, 0:00:51 left']
+    assert lines[-1] == ('Costs: 100 of 100 images, 1.33 images/s, '
                          '0:00:00 left')
     # 75 seconds, a line every fourth call of 3 seconds, and the end.
     assert len(lines) == 7
@@ -75,17 +75,17 @@ def test_what_was_done_before_is_not_taken_as_speed(clock, lines):
         clock.now += 20
         update(9010, 10000)
     assert lines == [
-        'Costs: 9010 of 10000 pictures, 0.5 pictures/s, 0:33:00 left']
+        'Costs: 9010 of 10000 images, 0.5 images/s, 0:33:00 left']
 
 
-def test_before_the_first_picture_no_time_is_made_up(clock, lines):
+def test_before_the_first_image_no_time_is_made_up(clock, lines):
     with progress_bar('Costs') as update:
         update(5, 50)
         clock.now += 30
         update(5, 50)
     with progress_bar('Costs') as update:
         update(50, 50)
-    assert lines == ['Costs: 5 of 50 pictures', 'Costs: 50 of 50 pictures']
+    assert lines == ['Costs: 5 of 50 images', 'Costs: 50 of 50 images']
 
 
 def test_the_total_may_change(clock, lines):
@@ -94,10 +94,10 @@ def test_the_total_may_change(clock, lines):
         for done, total in ((10, 20), (20, 40), (40, 40)):
             clock.now += 10
             update(done, total)
-    assert [re.search('of.* pictures,|[0-9:]+ left', line)[0]
+    assert [re.search('of.* images,|[0-9:]+ left', line)[0]
             + line.split(', ')[-1] for line in lines] == [
-        'of 20 pictures,0:00:10 left', 'of 40 pictures,0:00:20 left',
-        'of 40 pictures,0:00:00 left']
+        'of 20 images,0:00:10 left', 'of 40 images,0:00:20 left',
+        'of 40 images,0:00:00 left']
 
 
 def test_a_terminal_has_a_bar(clock, terminal):
@@ -110,9 +110,9 @@ def test_a_terminal_has_a_bar(clock, terminal):
         clock.now += 30
         update(200, 200)
     last = frames(terminal)[-1]
-    assert first.startswith('Costs') and first.endswith('40 of 200 pictures')
-    assert second.endswith('80 of 200 pictures, 4 pictures/s, 0:00:30 left')
-    assert last.endswith('200 of 200 pictures, 4 pictures/s, 0:00:00 left')
+    assert first.startswith('Costs') and first.endswith('40 of 200 images')
+    assert second.endswith('80 of 200 images, 4 images/s, 0:00:30 left')
+    assert last.endswith('200 of 200 images, 4 images/s, 0:00:00 left')
     # Of 40 columns, without colour, those that are done.
     assert [frame.count('━')
             for frame in (first, second, last)] == [8, 16, 40]

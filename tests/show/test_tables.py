@@ -2,8 +2,8 @@
 from dataclasses import dataclass, replace
 
 from mtpd.order.baselines import OrderRow, compare_orders
-from mtpd.show.tables import (cost_table, level_table, progression_table,
-                              rivals_table, text_table)
+from mtpd.show.tables import (baselines_table, cost_table, level_table,
+                              progression_table, text_table)
 
 
 @dataclass
@@ -86,7 +86,7 @@ def test_a_stage_below_its_start_and_the_best_are_named():
 
 
 def test_rivals_of_the_published_graph(published, aps):
-    said = cells(rivals_table(compare_orders(published, 'S', aps)))
+    said = cells(baselines_table(compare_orders(published, 'S', aps)))
     assert said['rule'] == ['order', 'sum', 'largest', 'sum of shares']
     assert said['backward greedy'][:2] == ['I > III > IV', '2.763']
     assert said['shortest path'][:2] == ['II > IV', '1.461']
@@ -94,11 +94,11 @@ def test_rivals_of_the_published_graph(published, aps):
 
 
 def test_rivals_show_what_training_gave(published, aps):
-    said = cells(rivals_table(compare_orders(
+    said = cells(baselines_table(compare_orders(
         published, 'S', aps, results={('II', 'IV'): 34.56})))
     assert said['rule'][-1] == 'AP'
     assert said['shortest path'][-1] == '34.6'
     assert said['best measured'][-1] == '34.6'
     assert said['backward greedy'][-1] == '-'
-    assert cells(rivals_table(iter([OrderRow(
+    assert cells(baselines_table(iter([OrderRow(
         'x', ('I',), 1., 1., None, 0.)])))['x'] == ['I', '1', '1', '-', '0.0']

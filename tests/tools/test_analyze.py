@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-SMALL = ('--pictures', '3', '--grid', '3', '--directions', '2')
+SMALL = ('--images', '3', '--grid', '3', '--directions', '2')
 
 
 @pytest.fixture
@@ -30,14 +30,14 @@ def test_two_runs_are_measured_alike(two_runs, analyze, tmp_path):
     assert content['verdict'] == said.splitlines()[-1 - len(
         content['verdict']):-1]
     for words in ('distilled (wide > swin) against trained on alone',
-                  'Training detection loss on 3 training pictures',
+                  'Training detection loss on 3 training images',
                   'Validation box AP', 'at 0.05 of', 'One run each'):
         assert words in said
     assert {'trajectory.png', 'landscape.png', 'analysis.json'} == {
         path.name for path in out.iterdir()}
     assert content['command'][1:3] == list(map(str, two_runs))
     assert content['versions']['torch'] == torch.__version__
-    assert content['settings'] == dict(pictures=3, grid=3, range=1.,
+    assert content['settings'] == dict(images=3, grid=3, range=1.,
                                        radius=.05, directions=2, seed=0)
     first, second = content['runs']
     for run, folder in ((first, two_runs[0]), (second, two_runs[1])):
@@ -77,7 +77,7 @@ def test_mistakes_end_with_a_message(two_runs, analyze, tmp_path):
     (tmp_path / 'file').touch()
     for words, flags in (
             ('--grid 4: an odd number', ['--grid', 4]),
-            ('--pictures 1: at least 2', ['--pictures', 1]),
+            ('--images 1: at least 2', ['--images', 1]),
             ('--directions 1: at least 2', ['--directions', 1]),
             ('--seed -1: 0 or more', ['--seed', -1]),
             ('--radius 0.0: it has to be above 0', ['--radius', 0]),

@@ -24,7 +24,7 @@ def test_a_page_of_a_progression_that_has_not_begun(toy, report, tmp_path,
         report(tmp_path / 'work', '--no-measure')
     cfg.dump(str(tmp_path / 'user.py'))
     report(tmp_path / 'work', '--config', tmp_path / 'user.py',
-           '--no-measure', '--pictures', 0)
+           '--no-measure', '--images', 0)
     out = tmp_path / 'work' / 'report.html'
     assert capsys.readouterr().out.endswith(f'{out}\n')
     assert 'none of 2 stages has started' in out.read_text()
@@ -38,5 +38,5 @@ def test_mistakes_end_with_a_message(report, tmp_path, capsys):
     with pytest.raises(SystemExit, match='no folder .*gone'):
         report(tmp_path / 'gone')
     with pytest.raises(SystemExit):
-        report(tmp_path, '--pictures', -1)
-    assert '--pictures is -1' in capsys.readouterr().err
+        report(tmp_path, '--images', -1)
+    assert '--images is -1' in capsys.readouterr().err

@@ -17,7 +17,7 @@ OBJECT = ('<object><name>{0}</name><difficult>{5}</difficult><bndbox>'
           '</bndbox></object>')
 
 
-def write_picture(voc, stem, *objects):
+def write_image(voc, stem, *objects):
     (voc / 'JPEGImages' / f'{stem}.jpg').write_bytes(f'jpeg {stem}'.encode())
     (voc / 'Annotations' / f'{stem}.xml').write_text(
         '<annotation><filename>another.jpg</filename>'
@@ -30,11 +30,11 @@ def voc(tmp_path):
     folder = tmp_path / 'voc'
     for part in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
         (folder / part).mkdir(parents=True)
-    write_picture(folder, 'b1', ('RBC', 1, 1, 64, 48, 0),
-                  ('Platelets', 10, 20, 14, 29, 1))
-    write_picture(folder, 'b2', ('RBC', 9, 9, 9, 9, 0),
-                  ('WBC', 9, 9, 8, 20, 0), ('WBC', '3.0', 5, 4, 7, 0))
-    write_picture(folder, 'b3', ('RBC', 2, 3, 12, 23, 0))
+    write_image(folder, 'b1', ('RBC', 1, 1, 64, 48, 0),
+                ('Platelets', 10, 20, 14, 29, 1))
+    write_image(folder, 'b2', ('RBC', 9, 9, 9, 9, 0),
+                ('WBC', 9, 9, 8, 20, 0), ('WBC', '3.0', 5, 4, 7, 0))
+    write_image(folder, 'b3', ('RBC', 2, 3, 12, 23, 0))
     (folder / 'ImageSets/Main/train.txt').write_text('b2\nb1\n\n')
     (folder / 'ImageSets/Main/val.txt').write_text('b3  1\n')
     return folder
@@ -81,7 +81,7 @@ def test_running_twice_gives_the_same(voc, tmp_path):
     assert read(tmp_path / 'out', 'train') == first
 
 
-def test_pictures_are_copied_where_links_fail(voc, tmp_path, monkeypatch):
+def test_images_are_copied_where_links_fail(voc, tmp_path, monkeypatch):
     def link(*_):
         raise OSError
 
@@ -105,14 +105,14 @@ def test_mmdet_reads_boxes_of_the_same_corner(voc, tmp_path):
     (lambda v: (v / 'ImageSets/Main/train.txt').unlink(), FileNotFoundError,
      r'train\.txt is missing'),
     (lambda v: (v / 'ImageSets/Main/train.txt').write_text('\n'), ValueError,
-     'names no picture'),
+     'names no image'),
     (lambda v: (v / 'ImageSets/Main/train.txt').write_text('b1\nb1\n'),
      ValueError, 'twice'),
     (lambda v: (v / 'Annotations/b1.xml').write_text('<annotation>'),
      ValueError, r'b1\.xml lacks'),
     (lambda v: (v / 'Annotations/b1.xml').write_text('<annotation/>'),
      ValueError, r'b1\.xml lacks'),
-    (lambda v: write_picture(v, 'b1', ('Yeast', 1, 1, 5, 5, 0)), ValueError,
+    (lambda v: write_image(v, 'b1', ('Yeast', 1, 1, 5, 5, 0)), ValueError,
      'name Yeast, and the classes are RBC, WBC'),
 ])
 def test_errors_come_before_anything_is_written(voc, tmp_path, breakage, error,
@@ -132,8 +132,8 @@ def test_command_line(voc, tmp_path):
     done = run(str(voc), '--out', str(tmp_path / 'out'))
     assert done.returncode == 0
     assert done.stdout == (
-        'train: 2 pictures, 3 boxes, 2 of zero or negative size dropped\n'
-        'val: 1 pictures, 1 boxes, 0 of zero or negative size dropped\n')
+        'train: 2 images, 3 boxes, 2 of zero or negative size dropped\n'
+        'val: 1 images, 1 boxes, 0 of zero or negative size dropped\n')
     failed = run(str(voc), '--out', str(tmp_path / 'out'), '--splits', 'test')
     assert failed.returncode == 1
     assert 'test.txt is missing' in failed.stderr

@@ -1,5 +1,5 @@
 """The student of the evidence on BCCD: a RetinaNet of a quarter of ResNet-18's
-width, which sees the pictures at 160x120."""
+width, which sees the images at 160x120."""
 _base_ = '../../bccd/student.py'
 
 scale = (160, 120)

@@ -1,5 +1,5 @@
 # The fast head: GFL as in mmdet, 1x, but for 96 channels, 2 convolutions
-# instead of 4 in each branch, and pictures of 640x400, half of the usual.
+# instead of 4 in each branch, and images of 640x400, half of the usual.
 _base_ = 'mmdet::gfl/gfl_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mtpd'])
 model = dict(
@@ -15,5 +15,5 @@ test_pipeline[1].scale = scale
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# The learning rate is mmdet's for 16 pictures per step (8 GPUs of 2).
+# The learning rate is mmdet's for 16 images per step (8 GPUs of 2).
 optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))

@@ -1,5 +1,5 @@
 # The pool of the light GFLs, from mmdet's zoo (box AP as stated there): GFL,
-# multi-scale 2x. They see pictures of twice the student's size each way, as
+# multi-scale 2x. They see images of twice the student's size each way, as
 # they were trained on; PKD's weight is its authors' for one-stage detectors.
 _base_ = '../../_base_/checkpoints.py'
 mtpd = dict(

@@ -6,7 +6,7 @@ from .feature_l2 import FeatureL2Loss
 from .fgd import FGDLoss
 from .hidden_state import HiddenStateLoss
 from .logits import LogitLoss
-from .mechanism import (Mechanism, Pairing, Scene, build_mechanism,
+from .mechanism import (BatchContext, Mechanism, Pairing, build_mechanism,
                         known_mechanisms)
 from .mgd import MGDLoss
 from .pkd import PKDLoss
@@ -15,6 +15,6 @@ from .weighted_sum import WeightedSum
 __all__ = [
     'AttentionTransferLoss', 'CWDLoss', 'CosineLoss', 'FGDLoss',
     'FeatureL2Loss', 'HiddenStateLoss', 'LogitLoss', 'MGDLoss', 'Mechanism',
-    'PKDLoss', 'Pairing', 'Scene', 'WeightedSum', 'build_mechanism',
+    'PKDLoss', 'Pairing', 'BatchContext', 'WeightedSum', 'build_mechanism',
     'known_mechanisms'
 ]

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .mechanism import Mechanism, Scene
+from .mechanism import BatchContext, Mechanism
 
 
 @MODELS.register_module()
@@ -24,7 +24,7 @@ class AttentionTransferLoss(Mechanism):
         pairing: Given by the distiller.
         loss_weight: :math:`\lambda`, at least 0. None takes 500, half the
             paper's beta: its loss has beta / 2, with beta = 1e3 divided by the
-            number of positions and pictures, which is the mean here. (The
+            number of positions and images, which is the mean here. (The
             authors' code leaves out the half.) Both are for classification;
             nothing is published for feature pyramids.
 
@@ -42,11 +42,11 @@ class AttentionTransferLoss(Mechanism):
     divides_by_scale = True
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`; the numbers of channels may differ."""
         return F.mse_loss(_attention(student), _attention(teacher))
 
 
 def _attention(feature: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, H * W), of length 1 for each picture."""
+    """(N, C, H, W) -> (N, H * W), of length 1 for each image."""
     return F.normalize(feature.square().mean(dim=1).flatten(1), dim=1)

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .mechanism import Mechanism, Scene
+from .mechanism import BatchContext, Mechanism
 
 
 @MODELS.register_module()
@@ -34,7 +34,7 @@ class CosineLoss(Mechanism):
     divides_by_scale = True
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`."""
         # Lengths are floored at 1e-6, which bounds the gradient at zero.
         own, other = (F.normalize(m, dim=1, eps=1e-6)

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .mechanism import Mechanism, Pairing, Scene
+from .mechanism import BatchContext, Mechanism, Pairing
 
 
 @MODELS.register_module()
@@ -44,7 +44,7 @@ class CWDLoss(Mechanism):
         self.tau = tau
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`."""
         own, other = (F.log_softmax(m.flatten(2) / self.tau, dim=2)
                       for m in (student, teacher))

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .mechanism import Mechanism, Pairing, Scene
+from .mechanism import BatchContext, Mechanism, Pairing
 
 
 @MODELS.register_module()
@@ -16,7 +16,7 @@ class FeatureL2Loss(Mechanism):
             F^{teacher}_s \rVert^2
 
     over the paired strides S. The mean over elements and over levels makes
-    :math:`\lambda` independent of batch, picture size and number of levels,
+    :math:`\lambda` independent of batch, image size and number of levels,
     and the same quantity as the adaptation cost; the paper gives neither
     reduction nor :math:`\lambda`.
 
@@ -50,7 +50,7 @@ class FeatureL2Loss(Mechanism):
         self.normalise = normalise
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`."""
         error = F.mse_loss(student, teacher)
         if self.normalise:

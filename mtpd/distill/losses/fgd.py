@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ..detector import grid_of
-from .mechanism import Mechanism, Pairing, Scene
+from .mechanism import BatchContext, Mechanism, Pairing
 
 
 @MODELS.register_module()
@@ -67,8 +67,8 @@ class FGDLoss(Mechanism):
         Yang et al., CVPR 2022 (arXiv 2111.11837), section 3; on one unpadded
         batch, values and gradients agree with the authors' code. Departure:
         boxes are placed by the size of the padded batch, which the maps cover;
-        the authors divide by each picture's unpadded size, which moves boxes
-        of a smaller picture towards the lower right.
+        the authors divide by each image's unpadded size, which moves boxes
+        of a smaller image towards the lower right.
     """
 
     published_terms = {'foreground': (1e-3, 5e-5),
@@ -106,7 +106,7 @@ class FGDLoss(Mechanism):
             for stride, channels in pairing.channels.items()})
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`."""
         position, channel = self._attention(teacher)
         own_position, own_channel = self._attention(student)
@@ -114,14 +114,14 @@ class FGDLoss(Mechanism):
             (own_channel - channel).abs().sum()
         relations = self.relations[str(stride)]
         # mmcv's block views its input, which a part of a map does not allow.
-        context = F.mse_loss(relations['student'](student.contiguous()),
-                             relations['teacher'](teacher.contiguous()),
-                             reduction='sum')
+        relation = F.mse_loss(relations['student'](student.contiguous()),
+                              relations['teacher'](teacher.contiguous()),
+                              reduction='sum')
         error = torch.einsum('nchw,nc->nhw', (student - teacher).square(),
                              channel)
-        focal = (self._focus(student, scene) * position * error).sum()
+        focal = (self._focus(student, context) * position * error).sum()
         return (focal + self.weights['attention'] * attention
-                + self.weights['context'] * context) / len(student)
+                + self.weights['context'] * relation) / len(student)
 
     def _attention(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W), of mean 1 over positions, and (N, C), of mean 1."""
@@ -132,9 +132,9 @@ class FGDLoss(Mechanism):
                 * position.shape[1],
                 channel.softmax(dim=1) * channel.shape[1])
 
-    def _focus(self, feature: Tensor, scene: Scene) -> Tensor:
+    def _focus(self, feature: Tensor, context: BatchContext) -> Tensor:
         """(N, H, W): the weight of an error at each position."""
-        objects, rest = region_weights(scene.boxes, scene.size,
+        objects, rest = region_weights(context.boxes, context.size,
                                        grid_of(feature))
         return (self.weights['foreground'] * objects
                 + self.weights['background'] * rest).to(feature.dtype)
@@ -152,22 +152,22 @@ def region_weights(boxes: Sequence[Tensor], size: tuple[int, int],
     what then has no area covers nothing.
 
     Args:
-        boxes: Per picture (M, 4), x1, y1, x2, y2 in pixels; M may be 0.
+        boxes: Per image (M, 4), x1, y1, x2, y2 in pixels; M may be 0.
         size: (height, width) of the batch in pixels.
         grid: (H, W) of the map.
 
     Returns:
         Objects, (N, H, W), 0 where no box is, and background, (N, H, W), equal
-        where no box is and 0 elsewhere, with a sum of 1 for each picture that
+        where no box is and 0 elsewhere, with a sum of 1 for each image that
         has any.
 
     Source:
         Yang et al., CVPR 2022 (arXiv 2111.11837), section 3.1; the
         rounding is that of the authors' code. Departures: there, a box without
         area covers up to four cells, and one that begins left of or above the
-        picture is placed by a negative index, from the other side.
+        image is placed by a negative index, from the other side.
     """
-    # One box without area for each picture: a maximum needs something to
+    # One box without area for each image: a maximum needs something to
     # choose from. Padding adds more of them.
     corners = F.pad(pad_sequence(list(boxes), batch_first=True),
                     (0, 0, 0, 1)).unflatten(2, (2, 2))

@@ -4,7 +4,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from ..detector import Features
-from .mechanism import Mechanism, Pairing, Scene
+from .mechanism import BatchContext, Mechanism, Pairing
 
 
 @MODELS.register_module()
@@ -59,17 +59,17 @@ class HiddenStateLoss(Mechanism):
         self.normalise = normalise
 
     def forward(self, student: Features, teacher: Features,
-                scene: Scene) -> dict[str, Tensor]:
+                context: BatchContext) -> dict[str, Tensor]:
         """See :class:`Mechanism`; levels not chosen have no entry."""
         losses = super().forward(self._chosen(student),
-                                 self._chosen(teacher), scene)
+                                 self._chosen(teacher), context)
         for stride in student.keys() - self.strides:
             # DistributedDataParallel waits for a gradient of every adapter.
             losses[next(iter(losses))] += student[stride].sum() * 0
         return losses
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`."""
         if not self.normalise:
             return F.mse_loss(student, teacher)

@@ -5,7 +5,7 @@ from mmdet.registry import MODELS
 from torch import Tensor
 
 from ..detector import Features
-from .mechanism import Mechanism, Pairing, Scene
+from .mechanism import BatchContext, Mechanism, Pairing
 
 
 @MODELS.register_module()
@@ -55,25 +55,25 @@ class LogitLoss(Mechanism):
         self.temperature = temperature
 
     def forward(self, student: Features, teacher: Features,
-                scene: Scene) -> dict[str, Tensor]:
+                context: BatchContext) -> dict[str, Tensor]:
         """See :class:`Mechanism`; over ``scene.scores``, not over the maps.
 
         Raises:
             ValueError: No scores, or maps of different shape.
         """
-        if not scene.scores:
+        if not context.scores:
             raise ValueError(
                 'LogitLoss needs the classification scores of both dense '
                 'heads, and got none. Choose a student and a teacher with a '
                 'dense sigmoid head (RetinaNet, FCOS, ...), or another '
                 'mechanism in distill.type.')
         return super().forward(
-            {stride: own for stride, (own, _) in scene.scores.items()},
-            {stride: other for stride, (_, other) in scene.scores.items()},
-            scene)
+            {stride: own for stride, (own, _) in context.scores.items()},
+            {stride: other for stride, (_, other) in context.scores.items()},
+            context)
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`; both (N, anchors * classes, H, W)."""
         if student.shape != teacher.shape:
             raise ValueError(
@@ -90,4 +90,4 @@ class LogitLoss(Mechanism):
             torch.sigmoid(-other) * (F.logsigmoid(-other) -
                                      F.logsigmoid(-own))
         return divergence.sum(dim=1).mean() * self.temperature ** 2 \
-            / len(scene.scores)
+            / len(context.scores)

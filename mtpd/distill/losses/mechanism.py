@@ -26,12 +26,12 @@ class Pairing:
 
 
 @dataclass(frozen=True)
-class Scene:
+class BatchContext:
     """What a batch shows, for mechanisms that look at more than maps.
 
     Attributes:
         size: (height, width) of the student's padded batch in pixels.
-        boxes: Per picture (M, 4), ground truth as x1, y1, x2, y2 in pixels of
+        boxes: Per image (M, 4), ground truth as x1, y1, x2, y2 in pixels of
             the student's batch; M may be 0.
         scores: Stride -> (student's, teacher's) classification maps, both
             (N, anchors * classes, H, W) before the sigmoid; empty unless the
@@ -93,7 +93,7 @@ class Mechanism(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, student: Features, teacher: Features,
-                scene: Scene) -> dict[str, Tensor]:
+                context: BatchContext) -> dict[str, Tensor]:
         """``loss_distill_s{stride}`` -> scalar, whose sum is the loss.
 
         Args:
@@ -112,11 +112,11 @@ class Mechanism(nn.Module):
         for stride, source in student.items():
             self._check_shapes(stride, source, teacher[stride])
             losses[f'loss_distill_s{stride}'] = self.loss_weight * \
-                self.level_loss(stride, source, teacher[stride], scene)
+                self.level_loss(stride, source, teacher[stride], context)
         return losses
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """The distance at one level, without ``loss_weight``: a scalar.
 
         Args:

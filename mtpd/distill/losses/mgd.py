@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from .mechanism import Mechanism, Pairing, Scene
+from .mechanism import BatchContext, Mechanism, Pairing
 
 
 @MODELS.register_module()
@@ -62,7 +62,7 @@ class MGDLoss(Mechanism):
             for stride, channels in pairing.channels.items()})
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`."""
         generated = self.generators[str(stride)](
             student * self._keep_mask(student))

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from .mechanism import Mechanism, Scene
+from .mechanism import BatchContext, Mechanism
 
 
 @MODELS.register_module()
@@ -15,7 +15,7 @@ class PKDLoss(Mechanism):
             z(F^{teacher}_s) \rVert^2, \qquad
         z(x) = \frac{x - \mathrm{mean}(x)}{\mathrm{std}(x) + 10^{-6}}
 
-    with mean and (sample) standard deviation of each channel over pictures
+    with mean and (sample) standard deviation of each channel over images
     and positions, and the sum over levels. Up to the factor
     :math:`1 - 1 / N H_s W_s` of the sample deviation it is one minus Pearson's
     correlation, mean over channels: scale and offset of a channel, which
@@ -23,7 +23,7 @@ class PKDLoss(Mechanism):
 
     A student channel without any variation is standardised to zero, and its
     gradient is about 1e6 times the usual, as it has no scale: adapters must
-    not start at zero. A level of one position in all (one small picture at
+    not start at zero. A level of one position in all (one small image at
     stride 128) has no variation to match and costs nothing.
 
     Args:
@@ -46,7 +46,7 @@ class PKDLoss(Mechanism):
     divides_by_scale = True
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
-                   scene: Scene) -> Tensor:
+                   context: BatchContext) -> Tensor:
         """See :class:`Mechanism`."""
         return F.mse_loss(_standardised(student), _standardised(teacher)) / 2
 

@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from ..detector import Features
-from .mechanism import Mechanism, Pairing, Scene, build_mechanism
+from .mechanism import BatchContext, Mechanism, Pairing, build_mechanism
 
 
 @MODELS.register_module()
@@ -60,7 +60,7 @@ class WeightedSum(Mechanism):
             self.loss_weight = 0.0
 
     def forward(self, student: Features, teacher: Features,
-                scene: Scene) -> dict[str, Tensor]:
+                context: BatchContext) -> dict[str, Tensor]:
         """``loss_distill_{part}_s{stride}`` -> scalar, whose sum is the loss.
 
         ``part`` is the mechanism's class in lower case without 'Loss', and,
@@ -71,7 +71,7 @@ class WeightedSum(Mechanism):
             key.replace('loss_distill', f'loss_distill_{name}', 1):
                 self.loss_weight * value
             for name, part in zip(self.names, self.losses, strict=True)
-            for key, value in part(student, teacher, scene).items()}
+            for key, value in part(student, teacher, context).items()}
 
 
 def _short_names(parts: Sequence[Mechanism]) -> list[str]:

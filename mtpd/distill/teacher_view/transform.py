@@ -1,8 +1,8 @@
-"""The student's view of a picture, also at the teacher's size.
+"""The student's view of an image, also at the teacher's size.
 
-The student's train pipeline runs as it is. The picture is kept as it comes to
+The student's train pipeline runs as it is. The image is kept as it comes to
 the first step that resamples it; what the steps from there on do is written
-down and done once more to the kept picture, at each teacher's size: geometry
+down and done once more to the kept image, at each teacher's size: geometry
 as one matrix and so one resampling, colours by drawing the same random numbers
 again.
 
@@ -11,9 +11,7 @@ Coordinates are continuous, x to the right and y down, and pixel i covers
 are in these. OpenCV's warps are not; theirs have pixel i's centre at i.
 """
 import copy
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -29,6 +27,8 @@ from mmdet.registry import TRANSFORMS
 from mmengine.config import ConfigDict
 from mmengine.registry import DefaultScope
 
+from mtpd.randomness import RngStates, draws_from, rng_states
+
 # Exact classes: what a subclass does differently cannot be known. What each
 # does was read in mmdet 3.3.0 and mmcv 2.1.0.
 _WRAPPERS = frozenset({
@@ -39,9 +39,9 @@ _RESIZE = frozenset({mmdet_steps.Resize, mmdet_steps.FixScaleResize})
 _DRAWN_RESIZE = frozenset({
     mmcv_steps.RandomResize, mmcv_steps.RandomChoiceResize,
     mmdet_steps.ResizeShortestEdge})
-# These hand OpenCV the matrix that they record, so that pictures move by it in
+# These hand OpenCV the matrix that they record, so that images move by it in
 # OpenCV's coordinates and boxes by it in mmdet's: half a pixel apart wherever
-# it turns or scales. The teacher follows the picture.
+# it turns or scales. The teacher follows the image.
 _WARP = frozenset({
     mmdet_steps.Rotate, mmdet_steps.ShearX, mmdet_steps.ShearY,
     mmdet_steps.TranslateX, mmdet_steps.TranslateY})
@@ -53,7 +53,7 @@ _POINTWISE = frozenset({
     mmdet_steps.Color, mmdet_steps.Brightness, mmdet_steps.Solarize,
     mmdet_steps.SolarizeAdd, mmdet_steps.Posterize, mmdet_steps.Invert})
 # Only before the first step that resamples. Contrast, Equalize and
-# AutoContrast look at the whole picture's grey levels and Sharpness at
+# AutoContrast look at the whole image's grey levels and Sharpness at
 # neighbours; the others move or cover it and do not record where.
 _EARLY = frozenset({
     mmdet_steps.Contrast, mmdet_steps.Equalize, mmdet_steps.AutoContrast,
@@ -79,34 +79,34 @@ Step = Mapping | Callable  # of a pipeline: its config, or built
 
 @TRANSFORMS.register_module()
 class TeacherView(BaseTransform):
-    """A student's train pipeline that also gives the teacher its picture.
+    """A student's train pipeline that also gives the teacher its image.
 
-    The student's picture, boxes, masks and meta information and all random
+    The student's image, boxes, masks and meta information and all random
     numbers are what ``transforms`` alone would give. ``None`` (a crop without
     boxes) is passed on.
 
-    Before the first step that resamples the picture, steps may do anything
+    Before the first step that resamples the image, steps may do anything
     that keeps its pixels as large as they are: student and teacher share the
     result. Known to are mmdet's RandomFlip, RandomCrop, Pad, Expand,
     MinIoURandomCrop, RandomCenterCropPad, RandomShift, CutOut, RandomErasing
-    and its colour steps; a class of one's own if the picture keeps its size.
+    and its colour steps; a class of one's own if the image keeps its size.
 
     From there on geometry is followed through mmdet's Resize, FixScaleResize,
     ResizeShortestEdge, RandomFlip, RandomCrop, Pad (constant), RandomAffine,
     Rotate, ShearX, ShearY, TranslateX and TranslateY and mmcv's RandomResize
-    and RandomChoiceResize; what lies outside of a crop or of the picture is
+    and RandomChoiceResize; what lies outside of a crop or of the image is
     filled as the student's is. Colours, of each pixel by itself:
     PhotoMetricDistortion, YOLOXHSVRandomAug, Color, Brightness, Solarize,
     SolarizeAdd, Posterize, Invert and any class with ``pointwise = True``.
     All of these also inside of Compose, RandomChoice, RandomApply,
     RandomOrder, AutoAugment and RandAugment.
 
-    A teacher's picture has ``scale`` times the student's sides, rounded to
+    A teacher's image has ``scale`` times the student's sides, rounded to
     whole pixels, halves up, and shows the student's frame from edge to edge:
     one pixel of the student's is ``teacher side / student side`` of the
     teacher's, which is ``scale`` up to that rounding. Where the view is
     resized, flipped, padded and cut along whole pixels, the resampling is the
-    student's own Resize (interpolation and backend), so that the picture is
+    student's own Resize (interpolation and backend), so that the image is
     bit-equal to that of a pipeline with a Resize to ``scale`` times the size;
     else it is OpenCV's bilinear warp, whose positions are rounded to 1/32
     pixel.
@@ -116,9 +116,9 @@ class TeacherView(BaseTransform):
     through rounding, clipping and what of the mapping is not linear.
 
     Args:
-        transforms: The steps between loading the picture and packing, and as
+        transforms: The steps between loading the image and packing, and as
             the last one the packing step.
-        scales: Of the teachers' pictures to the student's: positive numbers
+        scales: Of the teachers' images to the student's: positive numbers
             or fractions ``'p/q'``.
 
     Returns, as ``transform``'s result:
@@ -134,7 +134,7 @@ class TeacherView(BaseTransform):
     Raises:
         ValueError: A scale that is not positive, or a step that cannot be
             followed; if nothing is known of its class, when it first changes
-            the picture.
+            the image.
     """
 
     def __init__(self, transforms: Sequence[Step],
@@ -158,17 +158,17 @@ class TeacherView(BaseTransform):
             if results is None:
                 return None
         size = results['img'].shape[:2]
-        original = view.picture if self.watched else None
+        original = view.image if self.watched else None
         if original is None:
             original = results['img']
         results.pop(_KEY, None)
         packed = self.pack(results)
         wanted = {k: _scaled(size, s) for k, s in self.scales.items()}
         other = {k: s for k, s in wanted.items() if s != size}
-        pictures = view.render(original, size, list(other.values())) \
+        images = view.render(original, size, list(other.values())) \
             if other else []
         packed['teacher_inputs'] = dict.fromkeys(wanted, packed['inputs']) | {
-            k: _tensor(p) for k, p in zip(other, pictures, strict=True)}
+            k: _tensor(p) for k, p in zip(other, images, strict=True)}
         return packed
 
     def __repr__(self) -> str:
@@ -207,25 +207,25 @@ def with_teacher_view(dataset: Mapping[str, Any],
                       scales: Sequence[float | str]) -> ConfigDict:
     """A train data set's config whose batches also have ``teacher_inputs``.
 
-    In each inner data set the steps after the one that loads the picture, up
+    In each inner data set the steps after the one that loads the image, up
     to and with the one that packs, move into one :class:`TeacherView`.
 
     Args:
         dataset: The config, also of wrapped data sets (repeated,
             concatenated, balanced by classes); it is not changed.
-        scales: Of the teachers' pictures to the student's.
+        scales: Of the teachers' images to the student's.
 
     Raises:
         ValueError: A pipeline without a step that loads or packs, or a
             wrapper with a pipeline of its own (``MultiImageMixDataset``),
-            which mixes pictures after they were loaded.
+            which mixes images after they were loaded.
     """
     # Made anew and not changed in place: configs often name one part twice.
     parts = {k: dataset[k] for k in ('dataset', 'datasets') if k in dataset}
     if parts and 'pipeline' in dataset:
         raise ValueError(
             f"{dataset.get('type')} has a pipeline of its own, which mixes "
-            "pictures that were loaded before; the teacher's picture cannot "
+            "images that were loaded before; the teacher's image cannot "
             'follow. Set train_dataloader.dataset to the data set inside of '
             "it, or set the teacher's scale to 1.")
     for key, part in parts.items():
@@ -240,7 +240,7 @@ def with_teacher_view(dataset: Mapping[str, Any],
 
 
 def unsupported_steps(pipeline: Sequence[Step]) -> list[str]:
-    """Steps of a train pipeline that no teacher's picture can follow.
+    """Steps of a train pipeline that no teacher's image can follow.
 
     Found by the classes of mmdet and mmcv. Others, a user's own and Albu, are
     trusted here; they fail when they first do what cannot be followed.
@@ -260,7 +260,7 @@ def unsupported_steps(pipeline: Sequence[Step]) -> list[str]:
 
 def _problems(steps: Sequence[Any],
               resampled: bool) -> tuple[list[str], bool]:
-    """Messages, and whether the picture may be resampled after the steps.
+    """Messages, and whether the image may be resampled after the steps.
 
     Args:
         steps: In this order.
@@ -297,7 +297,7 @@ def _problem(step: Any, kind: type, resampled: bool) -> list[str]:
     if kind in _DRAWN_RESIZE and type(step.resize) not in _RESIZE:
         inner = type(step.resize)
         return [f'{name} resizes by {inner.__module__}.{inner.__name__}; the '
-                "teacher's picture can follow mmdet's Resize and "
+                "teacher's image can follow mmdet's Resize and "
                 'FixScaleResize only. Set its resize_type to one of them, or '
                 "set the teacher's scale to 1."]
     late = kind in _EARLY or \
@@ -305,14 +305,14 @@ def _problem(step: Any, kind: type, resampled: bool) -> list[str]:
     if late and resampled:
         if kind is mmdet_steps.Pad:
             name += f' with padding_mode={step.padding_mode!r}'
-        return [f"{name} cannot be followed on the teacher's picture where "
+        return [f"{name} cannot be followed on the teacher's image where "
                 "the student's has already been resized or turned. Move it "
                 f'before the first such step. Else: {_CURE}']
     if late or kind in _GEOMETRIC | _POINTWISE | _LEAVE_PICTURE \
             or _is_foreign(kind):
         return []
-    return [f"{name} cannot be followed on the teacher's picture: it neither "
-            'records how it moves the picture nor changes the colour of each '
+    return [f"{name} cannot be followed on the teacher's image: it neither "
+            'records how it moves the image nor changes the colour of each '
             f'pixel by itself (TeacherView lists what does). {_CURE}']
 
 
@@ -339,7 +339,7 @@ def _split(dataset: Mapping[str, Any]) -> tuple[list, list, list]:
     if not loading or not packing or packing[-1] < loading[-1]:
         raise ValueError(
             f"The train pipeline of a {dataset.get('type')} has to load a "
-            'picture (LoadImageFromFile) and later pack it (PackDetInputs); '
+            'image (LoadImageFromFile) and later pack it (PackDetInputs); '
             f'it is {names}. Complete the pipeline of train_dataloader.dataset'
             ", or set the teacher's scale to 1.")
     first, last = loading[-1] + 1, packing[-1] + 1
@@ -352,22 +352,22 @@ def _scaled(size: Size, scale: Fraction) -> Size:
     return height, width
 
 
-def _tensor(picture: np.ndarray) -> torch.Tensor:
+def _tensor(image: np.ndarray) -> torch.Tensor:
     """(h, w, 3) -> (3, h, w), (h, w) -> (1, h, w), as PackDetInputs does."""
-    picture = np.atleast_3d(picture).transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(picture))
+    image = np.atleast_3d(image).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(image))
 
 
 @dataclass
 class _Recolour:
     """A pointwise step, and the generators' states when it ran."""
     step: Callable
-    states: tuple
+    states: RngStates
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        with _drawing_from(self.states):
-            return self.step(dict(img=picture,
-                                  img_shape=picture.shape[:2]))['img']
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        with draws_from(self.states):
+            return self.step(dict(img=image,
+                                  img_shape=image.shape[:2]))['img']
 
 
 @dataclass
@@ -377,7 +377,7 @@ class _Move:
     Attributes:
         matrix: (3, 3) float64, from the frame before to the one after.
         frame: The size before.
-        fill: Colour of what was outside of that frame, a picture of one pixel
+        fill: Colour of what was outside of that frame, an image of one pixel
             in the student's dtype; None where none of that can be seen.
     """
     matrix: np.ndarray
@@ -387,20 +387,20 @@ class _Move:
 
 @dataclass
 class _View:
-    """The picture before it is resampled, and what was done to it from there.
+    """The image before it is resampled, and what was done to it from there.
 
     Attributes:
-        picture: (H, W, channels); None until a step resamples it.
+        image: (H, W, channels); None until a step resamples it.
         changes: In their order.
         resize: Interpolation and backend of the last Resize.
     """
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
     changes: list[_Recolour | _Move] = field(default_factory=list)
     resize: dict[str, str] = field(default_factory=dict)
 
     def render(self, original: np.ndarray, student: Size,
                sizes: Sequence[Size]) -> list[np.ndarray]:
-        """Pictures (h, w, channels) of ``sizes`` that show what the student's
+        """Images (h, w, channels) of ``sizes`` that show what the student's
         of size ``student`` shows, made from ``original``, which the changes
         were done to."""
         last = max((i for i, c in enumerate(self.changes, 1)
@@ -417,20 +417,20 @@ class _View:
                 frames.append((matrix, change.frame))
                 fills.append(change.fill)
             matrix = change.matrix @ matrix
-        pictures = []
+        images = []
         for size in sizes:
             scaled = np.diag([size[1] / student[1], size[0] / student[0], 1]) \
                 @ matrix
-            picture = _resample(original, scaled, size, self.resize)
+            image = _resample(original, scaled, size, self.resize)
             # A later step's fill covers an earlier one's.
             for (until, frame), fill in zip(frames, fills, strict=True):
                 shown = _inside(scaled @ np.linalg.inv(until), frame, size)
-                picture[~shown] = fill[0, 0]
+                image[~shown] = fill[0, 0]
             for change in self.changes[last:]:
                 if isinstance(change, _Recolour):  # all of them are
-                    picture = change(picture)
-            pictures.append(picture)
-        return pictures
+                    image = change(image)
+            images.append(image)
+        return images
 
 
 def _watch(step: Any) -> Callable:
@@ -455,18 +455,18 @@ class _Watched:
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
         kind, view = type(self.step), results[_KEY]
-        if kind in _RESAMPLE and view.picture is None:
+        if kind in _RESAMPLE and view.image is None:
             # A copy: a warp that is not drawn hands on this very array, and
-            # YOLOXHSVRandomAug writes into the picture that it gets.
-            view.picture = results['img'].copy()
+            # YOLOXHSVRandomAug writes into the image that it gets.
+            view.image = results['img'].copy()
         if kind in _LEAVE_PICTURE:
             return self.step(results)
-        if view.picture is None:
+        if view.image is None:
             return self._share(results)
         if kind in _GEOMETRIC:
             return self._move(results)
         if kind in _POINTWISE or getattr(self.step, 'pointwise', False):
-            view.changes.append(_Recolour(self.step, _states()))
+            view.changes.append(_Recolour(self.step, rng_states()))
             return self.step(results)
         return self._leave(results)
 
@@ -477,12 +477,12 @@ class _Watched:
                 and type(self.step) not in _GEOMETRIC | _EARLY:
             raise ValueError(
                 f'{type(self.step).__name__} changed the size of the '
-                "student's picture in a way that is not known: the teacher's "
-                f'picture cannot follow. {_CURE}')
+                "student's image in a way that is not known: the teacher's "
+                f'image cannot follow. {_CURE}')
         return results
 
     def _move(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        view, states = results[_KEY], _states()
+        view, states = results[_KEY], rng_states()
         frame, dtype = results['img'].shape[:2], results['img'].dtype
         before = results.get('homography_matrix')
         results = self.step(results)
@@ -512,11 +512,11 @@ class _Watched:
         results = self.step(results)
         if results is not None and not np.array_equal(results['img'], before):
             raise ValueError(
-                f"{type(self.step).__name__} changed the student's picture, "
+                f"{type(self.step).__name__} changed the student's image, "
                 "which had been resized or turned before, in a way that the "
-                "teacher's picture cannot follow. If it changes the colour of "
+                "teacher's image cannot follow. If it changes the colour of "
                 'each pixel by itself, whatever its position and the '
-                "picture's size, set `pointwise = True` in its class; or move "
+                "image's size, set `pointwise = True` in its class; or move "
                 f'it before the first such step. Else: {_CURE}')
         return results
 
@@ -530,16 +530,16 @@ def _added(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray:
         else after @ np.linalg.inv(before)
 
 
-def _affine_matrix(step: Any, frame: Size, states: tuple) -> np.ndarray:
+def _affine_matrix(step: Any, frame: Size, states: RngStates) -> np.ndarray:
     """What RandomAffine drew, drawn again: it records nothing."""
     across, down = step.border
-    with _drawing_from(states):
+    with draws_from(states):
         return _from_opencv(step._get_random_homography_matrix(
             frame[0] + 2 * down, frame[1] + 2 * across).astype(np.float64))
 
 
 def _fill(step: Any) -> Any:
-    """The colour around a picture, a number or one per channel, or None."""
+    """The colour around an image, a number or one per channel, or None."""
     if type(step) is mmdet_steps.Pad:
         return step.pad_val.get('img', 0)
     if type(step) is mmdet_steps.RandomAffine:
@@ -559,14 +559,14 @@ def _to_opencv(matrix: np.ndarray) -> np.ndarray:
     return _shift(-0.5) @ matrix @ _shift(0.5)
 
 
-def _resample(picture: np.ndarray, matrix: np.ndarray, size: Size,
+def _resample(image: np.ndarray, matrix: np.ndarray, size: Size,
               resize: Mapping[str, str]) -> np.ndarray:
-    """``picture`` moved by ``matrix`` into a frame of ``size``.
+    """``image`` moved by ``matrix`` into a frame of ``size``.
 
-    Outside of the picture its edge goes on.
+    Outside of the image its edge goes on.
     """
-    height, width = picture.shape[:2]
-    # Where the picture's edges come to lie: x0, y0 and x1, y1.
+    height, width = image.shape[:2]
+    # Where the image's edges come to lie: x0, y0 and x1, y1.
     ends = matrix[:2, 2], matrix[:2, :2] @ [width, height] + matrix[:2, 2]
     whole = np.rint(ends).astype(int)
     # mmdet records float32: a few 1e-4 pixels after some steps.
@@ -576,10 +576,10 @@ def _resample(picture: np.ndarray, matrix: np.ndarray, size: Size,
             or min(right, size[1]) <= max(left, 0) \
             or min(bottom, size[0]) <= max(top, 0):
         return cv2.warpAffine(
-            picture, _to_opencv(matrix)[:2], size[::-1],
+            image, _to_opencv(matrix)[:2], size[::-1],
             flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     resized = mmcv.imresize(
-        picture, (int(right - left), int(bottom - top)), **resize)
+        image, (int(right - left), int(bottom - top)), **resize)
     # cv2.flip, for np.flip's view is copied pixel by pixel later on.
     across, down = whole[0] > whole[1]
     if across or down:
@@ -596,9 +596,9 @@ def _inside(matrix: np.ndarray, frame: Size, size: Size) -> np.ndarray:
     """Which pixels' centres show something of ``frame``: (h, w) bool.
 
     Args:
-        matrix: From ``frame`` to the picture, affine.
+        matrix: From ``frame`` to the image, affine.
         frame: The size of what is shown.
-        size: The picture's (h, w).
+        size: The image's (h, w).
     """
     inverse = np.linalg.inv(matrix)
     y, x = np.ogrid[0.5:size[0], 0.5:size[1]]
@@ -610,25 +610,3 @@ def _inside(matrix: np.ndarray, frame: Size, size: Size) -> np.ndarray:
             at = at + by * pixel if by else at
         inside &= (at > 0) & (at < side)
     return inside
-
-
-def _states() -> tuple:
-    return random.getstate(), np.random.get_state(), torch.get_rng_state()
-
-
-@contextmanager
-def _drawing_from(states: tuple) -> Iterator[None]:
-    """Random numbers as of ``states``; afterwards nothing has been drawn."""
-    present = _states()
-    _set_states(states)
-    try:
-        yield
-    finally:
-        _set_states(present)
-
-
-def _set_states(states: tuple) -> None:
-    put_back: tuple[Callable[[Any], None], ...] = (
-        random.setstate, np.random.set_state, torch.set_rng_state)
-    for put, state in zip(put_back, states, strict=True):
-        put(state)

@@ -48,7 +48,7 @@ def distiller(retinanet, teacher, checkpoint, **changes):
     return model.train()
 
 
-def pictures() -> dict:
+def images() -> dict:
     return demo_mm_inputs(2, [(3, 64, 96)] * 2, num_items=[3, 2],
                           num_classes=5)
 
@@ -60,7 +60,7 @@ def pair(retinanet, swin_mask_rcnn, checkpoint_of):
 
 def test_half_strength_is_half_the_loss(pair):
     model = distiller(*pair)
-    data = model.data_preprocessor(pictures(), True)
+    data = model.data_preprocessor(images(), True)
     whole = model(**copy.deepcopy(data), mode='loss')
     model.set_strength(0.5)
     half = model(**copy.deepcopy(data), mode='loss')
@@ -75,12 +75,12 @@ def test_stopped_it_is_plain_training_and_nobody_else_runs(pair, monkeypatch):
     def fail(*_args, **_kwargs):
         raise AssertionError('ran although distillation has stopped')
 
-    guidance, = model.guidances
-    for part in (guidance.teacher.detector, guidance.mechanism,
-                 guidance.adapter, model.data_preprocessor.teachers[0]):
+    branch, = model.guidances
+    for part in (branch.teacher.detector, branch.mechanism,
+                 branch.adapter, model.data_preprocessor.teachers[0]):
         monkeypatch.setattr(part, 'forward', fail)
     model.set_strength(0)
-    data = pictures()
+    data = images()
     plain = copy.deepcopy(model.student)
     batch = model.data_preprocessor(copy.deepcopy(data), True)
     total, _ = model.parse_losses(model(**batch, mode='loss'))
@@ -92,7 +92,7 @@ def test_stopped_it_is_plain_training_and_nobody_else_runs(pair, monkeypatch):
     for one, other in zip(model.student.parameters(), plain.parameters()):
         assert torch.equal(one.grad, other.grad)
     assert all(p.grad is not None and not p.grad.any()
-               for p in guidance.parameters())
+               for p in branch.parameters())
 
 
 def _train(rank: int, port: int, pair: tuple, out: str) -> None:
@@ -113,7 +113,7 @@ def _train(rank: int, port: int, pair: tuple, out: str) -> None:
     norms = []
     for step in range(5):
         model.set_strength(float(step < 2))
-        batch = model.data_preprocessor(pictures(), True)
+        batch = model.data_preprocessor(images(), True)
         total, _ = model.parse_losses(wrapped(**batch, mode='loss'))
         total.backward()
         gradients = {n: p.grad.clone() for n, p in model.named_parameters()

@@ -8,7 +8,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from mtpd.distill.branch import NotFinite
 from mtpd.distill.distiller import FeatureDistiller
-from mtpd.distill.frozen import FrozenTeacher
+from mtpd.distill.frozen import FrozenDetector
 from mtpd.progression import run_progression
 
 
@@ -19,7 +19,7 @@ def go(cfg):
 def poison(monkeypatch, what: str, at: int) -> list[dict]:
     """Spoil an iteration (from 1); the student at the start of each."""
     seen, models = [], []
-    whole = FeatureDistiller.loss, FrozenTeacher.__call__, OptimWrapper.step
+    whole = FeatureDistiller.loss, FrozenDetector.__call__, OptimWrapper.step
 
     def loss(self, *args):
         seen.append({k: v.clone() for k, v in self.state_dict().items()})
@@ -45,7 +45,7 @@ def poison(monkeypatch, what: str, at: int) -> list[dict]:
         whole[2](self, **kwargs)
 
     monkeypatch.setattr(FeatureDistiller, 'loss', loss)
-    monkeypatch.setattr(FrozenTeacher, '__call__', look)
+    monkeypatch.setattr(FrozenDetector, '__call__', look)
     monkeypatch.setattr(OptimWrapper, 'step', step)
     return seen
 

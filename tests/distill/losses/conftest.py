@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mtpd.distill.losses import Mechanism, Pairing, Scene
+from mtpd.distill.losses import BatchContext, Mechanism, Pairing
 
 DATA = Path(__file__).parents[2] / 'data' / 'distill_losses_reference.npz'
 
@@ -31,15 +31,15 @@ def reference():
 
 
 @pytest.fixture
-def bare() -> Scene:
+def bare() -> BatchContext:
     """For mechanisms that look at maps only."""
-    return Scene(size=(40, 56), boxes=(torch.zeros(0, 4),) * 2)
+    return BatchContext(size=(40, 56), boxes=(torch.zeros(0, 4),) * 2)
 
 
 def total(mechanism: Mechanism, student: Tensor, teacher: Tensor,
-          scene: Scene) -> Tensor:
+          context: BatchContext) -> Tensor:
     """The loss over one level of stride 8."""
-    losses = mechanism({8: student}, {8: teacher}, scene)
+    losses = mechanism({8: student}, {8: teacher}, context)
     assert list(losses) == ['loss_distill_s8']
     return losses['loss_distill_s8']
 
@@ -63,7 +63,8 @@ def agrees(bare):
     """agrees(mechanism, case, names, scene): loss and all gradients are the
     authors'. ``names``: parameter of the mechanism -> theirs."""
     def check(mechanism: Mechanism, case: Mapping[str, Tensor],
-              names: Mapping[str, str] = {}, scene: Scene = bare) -> None:
+              names: Mapping[str, str] = {},
+              context: BatchContext = bare) -> None:
         parameters = dict(mechanism.named_parameters())
         assert set(parameters) == set(names)
         theirs = {n for n in case if n.startswith('param:')}
@@ -79,7 +80,7 @@ def agrees(bare):
             for own, other in names.items():
                 parameters[own].copy_(case[f'param:{other}'])
         student = case['student'].clone().requires_grad_()
-        loss = total(mechanism, align(student), case['teacher'], scene)
+        loss = total(mechanism, align(student), case['teacher'], context)
         loss.backward()
         close(loss, case['loss'], 'loss')
         close(student.grad, case['grad_student'], 'grad_student')
@@ -97,7 +98,7 @@ def agrees(bare):
 def differentiates(bare):
     """differentiates(mechanism, scene): gradients of the student's map and of
     all parameters against finite differences, in float64."""
-    def check(mechanism: Mechanism, scene: Scene = bare,
+    def check(mechanism: Mechanism, context: BatchContext = bare,
               channels: int = 4) -> None:
         torch.manual_seed(0)
         mechanism = mechanism.double()
@@ -111,7 +112,7 @@ def differentiates(bare):
         def loss(own: Tensor, *parameters: Tensor) -> Tensor:
             return sum(functional_call(
                 mechanism, dict(zip(names, parameters)),
-                ({8: own}, {8: teacher}, scene)).values())
+                ({8: own}, {8: teacher}, context)).values())
         assert torch.autograd.gradcheck(
             loss, (student.requires_grad_(), *values))
     return check

@@ -49,7 +49,7 @@ def test_maps_of_zeros_have_finite_gradients(pairing, bare, loss_of):
     loss = loss_of(AttentionTransferLoss(pairing), student,
                    torch.randn(2, 4, 3, 5), bare)
     loss.backward()
-    # A picture's attention has length 1 over 15 positions.
+    # An image's attention has length 1 over 15 positions.
     assert loss.item() == pytest.approx(500 / 15)
     assert student.grad.isfinite().all()
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mtpd.distill.adapters import PyramidAdapter
-from mtpd.distill.losses import FeatureL2Loss, Pairing, Scene
+from mtpd.distill.losses import BatchContext, FeatureL2Loss, Pairing
 
-SCENE = Scene((64, 64), ())
+SCENE = BatchContext((64, 64), ())
 
 
 def test_mean_squared_error_by_hand():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from mtpd.distill.losses import FGDLoss, Pairing, Scene
+from mtpd.distill.losses import BatchContext, FGDLoss, Pairing
 from mtpd.distill.losses.fgd import region_weights
 
 SIZE = (40, 56)
@@ -23,8 +23,8 @@ RELATIONS = {
     for part in ('weight', 'bias')}
 
 
-def scene_of(*boxes, size=SIZE) -> Scene:
-    return Scene(size=size, boxes=tuple(
+def scene_of(*boxes, size=SIZE) -> BatchContext:
+    return BatchContext(size=size, boxes=tuple(
         torch.tensor(b, dtype=torch.float32).view(-1, 4) for b in boxes))
 
 
@@ -37,7 +37,7 @@ def test_loss_and_gradients_are_the_authors(reference, agrees, name):
         Pairing({8: 6}), temperature=given['temp'],
         foreground=given['alpha_fgd'], background=given['beta_fgd'],
         attention=given['gamma_fgd'], context=given['lambda_fgd'])
-    agrees(mechanism, case, RELATIONS, Scene(
+    agrees(mechanism, case, RELATIONS, BatchContext(
         size=tuple(case['img_shape'].tolist()),
         boxes=(case['gt_bboxes0'], case['gt_bboxes1'])))
 
@@ -85,7 +85,7 @@ def test_regions_are_those_of_a_slow_loop(boxes, grid):
 def test_a_region_by_hand():
     # 8 pixels a cell. The first box lies in cells 0 to 1 and its ceiling adds
     # one: 3 columns, 2 rows. The second one is 5 x 4 cells, one of the rows
-    # below the picture.
+    # below the image.
     objects, background = region_weights(
         scene_of([[2, 2, 10, 7], [16, 16, 48, 40]]).boxes, SIZE, (5, 7))
     small, large = 1 / 6, 1 / 20
@@ -176,9 +176,9 @@ def test_its_terms_are_those_of_the_formula(loss_of):
 
 
 def test_gradients_are_finite_differences(pairing, differentiates):
-    scene = scene_of([[3, 3, 30, 21], [10, 10, 55, 39]], [])
+    context = scene_of([[3, 3, 30, 21], [10, 10, 55, 39]], [])
     differentiates(FGDLoss(pairing, foreground=0.3, background=0.5,
-                           attention=0.1, context=0.2), scene)
+                           attention=0.1, context=0.2), context)
 
 
 def test_equal_maps_cost_nothing_at_first(pairing, loss_of):
@@ -199,15 +199,15 @@ def test_maps_of_zeros_and_of_large_values_have_finite_gradients(
 
 def test_the_memory_format_changes_nothing(pairing, loss_of):
     torch.manual_seed(0)
-    mechanism, scene = FGDLoss(pairing), scene_of([[8, 8, 24, 24]], [])
+    mechanism, context = FGDLoss(pairing), scene_of([[8, 8, 24, 24]], [])
     maps = torch.randn(2, 2, 4, 5, 7)
-    expected = loss_of(mechanism, *maps, scene)
+    expected = loss_of(mechanism, *maps, context)
     last = [m.to(memory_format=torch.channels_last) for m in maps]
-    torch.testing.assert_close(loss_of(mechanism, *last, scene), expected)
+    torch.testing.assert_close(loss_of(mechanism, *last, context), expected)
     parts = torch.zeros(2, 2, 4, 6, 9)
     parts[..., :5, :7] = maps
     torch.testing.assert_close(
-        loss_of(mechanism, *parts[..., :5, :7], scene), expected)
+        loss_of(mechanism, *parts[..., :5, :7], context), expected)
 
 
 def test_published_settings_differ_by_the_kind_of_student():

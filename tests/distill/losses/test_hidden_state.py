@@ -10,14 +10,14 @@ from mtpd.distill.losses import FeatureL2Loss, HiddenStateLoss, Pairing
 PYRAMID = {8: 4, 16: 4, 32: 4, 64: 4, 128: 4}
 
 
-def pyramids(strides=PYRAMID):
+def feature_maps(strides=PYRAMID):
     torch.manual_seed(0)
     return [{s: torch.randn(2, 4, 128 // s, 256 // s).double()
              for s in strides} for _ in range(2)]
 
 
 def test_it_is_the_mean_square_between_unit_vectors(pairing, bare, loss_of):
-    student, teacher = (p[8] for p in pyramids([8]))
+    student, teacher = (p[8] for p in feature_maps([8]))
     expected = np.mean([
         ((u / np.linalg.norm(u) - v / np.linalg.norm(v)) ** 2).sum()
         for u, v in zip(student.permute(0, 2, 3, 1).reshape(-1, 4).numpy(),
@@ -35,14 +35,15 @@ def test_it_is_the_mean_square_between_unit_vectors(pairing, bare, loss_of):
     ((8,), 'skip', (8,)), ((8,), 'last', (8,))])
 def test_levels_are_chosen_from_the_coarsest(bare, strides, layers, chosen):
     pairing = Pairing(dict.fromkeys(reversed(strides), 4))
-    losses = HiddenStateLoss(pairing, layers=layers)(*pyramids(strides), bare)
+    losses = HiddenStateLoss(pairing, layers=layers)(
+        *feature_maps(strides), bare)
     assert set(losses) == {f'loss_distill_s{s}' for s in chosen}
-    everything = HiddenStateLoss(pairing)(*pyramids(strides), bare)
+    everything = HiddenStateLoss(pairing)(*feature_maps(strides), bare)
     assert all(torch.equal(losses[k], everything[k]) for k in losses)
 
 
 def test_levels_not_chosen_get_a_gradient_of_zero(bare):
-    student, teacher = pyramids()
+    student, teacher = feature_maps()
     for feature in student.values():
         feature.requires_grad_()
     losses = HiddenStateLoss(Pairing(PYRAMID), layers='last')(
@@ -53,7 +54,7 @@ def test_levels_not_chosen_get_a_gradient_of_zero(bare):
 
 
 def test_without_normalising_it_is_feature_matching_summed(bare):
-    maps, pairing = pyramids(), Pairing(PYRAMID)
+    maps, pairing = feature_maps(), Pairing(PYRAMID)
     losses = HiddenStateLoss(pairing, normalise=False)(*maps, bare)
     matching = FeatureL2Loss(pairing)(*maps, bare)
     assert {k: v.item() for k, v in losses.items()} == pytest.approx(
@@ -67,7 +68,7 @@ def test_gradients_are_finite_differences(pairing, differentiates, normalise):
 
 @given(scale=st.floats(0.01, 100))
 def test_the_length_of_vectors_changes_nothing(scale):
-    student, teacher = (p[8] for p in pyramids([8]))
+    student, teacher = (p[8] for p in feature_maps([8]))
     loss = HiddenStateLoss(Pairing({8: 4}))
     torch.testing.assert_close(
         loss.level_loss(8, student * scale, teacher, None),

@@ -4,13 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, rel_entr
 
-from mtpd.distill.losses import LogitLoss, Pairing, Scene
+from mtpd.distill.losses import BatchContext, LogitLoss, Pairing
 
 
-def scene_of(*scores) -> Scene:
+def scene_of(*scores) -> BatchContext:
     """Levels of strides 8, 16, ... of (student's, teacher's) scores."""
-    return Scene((40, 56), (), {8 * 2 ** i: pair
-                                for i, pair in enumerate(scores)})
+    return BatchContext((40, 56), (), {8 * 2 ** i: pair
+                                       for i, pair in enumerate(scores)})
 
 
 def test_it_is_the_sum_over_classes_of_binary_divergences(pairing):

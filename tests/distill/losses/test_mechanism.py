@@ -8,17 +8,17 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mtpd.distill.losses import (Mechanism, Pairing, Scene, build_mechanism,
-                                 known_mechanisms)
+from mtpd.distill.losses import (BatchContext, Mechanism, Pairing,
+                                 build_mechanism, known_mechanisms)
 
 PAIRING = Pairing({8: 4, 16: 4})
-SCENE = Scene((64, 64), ())
+SCENE = BatchContext((64, 64), ())
 
 
 class Sum(Mechanism):
     published_weight = (2.0, 3.0)
 
-    def level_loss(self, stride, student, teacher, scene):
+    def level_loss(self, stride, student, teacher, context):
         return (student - teacher).sum() * stride
 
 

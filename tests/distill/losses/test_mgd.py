@@ -20,12 +20,12 @@ def test_loss_and_gradients_are_the_authors(reference, agrees, name):
 
 
 def convolved(x, conv):
-    """A 3x3 convolution with padding, picture by picture, in float64."""
+    """A 3x3 convolution with padding, image by image, in float64."""
     weight, bias = conv.weight.detach().numpy(), conv.bias.detach().numpy()
     return np.stack([np.stack([
-        sum(correlate(np.pad(picture[i], 1), kernel[i], mode='valid')
+        sum(correlate(np.pad(image[i], 1), kernel[i], mode='valid')
             for i in range(len(kernel))) + bias[o]
-        for o, kernel in enumerate(weight)]) for picture in x])
+        for o, kernel in enumerate(weight)]) for image in x])
 
 
 def test_it_is_the_generated_map_s_squared_error(bare, loss_of):

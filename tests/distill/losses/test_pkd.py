@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtpd.distill.losses import Pairing, PKDLoss
+from mtpd.distill.losses import PKDLoss, Pairing
 
 
 @pytest.mark.parametrize('name', ['pkd_w1.0', 'pkd_w6.0'])

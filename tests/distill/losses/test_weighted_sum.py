@@ -3,7 +3,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
-from mtpd.distill.losses import Pairing, Scene, WeightedSum
+from mtpd.distill.losses import BatchContext, Pairing, WeightedSum
 
 PAIRING = Pairing({8: 4, 16: 4}, two_stage=True)
 
@@ -91,10 +91,10 @@ def test_parts_of_weight_zero_are_left_out(bare):
 
 def test_scores_and_maps_go_together(bare):
     scores = {8: tuple(torch.randn(2, 1, 6, 3, 4))}
-    scene = Scene(bare.size, bare.boxes, scores)
+    context = BatchContext(bare.size, bare.boxes, scores)
     total = WeightedSum(PAIRING, [dict(type='LogitLoss'),
                                   dict(type='CosineLoss')])
-    assert set(total(*maps(), scene)) == {
+    assert set(total(*maps(), context)) == {
         'loss_distill_logit_s8', 'loss_distill_cosine_s8',
         'loss_distill_cosine_s16'}
 

@@ -32,10 +32,10 @@ class HalvesBlue:
     pointwise = True
 
     def __call__(self, results):
-        picture = results['img'].copy()
+        image = results['img'].copy()
         if random.random() < 0.9:
-            picture[..., 0] //= 2
-        return dict(results, img=picture)
+            image[..., 0] //= 2
+        return dict(results, img=image)
 
 
 @TRANSFORMS.register_module()
@@ -52,7 +52,7 @@ class AddsNoise:
 
 @pytest.fixture
 def drawn_set(drawn):
-    """A train data set's config, of 24 drawn pictures of 96 x 64."""
+    """A train data set's config, of 24 drawn images of 96 x 64."""
     return ConfigDict(
         type='CocoDataset', data_root=str(drawn),
         metainfo=dict(classes=CLASSES),
@@ -83,11 +83,11 @@ def states():
             np.random.get_state()[2], torch.get_rng_state().tolist())
 
 
-def loaded(picture):
-    """What the loading steps give: the picture and a box in its middle."""
-    height, width = picture.shape[:2]
+def loaded(image):
+    """What the loading steps give: the image and a box in its middle."""
+    height, width = image.shape[:2]
     box = torch.tensor([[.2 * width, .2 * height, .8 * width, .8 * height]])
-    return dict(img=picture.copy(), img_shape=(height, width),
+    return dict(img=image.copy(), img_shape=(height, width),
                 ori_shape=(height, width), gt_bboxes=HorizontalBoxes(box),
                 gt_bboxes_labels=np.zeros(1, np.int64),
                 gt_ignore_flags=np.zeros(1, bool))
@@ -99,19 +99,19 @@ def noise(height, width, number=0):
         0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def view(steps, picture, scales, number=0):
-    """(packed sample, {scale: teacher's picture (h, w, 3)})."""
+def view(steps, image, scales, number=0):
+    """(packed sample, {scale: teacher's image (h, w, 3)})."""
     transform = TRANSFORMS.build(dict(
         type='TeacherView', transforms=[*steps, PACK], scales=scales))
     seed(number)
-    packed = transform(loaded(picture))
+    packed = transform(loaded(image))
     return packed, {k: v.permute(1, 2, 0).numpy()
                     for k, v in packed['teacher_inputs'].items()}
 
 
-def plain(steps, picture, number=0):
-    """The picture of the steps alone, (h, w, 3)."""
-    results = loaded(picture)
+def plain(steps, image, number=0):
+    """The image of the steps alone, (h, w, 3)."""
+    results = loaded(image)
     seed(number)
     for step in steps:
         results = TRANSFORMS.build(step)(results)
@@ -132,7 +132,7 @@ def plain(steps, picture, number=0):
      dict(type='RandomFlip', prob=0.5),
      dict(type='Pad', size_divisor=32, pad_val=dict(img=(1, 2, 3)))],
     [dict(type='RandomCrop', crop_size=(40, 40)),
-     dict(type='YOLOXHSVRandomAug'),  # writes into the loaded picture
+     dict(type='YOLOXHSVRandomAug'),  # writes into the loaded image
      dict(type='Rotate', prob=0.5),
      dict(type='RandomApply', transforms=[dict(type='Color')], prob=0.5),
      dict(type='FilterAnnotations', min_gt_bbox_wh=(8, 8))]])
@@ -173,9 +173,9 @@ def test_student_is_bit_identical_with_and_without_a_teacher(
         assert set(got) - set(expected) == {'teacher_inputs'}
 
 
-def test_a_picture_that_the_student_skips_is_skipped():
+def test_a_image_that_the_student_skips_is_skipped():
     """RandomCrop returns None where no box is left; the data set then draws
-    another picture, by the same random numbers."""
+    another image, by the same random numbers."""
     steps = [dict(type='RandomCrop', crop_size=(4, 4)), PACK]
     skipped = 0
     for i in range(10):
@@ -193,38 +193,38 @@ def test_a_picture_that_the_student_skips_is_skipped():
     assert 0 < skipped < 10
 
 
-# The teacher's picture is its own pipeline's, bit by bit
+# The teacher's image is its own pipeline's, bit by bit
 
 @pytest.mark.parametrize('direction', ['horizontal', 'vertical', 'diagonal'])
 @pytest.mark.parametrize('scale', [2, 3, 4, 0.5])
 def test_resize_and_flip_are_those_of_the_teachers_pipeline(scale, direction):
-    picture = noise(427, 640)
+    image = noise(427, 640)
     flip = dict(type='RandomFlip', prob=1.0, direction=direction)
     sizes = [(int(120 * s), int(80 * s)) for s in (1, scale)]
-    _, teacher = view([dict(type='Resize', scale=sizes[0]), flip], picture,
+    _, teacher = view([dict(type='Resize', scale=sizes[0]), flip], image,
                       [scale])
-    expected = plain([dict(type='Resize', scale=sizes[1]), flip], picture)
+    expected = plain([dict(type='Resize', scale=sizes[1]), flip], image)
     assert np.array_equal(teacher[scale_key(scale)], expected)
     # And without any of mmdet's steps:
     axes = dict(horizontal=1, vertical=0, diagonal=(0, 1))[direction]
     assert np.array_equal(expected, np.flip(cv2.resize(
-        picture, sizes[1], interpolation=cv2.INTER_LINEAR), axes))
+        image, sizes[1], interpolation=cv2.INTER_LINEAR), axes))
 
 
 def test_a_flip_that_is_not_drawn_does_not_move_the_colours():
     """After the last resampling colours come last, as in its own pipeline;
     40 / 427 and 30 / 333 have no inverse in floats."""
-    picture = noise(333, 427)
+    image = noise(333, 427)
     small, large = (
         [dict(type='Resize', scale=size), dict(type='PhotoMetricDistortion'),
          dict(type='RandomFlip', prob=0.0),
          dict(type='Pad', size_divisor=10)] for size in ((40, 30), (120, 90)))
     for number in range(4):
-        _, teacher = view(small, picture, [3], number)
-        assert np.array_equal(teacher['3'], plain(large, picture, number))
+        _, teacher = view(small, image, [3], number)
+        assert np.array_equal(teacher['3'], plain(large, image, number))
 
 
-def test_a_step_that_writes_into_its_picture_counts_once():
+def test_a_step_that_writes_into_its_image_counts_once():
     """A warp that was not drawn hands on the very array that came."""
     steps = [dict(type='Rotate', prob=0.0),
              dict(type='YOLOXHSVRandomAug', value_delta=90)]
@@ -241,20 +241,20 @@ def test_a_step_that_writes_into_its_picture_counts_once():
 
 
 def test_interpolation_and_backend_are_the_students():
-    picture = noise(90, 120)
+    image = noise(90, 120)
     for how in (dict(interpolation='nearest'), dict(interpolation='area'),
                 dict(backend='pillow', interpolation='bilinear')):
         _, teacher = view([dict(type='RandomChoiceResize', scales=[(60, 45)],
-                                **how), FLIP], picture, [1.5])
+                                **how), FLIP], image, [1.5])
         assert np.array_equal(teacher['3/2'], mmcv.imresize(
-            picture, (90, 68), **how)[:, ::-1])
+            image, (90, 68), **how)[:, ::-1])
 
 
 @pytest.mark.parametrize('colour', [*COLOURS, dict(type='HalvesBlue')],
                          ids=lambda c: c['type'])
 def test_colours_are_those_of_the_teachers_pipeline(colour):
     """The same draws, on either side of the geometry, also in a wrapper."""
-    picture, changed = noise(90, 120), 0
+    image, changed = noise(90, 120), 0
     small, large = (dict(type='Resize', scale=s) for s in ((40, 30), (80, 60)))
     inside = dict(type='RandomApply', transforms=[colour], prob=0.999)
     pad = dict(type='Pad', size_divisor=64, pad_val=dict(img=(9, 114, 200)))
@@ -268,14 +268,14 @@ def test_colours_are_those_of_the_teachers_pipeline(colour):
             if colour in steps and steps.index(colour) == 1 \
                     and steps[-1] is pad:
                 theirs = [colour, large, pad]
-            _, teacher = view(ours, picture, ['2'], number)
-            expected = plain(theirs, picture, number)
+            _, teacher = view(ours, image, ['2'], number)
+            expected = plain(theirs, image, number)
             got = teacher['2'][:60, :80]
             assert got.dtype == expected.dtype
             assert np.array_equal(got, expected[:60, :80])
             changed += not np.array_equal(got, plain([
                 s for s in theirs if s is not colour and s is not inside],
-                picture, number)[:60, :80])
+                image, number)[:60, :80])
     assert changed >= 6  # a colour's draw may be to do nothing
 
 
@@ -283,12 +283,12 @@ def test_distortion_of_the_original_and_then_one_resize():
     """By hand, not through TRANSFORMS: the draws come from numpy's generator
     as the student's pipeline found it."""
     from mmdet.datasets.transforms import PhotoMetricDistortion
-    picture = noise(100, 140)
+    image = noise(100, 140)
     _, teacher = view([dict(type='PhotoMetricDistortion'),
-                       dict(type='Resize', scale=(35, 25)), FLIP], picture,
+                       dict(type='Resize', scale=(35, 25)), FLIP], image,
                       [3], number=5)
     seed(5)
-    distorted = PhotoMetricDistortion().transform(dict(img=picture))['img']
+    distorted = PhotoMetricDistortion().transform(dict(img=image))['img']
     assert np.array_equal(teacher['3'],
                           cv2.resize(distorted, (105, 75))[:, ::-1])
 
@@ -316,34 +316,34 @@ CROP_FIRST = [
                          ids=['ssd', 'centernet', 'crop_first'])
 def test_what_comes_before_the_resize_is_shared(steps, scale):
     """Steps that cannot be repeated are not: they ran once, on the large
-    picture, and the teacher's own pipeline would have drawn the same."""
-    picture = noise(90, 120)
+    image, and the teacher's own pipeline would have drawn the same."""
+    image = noise(90, 120)
     for number in range(6):
         small, large = (
             [dict(type='Resize', scale=(int(40 * r), int(30 * r)))
              if s is AT_SIZE else s for s in steps] for r in (1, scale))
-        packed, teacher = view(small, picture, [scale], number)
+        packed, teacher = view(small, image, [scale], number)
         assert np.array_equal(packed['inputs'].permute(1, 2, 0),
-                              plain(small, picture, number))
+                              plain(small, image, number))
         assert np.array_equal(teacher[scale_key(scale)],
-                              plain(large, picture, number))
+                              plain(large, image, number))
 
 
-def test_without_a_resize_it_is_the_students_picture_enlarged():
+def test_without_a_resize_it_is_the_students_image_enlarged():
     packed, teacher = view([FLIP, dict(type='Contrast')], noise(30, 40), [2])
     student = packed['inputs'].permute(1, 2, 0).numpy()
     assert np.array_equal(teacher['2'], cv2.resize(student, (80, 60)))
 
 
 def test_a_crop_of_whole_pixels_is_the_teachers_own():
-    picture = noise(90, 120)
+    image = noise(90, 120)
     resize = dict(type='Resize', scale=(80, 60))
     crop = dict(type='RandomCrop', crop_size=(32, 24),
                 allow_negative_crop=True)
-    large = cv2.resize(picture, (240, 180))
+    large = cv2.resize(image, (240, 180))
     offsets = set()
     for number in range(4):
-        packed, teacher = view([resize, crop, FLIP], picture, [3], number)
+        packed, teacher = view([resize, crop, FLIP], image, [3], number)
         seed(number)
         y, x = TRANSFORMS.build(crop)._rand_offset((60 - 24, 80 - 32))
         offsets.add((y, x))
@@ -354,15 +354,15 @@ def test_a_crop_of_whole_pixels_is_the_teachers_own():
 
 
 def test_padding_is_the_teachers_own():
-    picture = noise(90, 120)
+    image = noise(90, 120)
     packed, teacher = view(
         [dict(type='Resize', scale=(40, 30)), FLIP,
          dict(type='Pad', size_divisor=32, pad_val=dict(img=(9, 8, 7)))],
-        picture, [2])
+        image, [2])
     assert packed['inputs'].shape == (3, 32, 64)
     expected = np.empty((64, 128, 3), np.uint8)
     expected[:] = (9, 8, 7)
-    expected[:60, :80] = cv2.resize(picture, (80, 60))[:, ::-1]
+    expected[:60, :80] = cv2.resize(image, (80, 60))[:, ::-1]
     assert np.array_equal(teacher['2'], expected)
 
 
@@ -380,18 +380,18 @@ def test_colour_between_two_steps_changes_the_fill_before_it():
     assert len(corners - {(50, 90, 160)}) >= 2
 
 
-# Any affine pipeline: positions, measured on pictures of positions
+# Any affine pipeline: positions, measured on images of positions
 
 # Each pixel of the original says where it is: x and y of its centre in pixels,
-# and 1000 for being a part of the picture, which no fill is.
+# and 1000 for being a part of the image, which no fill is.
 def positions(height, width):
     y, x = np.mgrid[:height, :width] + 0.5
     return np.stack([x, y, np.full_like(x, 1000)], 2).astype(np.float32)
 
 
-def well_inside(picture, margin):
+def well_inside(image, margin):
     """Pixels further than ``margin`` from a fill and from the frame."""
-    part = (np.abs(picture[..., 2] - 1000) < 1e-2).astype(np.uint8)
+    part = (np.abs(image[..., 2] - 1000) < 1e-2).astype(np.uint8)
     return cv2.erode(part, np.ones((2 * margin + 1,) * 2, np.uint8),
                      borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
 
@@ -440,7 +440,7 @@ VIEWS = dict(
 @pytest.mark.parametrize('scale', [2, 1.5, 0.5])
 @pytest.mark.parametrize('steps', VIEWS.values(), ids=VIEWS)
 def test_teacher_sees_the_same_places_as_the_student(steps, scale):
-    """The student's picture tells, by a plane fitted to it, where its frame
+    """The student's image tells, by a plane fitted to it, where its frame
     lies in the original; the teacher's pixels have to say the same."""
     for number in range(4):
         packed, teacher = view(steps, positions(171, 233), [scale], number)
@@ -462,10 +462,10 @@ def test_teacher_sees_the_same_places_as_the_student(steps, scale):
         assert shown.sum() > 0.8 * part.sum() * scale ** 2
         expected = np.stack([xt, yt, np.ones_like(xt)], 2) @ plane
         # In pixels of the original. OpenCV's warps round to 1/32 of one, in
-        # the student's picture after it may have been shrunk to half.
+        # the student's image after it may have been shrunk to half.
         assert np.abs(teacher[..., :2] - expected)[shown].max() < 0.06
 
-        # What is no part of the picture is the same fill in both, away from
+        # What is no part of the image is the same fill in both, away from
         # the edges that the student blurs.
         columns = (xt[0] * own[1]).astype(int)
         rows = (yt[:, 0] * own[0]).astype(int)
@@ -502,12 +502,12 @@ def test_odd_sizes_are_rounded_halves_up_and_stay_edge_to_edge():
             (427, 640, (200, 300), (300, 450)),
             (375, 500, (200, 267), (300, 401)),  # 400.5
             (333, 201, (331, 200), (497, 300))):  # 496.5
-        picture = noise(height, width)
+        image = noise(height, width)
         packed, got = view([dict(type='Resize', scale=(333, 200)
                                  if width > height else (200, 333),
-                                 keep_ratio=True)], picture, [1.5])
+                                 keep_ratio=True)], image, [1.5])
         assert packed['inputs'].shape[1:] == student
-        assert np.array_equal(got['3/2'], cv2.resize(picture, teacher[::-1]))
+        assert np.array_equal(got['3/2'], cv2.resize(image, teacher[::-1]))
 
 
 # Which steps are pointwise, and which are refused
@@ -516,15 +516,15 @@ def test_odd_sizes_are_rounded_halves_up_and_stay_edge_to_edge():
     *(c['type'] for c in COLOURS), 'Contrast', 'Equalize', 'AutoContrast',
     'Sharpness'])
 def test_pointwise_are_the_steps_that_commute_with_a_crop(kind):
-    picture = noise(40, 50)
-    picture[:20] //= 3
+    image = noise(40, 50)
+    image[:20] //= 3
     commutes = []
     for number in range(6):
         whole, part = (TRANSFORMS.build(dict(type=kind)) for _ in range(2))
         seed(number)
-        after = whole(dict(img=picture.copy()))['img'][5:20, 10:40]
+        after = whole(dict(img=image.copy()))['img'][5:20, 10:40]
         seed(number)
-        before = part(dict(img=picture[5:20, 10:40].copy()))['img']
+        before = part(dict(img=image[5:20, 10:40].copy()))['img']
         commutes.append(np.array_equal(after, before))
     known = kind in {c.__name__ for c in teacher_view._POINTWISE}
     assert all(commutes) == known
@@ -584,7 +584,7 @@ def test_what_cannot_be_followed_is_named_before_training():
         dict(type='FilterAnnotations'), dict(type='AddsNoise'), PACK]) == []
 
 
-def test_an_unknown_step_fails_when_it_changes_the_picture():
+def test_an_unknown_step_fails_when_it_changes_the_image():
     resize = dict(type='Resize', scale=(8, 6))
     with pytest.raises(ValueError, match='AddsNoise.*pointwise = True'):
         view([resize, dict(type='AddsNoise')], noise(9, 9), [2])
@@ -602,7 +602,7 @@ def test_an_unknown_step_fails_when_it_changes_the_picture():
         view([dict(type='Halves')], noise(12, 16), [2])
 
 
-def test_at_scale_one_it_is_the_students_picture_whatever_the_steps():
+def test_at_scale_one_it_is_the_students_image_whatever_the_steps():
     packed, _ = view([dict(type='AddsNoise'), dict(
         type='CutOut', n_holes=1, cutout_shape=(2, 2))], noise(9, 9), [1])
     assert packed['teacher_inputs']['1'] is packed['inputs']
@@ -611,16 +611,16 @@ def test_at_scale_one_it_is_the_students_picture_whatever_the_steps():
     assert packed['teacher_inputs']['3'].shape == (3, 18, 24)
 
 
-def test_a_picture_of_one_channel_stays_one():
-    picture = noise(12, 16)[..., 0]
+def test_a_image_of_one_channel_stays_one():
+    image = noise(12, 16)[..., 0]
     transform = TRANSFORMS.build(dict(
         type='TeacherView', scales=[2], transforms=[
             dict(type='Resize', scale=(8, 6)),
             dict(type='Pad', size=(9, 9), pad_val=dict(img=5)), PACK]))
-    packed = transform(loaded(picture))
+    packed = transform(loaded(image))
     teacher = packed['teacher_inputs']['2']
     assert (packed['inputs'].shape, teacher.shape) == ((1, 9, 9), (1, 18, 18))
-    assert np.array_equal(teacher[0, :12, :16], picture)
+    assert np.array_equal(teacher[0, :12, :16], image)
     assert (teacher[0, 12:] == 5).all() and (teacher[0, :, 16:] == 5).all()
 
 
@@ -634,18 +634,18 @@ def test_scales_have_one_name_each():
 
 # Configs and batches
 
-def test_collated_and_cast_like_the_students_pictures(drawn_set):
+def test_collated_and_cast_like_the_students_images(drawn_set):
     watched = DATASETS.build(with_teacher_view(drawn_set, [2, 1.5]))
     samples = [watched[i] for i in range(3)]
     batch = pseudo_collate(samples)
     assert batch.keys() == {'inputs', 'data_samples', 'teacher_inputs'}
     assert batch['teacher_inputs'].keys() == {'2', '3/2'}
     for key, size in (('2', (3, 128, 192)), ('3/2', (3, 96, 144))):
-        pictures = batch['teacher_inputs'][key]
-        assert [(p.shape, p.dtype) for p in pictures] \
+        images = batch['teacher_inputs'][key]
+        assert [(p.shape, p.dtype) for p in images] \
             == [(size, torch.uint8)] * 3
-        for picture, sample in zip(pictures, samples, strict=True):
-            assert picture is sample['teacher_inputs'][key]
+        for image, sample in zip(images, samples, strict=True):
+            assert image is sample['teacher_inputs'][key]
     cast = BaseDataPreprocessor().to('meta').cast_data(batch)
     assert [p.device.type for p in cast['teacher_inputs']['2']] \
         == ['meta'] * 3
