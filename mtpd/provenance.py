@@ -1,15 +1,17 @@
-"""What a result was made with."""
+"""What a result was made with, and where two of them differ."""
 import platform
 import sys
 import time
-from typing import Any
+from typing import Any, Mapping
 
 import mmdet
 import mmengine
+import numpy as np
 import torch
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
 from mmengine.utils import get_git_hash
+from torch import Tensor
 
 import mtpd
 
@@ -41,3 +43,39 @@ def this_start(resume: bool) -> dict[str, Any]:
             'git': get_git_hash(fallback='') or None,
             'processes': get_world_size(), 'threads': torch.get_num_threads(),
             'versions': versions()}
+
+
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any],
+                path: str = '') -> list[str]:
+    """Lines ``field: found, expected`` where two nested dicts differ."""
+    lines = []
+    for key in sorted({*found, *expected}, key=str):
+        one, other = found.get(key), expected.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            lines += differences(one, other, f'{path}{key}.')
+        elif one != other:
+            lines.append(f'{path}{key}: {one!r} there, {other!r} here')
+    return lines
+
+
+def as_plain(value: Any) -> Any:
+    """Dicts, lists, tuples, strings, numbers, booleans, None and tensors as
+    they are; numpy's arrays and numbers as Python's.
+
+    Raises:
+        TypeError: Anything else, which a plain ``torch.load`` would refuse.
+    """
+    if value is None or isinstance(value, (bool, Tensor)):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    for plain in (str, int, float):  # torch's version is a subclass of str
+        if isinstance(value, plain):
+            return plain(value)
+    if isinstance(value, Mapping):
+        return {as_plain(k): as_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        kind = list if isinstance(value, list) else tuple
+        return kind(map(as_plain, value))
+    raise TypeError(f'{type(value).__name__} cannot stand in a plain '
+                    'checkpoint; record a string or a number.')

@@ -2,7 +2,7 @@
 from .adapters import FeatureAdapter, PyramidAdapter, resample, shared_strides
 from .auto_weight import AutoWeight
 from .branch import NotFinite, TeacherBranch, make_branch
-from .detector import build_detector, pyramid_channels, record_output
+from .detector import build_detector
 from .distiller import FeatureDistiller
 from .frozen import FrozenDetector
 from .hooks.checkpoint import DistillCheckpointHook
@@ -12,6 +12,7 @@ from .inherit import inherit
 from .losses import BatchContext, FeatureL2Loss, Mechanism, Pairing
 from .optim_constructor import DistillOptimWrapperConstructor
 from .preprocessor import DistillDataPreprocessor
+from .pyramid import pyramid_channels, record_output
 
 __all__ = [
     'AutoWeight', 'BatchContext', 'DistillCheckpointHook',

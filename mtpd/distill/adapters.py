@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .detector import Features, describe_pyramid, grid_of
+from .pyramid import Features, describe_pyramid, grid_of
 
 ADAPTERS = ('auto', 'conv')
 """A convolution only where channels differ, or at every level."""

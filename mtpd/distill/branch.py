@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from .adapters import (PyramidAdapter, in_full_precision, resample,
                        shared_strides)
 from .auto_weight import AutoWeight, split_auto
-from .detector import Features, grid_of, pyramid_channels
 from .frozen import FrozenDetector
 from .heads import check_heads_agree
 from .losses import BatchContext, Mechanism, Pairing, build_mechanism
+from .pyramid import Features, grid_of, pyramid_channels
 
 
 class NotFinite(ArithmeticError):

@@ -16,12 +16,13 @@ from mtpd.randomness import isolate_rng
 from .adapters import STARTS
 from .auto_weight import is_disabled
 from .branch import NotFinite, TeacherBranch, make_branch
-from .detector import (Features, build_detector, by_stride, grid_of,
-                       pyramid_channels, record_output)
+from .detector import build_detector
 from .frozen import FrozenDetector
 from .heads import dense_head, score_maps
 from .losses import BatchContext
 from .preprocessor import DistillDataPreprocessor
+from .pyramid import (Features, by_stride, grid_of, pyramid_channels,
+                      record_output)
 
 
 @MODELS.register_module()

@@ -6,8 +6,9 @@ import torch
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor
 
-from .detector import Features, build_detector, by_stride, pyramid_channels
+from .detector import build_detector
 from .heads import dense_head, score_maps
+from .pyramid import Features, by_stride, pyramid_channels
 
 _DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.half}
 

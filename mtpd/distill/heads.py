@@ -4,7 +4,7 @@ from typing import Any, Mapping, Sequence
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
 
-from .detector import dry_pass
+from .pyramid import dry_pass
 
 
 def dense_head(detector: BaseDetector) -> nn.Module:

@@ -9,10 +9,10 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      read_checkpoint)
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.branch import make_branch
-from mtpd.distill.detector import (CheckpointMismatch, build_detector,
-                                   pyramid_channels)
+from mtpd.distill.detector import CheckpointMismatch, build_detector
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import DistillDataPreprocessor
+from mtpd.distill.pyramid import pyramid_channels
 from mtpd.distill.teacher_view.transform import (unsupported_steps,
                                                  with_teacher_view)
 from mtpd.randomness import isolate_rng

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.detector import CheckpointMismatch
-from mtpd.distill.hooks.checkpoint import ENTRY, as_plain
+from mtpd.distill.hooks.checkpoint import ENTRY
+from mtpd.provenance import as_plain
 
 
 def export_student(checkpoint: str, out: str,

@@ -24,14 +24,15 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.processes import init_processes
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.branch import NotFinite
-from mtpd.distill.detector import build_detector, pyramid_channels
-from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher, differences
+from mtpd.distill.detector import build_detector
+from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher
 from mtpd.distill.inherit import inherit
+from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.plan import (Plan, PlanError, make_plan, missing_files,
                             stage_label)
 from mtpd.plan.pool import build_pool
 from mtpd.processes import on_main
-from mtpd.provenance import this_start, versions
+from mtpd.provenance import differences, this_start, versions
 from mtpd.randomness import isolate_rng
 from mtpd.search.find_order import find_order
 from mtpd.search.fitted_adapters import fitted_maps

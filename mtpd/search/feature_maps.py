@@ -16,9 +16,9 @@ from mmengine.model.utils import stack_batch
 from torch import Tensor
 
 from mtpd.distill.adapters import resample
-from mtpd.distill.detector import Features, grid_of
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import common_divisor
+from mtpd.distill.pyramid import Features, grid_of
 from mtpd.order.moments import MapBatch
 
 from .images import Images

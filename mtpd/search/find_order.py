@@ -17,7 +17,6 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.distill.hooks.checkpoint import differences
 from mtpd.order.certainty import Decision, decision_margins
 from mtpd.order.costs import (AdaptationCosts, adaptation_costs,
                               costs_on_own_grids)
@@ -27,7 +26,7 @@ from mtpd.order.selection import backward_greedy_selection
 from mtpd.plan.plan import DetectorSpec, Plan, PlanError
 from mtpd.plan.pool import common_strides, unmeasurable_aps
 from mtpd.processes import on_main
-from mtpd.provenance import command, versions
+from mtpd.provenance import command, differences, versions
 
 from .feature_maps import FINE, FeatureMaps
 from .found_order import FoundOrder

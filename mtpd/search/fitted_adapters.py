@@ -7,8 +7,8 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from mtpd.distill.branch import make_branch
-from mtpd.distill.detector import pyramid_channels
 from mtpd.distill.frozen import FrozenDetector
+from mtpd.distill.pyramid import pyramid_channels
 from mtpd.order.costs import POSITIONS_PER_COEFFICIENT, fit_linear_map
 from mtpd.plan.plan import Plan
 

@@ -16,8 +16,8 @@ import torch
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_file, atomic_write
-from mtpd.distill.hooks.checkpoint import differences
 from mtpd.order.moments import FeatureMoments
+from mtpd.provenance import differences
 
 SCHEMA = 1
 LIST = 'moments.json'

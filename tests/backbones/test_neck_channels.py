@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 
 from mtpd.backbones import fill_in_channels
 from mtpd.command_line import read_config
-from mtpd.distill.detector import pyramid_channels
+from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.plan import PlanError, load_config
 
 SQUEEZENET = dict(type='TorchvisionBackbone', model_name='squeezenet1_1')

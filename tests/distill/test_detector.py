@@ -8,8 +8,9 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mtpd.backbones.neck_channels import fill_in_channels
-from mtpd.distill.detector import (CheckpointMismatch, _stride, build_detector,
-                                   by_stride, pyramid_channels, record_output)
+from mtpd.distill.detector import CheckpointMismatch, build_detector
+from mtpd.distill.pyramid import (_stride, by_stride, pyramid_channels,
+                                  record_output)
 from mtpd.randomness import isolate_rng
 
 

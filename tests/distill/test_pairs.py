@@ -14,9 +14,10 @@ from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from shrink import shrunk
 
-from mtpd.distill.detector import build_detector, pyramid_channels
+from mtpd.distill.detector import build_detector
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.losses import known_mechanisms
+from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.plan import DetectorSpec, load_config
 
 # name -> (mmdet's config, channels of its neck's maps, changes of the model).

@@ -7,8 +7,9 @@ import pytest
 from mmengine.config import Config
 
 from mtpd.analysis.sizes import parameters, test_size
-from mtpd.distill.detector import build_detector, pyramid_channels
+from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
+from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.plan import load_config
 
 REPOSITORY = Path(__file__).parents[2]

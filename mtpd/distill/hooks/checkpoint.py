@@ -1,12 +1,12 @@
 """What a checkpoint of a distilled student says beside its weights."""
-from typing import Any, Mapping
+from typing import Any
 
-import numpy as np
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor
+
+from mtpd.provenance import as_plain, differences
 
 from ..distiller import FeatureDistiller
 
@@ -16,42 +16,6 @@ ENTRY = 'mtpd'
 
 class OtherTeacher(ValueError):
     """A checkpoint is of another stage, teacher or order than this run."""
-
-
-def differences(found: Mapping[str, Any], expected: Mapping[str, Any],
-                path: str = '') -> list[str]:
-    """Lines ``field: found, expected`` where two nested dicts differ."""
-    lines = []
-    for key in sorted({*found, *expected}, key=str):
-        one, other = found.get(key), expected.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            lines += differences(one, other, f'{path}{key}.')
-        elif one != other:
-            lines.append(f'{path}{key}: {one!r} there, {other!r} here')
-    return lines
-
-
-def as_plain(value: Any) -> Any:
-    """Dicts, lists, tuples, strings, numbers, booleans, None and tensors as
-    they are; numpy's arrays and numbers as Python's.
-
-    Raises:
-        TypeError: Anything else, which a plain ``torch.load`` would refuse.
-    """
-    if value is None or isinstance(value, (bool, Tensor)):
-        return value
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    for plain in (str, int, float):  # torch's version is a subclass of str
-        if isinstance(value, plain):
-            return plain(value)
-    if isinstance(value, Mapping):
-        return {as_plain(k): as_plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        kind = list if isinstance(value, list) else tuple
-        return kind(map(as_plain, value))
-    raise TypeError(f'{type(value).__name__} cannot stand in a plain '
-                    'checkpoint; record a string or a number.')
 
 
 @HOOKS.register_module()

@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from ..detector import grid_of
+from ..pyramid import grid_of
 from .mechanism import BatchContext, Mechanism, Pairing
 
 

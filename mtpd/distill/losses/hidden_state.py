@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..detector import Features
+from ..pyramid import Features
 from .mechanism import BatchContext, Mechanism, Pairing
 
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from ..detector import Features
+from ..pyramid import Features
 from .mechanism import BatchContext, Mechanism, Pairing
 
 

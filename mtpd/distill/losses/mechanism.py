@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from ..detector import Features
+from ..pyramid import Features
 
 
 @dataclass(frozen=True)

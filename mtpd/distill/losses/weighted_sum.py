@@ -5,7 +5,7 @@ from typing import Any, Mapping, Sequence
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
-from ..detector import Features
+from ..pyramid import Features
 from .mechanism import BatchContext, Mechanism, Pairing, build_mechanism
 
 

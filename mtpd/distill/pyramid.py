@@ -1,0 +1,116 @@
+"""A detector's maps: what they are called, recorded and looked at."""
+import math
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Mapping
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from torch import Tensor, nn
+
+from mtpd.randomness import isolate_rng
+
+Features = dict[int, Tensor]
+"""Maps of one batch: stride in pixels of the input -> (N, C, H, W)."""
+
+
+@contextmanager
+def record_output(module: nn.Module) -> Iterator[list[Any]]:
+    """Collect what ``module`` returns while the block runs, call by call.
+
+    ``detector.loss()`` runs backbone and neck itself; calling
+    ``extract_feat`` beside it would do all of that work twice.
+    """
+    outputs: list[Any] = []
+    handle = module.register_forward_hook(
+        lambda _module, _args, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
+def pyramid_channels(detector: BaseDetector) -> dict[int, int]:
+    """Stride -> channels of a detector's maps, seen in one dry forward pass.
+
+    Leaves the detector's mode, buffers and every random generator as they
+    were.
+
+    Raises:
+        ValueError: The neck does not return maps of distinct strides.
+    """
+    # Beyond 256 pixels only for levels that cannot be told apart there
+    # (SSDLite's of strides 256 and 512 have one position each).
+    for side in (256, 1024):
+        strides, maps = dry_pass(detector, side=side)
+        if len(set(strides)) == len(strides):
+            break
+    else:
+        raise ValueError(
+            f'The neck of {type(detector).__name__} returns maps of equal '
+            f'stride {strides}: levels are paired by stride, so each may '
+            'occur once. Choose a detector with an FPN-like neck.')
+    return {stride: m.shape[1]
+            for stride, m in zip(strides, maps, strict=True)}
+
+
+def dry_pass(detector: BaseDetector,
+             further: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+             = lambda maps: maps, side: int = 256
+             ) -> tuple[list[int], tuple[Tensor, ...]]:
+    """Strides of a detector's maps, and the maps of one black image.
+
+    Args:
+        detector: Its mode, its buffers and every random generator are left as
+            they were.
+        further: What to make of the maps, in the same mode.
+        side: Of the image in pixels, a multiple of every stride up to P8
+            and of Swin's patch x window sizes; in a smaller one P7 would have
+            one position.
+
+    Raises:
+        ValueError: There is no feature pyramid.
+    """
+    device = next(detector.parameters()).device
+    modes = {module: module.training for module in detector.modules()}
+    detector.eval()
+    with torch.no_grad(), isolate_rng(0):
+        maps = detector.extract_feat(torch.zeros(1, 3, side, side,
+                                                 device=device))
+        if not isinstance(maps, (tuple, list)) or not all(
+                isinstance(m, Tensor) and m.dim() == 4 for m in maps):
+            raise ValueError(
+                f'{type(detector).__name__}.extract_feat returns no feature '
+                'pyramid (a tuple of maps N, C, H, W), so there is nothing to '
+                'match. Choose a detector with an FPN-like neck.')
+        made = further(tuple(maps))
+    for module, mode in modes.items():
+        module.training = mode
+    return [_stride(side, m.shape[-1]) for m in maps], made
+
+
+def _stride(side: int, positions: int) -> int:
+    """Pixels per position; pools without padding lose a few of them at the
+    border (SqueezeNet makes 15 of 256 pixels at stride 16)."""
+    power = 2 ** round(math.log2(side / positions))
+    return power if abs(side // power - positions) <= positions // 8 \
+        else round(side / positions)
+
+
+def grid_of(feature: Tensor) -> tuple[int, int]:
+    """(H, W) of a map or a batch of images (..., H, W)."""
+    height, width = feature.shape[-2:]
+    return height, width
+
+
+def describe_pyramid(channels: Mapping[int, int]) -> str:
+    """``stride 8: 256 channels, stride 16: 256 channels``."""
+    return ', '.join(f'stride {s}: {c} channels'
+                     for s, c in channels.items()) or 'no map'
+
+
+def by_stride(maps: tuple[Tensor, ...], strides: tuple[int, ...]) -> Features:
+    """Name a neck's output maps by the strides that the dry pass has found."""
+    if len(maps) != len(strides):
+        raise ValueError(f'The neck returned {len(maps)} maps, {len(strides)} '
+                         f'at strides {strides} were seen in the dry pass.')
+    return dict(zip(strides, maps, strict=True))
