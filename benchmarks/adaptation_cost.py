@@ -72,7 +72,7 @@ from mtpd.distill.detector import build_detector
 from mtpd.order.costs import AdaptationCosts, adaptation_costs, fit_linear_map
 from mtpd.order.gradient_descent import gradient_descent_costs
 from mtpd.order.moments import FeatureMoments, MapBatch
-from mtpd.plan.plan import load_config
+from mtpd.plan.detectors import load_config
 from mtpd.plan.pool import build_pool, common_strides
 from mtpd.plan.settings import CostSettings
 from mtpd.progression import make_plan

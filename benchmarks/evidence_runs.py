@@ -25,16 +25,18 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.order.costs import AdaptationCosts
 from mtpd.order.moments import FeatureMoments
-from mtpd.plan.plan import DetectorSpec, PlanError, load_config, missing_data
+from mtpd.plan.data_check import missing_data
+from mtpd.plan.detectors import DetectorSpec, load_config
+from mtpd.plan.errors import PlanError
 from mtpd.progression import (export_student, make_plan, order_teachers,
                               prepare, run_progression)
 from mtpd.progression.history import StageHistory, read_log
-from mtpd.progression.run import run_stage
 from mtpd.provenance import versions
 from mtpd.search.find_order import moments_folder
 from mtpd.search.found_order import reorder
 from mtpd.search.moment_store import MomentStore
 from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.runner import run_stage
 
 RESULTS = Path(__file__).with_name('evidence')
 WEIGHTS = Path('work_dirs/evidence')

@@ -32,7 +32,7 @@ from mmengine.registry import DefaultScope
 import mtpd  # noqa: F401
 from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.distill.detector import build_detector
-from mtpd.plan.plan import load_config
+from mtpd.plan.detectors import load_config
 from mtpd.provenance import command, versions
 from mtpd.randomness import isolate_rng
 from mtpd.show.tables import text_table

@@ -32,7 +32,7 @@ from mmdet.testing import demo_mm_inputs
 
 from mtpd.distill.adapters import PyramidAdapter
 from mtpd.distill.detector import build_detector
-from mtpd.plan.plan import DetectorSpec, load_config
+from mtpd.plan.detectors import DetectorSpec, load_config
 from mtpd.randomness import isolate_rng
 
 SIZE = (416, 512)

@@ -28,7 +28,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from mtpd.distill import FeatureDistiller, build_detector
-from mtpd.plan.plan import load_config
+from mtpd.plan.detectors import load_config
 from mtpd.statistics import median_interval
 from torch.profiler import ProfilerActivity, profile
 

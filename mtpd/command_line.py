@@ -17,8 +17,9 @@ from mtpd.compat.processes import leave_processes
 from mtpd.distill.branch import NotFinite
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
-from mtpd.plan.plan import PlanError, load_config
-from mtpd.progression.run import DiskFull
+from mtpd.plan.detectors import load_config
+from mtpd.plan.errors import PlanError
+from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 
 

@@ -45,7 +45,7 @@ def repository() -> Path:
 
 
 def _shrunk(name: str, **changes) -> ConfigDict:
-    from mtpd.plan.plan import load_config
+    from mtpd.plan.detectors import load_config
     model = load_config(name).model
     cfg = Config(dict(model=model))
     cfg.merge_from_dict({f'model.{k}': v for k, v in changes.items()})

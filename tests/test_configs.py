@@ -27,8 +27,11 @@ from shrink import shrunk
 from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
-from mtpd.plan import plan as plans
-from mtpd.plan.plan import DetectorSpec, Plan, inner_datasets, make_plan
+from mtpd.plan import detectors, plan as plans
+from mtpd.plan.data_check import inner_datasets
+from mtpd.plan.describe import describe_plan
+from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.plan import Plan, make_plan
 from mtpd.plan.pool import build_pool, common_strides
 from mtpd.randomness import isolate_rng
 from mtpd.stage.config import stage_config
@@ -50,7 +53,7 @@ EXPERIMENTS = [name for name in FILES if not is_part(Path(name))]
 PAPER = [name for name in EXPERIMENTS if name.startswith('configs/paper/')]
 ZOO = 'configs/_base_/checkpoints.py'
 
-loaded = lru_cache(maxsize=None)(plans.load_config)  # for reading alone
+loaded = lru_cache(maxsize=None)(detectors.load_config)  # for reading alone
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -112,7 +115,7 @@ def test_it_loads_and_its_detectors_fit_together(name, thin):
         thin(DetectorSpec('student', cfg, None))
         return
     plan = plan_of(name)
-    assert plan.describe().count('\n') >= 9
+    assert describe_plan(plan).count('\n') >= 9
     plan = thin_plan(plan, thin)
     pool = build_pool(plan)
     assert list(pool) == ['student', *plan.used]
@@ -177,7 +180,7 @@ def test_every_url_stands_once_and_is_mmdets_own():
     texts = {n: (REPOSITORY / n).read_text() for n in FILES}
     for name in EXPERIMENTS:
         for url in checkpoints(loaded(name)):
-            if plans.is_url(url):
+            if detectors.is_url(url):
                 assert url in public(), (name, url)
                 places = [n for n, text in texts.items() for _ in range(
                     text.count(url.rpartition('/')[2]))]
@@ -193,7 +196,7 @@ def test_every_other_checkpoint_is_made_by_a_config():
         plan = plan_of(name)
         told = []
         for spec in (plan.student, *map(plan.teachers.get, plan.used)):
-            if not spec.checkpoint or plans.is_url(spec.checkpoint):
+            if not spec.checkpoint or detectors.is_url(spec.checkpoint):
                 continue
             stem, epoch = re.fullmatch(r'work_dirs/(\w+)/epoch_(\d+)\.pth',
                                        spec.checkpoint).groups()

@@ -118,7 +118,9 @@ def config_blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize('page', ['quick_start.md', 'migration.md'])
 def test_configs_make_plans(page, tmp_path, monkeypatch):
-    from mtpd.plan.plan import load_config, make_plan
+    from mtpd.plan.describe import describe_plan
+    from mtpd.plan.detectors import load_config
+    from mtpd.plan.plan import make_plan
     blocks = config_blocks(REPOSITORY / 'docs' / page)
     for name, code in blocks:
         (tmp_path / name).write_text(code)
@@ -130,7 +132,7 @@ def test_configs_make_plans(page, tmp_path, monkeypatch):
             cfg = load_config(name)
             cfg.work_dir = 'work'
             plans.append(make_plan(cfg))
-            assert plans[-1].describe()
+            assert describe_plan(plans[-1])
     assert len(plans) == {'quick_start.md': 2, 'migration.md': 3}[page]
     if page == 'quick_start.md':
         named = dict(blocks)['my_mtpd.py']

@@ -20,9 +20,10 @@ from mmengine.dist import is_main_process
 from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.order.baselines import OrderRow
-from mtpd.plan.plan import PlanError
+from mtpd.plan.errors import PlanError
 from mtpd.progression import order_teachers, prepare
-from mtpd.progression.run import show_order, unwritable
+from mtpd.progression.prepare import unwritable
+from mtpd.progression.teacher_order import show_order
 from mtpd.search.found_order import FoundOrder, reorder
 from mtpd.show.tables import baselines_table
 

@@ -21,7 +21,8 @@ from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
 from mtpd.distill.detector import build_detector
-from mtpd.plan.plan import PlanError, missing_data
+from mtpd.plan.data_check import missing_data
+from mtpd.plan.errors import PlanError
 from mtpd.processes import on_main
 from mtpd.progression import (Plan, Progression, make_plan, prepare,
                               run_progression)

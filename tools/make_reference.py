@@ -1,4 +1,4 @@
-"""Write docs/reference.md: every setting, from the docstrings.
+"""Write docs/reference.md: every setting, from its field or its docstring.
 
     python tools/make_reference.py
 
@@ -7,20 +7,21 @@ tests/test_docs.py compares the file with what this makes.
 import argparse
 import inspect
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, is_dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import mtpd
 from mtpd.distill import losses
 from mtpd.distill.adapters import FeatureAdapter
 from mtpd.distill.auto_weight import AutoWeight
-from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.hooks.nonfinite import NonFiniteHook
 from mtpd.distill.inherit import inherit
-from mtpd.plan.plan import DEFAULTS, FIELDS, TEACHER_FIELDS, DetectorSpec, Plan
-from mtpd.plan.settings import _RULES, CostSettings
+from mtpd.plan.settings import (CostSettings, FastTeacherSettings,
+                                ProgressionSettings, StudentSettings,
+                                TeacherSettings, settings_of)
 
 COMMAND = 'python tools/make_reference.py'
 FILE = Path(__file__).resolve().parent.parent / 'docs' / 'reference.md'
@@ -90,31 +91,24 @@ def _rule(default: Any) -> str:
     return 'required' if default is MISSING else f'`{default!r}`'
 
 
-def _default(default: Any) -> str:
-    return 'Required' if default is MISSING else f'Default: `{default!r}`'
-
-
-def settings() -> Iterator[str]:
-    """One entry per key of ``mtpd``."""
-    said = entries(sections(Plan.__doc__)['Attributes'])
-    defaults = {'order': 'bgs', **DEFAULTS}
-    for key, form in FIELDS.items():
-        yield (f'- **`{key}`**: {form}. '
-               f'{_default(defaults.get(key, MISSING))}.\n  {said[key]}')
-
-
-def teacher_settings() -> Iterator[str]:
-    said = entries(sections(DetectorSpec.__doc__)['Attributes'])
-    for key in TEACHER_FIELDS:
-        default = {'ap': None, 'scale': 1}.get(key, MISSING)
-        yield f'- **`{key}`** ({_rule(default)}): {said[key]}'
-
-
-def cost_settings() -> Iterator[str]:
-    said = entries(sections(CostSettings.__doc__)['Attributes'])
-    for field in fields(CostSettings):
-        yield (f'- **`{field.name}`**: {_RULES[field.name][0]}. '
-               f'{_default(field.default)}.\n  {said[field.name]}')
+def settings(group: type) -> str:
+    """One entry per setting of a group, as its fields say."""
+    made = []
+    for name, entry in settings_of(group).items():
+        default = entry.default
+        if entry.default_factory is not MISSING:
+            default = entry.default_factory()
+        if is_dataclass(default):
+            rule = 'Default: the defaults below'
+        elif default is MISSING:
+            rule = 'Required'
+        else:
+            shown = str(default) if isinstance(default, Fraction) \
+                else repr(default)
+            rule = f'Default: `{shown}`'
+        made.append(f'- **`{name}`**: {entry.metadata["form"].words}. '
+                    f'{rule}.\n  {entry.metadata["sentence"]}')
+    return '\n'.join(made)
 
 
 def described(thing: Any, title: str, without: tuple[str, ...] = (),
@@ -170,18 +164,17 @@ def reference() -> str:
                   and issubclass(one, losses.Mechanism)]
     pages = [
         '# Reference',
-        f'<!-- Made by `{COMMAND}` from the docstrings; edit those. -->',
-        'Every setting, as the code says it, with its default in brackets or '
-        'behind it. What to choose: [choosing.md](choosing.md). A key that '
-        'is not known, or a value that is not possible, is refused before '
-        'any work, all of them together.',
-        '## `mtpd`', '\n'.join(settings()),
-        '`student` has one key, `checkpoint`: file or URL of the trained '
-        'student, or `None` for its own initialisation.',
-        '## `mtpd.teachers.NAME`', '\n'.join(teacher_settings()),
-        'A config is written as a file, or `mmdet::family/name.py` for one of '
-        "mmdet's own; `ap` is declared for all teachers or for none.",
-        '## `mtpd.costs`', '\n'.join(cost_settings()),
+        f'<!-- Made by `{COMMAND}` from mtpd/plan/settings.py and the '
+        'docstrings. -->',
+        'Every setting with its form and its default, from the code. What to '
+        'choose: [choosing.md](choosing.md). An unknown key or an impossible '
+        'value is refused before any work; all of them are reported '
+        'together.',
+        '## `mtpd`', settings(ProgressionSettings),
+        '## `mtpd.student`', settings(StudentSettings),
+        '## `mtpd.teachers.NAME`', settings(TeacherSettings),
+        '## `mtpd.costs`', settings(CostSettings),
+        '## `mtpd.fast_teacher`', settings(FastTeacherSettings),
         '## `mtpd.distill`',
         "`type` is one of the names below, or the import path of a class of "
         "your own (`'my_loss.HuberLoss'`); all other keys are its arguments. "
@@ -202,7 +195,6 @@ def reference() -> str:
                       "**`start`** (`'zero'`)", '**`init_adapters`**'),
         described(inherit, '`inherit`', only=()),
         described(FadeDistillHook, '`fade`'),
-        described(FrozenDetector, '`fast_teacher`', without=('detector',)),
         described(NonFiniteHook, '`on_nonfinite`'),
         '## Backbones',
         'In `model.backbone` of any detector; its neck\'s `in_channels` are '

@@ -17,9 +17,9 @@ from mmengine.registry import init_default_scope
 
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.plan.plan import PlanError
+from mtpd.plan.errors import PlanError
 from mtpd.progression.history import UnreadableHistory, read_history, read_plan
-from mtpd.progression.run import unwritable
+from mtpd.progression.prepare import unwritable
 from mtpd.report.detectors import detector_facts
 from mtpd.report.examples import Examples, example_images
 from mtpd.report.page import page

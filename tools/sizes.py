@@ -29,7 +29,8 @@ from mtpd.analysis.sizes import (MultiplyAdds, multiply_adds, network_pass,
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.detector import build_detector
-from mtpd.plan.plan import DetectorSpec, PlanError, load_config
+from mtpd.plan.detectors import DetectorSpec, load_config
+from mtpd.plan.errors import PlanError
 from mtpd.provenance import versions
 from mtpd.randomness import isolate_rng
 from mtpd.search.measure import timed

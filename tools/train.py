@@ -9,7 +9,9 @@ from mmengine.runner import Runner
 from mtpd.command_line import (add_training_flags, parser, plain_errors,
                                read_config)
 from mtpd.compat.processes import init_processes
-from mtpd.plan.plan import PlanError, missing_files
+from mtpd.plan.data_check import missing_files
+from mtpd.plan.describe import describe_plan
+from mtpd.plan.errors import PlanError
 from mtpd.progression import make_plan, run_progression
 
 
@@ -30,7 +32,7 @@ def main() -> None:
             train_plainly(cfg, args.resume)
         elif args.dry_run:
             plan = make_plan(cfg)
-            print(plan.describe())
+            print(describe_plan(plan))
             missing = missing_files(plan)
             if missing:
                 raise PlanError(missing)

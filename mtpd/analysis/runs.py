@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.hooks.checkpoint import ENTRY
-from mtpd.plan.plan import DetectorSpec, load_config
+from mtpd.plan.detectors import DetectorSpec, load_config
 from mtpd.progression.history import StageHistory, read_log
 
 

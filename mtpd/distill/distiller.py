@@ -79,7 +79,8 @@ class FeatureDistiller(BaseDetector):
                  strides: Sequence[int] | None = None,
                  adapter: str = 'auto', init_adapters: str | None = None,
                  fast_teacher: Mapping[str, Any] | None = None,
-                 on_nonfinite: str = 'stop', seed: int = 0) -> None:
+                 on_nonfinite: str = 'stop', seed: int = 0,
+                 built: Mapping[str, BaseDetector] | None = None) -> None:
         detector = build_detector(student, student_checkpoint,
                                   'mtpd.student.checkpoint')
         preprocessor = detector.data_preprocessor
@@ -90,11 +91,12 @@ class FeatureDistiller(BaseDetector):
                     else read_checkpoint(init_adapters)
                 for teacher in teachers:
                     name = teacher['name']
+                    whole = (built or {}).get(name)
                     branch = make_branch(
                         detector, FrozenDetector.build(
                             teacher['model'], teacher['checkpoint'],
                             f'mtpd.teachers.{name}.checkpoint',
-                            **(fast_teacher or {})),
+                            **(fast_teacher or {})) if whole is None else FrozenDetector(whole, **(fast_teacher or {})),
                         name, distill, strides, adapter,
                         None if fitted else init_adapters)
                     if fitted:

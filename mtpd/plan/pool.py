@@ -9,7 +9,7 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      read_checkpoint)
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.branch import make_branch
-from mtpd.distill.detector import CheckpointMismatch, build_detector
+from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.pyramid import pyramid_channels
@@ -17,11 +17,14 @@ from mtpd.distill.teacher_view.transform import (unsupported_steps,
                                                  with_teacher_view)
 from mtpd.randomness import isolate_rng
 
-from .plan import DetectorSpec, Plan, PlanError, inner_datasets
+from .data_check import inner_datasets
+from .detectors import DetectorSpec
+from .errors import PlanError
+from .plan import Plan
 from .student_names import unknown_modules
 
-MOST_PADDING = 256
-"""A student's batch may be padded to multiples of so many pixels."""
+MAX_PADDING = 256
+"""A student's batch may be padded to multiples of this many pixels."""
 
 
 def build_pool(plan: Plan) -> dict[str, BaseDetector]:
@@ -34,13 +37,12 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
     Raises:
         PlanError: With all mismatches.
     """
-    specs = [plan.student, *(plan.teachers[n] for n in plan.used)]
+    teachers = [plan.teachers[name] for name in plan.used]
     pool, problems = {}, []
     with isolate_rng(0):
-        for spec in specs:
+        for spec in (plan.student, *teachers):
             try:
-                pool[spec.name] = build_detector(
-                    spec.model, spec.checkpoint, f'{spec.field}.checkpoint')
+                pool[spec.name] = spec.build()
                 if spec.checkpoint is None:
                     pool[spec.name].init_weights()
             except (CheckpointMismatch, CheckpointUnavailable,
@@ -49,58 +51,85 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
                 problems.append(str(error))
         if 'student' in pool:
             problems += unknown_modules(plan.student.config, pool['student'])
-            for spec in specs[1:]:
-                if spec.name in pool:
-                    problems += _unpairable(plan, pool, spec)
+            for spec in teachers:
+                if spec.name in pool and not is_disabled(plan.distill):
+                    problems += _branch_problems(plan, pool, spec)
+                    problems += _image_problems(plan, pool['student'], spec)
     if problems:
         # A wrong mechanism is the same problem with every teacher.
         raise PlanError(list(dict.fromkeys(problems)))
-    _say_other_classes(plan, specs)
+    for spec in teachers:
+        own, others = classes_of(plan.student), classes_of(spec)
+        if own and others and own != others:
+            print_log(
+                f'{spec.field} was trained on other classes than the '
+                f"student's ({len(others)}, not {len(own)}, or in another "
+                'order). Its maps are matched all the same: no head takes '
+                'part.', logger='current')
     return pool
 
 
-def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
-                teacher: DetectorSpec) -> list[str]:
-    """Why a teacher cannot teach this student: levels, heads, mechanism,
-    preprocessing, pipeline."""
-    if is_disabled(plan.distill):
-        return []
-    problems = []
-    student = pool['student']
+def _branch_problems(plan: Plan, pool: Mapping[str, BaseDetector],
+                     teacher: DetectorSpec) -> list[str]:
+    """Why levels, heads or mechanism of a teacher do not fit the student."""
+    start = None if plan.init_adapters == 'fitted' else plan.init_adapters
     try:
         branch = make_branch(
-            student, FrozenDetector(pool[teacher.name]), teacher.name,
-            plan.distill, plan.strides, plan.adapter,
-            None if plan.init_adapters == 'fitted' else plan.init_adapters)
-        if branch.mechanism.uses_scores:
-            problems += _other_classes(plan.student, teacher)
+            pool['student'], FrozenDetector(pool[teacher.name]), teacher.name,
+            plan.distill, plan.strides, plan.adapter, start)
     except ValueError as error:
-        problems.append(str(error))
+        return [str(error)]
+    own, others = classes_of(plan.student), classes_of(teacher)
+    if not branch.mechanism.uses_scores or not own or not others \
+            or own == others:
+        return []
+    return [f'mtpd.distill compares classification maps, and {teacher.field} '
+            f"was trained on other classes than the student's ({len(others)}, "
+            f'not {len(own)}, or in another order). Choose a mechanism on '
+            'feature maps, or another teacher.']
+
+
+def _image_problems(plan: Plan, student: BaseDetector,
+                    teacher: DetectorSpec) -> list[str]:
+    """Why a teacher's images cannot be made beside the student's."""
+    problems = []
     try:
         padding = DistillDataPreprocessor(
             student.data_preprocessor,
             {teacher.name: teacher.model.data_preprocessor},
             {teacher.name: teacher.scale}).divisor
-        if padding > MOST_PADDING:
+        if padding > MAX_PADDING:
             problems.append(
                 f'{teacher.field}.scale is {teacher.scale}: for grids to line '
                 "up, the student's batches would be padded to multiples of "
                 f'{padding} pixels. Choose a fraction of small numbers, such '
                 'as 2, 3/2 or 4/3.')
         if teacher.scale != 1:
-            dataset = plan.student.config.train_dataloader.dataset
-            with_teacher_view(dataset, [str(teacher.scale)])
-            for _, inner in inner_datasets(dataset, ''):
-                problems += unsupported_steps(inner.pipeline)
-            problems += [
-                f'custom_hooks has a {hook["type"]}, which puts another '
-                'pipeline in the place of the one that makes images of '
-                f"{teacher.field}'s scale {teacher.scale}. Remove the hook or "
-                'the scale.' for hook in
-                plan.student.config.get('custom_hooks') or []
-                if 'switch_pipeline' in hook]
+            problems += _scale_problems(plan, teacher)
     except (TypeError, ValueError) as error:
         problems.append(str(error))
+    return problems
+
+
+def _scale_problems(plan: Plan, teacher: DetectorSpec) -> list[str]:
+    """Why a pipeline cannot make images of a teacher's scale.
+
+    Raises:
+        TypeError, ValueError: The data set has no pipeline to change.
+    """
+    cfg = plan.student.config
+    dataset = cfg.train_dataloader.dataset
+    with_teacher_view(dataset, [str(teacher.scale)])
+    problems = []
+    for _, inner in inner_datasets(dataset, ''):
+        problems += unsupported_steps(inner.pipeline)
+    for hook in cfg.get('custom_hooks') or []:
+        if 'switch_pipeline' in hook:
+            problems.append(
+                f'custom_hooks has a {hook["type"]}, which replaces the '
+                'pipeline that makes images of '
+                f"{teacher.field}'s scale {teacher.scale}. Remove the hook or "
+                'the scale.')
     return problems
 
 
@@ -111,36 +140,40 @@ def common_strides(plan: Plan,
     Raises:
         PlanError: There is none.
     """
-    feature_maps = {name: pyramid_channels(d) for name, d in pool.items()}
-    shared = set.intersection(*(set(p) for p in feature_maps.values()))
+    pyramids = {name: pyramid_channels(d) for name, d in pool.items()}
+    shared = set.intersection(*map(set, pyramids.values()))
     if plan.strides is not None:
         shared &= set(plan.strides)
     if not shared:
-        raise PlanError(['The pool has no stride in common: ' + '; '.join(
-            f'{name} {sorted(p)}' for name, p in feature_maps.items()) +
-            '. Costs of one order are compared on one set of levels: take out '
-            'the teacher that does not fit, or set mtpd.order by hand.'])
+        strides = [f'{name} {sorted(channels)}'
+                   for name, channels in pyramids.items()]
+        raise PlanError(['The pool has no stride in common: '
+                         + '; '.join(strides)
+                         + '. Costs of one order are compared on one set of '
+                         'levels: take out the teacher that does not fit, or '
+                         'set mtpd.order by hand.'])
     return tuple(sorted(shared))
 
 
 def unmeasurable_aps(plan: Plan) -> list[str]:
-    """Why the student's validation set cannot tell some teachers' APs."""
-    own = len(classes_of(plan.student)) \
+    """Why the student's validation set cannot measure some teachers' APs."""
+    count = len(classes_of(plan.student)) \
         or _head_classes(plan.student.config.model)
-    other = {n: _head_classes(t.config.model)
-             for n, t in plan.teachers.items()}
-    return [
-        f'mtpd.teachers.{n}.ap is not known and cannot be measured: it '
-        f'predicts {count} classes, the validation set has {own}. Declare ap '
-        'for every teacher.' for n, count in other.items()
-        if own and count not in (None, own)]
+    problems = []
+    for name, teacher in plan.teachers.items():
+        predicted = _head_classes(teacher.config.model)
+        if count and predicted not in (None, count):
+            problems.append(
+                f'mtpd.teachers.{name}.ap is not known and cannot be '
+                f'measured: it predicts {predicted} classes, the validation '
+                f'set has {count}. Declare ap for every teacher.')
+    return problems
 
 
 def classes_of(spec: DetectorSpec) -> tuple[str, ...]:
     """Classes by config, else by checkpoint, else unknown (empty)."""
-    metainfo = spec.config.get('val_dataloader', {}).get(
-        'dataset', {}).get('metainfo') or {}
-    classes = metainfo.get('classes')
+    validation = spec.config.get('val_dataloader', {}).get('dataset', {})
+    classes = (validation.get('metainfo') or {}).get('classes')
     if classes is None and spec.checkpoint is not None:
         meta = read_checkpoint(fetch_checkpoint(spec.checkpoint)).get(
             'meta', {})
@@ -157,25 +190,3 @@ def _head_classes(model: Mapping[str, Any]) -> int | None:
     if isinstance(head, (list, tuple)):  # cascades have one head per step
         head = head[-1]
     return head.get('num_classes')
-
-
-def _other_classes(student: DetectorSpec,
-                   teacher: DetectorSpec) -> list[str]:
-    own, theirs = classes_of(student), classes_of(teacher)
-    if not own or not theirs or own == theirs:
-        return []
-    return [f'mtpd.distill compares classification maps, and {teacher.field} '
-            f"was trained on other classes than the student's ({len(theirs)}, "
-            f'not {len(own)}, or in another order). Choose a mechanism on '
-            'feature maps, or another teacher.']
-
-
-def _say_other_classes(plan: Plan, specs: list[DetectorSpec]) -> None:
-    for spec in specs[1:]:
-        own, theirs = classes_of(plan.student), classes_of(spec)
-        if _other_classes(plan.student, spec):
-            print_log(
-                f'{spec.field} was trained on other classes than the '
-                f"student's ({len(theirs)}, not {len(own)}, or in another "
-                'order). Its maps are matched all the same: no head takes '
-                'part.', logger='current')

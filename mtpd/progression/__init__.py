@@ -1,9 +1,12 @@
 """One run over all stages: plan, order, stages, export."""
-from mtpd.plan.plan import Plan, PlanError, make_plan
+from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import Plan, make_plan
+from mtpd.stage.runner import run_stage
 
 from .export import export_student
-from .run import (Progression, order_teachers, prepare, run_progression,
-                  run_stage)
+from .prepare import prepare
+from .run import Progression, run_progression
+from .teacher_order import order_teachers
 
 __all__ = ['Plan', 'PlanError', 'Progression', 'export_student', 'make_plan',
            'order_teachers', 'prepare', 'run_progression', 'run_stage']

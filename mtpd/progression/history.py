@@ -1,4 +1,4 @@
-"""What the folder of a progression says, as far as it has come."""
+"""What the folder of a progression holds, as far as it has come."""
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -7,10 +7,11 @@ from typing import Any, Iterable, Mapping
 
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.hooks.checkpoint import ENTRY
-from mtpd.plan.plan import Plan, load_config, make_plan, stage_label
+from mtpd.plan.detectors import load_config
+from mtpd.plan.plan import Plan, make_plan, stage_label
+from mtpd.plan.work_dir import WorkDir
 from mtpd.search.found_order import FoundOrder
 from mtpd.stage.checkpoints import newest_checkpoint
-from mtpd.stage.config import stage_dir
 from mtpd.stage.validations import read_validations
 
 COLUMNS = {'AP': ('bbox_mAP', '/mAP'), 'AP50': ('bbox_mAP_50', '/AP50'),
@@ -29,9 +30,9 @@ class Validation:
     """The student's AP at one time.
 
     Attributes:
-        iteration: After so many of its stage.
-        aps: Some of :data:`COLUMNS` -> percent. There is none of a size that
-            no object has.
+        iteration: Number of iterations of its stage before it.
+        aps: Some of :data:`COLUMNS` -> percent. A size that no object has is
+            left out.
     """
     iteration: int
     aps: Mapping[str, float]
@@ -45,8 +46,8 @@ class StageHistory:
         index: From 1.
         teacher: Its name; several are joined by +.
         lines: Of its training log, each with ``step``, the iteration from 1,
-            ascending; of what was repeated after a resume, the last.
-        validations: By iteration, the last where repeated.
+            ascending. Of iterations that a resumed run repeated, the last.
+        validations: By iteration.
         length: Iterations as far as the log goes.
         start: The student's box AP in percent before it, None if unknown.
         end: The box AP in percent of what it handed on, None if unfinished.
@@ -120,7 +121,7 @@ def read_plan(work_dir: str, config: str | None = None) -> Plan:
     if not os.path.isdir(work_dir):
         raise UnreadableHistory(f'There is no folder {work_dir}. Name the '
                                 'work_dir of a progression.')
-    path = config or os.path.join(work_dir, 'config.py')
+    path = config or WorkDir(work_dir).config
     if not os.path.isfile(path) and '::' not in path:
         raise UnreadableHistory(f'There is no file {path}. ' + (
             'Correct the path after --config.' if config else
@@ -142,16 +143,8 @@ def read_history(plan: Plan) -> History:
     Raises:
         UnreadableHistory: ``order.json`` or ``progression.json`` is broken.
     """
-    record = _read_json(plan, 'progression.json') or {}
-    found = None
-    saved = None if plan.order else _read_json(plan, 'order', 'order.json')
-    if saved is not None:
-        try:
-            found = FoundOrder.from_json(saved)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnreadableHistory(
-                f'{os.path.join(plan.work_dir, "order", "order.json")} cannot '
-                f'be read: {error} Find the order again.') from error
+    record = _read_json(plan.paths.record) or {}
+    found = None if plan.order else _read_order(plan.paths.order_file)
     order = record.get('identity', {}).get('order')
     if order is None and plan.order:
         order = map(stage_label, plan.order)
@@ -160,16 +153,26 @@ def read_history(plan: Plan) -> History:
     order = None if order is None else tuple(order)
     stages = tuple(_read_stages(plan, order or ()))
     # Written where the student's checkpoint alone is not what it starts from.
-    own = os.path.join(plan.work_dir, 'start.pth')
-    start = own if os.path.isfile(own) else plan.student.checkpoint
+    start = plan.paths.start if os.path.isfile(plan.paths.start) \
+        else plan.student.checkpoint
     start_ap = stages[0].start if stages else None
     if start_ap is None and found and start == plan.student.checkpoint:
         start_ap = found.student_ap
     return History(plan, found, stages, order, start, start_ap, record)
 
 
-def _read_json(plan: Plan, *names: str) -> Any:
-    path = os.path.join(plan.work_dir, *names)
+def _read_order(path: str) -> FoundOrder | None:
+    saved = _read_json(path)
+    if saved is None:
+        return None
+    try:
+        return FoundOrder.from_json(saved)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableHistory(f'{path} cannot be read: {error} Find the '
+                                'order again.') from error
+
+
+def _read_json(path: str) -> Any:
     if not os.path.isfile(path):
         return None
     try:
@@ -185,29 +188,29 @@ def _read_stages(plan: Plan,
                  order: tuple[str, ...]) -> Iterable[StageHistory]:
     before = None
     for index, teacher in enumerate(order, 1):
-        folder = stage_dir(plan, index, (teacher,))
+        paths = plan.paths.stage(index, teacher)
+        folder = paths.folder
         if not os.path.isdir(folder):
             return
         stage = read_log(folder, StageHistory(index, teacher, start=before))
-        student = os.path.join(folder, 'student.pth')
-        if os.path.isfile(student):
-            said = read_checkpoint(student)['meta'][ENTRY]
-            stage = replace(stage, start=said['start_ap'], end=said['end_ap'],
-                            seconds=said['seconds'], weights=student)
+        if os.path.isfile(paths.student):
+            recorded = read_checkpoint(paths.student)['meta'][ENTRY]
+            stage = replace(stage, start=recorded['start_ap'],
+                            end=recorded['end_ap'], weights=paths.student,
+                            seconds=recorded['seconds'])
         elif (newest := newest_checkpoint(folder)) is not None:
-            said = read_checkpoint(newest).get(ENTRY, {})
+            recorded = read_checkpoint(newest).get(ENTRY, {})
             stage = replace(stage, weights=newest,
-                            start=said.get('start_ap', before))
+                            start=recorded.get('start_ap', before))
         before = stage.end
         yield stage
 
 
 def read_log(folder: str, stage: StageHistory) -> StageHistory:
-    """A stage with what its runs have logged, one folder of each start.
+    """A stage with what its runs have logged; each start has a folder.
 
-    A resumed run repeats what came after the checkpoint that it went on from;
-    what it says replaces what an earlier run said of the same iteration and of
-    all later ones.
+    A resumed run repeats what came after its checkpoint. Its lines replace
+    those of an earlier run from the same iteration on.
     """
     lines: list[Mapping[str, float]] = []
     for path in sorted(Path(folder).glob('*/vis_data/scalars.json')):
@@ -230,7 +233,7 @@ def _json_lines(path: Path) -> Iterable[Mapping[str, float]]:
         for text in file:
             try:
                 yield json.loads(text)
-            except ValueError:  # a killed process's last words
+            except ValueError:  # cut off when the process was killed
                 continue
 
 

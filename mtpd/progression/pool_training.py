@@ -1,36 +1,36 @@
-"""Detectors of a pool that do not exist yet, each trained as it is meant."""
+"""Training of detectors of the pool that have no checkpoint yet."""
 import copy
 import os
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
-from mtpd.plan.plan import DetectorSpec, Plan, PlanError, is_url
+from mtpd.plan.detectors import DetectorSpec, is_url
+from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import Plan
 from mtpd.processes import on_main
 from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.runner import run_stage
 
 from .export import export_student
-from .run import run_stage
 
 
 def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
-    """Train a detector of the pool with its own config, unless it is there."""
+    """Train a detector of the pool with its own config, unless its checkpoint
+    exists.
+
+    Args:
+        spec: The detector; its checkpoint is written.
+        plan: Its progression.
+
+    Raises:
+        PlanError: The training left no checkpoint.
+    """
     path = spec.checkpoint
     if path is None or is_url(path) or on_main(lambda: os.path.isfile(path)):
         return
-    cfg = copy.deepcopy(spec.config)
-    cfg.launcher = plan.student.config.get('launcher', 'none')
-    init_processes(cfg)
-    cfg.work_dir = os.path.join(plan.work_dir, 'pool', spec.name)
-    cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
-    if cfg.get('visualizer'):
-        cfg.visualizer.name = cfg.work_dir
-    if 'checkpoint' in cfg.get('default_hooks', {}):
-        checkpoint = cfg.default_hooks.checkpoint
-        checkpoint.backend_args = dict(backend='atomic')
-        if checkpoint.get('max_keep_ckpts', -1) > 0:
-            # mmengine deletes the oldest before it writes the new one.
-            checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
+    cfg = _training_config(spec, plan)
     newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
@@ -47,3 +47,21 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
         export_student(trained, path)
 
     on_main(export)
+
+
+def _training_config(spec: DetectorSpec, plan: Plan) -> Config:
+    """The detector's own config, with a work dir and names of its own."""
+    cfg = copy.deepcopy(spec.config)
+    cfg.launcher = plan.student.config.get('launcher', 'none')
+    init_processes(cfg)
+    cfg.work_dir = plan.paths.pool(spec.name)
+    cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.work_dir
+    if 'checkpoint' in cfg.get('default_hooks', {}):
+        checkpoint = cfg.default_hooks.checkpoint
+        checkpoint.backend_args = dict(backend='atomic')
+        if checkpoint.get('max_keep_ckpts', -1) > 0:
+            # mmengine deletes the oldest before it writes the new one.
+            checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
+    return cfg

@@ -4,10 +4,11 @@ import statistics
 import time
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -16,12 +17,18 @@ from mmengine.dist import get_world_size
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.distill.adapters import STARTS
-from mtpd.plan.plan import Plan, PlanError, inner_datasets, stage_label
+from mtpd.plan.data_check import inner_datasets
+from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import Plan, Stages, stage_label
 from mtpd.plan.student_names import turn_on_as_the_runner
 from mtpd.randomness import isolate_rng
 from mtpd.stage.config import stage_config
+from mtpd.stage.runner import park
 
 STEPS = 3
+
+Size = tuple[int, int]
+"""(height, width) in pixels."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class StageEstimate:
         steps: Steps of the stage.
     """
     teacher: str
-    size: tuple[int, int]
+    size: Size
     seconds: float
     peak: int
     steps: int
@@ -53,78 +60,87 @@ class StageEstimate:
                 f'{self.hours:.2f} h')
 
 
-def probe(plan: Plan, order: tuple[tuple[str, ...], ...]
+def probe(plan: Plan, order: Stages,
+          pool: Mapping[str, BaseDetector] | None = None
           ) -> list[StageEstimate]:
     """Three real steps with every stage's teacher; nothing of them is kept.
+
+    Args:
+        plan: The progression.
+        order: Its stages.
+        pool: The built teachers by name; those that are missing are built
+            from their configs.
 
     Raises:
         PlanError: A stage does not fit into the GPU's memory.
     """
     estimates = []
-    cfg = plan.student.config
     with isolate_rng(0):
         for index, names in enumerate(order, 1):
-            stage = _without_fitting(stage_config(
-                plan, index, names, plan.student.checkpoint, {}))
-            dataset = DATASETS.build(stage.train_dataloader.dataset)
+            cfg = stage_config(plan, index, names, plan.student.checkpoint,
+                               {})
+            if cfg.model.init_adapters not in (None, *STARTS):
+                # Fitted maps are made when a stage starts; time and memory
+                # are those of any start.
+                cfg.model.init_adapters = 'random'
+            dataset = DATASETS.build(cfg.train_dataloader.dataset)
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
-            batch, size = _largest_batch(cfg, dataset)
-            estimates.append(_one_stage(stage, index, stage_label(names),
-                                        batch, size, len(dataset)))
+            batch, size = _largest_batch(plan.student.config, dataset)
+            try:
+                seconds, peak = _timed_steps(cfg, batch, pool)
+            except torch.OutOfMemoryError as error:
+                raise PlanError([
+                    f'Stage {index} ({stage_label(names)}) does not fit into '
+                    f'the memory of {get_device()} at {size[1]}x{size[0]}, '
+                    f'batch {cfg.train_dataloader.batch_size}: '
+                    f'{str(error).splitlines()[0]} Reduce '
+                    'train_dataloader.batch_size (with --auto-scale-lr), or '
+                    'train with --amp; --no-probe skips this check.']) \
+                    from error
+            estimates.append(StageEstimate(
+                stage_label(names), size, seconds, peak,
+                _steps_of(cfg, len(dataset))))
     return estimates
 
 
-def _without_fitting(cfg: Config) -> Config:
-    """Fitted maps are made when a stage starts; time and memory are those of
-    any start."""
-    if cfg.model.init_adapters not in (None, *STARTS):
-        cfg.model.init_adapters = 'random'
-    return cfg
-
-
-def _one_stage(cfg: Config, index: int, name: str, batch: Mapping[str, Any],
-               size: tuple[int, int], images: int) -> StageEstimate:
+def _timed_steps(cfg: Config, batch: Mapping[str, Any],
+                 pool: Mapping[str, BaseDetector] | None
+                 ) -> tuple[float, int]:
+    """Median seconds of a step, and the peak of the memory in bytes."""
+    model = MODELS.build(cfg.model, default_args=dict(built=pool))
+    model.init_weights()
+    model = model.to(get_device()).train()
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+    turn_on_as_the_runner(model, cfg)
     cuda = torch.cuda.is_available()
-    device = get_device()
-    try:
-        model = MODELS.build(cfg.model)
-        model.init_weights()
-        model = model.to(device).train()
-        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-        turn_on_as_the_runner(model, cfg)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    seconds = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        model.train_step(batch, optimizer)
         if cuda:
-            torch.cuda.reset_peak_memory_stats()
-        seconds = []
-        for _ in range(STEPS):
-            start = time.perf_counter()
-            model.train_step(batch, optimizer)
-            if cuda:
-                torch.cuda.synchronize()
-            seconds.append(time.perf_counter() - start)
-    except torch.OutOfMemoryError as error:
-        raise PlanError([
-            f'Stage {index} ({name}) does not fit into the memory of {device} '
-            f'at {size[1]}x{size[0]}, batch '
-            f'{cfg.train_dataloader.batch_size}: '
-            f'{str(error).splitlines()[0]} Reduce '
-            'train_dataloader.batch_size (with --auto-scale-lr), or train '
-            'with --amp; --no-probe skips this check.']) from error
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated() if cuda else \
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    train = cfg.train_cfg
-    per_epoch = -(-images // (cfg.train_dataloader.batch_size
-                              * get_world_size()))
-    steps = train.max_iters if 'max_iters' in train \
-        else train.max_epochs * per_epoch
+    park(pool or {})
     del model, optimizer
     if cuda:
         torch.cuda.empty_cache()
-    return StageEstimate(name, size, statistics.median(seconds), peak, steps)
+    return statistics.median(seconds), peak
 
 
-def _largest_batch(cfg: Config, dataset: Any
-                   ) -> tuple[dict[str, Any], tuple[int, int]]:
+def _steps_of(cfg: Config, images: int) -> int:
+    train = cfg.train_cfg
+    if 'max_iters' in train:
+        return train.max_iters
+    batch = cfg.train_dataloader.batch_size * get_world_size()
+    return train.max_epochs * -(-images // batch)
+
+
+def _largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
     """A batch of real training images on the largest canvas that occurs.
 
     Images are enlarged by padding, boxes stay: what counts for time and
@@ -132,7 +148,7 @@ def _largest_batch(cfg: Config, dataset: Any
     """
     count = cfg.train_dataloader.batch_size
     samples = [dataset[i % len(dataset)] for i in range(count)]
-    sizes = [tuple(s['inputs'].shape[-2:]) for s in samples]
+    sizes = [tuple(sample['inputs'].shape[-2:]) for sample in samples]
     sizes += _resized(cfg, dataset)
     if count > 1:  # a batch is padded to its highest and its widest image
         height, width = (max(side) for side in zip(*sizes, strict=True))
@@ -146,56 +162,60 @@ def _largest_batch(cfg: Config, dataset: Any
                                          0, height - image.shape[-2]))
         for scale, view in sample.get('teacher_inputs', {}).items():
             # May lack a row or a column of what rounding gives.
-            sample['teacher_inputs'][scale] = F.pad(view, (
-                0, max(0, int(width * Fraction(scale)) - view.shape[-1]),
-                0, max(0, int(height * Fraction(scale)) - view.shape[-2])))
+            right = int(width * Fraction(scale)) - view.shape[-1]
+            below = int(height * Fraction(scale)) - view.shape[-2]
+            sample['teacher_inputs'][scale] = F.pad(
+                view, (0, max(0, right), 0, max(0, below)))
     return pseudo_collate(samples), (height, width)
 
 
-def _resized(cfg: Config, dataset: Any) -> list[tuple[int, int]]:
-    """(height, width) that each image's sides come to at each scale.
+def _resized(cfg: Config, dataset: Any) -> list[Size]:
+    """The sizes to which the images come at each scale.
 
     With ``keep_ratio`` a scale bounds both edges, and a bound that no image
     reaches (4200 in DETR's pipelines) costs nothing.
     """
     while not hasattr(dataset, 'get_data_info'):  # mosaics and the like
         dataset = dataset.dataset
-    scales = _scales(cfg)
     shapes = set()
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         if 'height' in info and 'width' in info:
             shapes.add((info['height'], info['width']))
-    found = []
+    sizes = []
+    scales = list(_scales(cfg))
     for height, width in shapes:
         for scale, keep_ratio in scales:
             factor = min(max(scale) / max(height, width),
                          min(scale) / min(height, width))
-            found.append((round(height * factor), round(width * factor))
+            sizes.append((round(height * factor), round(width * factor))
                          if keep_ratio else scale[::-1])
-    return found
+    return sizes
 
 
-def _scales(cfg: Config) -> list[tuple[tuple[int, int], bool]]:
+def _scales(cfg: Config) -> Iterator[tuple[Size, bool]]:
     """All (width, height) that the training pipelines resize to, and whether
     the aspect ratio is kept."""
-    found: list[tuple[tuple[int, int], bool]] = []
-
-    def walk(step: Any) -> None:
-        if isinstance(step, (list, tuple)):
-            for inner in step:
-                walk(inner)
-        elif isinstance(step, Mapping):
-            scales = step.get('scales') or (
-                [step['scale']] if step.get('scale') else [])
-            if scales and not isinstance(scales[0], (list, tuple)):
-                scales = [scales]
-            if 'Resize' in str(step.get('type')):
-                found.extend(((s[0], s[1]), step.get('keep_ratio', False))
-                             for s in scales
-                             if isinstance(s, (list, tuple)) and len(s) == 2)
-            walk(step.get('transforms', []))
-
+    steps: list[Any] = []
     for _, inner in inner_datasets(cfg.train_dataloader.dataset, ''):
-        walk(inner.get('pipeline', []))
-    return found
+        steps.append(inner.get('pipeline', []))
+    while steps:
+        step = steps.pop(0)
+        if isinstance(step, (list, tuple)):
+            steps = [*step, *steps]
+            continue
+        if not isinstance(step, Mapping):
+            continue
+        steps.insert(0, step.get('transforms', []))
+        if 'Resize' in str(step.get('type')):
+            for scale in _scales_of_step(step):
+                if isinstance(scale, (list, tuple)) and len(scale) == 2:
+                    yield (scale[0], scale[1]), step.get('keep_ratio', False)
+
+
+def _scales_of_step(step: Mapping) -> list[Any]:
+    scales = step.get('scales') or step.get('scale') or []
+    if scales and isinstance(scales, (list, tuple)) \
+            and not isinstance(scales[0], (list, tuple)):
+        return [scales]
+    return list(scales) if isinstance(scales, (list, tuple)) else []

@@ -5,7 +5,7 @@ from typing import Iterable
 
 from mtpd.compat.checkpoints import CheckpointUnavailable, CorruptCheckpoint
 from mtpd.distill.detector import CheckpointMismatch, build_detector
-from mtpd.plan.plan import DetectorSpec
+from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.progression.history import History
 from mtpd.randomness import isolate_rng

@@ -17,7 +17,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 
 from mtpd.distill.detector import build_detector
-from mtpd.plan.plan import DetectorSpec
+from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.pool import classes_of
 from mtpd.progression.history import History, stage_teachers
 from mtpd.search.measure import validation_of

@@ -11,6 +11,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from jinja2 import Environment, StrictUndefined  # torch depends on it
 
 from mtpd.distill.auto_weight import is_disabled
+from mtpd.plan.describe import describe_plan
 from mtpd.progression.history import (COLUMNS, History, StageHistory,
                                       stage_teachers)
 from mtpd.search.found_order import FoundOrder
@@ -63,7 +64,7 @@ def page(history: History, facts: Facts, examples: Examples,
     return template.render(
         title=f'Progression {folder}', state=_state(history, now),
         summary=_summary(history, facts), parts=_PARTS.items(),
-        plan=history.plan.describe(), order=_order(history),
+        plan=describe_plan(history.plan), order=_order(history),
         graph=_graph(found) if found else None,
         reasons=_reasons(found) if found else (),
         costs=_cost_table(found) if found else None,

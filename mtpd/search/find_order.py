@@ -10,7 +10,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-import torch
 from filelock import FileLock, Timeout
 from mmdet.models.detectors import BaseDetector
 from mmengine.dist import get_world_size
@@ -20,10 +19,10 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.order.certainty import Decision, decision_margins
 from mtpd.order.costs import (AdaptationCosts, adaptation_costs,
                               costs_on_own_grids)
-from mtpd.order.gradient_descent import gradient_descent_costs
-from mtpd.order.moments import MapBatch
 from mtpd.order.selection import backward_greedy_selection
-from mtpd.plan.plan import DetectorSpec, Plan, PlanError
+from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import Plan
 from mtpd.plan.pool import common_strides, unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.provenance import command, differences, versions
@@ -75,10 +74,8 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
                   logger='current')
     else:
         try:
-            costs, images = _by_gradient_descent(
-                plan, feature_maps, progress) \
-                if plan.costs.estimator == 'sgd' else _exactly(
-                    plan, feature_maps, belongs_to, aps, progress)
+            costs, images = _exactly(
+                plan, feature_maps, belongs_to, aps, progress)
         except PlanError:
             raise
         except ValueError as error:  # maps that are not finite, few images
@@ -117,7 +114,7 @@ def _saved_costs_suffice(plan: Plan, aps: Mapping[str, float],
                          saved: FoundOrder, there: int) -> bool:
     """Whether saved costs are of as many images as are asked for."""
     images, used = plan.costs.images, saved.made_with.get('pictures', 0)
-    if plan.costs.estimator == 'sgd' or used >= there:
+    if used >= there:
         return True
     if isinstance(images, int):
         return used >= images
@@ -161,7 +158,7 @@ def _exactly(plan: Plan, feature_maps: FeatureMaps,
         counted = 0
         for look in _looks(len(wanted)) if auto else [len(wanted)]:
             gather(ordered, store, wanted[:look], progress,
-                   settings.precision)
+                   'float32')
             count = on_main(lambda: len(in_first(store).done))
             if count == counted and costs:  # seen by an earlier run
                 continue
@@ -240,7 +237,7 @@ def _opened(plan: Plan, feature_maps: FeatureMaps,
         if new:
             print_log(f'{", ".join(known)}: measured before; only products '
                       f'with {", ".join(new)} are added.', logger='current')
-            gather(feature_maps, store, late, progress, plan.costs.precision)
+            gather(feature_maps, store, late, progress, 'float32')
         on_main(lambda: in_first(store).complete_from(in_first(base)))
     return store, feature_maps
 
@@ -258,41 +255,6 @@ def _looks(images: int) -> list[int]:
     while looks[-1] < images:
         looks.append(2 * looks[-1])
     return [*looks[:-1], images]
-
-
-def _by_gradient_descent(plan: Plan, feature_maps: FeatureMaps,
-                         progress: Callable[[int, int], None]
-                         ) -> tuple[AdaptationCosts, int]:
-    """The paper's way: fitted on the training, scored on the validation
-    images; nothing of it is saved on the way."""
-    settings, images = plan.costs, plan.costs.images
-    chosen = feature_maps.images.spread(
-        images if isinstance(images, int) else None)
-    validation = feature_maps.of_images(Images(
-        plan.student.config, 'val', feature_maps.images.scales))
-    scored = validation.images.spread(None)
-    done, total = 0, len(feature_maps.grids) * (
-        settings.epochs * len(chosen) + len(scored))
-    progress(done, total)
-
-    def maps(of: FeatureMaps, grid: Fraction,
-             indices: Sequence[int]) -> Iterator[MapBatch]:
-        nonlocal done
-        for seen, batches in of(of.images.batches(indices)):
-            yield batches[grid]
-            done += len(seen)
-            progress(done, total)
-
-    def shuffled(epoch: int) -> list[int]:
-        return [chosen[i] for i in torch.randperm(
-            len(chosen), generator=torch.Generator().manual_seed(epoch))]
-
-    return costs_on_own_grids({
-        grid: gradient_descent_costs(
-            lambda epoch: maps(feature_maps, grid, shuffled(epoch)),
-            lambda: maps(validation, grid, scored), feature_maps.channels,
-            FOLDS, settings.epochs, settings.lr)
-        for grid in feature_maps.grids}, feature_maps.scales), len(chosen)
 
 
 def _said_certain(plan: Plan, aps: Mapping[str, float],
@@ -342,7 +304,7 @@ def _pyramids(plan: Plan, pool: Mapping[str, BaseDetector]) -> FeatureMaps:
     return FeatureMaps(
         pool, Images(plan.student.config, plan.costs.split,
                      [s for s in sorted(set(scales.values())) if s != 1]),
-        common_strides(plan, pool), scales, None, plan.costs.stride4_share,
+        common_strides(plan, pool), scales, None, 0.25,
         None if most is None else int(most * 2 ** 30),
         os.path.join(plan.work_dir, 'order'))
 
@@ -401,20 +363,15 @@ def _data(plan: Plan, feature_maps: FeatureMaps) -> dict[str, Any]:
         'split': plan.costs.split,
         'pictures': feature_maps.images.fingerprint(),
         'padding': feature_maps.divisor, 'folds': FOLDS,
-        'precision': plan.costs.precision,
-        'stride4_share': plan.costs.stride4_share
+        'precision': 'float32',
+        'stride4_share': 0.25
         if min(strides) <= FINE else None,
         'strides': strides,
         'grids': [str(grid) for grid in feature_maps.grids]}
 
 
 def _of_estimator(plan: Plan) -> dict[str, Any]:
-    """What else a result depends on."""
-    if plan.costs.estimator == 'exact':
-        return {'estimator': 'exact'}
-    return {'estimator': 'sgd', 'epochs': plan.costs.epochs,
-            'lr': plan.costs.lr, 'images': plan.costs.images,
-            'scored': Images(plan.student.config, 'val').fingerprint()}
+    return {'estimator': 'exact'}
 
 
 def _detectors(plan: Plan, pool: Mapping[str, BaseDetector]

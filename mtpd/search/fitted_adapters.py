@@ -23,7 +23,7 @@ each of 257 coefficients."""
 
 
 def fitted_maps(plan: Plan, student: BaseDetector,
-                names: tuple[str, ...]) -> dict[str, dict[int, dict]]:
+                names: tuple[str, ...], built: Mapping[str, BaseDetector]) -> dict[str, dict[int, dict]]:
     """The best linear maps from a student to teachers, as adapters start.
 
     Measured on :data:`FITTING_IMAGES` training images, as costs are; a
@@ -56,7 +56,7 @@ def fitted_maps(plan: Plan, student: BaseDetector,
                         [spec.scale] if spec.scale != 1 else [])
         feature_maps = FeatureMaps(
             {'student': student, name: teacher.detector}, images, strides,
-            {name: spec.scale}, [spec.scale], plan.costs.stride4_share)
+            {name: spec.scale}, [spec.scale], 0.25)
         maps[name] = _fitted(feature_maps, name,
                              images.spread(FITTING_IMAGES), own, spec.field)
     return maps

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.order.moments import fold_of
-from mtpd.plan.plan import inner_datasets
+from mtpd.plan.data_check import inner_datasets
 
 FOLDS = 10
 """Into so many parts the images are divided, each held out once."""

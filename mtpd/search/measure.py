@@ -20,7 +20,9 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.plan.plan import DetectorSpec, PlanError, inner_datasets
+from mtpd.plan.data_check import inner_datasets
+from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.errors import PlanError
 from mtpd.processes import on_main
 
 from .images import test_pipeline

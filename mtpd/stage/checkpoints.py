@@ -1,4 +1,4 @@
-"""A stage's checkpoints: when they are written, which is the newest."""
+"""A stage's checkpoints: when they are written, and which is the newest."""
 import glob
 import logging
 import os
@@ -14,25 +14,25 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
-from mtpd.plan.plan import PlanError
+from mtpd.plan.errors import PlanError
 
 
 @HOOKS.register_module()
 class StageCheckpointHook(CheckpointHook):
     """mmengine's hook, which also saves where no checkpoint is due.
 
-    Beside ``epoch_E.pth``, after E epochs, there are ``epoch_E_batch_B.pth``,
-    after B batches more (``iter_N.pth`` where iterations are counted). Of
-    these only such as are among the newest two checkpoints are kept. After a
-    validation the checkpoint before it is written again, with what it has
-    changed (best score, a plateau's counter). All arguments are
-    :class:`CheckpointHook`'s.
+    Beside ``epoch_E.pth``, after E epochs, it writes ``epoch_E_batch_B.pth``,
+    after B batches more (``iter_N.pth`` where iterations are counted). These
+    are kept while they are among the newest two checkpoints. After a
+    validation, the checkpoint before it is written again with what the
+    validation has changed (best score, a plateau's counter). All arguments
+    are :class:`CheckpointHook`'s.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._saved_at = -1
-        # Of this process, and what it went on from: file name -> its meta.
+        # By this process, and the one it resumed: file name -> its meta.
         self._written: dict[str, dict[str, Any]] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -68,37 +68,39 @@ class StageCheckpointHook(CheckpointHook):
         self.last_ckpt = None  # or mmengine would write it again, too
         super().after_val_epoch(runner, metrics)
         for name, meta in self._written.items():
-            if meta['iter'] == runner.iter and _place(name)[0] >= 0:
+            if meta['iter'] == runner.iter and _position(name)[0] >= 0:
                 self._save(runner, name, meta)
 
     def batches_done(self, per_epoch: int) -> int:
-        """How many batches of the present epoch are done already.
+        """Number of batches of the present epoch that are done already.
 
         Args:
             per_epoch: Batches of an epoch, in this process.
 
         Raises:
-            PlanError: In the run that is resumed, an epoch had another number
-                of them.
+            PlanError: An epoch of the run that is resumed had another number
+                of batches.
         """
         meta = next(iter(self._written.values()), {})
-        done, then = meta.get('batch', 0), meta.get('batches', per_epoch)
-        if done and then != per_epoch:
+        done = meta.get('batch', 0)
+        recorded = meta.get('batches', per_epoch)
+        if done and recorded != per_epoch:
             raise PlanError([
                 f'The checkpoint to resume was saved after batch {done} of '
-                f'{then} of an epoch, which has {per_epoch} here. Resume with '
-                'the same number of processes, train_dataloader.batch_size '
-                'and data set; with others, remove the newer epoch_*_batch_*'
-                '.pth and go on from the last whole epoch.'])
+                f'the {recorded} of an epoch, and an epoch has {per_epoch} '
+                'here. Resume with the same number of processes, '
+                'train_dataloader.batch_size and data set; with others, '
+                'remove the newer epoch_*_batch_*.pth to resume from the last '
+                'whole epoch.'])
         return done
 
     def save_now(self, runner: Runner, batch: int) -> None:
-        """Save between two iterations, unless that was done here.
+        """Save between two iterations, unless this position is saved.
 
         Args:
             runner: The stage's.
-            batch: How many of the present epoch are done; without meaning
-                where checkpoints are counted by iterations.
+            batch: Number of batches of the present epoch that are done; not
+                used where checkpoints are counted by iterations.
         """
         if self._saved_at == runner.iter:
             return
@@ -114,7 +116,7 @@ class StageCheckpointHook(CheckpointHook):
 
     @staticmethod
     def window_is_closed(runner: Runner) -> bool:
-        """Whether no gradient waits for others to be added to it."""
+        """Whether no accumulated gradient waits for further iterations."""
         wrapper = runner.optim_wrapper
         return not hasattr(wrapper, 'should_update') or wrapper.should_update()
 
@@ -131,27 +133,31 @@ class StageCheckpointHook(CheckpointHook):
             meta=dict(meta), backend_args=self.backend_args)
 
     def _share_open_gradients(self, runner: Runner) -> None:
-        """The mean over processes is what their step would see of them; so
-        one file can hold what each of them has."""
+        """Average unfinished gradients over processes, as their step would;
+        then one file can hold what each process has."""
         if not self.window_is_closed(runner):
             all_reduce_params([p.grad for p in _parameters(runner).values()
                                if p.grad is not None], op='mean')
 
     def _note(self, name: str, meta: dict[str, Any]) -> None:
-        """Remember a checkpoint that was written, and forget what is older
-        than the one before it and was not asked for by ``interval``."""
+        """Remember a written checkpoint, and remove those that are older than
+        the one before it and not due by ``interval``."""
         self._saved_at = meta['iter']
-        before = [known for known in self._written if known != name]
-        self._written = {**{known: self._written[known]
-                            for known in before[-1:]}, name: dict(meta)}
-        if not before or not is_main_process():
+        earlier = [other for other in self._written if other != name]
+        self._written = {other: self._written[other] for other in earlier[-1:]}
+        self._written[name] = dict(meta)
+        if not earlier or not is_main_process():
             return
+        oldest = min(map(_position, self._written))
         for path in _checkpoints(self.out_dir):
-            place = _place(path)
-            wanted = '_batch_' not in path if self.by_epoch else \
-                self.interval > 0 and place[2] % self.interval == 0
-            if place < min(map(_place, self._written)) and not wanted:
+            if _position(path) < oldest and not self._is_due(path):
                 os.remove(path)
+
+    def _is_due(self, path: str) -> bool:
+        """Whether ``interval`` asks for a checkpoint."""
+        if self.by_epoch:
+            return '_batch_' not in path
+        return self.interval > 0 and _position(path)[2] % self.interval == 0
 
 
 def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
@@ -163,7 +169,7 @@ def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
 _NAME = re.compile(r'epoch_(\d+)(?:_batch_(\d+))?\.pth|iter_(\d+)\.pth')
 
 
-def _place(path: str) -> tuple[int, int, int]:
+def _position(path: str) -> tuple[int, int, int]:
     """Epochs, batches beyond them, iterations; (-1, 0, 0) for other files."""
     match = _NAME.fullmatch(os.path.basename(path))
     if match is None:
@@ -173,33 +179,33 @@ def _place(path: str) -> tuple[int, int, int]:
 
 
 def _checkpoints(folder: str) -> list[str]:
-    """Those of a run, by their names, the newest first."""
-    found = [path for path in glob.glob(
-        os.path.join(glob.escape(folder), '*.pth')) if _place(path)[0] >= 0]
-    return sorted(found, key=_place, reverse=True)
+    """The checkpoints of a run by their names, the newest first."""
+    files = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
+    checkpoints = [path for path in files if _position(path)[0] >= 0]
+    return sorted(checkpoints, key=_position, reverse=True)
 
 
 def newest_checkpoint(folder: str,
-                      belongs: Callable[[dict[str, Any]], str | None]
+                      problem_of: Callable[[dict[str, Any]], str | None]
                       = lambda content: None) -> str | None:
     """The newest checkpoint of a run that can be read, None without one.
 
-    Found by looking at the files: mmengine's ``last_checkpoint`` is written in
-    place, after the checkpoint, and may name one that is torn or gone. What is
-    passed over is said.
+    The files themselves are looked at: mmengine's ``last_checkpoint`` is
+    written in place, after the checkpoint, and may name one that is torn or
+    gone. Files that are skipped are logged with the reason.
 
     Args:
         folder: The run's.
-        belongs: What is wrong with a file's content, None if nothing is.
+        problem_of: What is wrong with a file's content, None if nothing is.
     """
     for path in _checkpoints(folder):
         try:
-            wrong = belongs(read_checkpoint(path))
+            problem = problem_of(read_checkpoint(path))
         except CorruptCheckpoint as error:
-            wrong = str(error)
-        if wrong is None:
+            problem = str(error)
+        if problem is None:
             return path
-        print_log(f'{path} is passed over: {wrong}', logger='current',
+        print_log(f'{path} is skipped: {problem}', logger='current',
                   level=logging.WARNING)
     return None
 
@@ -208,8 +214,8 @@ def set_aside_not_finite(folder: str) -> str | None:
     """The newest checkpoint whose weights are all finite.
 
     A step may spoil the weights that the next checkpoint holds before any loss
-    shows it. Newer ones are renamed to ``*.pth.not_finite``, so that a resumed
-    run does not go on from them.
+    shows it. Newer checkpoints are renamed to ``*.pth.not_finite``, so that no
+    run resumes from them.
     """
     while (path := newest_checkpoint(folder)) is not None:
         weights = read_checkpoint(path)['state_dict'].values()
@@ -221,5 +227,5 @@ def set_aside_not_finite(folder: str) -> str | None:
 
 def best_checkpoint(folder: str) -> str | None:
     """The file that mmengine's ``save_best`` keeps, None if there is none."""
-    found = glob.glob(os.path.join(glob.escape(folder), 'best_*.pth'))
-    return max(found, key=os.path.getmtime) if found else None
+    files = glob.glob(os.path.join(glob.escape(folder), 'best_*.pth'))
+    return max(files, key=os.path.getmtime) if files else None

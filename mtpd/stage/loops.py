@@ -1,4 +1,4 @@
-"""mmengine's training loops, able to go on in the middle of an epoch."""
+"""mmengine's training loops, able to resume in the middle of an epoch."""
 from typing import Any, Iterator
 
 from mmengine.dist import get_rank
@@ -7,15 +7,17 @@ from mmengine.runner import (BaseLoop, EpochBasedTrainLoop,
                              IterBasedTrainLoop, Runner)
 
 from .checkpoints import StageCheckpointHook
-from .preemption import (Preempted, Stop, agreed_stop, at_once, stop_is_asked,
-                         training, workers_may_end)
+from .preemption import (Preempted, Stop, agreed_stop, interruptible,
+                         stop_is_requested, stops_between_iterations,
+                         workers_may_end)
 from .seeding import seed_epoch, seed_iteration, seeded_loader
 from .validations import is_validated
 
 
-class _Closed:
-    """Stands for a loader while mmengine makes its loop: the one by iterations
-    would open it there, and throw away the batches that workers then load."""
+class _ClosedLoader:
+    """Stands for a loader while mmengine makes its loop: the loop by
+    iterations would open the loader there, and the batches that workers then
+    load would be lost."""
 
     def __init__(self, loader: Any) -> None:
         self.dataset = loader.dataset
@@ -29,7 +31,7 @@ class _Closed:
 
 
 class _StageLoop(BaseLoop):
-    """What both loops share: where they begin, what is between two
+    """What both loops share: where they begin, what happens between two
     iterations, and which validation is due."""
 
     _endless: bool
@@ -41,34 +43,34 @@ class _StageLoop(BaseLoop):
             dataloader, seed=runner.seed,
             diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
         loader = seeded_loader(loader, runner.seed, stage, self._endless)
-        super().__init__(runner, _Closed(loader), *args, **kwargs)
+        super().__init__(runner, _ClosedLoader(loader), *args, **kwargs)
         self.dataloader: Any = loader
         self.dataloader_iterator = None
         self._stage = stage
-        self._every = checkpoint_every
+        self._checkpoint_every = checkpoint_every
 
     def run(self) -> Any:
-        """As mmengine's, from where the run was.
+        """As mmengine's, from the position of the checkpoint.
 
         Raises:
-            Preempted: A SIGTERM came; saved are all iterations done.
+            Preempted: A SIGTERM came; all iterations so far are saved.
         """
-        with training():
+        with stops_between_iterations():
             return self._run()
 
     def _batches(self, epoch: int, first: int) -> Iterator[tuple[int, Any]]:
-        """(number in the epoch, batch) from ``first`` on.
+        """(number in the epoch, batch) from batch ``first`` on.
 
-        Between two of them the state of the run is whole; here it is saved
-        and left.
+        Between two of them the state of the run is whole, so that it can be
+        saved, and the run can be stopped.
         """
         seed_epoch(self.runner.seed, self._stage, epoch)
         self.dataloader.batch_sampler.start_from(epoch, first)
         batches, number = iter(self.dataloader), first
         with workers_may_end():
             while True:
-                batch, lost = self._fetched(batches)
-                self._stop_if_asked(number, now=lost)
+                batch, lost = self._next_batch(batches)
+                self._stop_if_requested(number, now=lost)
                 if batch is None:
                     return
                 if number > first:
@@ -80,32 +82,32 @@ class _StageLoop(BaseLoop):
                 number += 1
 
     @staticmethod
-    def _fetched(batches: Iterator[Any]) -> tuple[Any, bool]:
+    def _next_batch(batches: Iterator[Any]) -> tuple[Any, bool]:
         """The next batch, None after the last one; and whether it was lost
         because the signal to stop has ended the workers too."""
         try:
             return next(batches, None), False
         except RuntimeError:
-            if stop_is_asked(wait=True):
+            if stop_is_requested(wait=True):
                 return None, True
             raise
 
-    def _stop_if_asked(self, done: int, now: bool = False) -> None:
-        """Save and stop, all processes together, if one was asked to."""
+    def _stop_if_requested(self, batches: int, now: bool = False) -> None:
+        """Save and stop, all processes together, if one of them has to."""
         stop = agreed_stop(now)
-        # Within a window of accumulated gradients a few iterations later.
+        # Within a window of accumulated gradients, a few iterations later.
         if stop is Stop.NOW or (stop and self._window_is_closed):
-            self._saver.save_now(self.runner, done)
+            self._saver.save_now(self.runner, batches)
             self.runner.logger.info(
                 f'SIGTERM: stopping after {self._iter} iterations of this '
-                'stage, which are saved. The same command with --resume goes '
-                'on.')
+                'stage, which are saved. The same command with --resume '
+                'continues.')
             raise Preempted(agreed=True)
 
-    def _save_if_due(self, done: int) -> None:
-        if self._every and self._iter % self._every == 0 \
-                and self._window_is_closed:
-            self._saver.save_now(self.runner, done)
+    def _save_if_due(self, batches: int) -> None:
+        if self._checkpoint_every and self._window_is_closed \
+                and self._iter % self._checkpoint_every == 0:
+            self._saver.save_now(self.runner, batches)
 
     @property
     def _window_is_closed(self) -> bool:
@@ -113,23 +115,24 @@ class _StageLoop(BaseLoop):
 
     @property
     def _saver(self) -> StageCheckpointHook:
-        return next(h for h in self.runner.hooks
-                    if isinstance(h, StageCheckpointHook))
+        return next(hook for hook in self.runner.hooks
+                    if isinstance(hook, StageCheckpointHook))
 
-    def _validate_if_due(self, done: int, end: int) -> None:
-        """Validate after ``done`` of ``end`` epochs or iterations if it is
-        time to, all of them saved before."""
+    def _validate_if_due(self, position: int, end: int) -> None:
+        """Validate after ``position`` of ``end`` epochs or iterations if it
+        is time to; all of them are saved before."""
         self._decide_current_val_interval()
-        if self.runner.val_loop is not None and done >= self.val_begin and (
-                done % self.val_interval == 0 or done == end):
+        due = position >= self.val_begin and (
+            position % self.val_interval == 0 or position == end)
+        if due and self.runner.val_loop is not None:
             self._saver.save_now(self.runner, 0)
-            with at_once():
+            with interruptible():
                 self.runner.val_loop.run()
 
-    def _make_up(self, done: int, end: int) -> None:
-        """The validation that the run was stopped before or in."""
+    def _rerun_validation(self, position: int, end: int) -> None:
+        """Rerun the validation before or within which the run was stopped."""
         if self._iter and not is_validated(self.runner.work_dir, self._iter):
-            self._validate_if_due(done, end)
+            self._validate_if_due(position, end)
 
 
 @LOOPS.register_module()
@@ -137,8 +140,9 @@ class StageEpochLoop(_StageLoop, EpochBasedTrainLoop):
     """mmengine's ``EpochBasedTrainLoop`` for a stage of a progression.
 
     Everything random is a function of (seed, stage, iteration, rank) or of
-    (seed, stage, epoch, image). A resumed run begins with the batch that it
-    was at. At a SIGTERM the iteration is ended, all is saved and left.
+    (seed, stage, epoch, image). A resumed run begins with the batch at which
+    it was stopped. At a SIGTERM the iteration is ended, everything is saved,
+    and the run stops.
 
     Args:
         runner: The stage's.
@@ -154,11 +158,11 @@ class StageEpochLoop(_StageLoop, EpochBasedTrainLoop):
         self.runner.call_hook('before_train')
         self._first = self._saver.batches_done(len(self.dataloader))
         if self._first == 0:
-            self._make_up(self._epoch, self._max_epochs)
+            self._rerun_validation(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._save_if_due(0)
-            self._stop_if_asked(0)
+            self._stop_if_requested(0)
             self._validate_if_due(self._epoch, self._max_epochs)
         self.runner.call_hook('after_train')
         return self.runner.model
@@ -184,7 +188,7 @@ class StageIterLoop(_StageLoop, IterBasedTrainLoop):
     def _run(self) -> Any:
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
-        self._make_up(self._iter, self._max_iters)
+        self._rerun_validation(self._iter, self._max_iters)
         batches = self._batches(0, self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()

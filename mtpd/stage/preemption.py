@@ -1,4 +1,4 @@
-"""A cluster's wish to have the machine back (SIGTERM), granted in order."""
+"""Clean shutdown on SIGTERM, as a cluster sends it to have a machine back."""
 import signal
 import threading
 import time
@@ -12,8 +12,8 @@ from mmengine.dist import all_reduce, get_comm_device, get_world_size
 from mmengine.logging import print_log
 
 EXIT_CODE = 75
-"""Of a process that ended because it was asked to and can go on by
-``--resume``; sysexits.h calls it EX_TEMPFAIL."""
+"""Of a process that ended on request and can continue by ``--resume``;
+sysexits.h calls it EX_TEMPFAIL."""
 
 
 class Preempted(SystemExit):
@@ -29,7 +29,7 @@ class Preempted(SystemExit):
 
 
 class _Request:
-    """What the signal's handler and the training loop share."""
+    """The request to stop, shared by the signal's handler and the loop."""
 
     def __init__(self) -> None:
         self.made = False
@@ -40,7 +40,7 @@ class _Request:
         if not self.can_wait:
             # Everything that is on the disk is whole at any moment.
             print_log('SIGTERM: stopping. The same command with --resume '
-                      'goes on.', logger='current')
+                      'continues.', logger='current')
             raise Preempted
 
 
@@ -51,11 +51,11 @@ _request = _Request()
 def preemptible() -> Iterator[None]:
     """While the block runs, SIGTERM ends it by :class:`Preempted`.
 
-    At once, except in a :func:`training` block, which looks for it by itself.
-    Whatever else is raised after it is its consequence and becomes
-    :class:`Preempted` too: mmengine has places that catch everything and raise
-    an error of their own. Does nothing outside of the main thread, which alone
-    gets signals.
+    It does so at once, except in a :func:`stops_between_iterations` block,
+    which looks for the request itself. Any other exception after the signal
+    is its consequence and becomes :class:`Preempted` too: mmengine has places
+    that catch everything and raise an error of their own. Outside of the main
+    thread, which alone gets signals, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -77,9 +77,9 @@ def preemptible() -> Iterator[None]:
 
 
 @contextmanager
-def training() -> Iterator[None]:
-    """While the block runs a SIGTERM waits until it is asked for, at the
-    latest until the block ends."""
+def stops_between_iterations() -> Iterator[None]:
+    """While the block runs, a SIGTERM waits until the block asks for it, at
+    the latest until the block ends."""
     _request.can_wait = True
     try:
         yield
@@ -90,8 +90,9 @@ def training() -> Iterator[None]:
 
 
 @contextmanager
-def at_once() -> Iterator[None]:
-    """Within a :func:`training` block, a part that a SIGTERM ends at once."""
+def interruptible() -> Iterator[None]:
+    """Within a :func:`stops_between_iterations` block, a part that a SIGTERM
+    ends at once."""
     _request.can_wait = False
     try:
         if _request.made:
@@ -101,11 +102,12 @@ def at_once() -> Iterator[None]:
         _request.can_wait = True
 
 
-def stop_is_asked(wait: bool = False) -> bool:
+def stop_is_requested(wait: bool = False) -> bool:
     """Whether this process got a SIGTERM.
 
     Args:
-        wait: It may get one within a second, as others have got theirs.
+        wait: Whether to wait a second for it, because other processes have
+            got theirs.
     """
     if wait and not _request.made:
         time.sleep(1)
@@ -114,31 +116,31 @@ def stop_is_asked(wait: bool = False) -> bool:
 
 @contextmanager
 def workers_may_end() -> Iterator[None]:
-    """Within a :func:`training` block with an open data loader.
+    """Within a :func:`stops_between_iterations` block with an open loader.
 
-    A signal to a whole job, as torchrun's and slurm's, ends the loader's
-    workers too, and torch raises an error wherever the main process then is,
-    in the middle of a step for example. Where it is a SIGTERM that has ended
-    them, only the loader itself shall find them gone.
+    A signal to a whole job, as torchrun and slurm send it, ends the loader's
+    workers too, and torch then raises an error wherever the main process is,
+    for example in the middle of a step. Where a SIGTERM has ended them, only
+    the loader itself shall find them gone.
     """
-    torchs = signal.getsignal(signal.SIGCHLD)
-    if not callable(torchs) or \
+    torch_handler = signal.getsignal(signal.SIGCHLD)
+    if not callable(torch_handler) or \
             threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def quiet(number: int, frame: FrameType | None) -> None:
         try:
-            torchs(number, frame)
+            torch_handler(number, frame)
         except RuntimeError:
-            if not stop_is_asked(wait=True):
+            if not stop_is_requested(wait=True):
                 raise
 
     signal.signal(signal.SIGCHLD, quiet)
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, torchs)
+        signal.signal(signal.SIGCHLD, torch_handler)
 
 
 class Stop(IntEnum):
@@ -149,15 +151,17 @@ class Stop(IntEnum):
 
 
 def agreed_stop(now: bool = False) -> Stop:
-    """The most urgent of all processes' wishes; each has to ask at the same
+    """The most urgent of all processes' requests; each has to ask at the same
     place, and all get the same answer.
 
     Args:
-        now: This process cannot go on.
+        now: This process cannot continue.
     """
-    wish = Stop.NOW if now else Stop.SOON if _request.made else Stop.NO
+    urgency = Stop.SOON if _request.made else Stop.NO
+    if now:
+        urgency = Stop.NOW
     if get_world_size() == 1:
-        return wish
-    wishes = torch.tensor(int(wish), device=get_comm_device())
-    all_reduce(wishes, 'max')
-    return Stop(int(wishes))
+        return urgency
+    urgencies = torch.tensor(int(urgency), device=get_comm_device())
+    all_reduce(urgencies, 'max')
+    return Stop(int(urgencies))

@@ -1,4 +1,4 @@
-"""Random numbers as a function of where a run is.
+"""Random numbers as a function of the position in a run.
 
 mmengine 0.10.7 saves no generator's state, workers have generators of their
 own, and an epoch always begins at its first batch; so a resumed run is another
@@ -16,41 +16,37 @@ from mtpd.randomness import derived_seed, seed_everything
 # The first number of a key keeps these streams apart, whatever follows.
 _ITERATION, _SAMPLE, _EPOCH, _TRAINING_PARTS = 1, 2, 3, 4
 
-
-WITH_MEMORY = ('CachedMosaic', 'CachedMixUp', 'Albu', 'EarlyStoppingHook',
-               'GroupMultiSourceSampler', 'DynamicRoIHead')
-"""What does something by what it did before, and has no place for it in a
-checkpoint: mmdet's caches of images, Albumentations' own generator,
-mmengine's patience, a sampler without end that draws as it goes, Dynamic
-R-CNN's averages."""
+STATEFUL = ('CachedMosaic', 'CachedMixUp', 'Albu', 'EarlyStoppingHook',
+            'GroupMultiSourceSampler', 'DynamicRoIHead')
+"""Components whose state no checkpoint stores: mmdet's caches of images,
+Albumentations' own generator, mmengine's patience, an endless sampler that
+draws as it goes, Dynamic R-CNN's averages."""
 
 
-def with_memory(cfg: Mapping[str, Any]) -> list[str]:
-    """Those of :data:`WITH_MEMORY` that a config trains with, so that a
-    resumed run is not exactly the undisturbed one."""
-    found = set()
-
-    def walk(part: Any) -> None:
+def stateful_components(cfg: Mapping[str, Any]) -> list[str]:
+    """Those of :data:`STATEFUL` that a config trains with, so that a resumed
+    run is not exactly the run without the stop."""
+    types = set()
+    parts = [cfg.get(key) for key in (
+        'train_dataloader', 'custom_hooks', 'default_hooks', 'model')]
+    while parts:
+        part = parts.pop()
         if isinstance(part, (list, tuple)):
-            for inner in part:
-                walk(inner)
+            parts.extend(part)
         elif isinstance(part, Mapping):
-            found.add(str(part.get('type')).rpartition('.')[-1])
-            walk(list(part.values()))
-
-    walk([cfg.get(key) for key in (
-        'train_dataloader', 'custom_hooks', 'default_hooks', 'model')])
-    return [name for name in WITH_MEMORY if name in found]
+            types.add(str(part.get('type')).rpartition('.')[-1])
+            parts.extend(part.values())
+    return [name for name in STATEFUL if name in types]
 
 
 def seed_iteration(seed: int, stage: int, iteration: int, rank: int) -> None:
-    """For everything random that one training step of one process does."""
+    """For everything random in one training step of one process."""
     seed_everything(_ITERATION, seed, stage, iteration, rank)
 
 
 def seed_epoch(seed: int, stage: int, epoch: int) -> None:
-    """For samplers that draw from the global generators; in all processes
-    the same, for they share out what one of them has drawn."""
+    """For samplers that draw from the global generators. It is the same in
+    all processes, since they share one drawn order."""
     seed_everything(_EPOCH, seed, stage, epoch)
 
 
@@ -80,7 +76,7 @@ class SeededSamples(Dataset):
         self.__dict__.update(_dataset=dataset, _seed=seed, _stage=stage)
 
     def __getitem__(self, key: tuple[int, int, int]) -> Any:
-        """The sample of :class:`KeyedBatches`' (epoch, time, image)."""
+        """The sample of :class:`KeyedBatches`' (epoch, repetition, image)."""
         seed_everything(_SAMPLE, self._seed, self._stage, *key)
         return self._dataset[key[-1]]
 
@@ -99,16 +95,16 @@ class SeededSamples(Dataset):
 
 
 class KeyedBatches:
-    """A batch sampler that says of each image in which epoch it is looked
-    at, and for which time there.
+    """A batch sampler whose entries are (epoch, repetition, image).
 
-    The order is the inner sampler's. Batches that were trained on before a
-    resume are passed over by their indices, nothing of them is loaded.
+    The order of the images is the inner sampler's; ``repetition`` counts how
+    often an image has occurred in its epoch before. A resumed run skips the
+    batches that were trained on by their indices and loads none of them.
 
     Args:
         batches: Batches of image indices.
         endless: Whether to begin anew after the last batch, for loops that
-            know no epochs.
+            count iterations and no epochs.
     """
 
     def __init__(self, batches: Any, endless: bool = False) -> None:
@@ -123,7 +119,7 @@ class KeyedBatches:
 
         Args:
             epoch: From 0.
-            batch: In this epoch, from 0; from the very first on if endless.
+            batch: In this epoch, from 0; if endless, since the first epoch.
         """
         self._start = epoch, batch
 
@@ -157,12 +153,12 @@ class KeyedBatches:
     @staticmethod
     def _keyed(epoch: int, batches: Iterable[Sequence[int]]
                ) -> Iterator[list[tuple[int, int, int]]]:
-        times: Counter[int] = Counter()
+        occurrences: Counter[int] = Counter()
         for batch in batches:
             keys = []
             for image in map(int, batch):
-                keys.append((epoch, times[image], image))
-                times[image] += 1
+                keys.append((epoch, occurrences[image], image))
+                occurrences[image] += 1
             yield keys
 
 

@@ -1,4 +1,4 @@
-"""What a stage's validations said, on disk as soon as they have."""
+"""The metrics of a stage's validations, on disk as soon as they exist."""
 import json
 import os
 from typing import Mapping
@@ -9,23 +9,33 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.plan.work_dir import StageDir
 from mtpd.processes import on_main
 
 
 def read_validations(folder: str) -> dict[int, dict[str, float]]:
-    """Iterations done -> metrics in the evaluator's own units, in the order
-    in which they were measured."""
-    path = os.path.join(folder, 'validations.json')
+    """Iterations -> metrics in the evaluator's own units, in the order in
+    which they were measured.
+
+    Args:
+        folder: The stage's.
+    """
+    path = StageDir(folder).validations
     if not os.path.isfile(path):
         return {}
     with open(path) as file:
-        return {int(done): metrics
-                for done, metrics in json.load(file).items()}
+        return {int(iteration): metrics
+                for iteration, metrics in json.load(file).items()}
 
 
 def is_validated(folder: str, iteration: int) -> bool:
-    """Whether the weights after so many iterations were validated; in all
-    processes the same."""
+    """Whether the weights after an iteration were validated; the same answer
+    in all processes.
+
+    Args:
+        folder: The stage's.
+        iteration: Number of iterations done.
+    """
     return on_main(lambda: iteration in read_validations(folder))
 
 
@@ -33,10 +43,10 @@ def is_validated(folder: str, iteration: int) -> bool:
 class RecordValidationsHook(Hook):
     """Writes each validation's metrics to ``validations.json``.
 
-    What is there is over with: a resumed run does not repeat it. All processes
+    A resumed run does not repeat a validation that is recorded. All processes
     validate with the buffers of the first (the running statistics of batch
     norms), which are those that are saved and handed on; mmengine lets each
-    validate its share of the images with its own.
+    process validate its share of the images with its own.
     """
 
     priority = 'LOWEST'  # after EMAHook's swap, and after CheckpointHook
@@ -49,9 +59,9 @@ class RecordValidationsHook(Hook):
                         metrics: Mapping[str, float] | None = None) -> None:
         if not is_main_process():
             return
-        known = read_validations(runner.work_dir)
-        known.pop(runner.iter, None)
-        known[runner.iter] = {key: float(value)
-                              for key, value in (metrics or {}).items()}
-        atomic_write(os.path.join(runner.work_dir, 'validations.json'),
-                     json.dumps(known, indent=1).encode())
+        recorded = read_validations(runner.work_dir)
+        recorded.pop(runner.iter, None)
+        recorded[runner.iter] = {key: float(value)
+                                 for key, value in (metrics or {}).items()}
+        atomic_write(StageDir(runner.work_dir).validations,
+                     json.dumps(recorded, indent=1).encode())

@@ -9,7 +9,7 @@ from torch import nn
 from mtpd.analysis.sizes import (multiply_adds, network_pass, parameters,
                                  test_size, zoo_ap)
 from mtpd.distill.detector import build_detector
-from mtpd.plan.plan import load_config
+from mtpd.plan.detectors import load_config
 
 
 class Net(nn.Module):

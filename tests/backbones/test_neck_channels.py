@@ -10,7 +10,8 @@ from mmengine.structures import InstanceData
 from mtpd.backbones import fill_in_channels
 from mtpd.command_line import read_config
 from mtpd.distill.pyramid import pyramid_channels
-from mtpd.plan.plan import PlanError, load_config
+from mtpd.plan.detectors import load_config
+from mtpd.plan.errors import PlanError
 
 SQUEEZENET = dict(type='TorchvisionBackbone', model_name='squeezenet1_1')
 OWN = [128, 256, 512]

@@ -18,7 +18,7 @@ from mtpd.distill.detector import build_detector
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.losses import known_mechanisms
 from mtpd.distill.pyramid import pyramid_channels
-from mtpd.plan.plan import DetectorSpec, load_config
+from mtpd.plan.detectors import DetectorSpec, load_config
 
 # name -> (mmdet's config, channels of its neck's maps, changes of the model).
 DETECTORS: dict[str, tuple[str, int, dict[str, Any]]] = {

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mtpd.plan.plan import PlanError, make_plan, missing_files
+from mtpd.plan.data_check import missing_files
+from mtpd.plan.describe import describe_plan
+from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import make_plan
 from mtpd.plan.pool import build_pool, common_strides
 
 
@@ -22,7 +25,7 @@ def test_a_good_config_is_a_plan(toy):
     assert plan.order == (('wide',), ('swin',))
     assert 'mtpd' not in plan.student.config
     assert missing_files(plan) == []
-    text = plan.describe()
+    text = describe_plan(plan)
     for part in ('RetinaNet, ResNet-18', 'swin: MaskRCNN, SwinTransformer',
                  'wide > swin', '2 epochs', 'lr 0.004',
                  'LinearLR (iterations 0 to 3) + MultiStepLR (at epochs [1])',
@@ -60,8 +63,11 @@ def test_later_teachers_matter_more(toy):
     (dict(max_teachers=3), r'max_teachers is 3, and .* has 2 \(swin, wide\)'),
     (dict(max_teachers=3, order='bgs'), 'max_teachers is 3.* at most that'),
     (dict(fast_teacher='bf16'), "mtpd.fast_teacher is 'bf16'; it has to"),
-    (dict(fast_teacher=dict(precision='int8')), 'mtpd.fast_teacher is'),
-    (dict(fast_teacher=dict(channels_last='x')), 'mtpd.fast_teacher is'),
+    (dict(fast_teacher=dict(precision='int8')),
+     "mtpd.fast_teacher.precision is 'int8'; .*'bf16', 'fp16' or None"),
+    (dict(fast_teacher=dict(channels_last='x')),
+     "mtpd.fast_teacher.channels_last is 'x'"),
+    (dict(checkpoint_every=500), 'checkpoint_every is no longer a setting'),
 ])
 def test_each_mistake_is_named(toy, changes, words):
     with pytest.raises(PlanError, match=words):
@@ -181,7 +187,7 @@ def test_settings_of_mechanisms_are_tried_before_any_pass(toy, changes, words):
 
 
 def test_scales_that_cannot_be_are_named_before_any_pass(toy):
-    for scale, words in ((0, 'swin.scale: A teacher.s scale is 0'),
+    for scale, words in ((0, 'swin.scale is 0; it has to be a number above 0'),
                          ('big', "scale is 'big'; it has to be a number"),
                          (1.15, 'scale is 23/20: .* multiples of 640 pixels')):
         cfg = toy()

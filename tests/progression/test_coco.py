@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 
 from mtpd.distill.detector import build_detector
-from mtpd.plan.plan import load_config
+from mtpd.plan.detectors import load_config
 from mtpd.randomness import isolate_rng
 
 REPOSITORY = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mtpd.progression import make_plan
-from mtpd.stage.config import StageRunner, stage_config
+from mtpd.stage.config import stage_config
+from mtpd.stage.runner import StageRunner
 
 LR = 0.004
 Weights = dict[str, Tensor]

@@ -23,12 +23,13 @@ from mmengine.runner import Runner
 from mtpd.compat import atomic_files
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.hooks.checkpoint import OtherTeacher
-from mtpd.progression import PlanError, run as run_module, run_progression
-from mtpd.progression.run import DiskFull
+from mtpd.progression import (PlanError, run as run_module, run_progression,
+                              stages as stages_module)
+from mtpd.progression.prepare import DiskFull
 from mtpd.randomness import seed_everything
 from mtpd.stage.checkpoints import newest_checkpoint
 from mtpd.stage.preemption import EXIT_CODE, Preempted
-from mtpd.stage.seeding import KeyedBatches, seeded_loader, with_memory
+from mtpd.stage.seeding import KeyedBatches, seeded_loader, stateful_components
 
 STEPS = 6
 """Per epoch: 24 images by 4."""
@@ -47,8 +48,8 @@ def restless(toy_in):
     def cfg(folder, workers=0, **changes):
         sum_of_two = dict(type='WeightedSum', losses=[
             dict(type='MGDLoss'), dict(type='FeatureL2Loss')])
-        made = toy_in(folder, checkpoint_every=2, handover='best',
-                      distill=sum_of_two, **changes)
+        made = toy_in(folder, handover='best', distill=sum_of_two, **changes)
+        made.default_hooks.checkpoint.update(interval=2, by_epoch=False)
         made.randomness.deterministic = True
         made.train_dataloader.update(batch_size=4, num_workers=workers,
                                      persistent_workers=workers > 0)
@@ -118,11 +119,11 @@ def dies_at_call(monkeypatch, owner, name: str, call: int, after=False):
     [(Runner, 'save_checkpoint', 5, False),
      (atomic_files.os, 'replace', 14, False)],
     # Between the stages, and after the last step of epoch 1 of stage 2.
-    [(run_module, 'stage_config', 2, False),
+    [(stages_module, 'stage_config', 2, False),
      (FeatureDistiller, 'train_step', STEPS, True)],
     # Exporting stage 1, and before the result is.
-    [(run_module, 'export_student', 1, False),
-     (run_module, 'export_student', 3, False)],
+    [(stages_module, 'export_student', 1, False),
+     (run_module, 'export_student', 1, False)],
 ])], ids=lambda x: '+'.join(d[1] for d in x) if isinstance(x, list) else x)
 def test_it_ends_where_it_would_have(restless, undisturbed, tmp_path,
                                      monkeypatch, workers, deaths):
@@ -173,13 +174,12 @@ def test_at_sigterm_the_iteration_is_ended_saved_and_left(
     assert is_undisturbed(result, undisturbed)
 
 
-def test_at_sigterm_a_validation_is_left_at_once_and_made_up(
+def test_at_sigterm_a_validation_is_interrupted_and_rerun(
         restless, undisturbed, tmp_path, monkeypatch):
     steps = steps_of(monkeypatch)
     cfg = restless(tmp_path)
     # Where nothing is due to be saved, it is saved for the validation.
-    cfg.default_hooks.checkpoint.interval = 2
-    cfg.mtpd.checkpoint_every = None
+    cfg.default_hooks.checkpoint.update(interval=2, by_epoch=True)
     whole, calls = CocoMetric.process, []
 
     def warned(self, *args, **kwargs):
@@ -293,8 +293,7 @@ def test_the_best_and_a_plateau_survive_a_stop(restless, tmp_path,
     def cfg(folder):
         made = restless(folder, order=['wide'])
         made.train_cfg.max_epochs = 4
-        made.mtpd.checkpoint_every = None
-        made.default_hooks.checkpoint.interval = 2
+        made.default_hooks.checkpoint.update(interval=2, by_epoch=True)
         made.param_scheduler = [dict(
             type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater',
             factor=.1, patience=0, by_epoch=True)]
@@ -343,7 +342,7 @@ def test_a_start_that_came_to_no_stage_leaves_nothing_to_the_next(
         return made
 
     with monkeypatch.context() as patch:
-        dies_at_call(patch, run_module, '_starting_ap', 1)
+        dies_at_call(patch, run_module, 'starting_ap', 1)
         with pytest.raises(Died):
             go(cfg(0))
     start = torch.load(Path(cfg(0).work_dir) / 'start.pth')['state_dict']
@@ -353,7 +352,7 @@ def test_a_start_that_came_to_no_stage_leaves_nothing_to_the_next(
                            again['backbone.conv1.weight'])
 
 
-def test_torn_and_foreign_checkpoints_are_passed_over_with_a_word(
+def test_torn_and_foreign_checkpoints_are_skipped_with_a_message(
         restless, undisturbed, tmp_path, monkeypatch, caplog):
     with monkeypatch.context() as patch:
         dies_at_call(patch, FeatureDistiller, 'train_step', STEPS + 4)
@@ -415,8 +414,8 @@ def test_another_number_of_batches_is_refused_within_an_epoch(
             go(restless(tmp_path))
     other = restless(tmp_path)
     other.train_dataloader.batch_size = 8
-    with pytest.raises(PlanError, match='after batch 2 of 6 of an epoch, '
-                       'which has 3 here.*batch_size'):
+    with pytest.raises(PlanError, match='after batch 2 of the 6 of an '
+                       'epoch, and an epoch has 3 here.*batch_size'):
         go(other)
 
 
@@ -521,12 +520,12 @@ def test_a_hook_may_give_the_data_set_another_pipeline():
 
 def test_what_has_a_memory_is_named(toy):
     cfg = toy()
-    assert with_memory(cfg) == []
+    assert stateful_components(cfg) == []
     cfg.train_dataloader.dataset = dict(
         type='MultiImageMixDataset', dataset=cfg.train_dataloader.dataset,
         pipeline=[dict(type='CachedMosaic', img_scale=(96, 64))])
     cfg.custom_hooks = [dict(type='mmengine.hooks.EarlyStoppingHook')]
-    assert with_memory(cfg) == ['CachedMosaic', 'EarlyStoppingHook']
+    assert stateful_components(cfg) == ['CachedMosaic', 'EarlyStoppingHook']
 
 
 # ------------------------------------------- the disk, and what vanishes

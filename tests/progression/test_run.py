@@ -24,13 +24,16 @@ from mtpd.distill.branch import NotFinite
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.plan.describe import describe_plan
 from mtpd.plan.pool import build_pool
-from mtpd.progression import (PlanError, make_plan, run as run_module,
-                              run_progression)
+from mtpd.progression import (PlanError, make_plan, run_progression,
+                              stages as stages_module)
+from mtpd.progression.prepare import DiskFull
 from mtpd.search import find_order as search_module
 from mtpd.search.find_order import find_order
 from mtpd.search.moment_store import MomentStore
 from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.runner import StageRunner
 
 
 def scalars(folder) -> list[dict]:
@@ -207,17 +210,16 @@ def test_adapters_survive_a_resume(toy, monkeypatch):
 
 def test_runner_and_teacher_are_gone_after_their_stage(toy, monkeypatch):
     alive = []
-    built = run_module.StageRunner.from_cfg
+    train = StageRunner.train
 
-    def remember(cfg):
+    def remember(self):
         gc.collect()
         assert not [r for r in alive if r() is not None]
-        runner = built(cfg)
-        alive.extend([weakref.ref(runner), weakref.ref(runner.model),
-                      weakref.ref(runner.model.guidances[0].teacher)])
-        return runner
+        alive.extend([weakref.ref(self), weakref.ref(self.model),
+                      weakref.ref(self.model.guidances[0].teacher)])
+        return train(self)
 
-    monkeypatch.setattr(run_module.StageRunner, 'from_cfg', remember)
+    monkeypatch.setattr(StageRunner, 'train', remember)
     go(toy())
     gc.collect()
     assert len(alive) == 6
@@ -296,7 +298,7 @@ def test_a_full_disk_stops_with_a_word_and_loses_nothing(toy, monkeypatch):
         return write(path, data)
 
     monkeypatch.setattr(atomic_files, 'atomic_write', full)
-    with pytest.raises(run_module.DiskFull,
+    with pytest.raises(DiskFull,
                        match='No space left.*written before is whole.*--resu'):
         go(cfg)
     work = Path(cfg.work_dir)
@@ -440,7 +442,7 @@ def test_a_teacher_of_twice_the_resolution(toy, monkeypatch):
         assert fine > 0.01
         again = F.avg_pool2d(theirs, 2)[:, :, :, :48]
         assert (own[:, :, :, :48] - again).abs().mean() < 0.02
-    assert 'sees images at 2 times' in make_plan(cfg).describe()
+    assert 'sees images at 2 times' in describe_plan(make_plan(cfg))
     assert result.stages[0].teacher == 'swin'
 
 
@@ -477,7 +479,7 @@ def test_costs_into_a_finer_teacher_are_taken_on_its_grid(toy):
 def test_two_teachers_at_once(toy):
     cfg = toy(order=[['wide', 'swin']])
     cfg.train_cfg.max_epochs = 1
-    assert 'Order     wide+swin' in make_plan(cfg).describe()
+    assert 'Order     wide+swin' in describe_plan(make_plan(cfg))
     result = go(cfg)
     stage, = result.stages
     assert stage.teacher == 'wide+swin'
@@ -545,7 +547,7 @@ def test_neck_and_head_of_the_first_teacher_are_inherited(
 def test_fading_is_seen_in_the_log(toy, monkeypatch):
     cfg = toy(order=['swin'], fade=dict(begin=1, end=1))
     cfg.log_processor = dict(type='LogProcessor', window_size=1)
-    assert 'Fades     from epoch 1' in make_plan(cfg).describe()
+    assert 'Fades     from epoch 1' in describe_plan(make_plan(cfg))
     stop_before(monkeypatch, cfg, 4, lambda model: None)
     go(cfg, resume=True)  # at the very end of the distillation
     lines = scalars(Path(cfg.work_dir) / 'stage1_swin')
@@ -637,11 +639,11 @@ def test_adapters_are_fitted_to_the_student_that_is_trained(toy, monkeypatch):
     cfg.randomness.seed = 5
     cfg.train_cfg.max_epochs = 1
     fitted, trained = [], []
-    whole = run_module.fitted_maps
+    whole = stages_module.fitted_maps
 
-    def look(plan, student, names):
+    def look(plan, student, *others):
         fitted.append({k: v.clone() for k, v in student.state_dict().items()})
-        return whole(plan, student, names)
+        return whole(plan, student, *others)
 
     train = FeatureDistiller.train_step
 
@@ -649,7 +651,7 @@ def test_adapters_are_fitted_to_the_student_that_is_trained(toy, monkeypatch):
         trained.append({k: v.clone() for k, v in self.state_dict().items()})
         return train(self, data, optim_wrapper)
 
-    monkeypatch.setattr(run_module, 'fitted_maps', look)
+    monkeypatch.setattr(stages_module, 'fitted_maps', look)
     monkeypatch.setattr(FeatureDistiller, 'train_step', step)
     go(cfg)
     assert all(torch.equal(trained[0][k], v) for k, v in fitted[0].items())

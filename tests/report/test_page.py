@@ -16,6 +16,7 @@ import torch
 from mmdet.registry import MODELS
 from PIL import Image
 
+from mtpd.plan.describe import describe_plan
 from mtpd.progression.history import (History, StageHistory, Validation,
                                       read_history, read_plan)
 from mtpd.report.curves import (ap_curve, curve_images, logged_curves,
@@ -131,7 +132,7 @@ def test_every_image_can_be_seen_and_is_described(whole):
 
 def test_the_plan_and_the_order_are_said(whole, found):
     _, parts, _, _ = whole
-    assert found.plan.describe() in parts.texts['plan']
+    assert describe_plan(found.plan) in parts.texts['plan']
     assert 'Found by Backward Greedy Selection' in parts.texts['order']
     order = json.load(open(Path(found.plan.work_dir) / 'order/order.json'))
     for step in order['order']['steps']:

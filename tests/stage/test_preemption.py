@@ -8,46 +8,47 @@ import time
 import pytest
 
 from mtpd.stage.preemption import (EXIT_CODE, Preempted, Stop, agreed_stop,
-                                   at_once, preemptible, stop_is_asked,
-                                   training)
+                                   interruptible, preemptible,
+                                   stop_is_requested, stops_between_iterations)
 
 
 def told():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def test_at_once_outside_of_training():
+def test_outside_of_training_it_stops_at_once():
     done = []
     with pytest.raises(Preempted) as stop, preemptible():
         told()
-        done.append('went on')
+        done.append('continued')
     assert stop.value.code == EXIT_CODE and not stop.value.agreed
     assert done == []
 
 
-def test_training_goes_on_until_it_asks():
+def test_training_continues_until_it_asks():
     done = []
     with pytest.raises(Preempted), preemptible():
-        with training():
+        with stops_between_iterations():
             assert agreed_stop() is Stop.NO
             told()
-            done.append('went on')
-            assert stop_is_asked() and agreed_stop() is Stop.SOON
+            done.append('continued')
+            assert stop_is_requested() and agreed_stop() is Stop.SOON
             assert agreed_stop(now=True) is Stop.NOW
         done.append('nobody acted, and the block has ended')
-    assert done == ['went on']
+    assert done == ['continued']
 
 
-def test_a_validation_within_training_is_left_at_once():
-    with preemptible(), training(), at_once():
+def test_a_validation_within_training_is_interrupted():
+    with preemptible(), stops_between_iterations(), interruptible():
         pass
     for early in (True, False):
-        with pytest.raises(Preempted), preemptible(), training():
+        with pytest.raises(Preempted), preemptible(), \
+                stops_between_iterations():
             if early:  # between the last question and the validation
                 told()
-            with at_once():
+            with interruptible():
                 told()
-                raise AssertionError('went on')
+                raise AssertionError('continued')
 
 
 def test_whoever_catches_everything_does_not_hide_it():

@@ -50,7 +50,7 @@ def test_every_backend_gets_stage_terms_and_time_left(toy):
     (9, 0, 1.5, 60 + 60 + 210)])
 def test_seconds_left_by_hand(done, epoch, later, expected):
     hook = StageProgressHook(1, later)
-    hook._validation = 30.
+    hook._validation_seconds = 30.
     loop = SimpleNamespace(max_iters=40, max_epochs=4, val_interval=2)
     runner = SimpleNamespace(train_loop=loop, iter=done, epoch=epoch,
                              val_loop=object())

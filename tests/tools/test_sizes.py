@@ -10,7 +10,7 @@ from mtpd.analysis.sizes import parameters, test_size
 from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
 from mtpd.distill.pyramid import pyramid_channels
-from mtpd.plan.plan import load_config
+from mtpd.plan.detectors import load_config
 
 REPOSITORY = Path(__file__).parents[2]
 # One of each kind: timm and torchvision, both heads, maps that end at 16.

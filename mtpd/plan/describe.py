@@ -1,0 +1,118 @@
+"""The plan in words."""
+from typing import Mapping
+
+from mmengine.config import Config
+
+from .detectors import DetectorSpec
+from .plan import Plan, stage_label
+from .settings import as_list
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan line by line, for people."""
+    cfg = plan.student.config
+    limit = plan.max_teachers
+    order = ' > '.join(map(stage_label, plan.order)) if plan.order else (
+        'found by Backward Greedy Selection from adaptation costs between '
+        'the detectors')
+    strides = 'all strides that student and teacher share' \
+        if plan.strides is None else f'strides {plan.strides}'
+    pool = '\n          '.join(
+        _describe_teacher(spec, measured=plan.order is None)
+        for spec in plan.teachers.values())
+    schedule = ' + '.join(map(_describe_scheduler,
+                              as_list(cfg.get('param_scheduler'))))
+    optimizer = cfg.optim_wrapper.optimizer
+    lines = [
+        f'Student   {architecture(cfg.model)}, from '
+        + (plan.student.checkpoint or 'its own initialisation'),
+        f'Pool      {pool}',
+        f'Order     {order}'
+        + ('' if limit is None else f', at most {limit}'),
+        f'Levels    {strides}',
+        f'Distill   {dict(plan.distill)}' + _describe_options(plan),
+        f'Stages    {_describe_stages(plan)}',
+        f'Each stage is one run of {_length(cfg)}, batch '
+        f'{cfg.train_dataloader.batch_size} per process, {optimizer.type} lr '
+        f'{optimizer.get("lr")}, {schedule}',
+        'The learning rate and its warm-up start anew in every stage; '
+        f'the {plan.handover} weights are handed on.',
+        f'Results   {plan.work_dir}']
+    return '\n'.join(lines)
+
+
+def architecture(model: Mapping) -> str:
+    """``RetinaNet, ResNet-50``, ``MaskRCNN, SwinTransformer (2, 2, 6, 2)``."""
+    backbone = model.get('backbone') or {}
+    depth = backbone.get('depth', backbone.get('depths', ''))
+    if isinstance(depth, int):
+        depth = f'-{depth}'
+    elif depth:
+        depth = f' {tuple(depth)}'
+    return f'{model["type"]}, {backbone.get("type")}{depth}'
+
+
+def _describe_teacher(spec: DetectorSpec, measured: bool) -> str:
+    if spec.ap is not None:
+        ap = f'AP {spec.ap:g}'
+    else:
+        ap = 'AP to be measured' if measured else 'AP not declared'
+    scale = ''
+    if spec.scale != 1:
+        change = 'upsampled to its grid' if spec.scale > 1 \
+            else 'reduced to its grid by area averaging'
+        scale = (f", sees images at {spec.scale} times the student's size; "
+                 f"the student's maps are {change}")
+    return (f'{spec.name}: {architecture(spec.config.model)}, {ap}{scale}, '
+            f'from {spec.checkpoint}')
+
+
+def _describe_options(plan: Plan) -> str:
+    """The options that differ from their defaults."""
+    text = ''
+    if plan.adapter != 'auto':
+        text += ', adapters with a convolution at every level'
+    if plan.init_adapters is not None:
+        text += f', adapters start {plan.init_adapters}'
+    if plan.fast_teacher:
+        values = [f'{key}={value}' for key, value in plan.fast_teacher.items()]
+        text += '\nTeachers  run with ' + ', '.join(values)
+    if plan.inherit:
+        text += (f'\nInherits  {", ".join(plan.inherit)} of the first '
+                 'teacher, as far as names and shapes agree')
+    if plan.fade:
+        unit = 'epoch' if plan.fade.get('by_epoch', True) else 'iteration'
+        text += (f'\nFades     from {unit} {plan.fade["begin"]:g} of every '
+                 f'stage until {unit} {plan.fade["end"]:g}; after it the '
+                 'student trains without a teacher')
+    return text
+
+
+def _describe_stages(plan: Plan) -> str:
+    if plan.order is not None:
+        names = [stage_label(stage) for stage in plan.order]
+    else:
+        count = min(plan.max_teachers or len(plan.teachers),
+                    len(plan.teachers))
+        names = [f'teacher {i + 1} of the order' for i in range(count)]
+    length = _length(plan.student.config)
+    stages = [f'{i}: {name}, {length}' for i, name in enumerate(names, 1)]
+    return '; '.join(stages) + (
+        '' if plan.order else ' (fewer if the order stops before)')
+
+
+def _length(cfg: Config) -> str:
+    train = cfg.train_cfg
+    count, unit = (train.max_epochs, 'epoch') if 'max_epochs' in train \
+        else (train.max_iters, 'iteration')
+    return f'{count} {unit}' + ('' if count == 1 else 's')
+
+
+def _describe_scheduler(scheduler: Mapping) -> str:
+    unit = 'epoch' if scheduler.get('by_epoch', True) else 'iteration'
+    if 'milestones' in scheduler:
+        span = f'at {unit}s {list(scheduler["milestones"])}'
+    else:
+        end = scheduler.get('end', scheduler.get('T_max', 'the last'))
+        span = f'{unit}s {scheduler.get("begin", 0)} to {end}'
+    return f'{scheduler["type"]} ({span})'

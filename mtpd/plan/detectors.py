@@ -1,0 +1,112 @@
+"""A detector of the pool as the config names it."""
+import importlib.util
+from dataclasses import dataclass
+from fractions import Fraction
+from urllib.parse import urlparse
+
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+
+from mtpd.backbones import fill_in_channels
+from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
+from mtpd.distill.detector import build_detector
+
+from .errors import PlanError
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """A detector of the pool, or the student.
+
+    Attributes:
+        name: Its key in ``mtpd.teachers``; ``student`` for the student.
+        config: Its whole mmdet config.
+        checkpoint: File or URL; None (student only) for no weights.
+        ap: Box AP as declared, in percent; None to be measured.
+        scale: Size of its images over the student's.
+    """
+    name: str
+    config: Config
+    checkpoint: str | None
+    ap: float | None = None
+    scale: Fraction = Fraction(1)
+
+    @property
+    def field(self) -> str:
+        """Where the user wrote it."""
+        return 'mtpd.student' if self.name == 'student' \
+            else f'mtpd.teachers.{self.name}'
+
+    @property
+    def checkpoint_field(self) -> str:
+        """Where the user wrote the checkpoint."""
+        return f'{self.field}.checkpoint'
+
+    @property
+    def model(self) -> ConfigDict:
+        """The ``model`` part, with its data preprocessor inside."""
+        model = self.config.model.copy()
+        if 'data_preprocessor' not in model and \
+                'data_preprocessor' in self.config:
+            model.data_preprocessor = self.config.data_preprocessor
+        return model
+
+    @property
+    def weights(self) -> str:
+        """The checkpoint of a detector that has one, as every teacher has.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if self.checkpoint is None:
+            raise ValueError(f'{self.checkpoint_field} is None; expected a '
+                             'file or URL of trained weights. Set it.')
+        return self.checkpoint
+
+    def build(self) -> BaseDetector:
+        """The detector, with exactly its checkpoint's weights; without a
+        checkpoint, with weights as constructed.
+
+        Raises:
+            CheckpointMismatch, CheckpointUnavailable, CorruptCheckpoint,
+            UnsafeCheckpoint, FileNotFoundError: The checkpoint cannot be used.
+            TypeError: The config builds no detector with a neck.
+        """
+        return build_detector(self.model, self.checkpoint,
+                              self.checkpoint_field)
+
+    def hash(self) -> str | None:
+        """sha256 of the checkpoint file, None without one."""
+        return None if self.checkpoint is None else checkpoint_hash(
+            fetch_checkpoint(self.checkpoint))
+
+
+def load_config(name: str) -> Config:
+    """A config by path, or of an installed package (``mmdet::family/x.py``).
+
+    mmengine's ``Config.fromfile`` does not know the second form. Where timm
+    or torchvision makes the backbone, the neck's channels are filled in.
+
+    Raises:
+        FileNotFoundError: There is no such file or package.
+        PlanError: The backbone's model cannot be built.
+    """
+    package, separator, _ = name.partition('::')
+    if not separator:
+        cfg = Config.fromfile(name)
+    # mmengine would pip-install a package that is not there.
+    elif importlib.util.find_spec(package) is None:
+        raise FileNotFoundError(f'package {package} is not installed')
+    else:
+        cfg = get_config(name)
+    try:
+        fill_in_channels(cfg)
+    except (ImportError, ValueError) as error:
+        raise PlanError([f'model.backbone of {name}: {error}']) from error
+    return cfg
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is fetched and not opened."""
+    return urlparse(path).scheme in ('http', 'https', 's3', 'petrel')

@@ -1,0 +1,39 @@
+"""What a user's config has wrong, in words."""
+import difflib
+from typing import Any, Iterable
+
+
+class PlanError(ValueError):
+    """Everything that is wrong with a progression's config.
+
+    Attributes:
+        problems: One message each.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        count = '' if len(problems) == 1 else f' ({len(problems)} problems)'
+        lines = '\n'.join(f'  - {problem}' for problem in problems)
+        super().__init__(f'The progression cannot start{count}:\n{lines}')
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.problems,)  # from process to process
+
+
+def did_you_mean(name: Any, known: Iterable[str], prefix: str = '',
+                 quote: bool = False) -> str:
+    """``; did you mean X?`` if a known name is close, else a list of them.
+
+    Args:
+        name: The unknown name.
+        known: The names that exist.
+        prefix: Put before the suggested name.
+        quote: Whether the suggested name is quoted.
+    """
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, 1)
+    if not close:
+        return f'. Known: {", ".join(known) or "none"}.'
+    suggestion = prefix + close[0]
+    return f'; did you mean {suggestion!r}?' if quote \
+        else f'; did you mean {suggestion}?'

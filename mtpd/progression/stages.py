@@ -1,0 +1,217 @@
+"""Stage after stage, each one mmengine run, until all are finished."""
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher
+from mtpd.plan.plan import Plan, Stages, stage_label
+from mtpd.plan.work_dir import StageDir
+from mtpd.processes import on_main
+from mtpd.randomness import isolate_rng
+from mtpd.search.fitted_adapters import fitted_maps
+from mtpd.search.measure import box_ap, mean_ap, validation_config
+from mtpd.stage.checkpoints import best_checkpoint, newest_checkpoint
+from mtpd.stage.config import stage_config
+from mtpd.stage.runner import run_stage
+from mtpd.stage.validations import read_validations
+
+from .export import export_student
+from .record import other_identity
+from .start import build_student, save_atomically
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A finished stage.
+
+    Attributes:
+        index: From 1.
+        teacher: Its name; several are joined by +.
+        start: The student's box AP in percent before it, None if unknown.
+        end: The box AP in percent of what it hands on.
+        checkpoint: The student that it hands on, a plain mmdet checkpoint.
+        seconds: Of training, in the process that finished it.
+    """
+    index: int
+    teacher: str
+    start: float | None
+    end: float
+    checkpoint: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that is to be finished.
+
+    Attributes:
+        plan: The progression.
+        index: From 1.
+        names: Its teachers.
+        weights: What it starts from; None for the student's initialisation.
+        start: The box AP in percent of these weights, None if unknown.
+    """
+    plan: Plan
+    index: int
+    names: tuple[str, ...]
+    weights: str | None
+    start: float | None
+
+    @property
+    def label(self) -> str:
+        """Its teachers' names, joined by +."""
+        return stage_label(self.names)
+
+    @property
+    def paths(self) -> StageDir:
+        """Where it writes."""
+        return self.plan.paths.stage(self.index, self.label)
+
+
+def run_stages(plan: Plan, order: Stages, weights: str | None,
+               record: Mapping[str, Any],
+               pool: Mapping[str, BaseDetector]) -> tuple[StageResult, ...]:
+    """Finish every stage, each from the one before.
+
+    Args:
+        plan: The progression.
+        order: Its stages.
+        weights: What the first one starts from.
+        record: What progression.json holds.
+        pool: The built teachers by name.
+    """
+    results: list[StageResult] = []
+    start = record['start_ap']
+    seconds = record['seconds_per_step'] or [1.] * len(order)
+    for index, names in enumerate(order, 1):
+        stage = Stage(plan, index, names, weights, start)
+        result = _finished(stage, record['identity'])
+        if result is None:
+            later = sum(seconds[index:]) / seconds[index - 1]
+            result = _train(stage, record, later, pool)
+        else:
+            print_log(f'Stage {index} ({stage.label}) is finished: AP '
+                      f'{result.end:.1f}', logger='current')
+        results.append(result)
+        weights, start = result.checkpoint, result.end
+    return tuple(results)
+
+
+def _finished(stage: Stage, identity: Mapping[str, Any]
+              ) -> StageResult | None:
+    path = stage.paths.student
+    if not os.path.isfile(path):
+        return None
+    recorded = read_checkpoint(path)['meta'][ENTRY]
+    other = other_identity(recorded['identity'], identity)
+    if other:
+        raise OtherTeacher(f'{path} belongs to another progression:\n  '
+                           + '\n  '.join(other))
+    return StageResult(stage.index, stage.label, recorded['start_ap'],
+                       recorded['end_ap'], path, recorded['seconds'])
+
+
+def _train(stage: Stage, record: Mapping[str, Any], later: float,
+           pool: Mapping[str, BaseDetector]) -> StageResult:
+    """Train a stage to its end, from its newest checkpoint if it has one."""
+    provenance = _provenance(stage, record)
+    cfg = stage_config(stage.plan, stage.index, stage.names, stage.weights,
+                       provenance, later)
+    cfg.load_from = _newest(stage, provenance)
+    cfg.resume = cfg.load_from is not None
+    print_log(f'Stage {stage.index}: {stage.label}' + (
+        f', resumed from {cfg.load_from}' if cfg.resume else
+        ', from its beginning'), logger='current')
+    if stage.plan.init_adapters == 'fitted' and stage.plan.distils:
+        _fit_adapters(stage, pool)
+    began = time.time()
+    run_stage(cfg, {name: pool[name] for name in stage.names})
+    seconds = time.time() - began
+    barrier()  # the others wait until the first has written
+    checkpoint = _handed_on(stage, provenance)
+    end = _end_ap(stage, cfg, checkpoint)
+    if is_main_process():
+        # Written last: its presence is what makes the stage finished.
+        export_student(checkpoint, stage.paths.student,
+                       {'end_ap': end, 'seconds': seconds})
+    barrier()
+    return StageResult(stage.index, stage.label, stage.start, end,
+                       stage.paths.student, seconds)
+
+
+def _provenance(stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checkpoints of a stage record."""
+    hashes = record['identity']['teachers']
+    shared = {key: record[key] for key in (
+        'identity', 'aps', 'costs', 'versions', 'seed')}
+    return {**shared, 'stage': stage.index, 'teacher': stage.label,
+            'teacher_hash': '+'.join(hashes[name] for name in stage.names),
+            'start_ap': stage.start}
+
+
+def _newest(stage: Stage, provenance: Mapping[str, Any]) -> str | None:
+    """The newest checkpoint of this stage of this progression."""
+    expected = {'stage': stage.index, **provenance['identity']}
+
+    def not_of_stage(content: Mapping[str, Any]) -> str | None:
+        saved = content.get(ENTRY)
+        if saved is None:
+            return ('it was not written by this progression (no "mtpd" '
+                    'entry).')
+        other = other_identity({'stage': saved.get('stage'),
+                                **saved.get('identity', {})}, expected)
+        if not other:
+            return None
+        return ('it belongs to another stage or progression: '
+                + '; '.join(other))
+
+    return on_main(lambda: newest_checkpoint(stage.paths.folder,
+                                             not_of_stage))
+
+
+def _handed_on(stage: Stage, provenance: Mapping[str, Any]) -> str:
+    """The checkpoint whose student a trained stage hands on."""
+    folder = stage.paths.folder
+    checkpoint = None
+    if stage.plan.handover == 'best':
+        checkpoint = on_main(lambda: best_checkpoint(folder))
+    checkpoint = checkpoint or _newest(stage, provenance)
+    if checkpoint is None:
+        raise RuntimeError(
+            f'Stage {stage.index} left no checkpoint in {folder}. Set '
+            'default_hooks.checkpoint with save_last=True.')
+    return checkpoint
+
+
+def _end_ap(stage: Stage, cfg: Config, checkpoint: str) -> float:
+    """Box AP of what a stage hands on, as its validation says, or measured."""
+    metrics = on_main(lambda: read_validations(stage.paths.folder).get(
+        read_checkpoint(checkpoint)['meta'].get('iter')))
+    if metrics is not None and (
+            not metrics or any(k.endswith('bbox_mAP') for k in metrics)):
+        return 100 * mean_ap(metrics)
+    student = build_student(stage.plan, checkpoint, checkpoint)
+    with isolate_rng(0):
+        return box_ap(student, validation_config(stage.plan.student.config))
+
+
+def _fit_adapters(stage: Stage, pool: Mapping[str, BaseDetector]) -> None:
+    """Write the linear maps from the present student to the stage's teachers,
+    unless the file exists."""
+    path = stage.paths.fitted_adapters
+    if on_main(lambda: os.path.isfile(path)):
+        return
+    student = build_student(stage.plan, stage.weights,
+                            stage.plan.student.checkpoint_field)
+    with isolate_rng(0):
+        maps = fitted_maps(stage.plan, student, stage.names, pool)
+    if is_main_process():
+        save_atomically(maps, path)
+    barrier()

@@ -1,0 +1,133 @@
+"""Where a progression starts: seed, first weights, their AP."""
+import io
+import json
+import os
+import random
+from dataclasses import replace
+from typing import Any, Mapping
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.distill.detector import build_detector
+from mtpd.distill.inherit import inherit
+from mtpd.distill.pyramid import pyramid_channels
+from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import Plan
+from mtpd.randomness import isolate_rng
+from mtpd.search.measure import measured_aps
+
+from .record import is_started
+
+
+def seed_of(plan: Plan) -> int:
+    """The config's seed, or one that is drawn once for this work dir."""
+    if plan.seed is not None:
+        return plan.seed
+    path = plan.paths.seed
+    if not os.path.isfile(path):
+        os.makedirs(plan.work_dir, exist_ok=True)
+        # Not by the generators that the seed is for.
+        atomic_write(path, json.dumps(
+            random.SystemRandom().randrange(2 ** 31)).encode())
+    with open(path) as file:
+        return json.load(file)
+
+
+def starting_weights(plan: Plan, pool: Mapping[str, BaseDetector],
+                     first: str) -> str | None:
+    """What the first stage starts from; None for its own initialisation.
+
+    Where the student's checkpoint alone does not say it (weights inherited
+    from a teacher, adapters fitted to a student without a checkpoint), a file
+    is written once and used again by a resumed run.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors by name.
+        first: The first teacher.
+
+    Raises:
+        PlanError: Nothing can be inherited.
+    """
+    fitted = plan.init_adapters == 'fitted' and plan.distils
+    if not plan.inherit and (plan.student.checkpoint or not fitted):
+        return plan.student.checkpoint
+    path = plan.paths.start
+    barrier()
+    # Of a start that did not come to a stage it may be another config's.
+    if is_main_process() and not (os.path.isfile(path) and is_started(plan)):
+        with isolate_rng(plan.seed or 0):
+            student = plan.student.build()
+            if plan.student.checkpoint is None:
+                student.init_weights()
+        weights = student.state_dict()
+        if plan.inherit:
+            weights = _inherited(plan, student, pool[first], first)
+        save_atomically(dict(state_dict=weights), path)
+    barrier()
+    return path
+
+
+def starting_ap(plan: Plan, pool: Mapping[str, BaseDetector],
+                weights: str | None) -> float | None:
+    """Box AP in percent of the first stage's weights; None for none.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors by name.
+        weights: From :func:`starting_weights`.
+    """
+    if weights is None:
+        return None
+    student, detector = plan.student, pool['student']
+    if weights != student.checkpoint:
+        student = replace(student, checkpoint=weights)
+        detector = student.build()
+    return measured_aps({'student': student}, {'student': detector},
+                        student.config, plan.paths.measured)['student']
+
+
+def save_atomically(content: Any, path: str) -> None:
+    """``torch.save`` to a file that appears whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    atomic_write(path, buffer.getvalue())
+
+
+def _inherited(plan: Plan, student: BaseDetector, teacher: BaseDetector,
+               name: str) -> dict[str, Any]:
+    strides, others = (tuple(pyramid_channels(detector))
+                       for detector in (student, teacher))
+    if 'neck' in plan.inherit and strides != others:
+        # A Mask R-CNN's fpn_convs.0 makes stride 4, a RetinaNet's stride 8,
+        # and both have the same name and shape.
+        raise PlanError([
+            f'mtpd.inherit: the neck of {name} makes maps of strides '
+            f'{others}, the student\'s of {strides}, so layers of one name '
+            "are not of one level. Leave 'neck' out, or take a first teacher "
+            'of the same strides.'])
+    try:
+        inheritance = inherit(student.state_dict(), teacher.state_dict(),
+                              plan.inherit)
+    except ValueError as error:
+        raise PlanError([str(error)]) from error
+    print_log(f'From {name}:\n{inheritance.describe()}', logger='current')
+    return inheritance.weights
+
+
+def build_student(plan: Plan, checkpoint: str | None,
+                  field: str) -> BaseDetector:
+    """The student with the weights of a checkpoint.
+
+    Args:
+        plan: The progression.
+        checkpoint: File or URL; None for weights as constructed.
+        field: What names the checkpoint, for messages.
+    """
+    with isolate_rng(0):
+        return build_detector(plan.student.model, checkpoint, field)

@@ -1,0 +1,56 @@
+"""The order of the teachers: searched for, printed and drawn."""
+import os
+from typing import Mapping
+
+from mmdet.models.detectors import BaseDetector
+from mmengine.dist import is_main_process
+
+from mtpd.plan.plan import Plan
+from mtpd.plan.pool import build_pool
+from mtpd.search.find_order import find_order
+from mtpd.search.found_order import FoundOrder
+from mtpd.show.charts import draw_costs, draw_order
+from mtpd.show.progress_bar import progress_bar
+from mtpd.show.tables import cost_table, level_table
+
+from .prepare import full_disks_named
+
+
+def order_teachers(plan: Plan) -> FoundOrder:
+    """Find the order by Backward Greedy Selection; print, save and draw it.
+
+    Args:
+        plan: From ``prepare``, with ``order`` None.
+    """
+    with full_disks_named(plan.work_dir):
+        return search_order(plan, build_pool(plan))
+
+
+def search_order(plan: Plan, pool: Mapping[str, BaseDetector]) -> FoundOrder:
+    """:func:`order_teachers` with detectors that are built already."""
+    with progress_bar('Adaptation costs') as progress:
+        found = find_order(plan, pool, progress)
+    if is_main_process():
+        show_order(found, plan.paths.order_folder)
+    return found
+
+
+def show_order(found: FoundOrder, folder: str) -> None:
+    """Print costs, reasons and margins, and draw both charts.
+
+    Args:
+        found: The order.
+        folder: Where the charts are written.
+    """
+    draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
+    draw_order(found.costs, found.aps, found.order,
+               os.path.join(folder, 'teacher_order.png'), found.latencies,
+               found.student_ap)
+    print(level_table(found.costs))
+    print(cost_table(found.costs))
+    for step, decision in zip(found.order.steps, found.decisions(),
+                              strict=True):
+        print(f'  {step.reason}')
+        if decision.compared:
+            print(f'      {decision.describe()}')
+    print('Order: ' + ' > '.join(found.order.teachers))

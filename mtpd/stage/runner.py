@@ -1,0 +1,134 @@
+"""The Runner of a stage, and one run of it."""
+import gc
+import logging
+import os
+from typing import Any, Mapping
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import nn
+
+from mtpd.distill.branch import NotFinite
+from mtpd.processes import on_main
+
+from .checkpoints import set_aside_not_finite
+
+
+class _FormattedConfig(Config):
+    """A config that does not change any more, with its text formatted."""
+
+    @classmethod
+    def freeze(cls, cfg: Config) -> '_FormattedConfig':
+        frozen = cls.__new__(cls)
+        frozen.__dict__.update(cfg.__dict__, formatted=cfg.pretty_text)
+        return frozen
+
+    @property
+    def pretty_text(self) -> str:
+        return self.__dict__['formatted']
+
+
+class StageRunner(Runner):
+    """A Runner that keeps its long records for the log file.
+
+    mmengine logs environment, config and hooks at every start, some 500 lines
+    each; with a Runner per stage they would bury what happens. It also formats
+    the config's text anew for every checkpoint, which takes a second or more;
+    here once.
+
+    Attributes:
+        teachers: Name -> built teacher, for the distiller.
+    """
+
+    cfg: Config
+    teachers: Mapping[str, BaseDetector] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cfg = _FormattedConfig.freeze(self.cfg)
+
+    @classmethod
+    def with_teachers(cls, teachers: Mapping[str, BaseDetector]
+                      ) -> type['StageRunner']:
+        """This class with ``teachers``; ``from_cfg`` takes a config alone."""
+        return type(cls.__name__, (cls,), {'teachers': teachers})
+
+    def build_model(self, model: Any) -> nn.Module:
+        if isinstance(model, Mapping) and \
+                model.get('type') == 'FeatureDistiller':
+            return MODELS.build(model,
+                                default_args=dict(built=self.teachers))
+        return super().build_model(model)
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(
+                    lambda record: record.levelno > logging.INFO
+                    or '\n' not in record.getMessage())
+        return logger
+
+
+def run_stage(cfg: Config,
+              teachers: Mapping[str, BaseDetector] | None = None) -> None:
+    """One mmengine run; its Runner is gone when this returns.
+
+    Args:
+        cfg: A stage's config, or any mmdet config.
+        teachers: Name -> built teacher; those that are missing are built from
+            the config. They are on the CPU when this returns.
+
+    Raises:
+        NotFinite: A loss or gradient is not finite; the message names the
+            newest checkpoint whose weights are.
+    """
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
+        else StageRunner.with_teachers(teachers or {}).from_cfg(cfg)
+    try:
+        runner.train()
+    except NotFinite as error:
+        newest = on_main(lambda: set_aside_not_finite(cfg.work_dir))
+        raise NotFinite(
+            f'{os.path.basename(os.path.normpath(cfg.work_dir))}, iteration '
+            f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
+            + (f'The last good checkpoint is {newest}.' if newest else
+               'There is no checkpoint yet.')) from error
+    finally:
+        _end_workers(runner)
+        park(teachers or {})
+    if runner.visualizer is not None:
+        runner.visualizer.close()
+    del runner
+    free_memory()
+
+
+def _end_workers(runner: Runner) -> None:
+    """End a Runner's worker processes.
+
+    The garbage collector, which finds Runners in cycles, closes the workers'
+    queues before it tells them to end; then each is waited for in vain for
+    five seconds (seen with torch 2.11).
+    """
+    for loop in (runner._train_loop, runner._val_loop):
+        loader: Any = getattr(loop, 'dataloader', None)
+        if getattr(loader, 'persistent_workers', False):
+            loader._iterator = None
+
+
+def park(detectors: Mapping[str, BaseDetector]) -> None:
+    """Bring detectors to the CPU, in torch's usual memory format."""
+    for detector in detectors.values():
+        detector.to('cpu', memory_format=torch.contiguous_format)
+
+
+def free_memory() -> None:
+    """Give back what garbage holds, also on the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
