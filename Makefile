@@ -29,7 +29,8 @@ test: install
 test-slow: install
 	$(RUN) -m pytest tests -m slow
 
-# ruff and mypy are installed only for `make lint`: `make test` does not need them.
+# ruff and mypy are installed only for `make lint`; `make test` does not need
+# them.
 $(VENV)/.linters: constraints-dev.txt $(VENV)/.installed
 	$(RUN) -m pip install --no-deps -r constraints-dev.txt
 	touch $@
