@@ -1,4 +1,4 @@
-# Two commands are all a newcomer needs: `make demo` and `make test`.
+# A new user needs only two commands: `make demo` and `make test`.
 PYTHON ?= python3
 VENV   ?= .venv
 RUN     = $(VENV)/bin/python
@@ -7,8 +7,9 @@ RUN     = $(VENV)/bin/python
 
 install: $(VENV)/.installed
 
-# The pinned set needs no resolver: --no-deps keeps opencv-python (which asks
-# for system libraries) from being pulled in beside its headless form.
+# All versions are pinned, so pip has nothing to resolve. --no-deps prevents it
+# from also installing opencv-python, which needs system libraries; the pinned
+# headless OpenCV does not.
 $(VENV)/.installed: constraints.txt setup.py
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --no-deps -r constraints.txt
@@ -28,7 +29,8 @@ test: install
 test-slow: install
 	$(RUN) -m pytest tests -m slow
 
-# Beside the tested set, so that `make test` needs no more than it did.
+# ruff and mypy are installed only for `make lint`; `make test` does not need
+# them.
 $(VENV)/.linters: constraints-dev.txt $(VENV)/.installed
 	$(RUN) -m pip install --no-deps -r constraints-dev.txt
 	touch $@
@@ -37,7 +39,7 @@ lint: $(VENV)/.linters
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
 
-# All checks: what a change has to pass.
+# All checks that a change has to pass.
 check: lint test
 
 clean:
