@@ -186,7 +186,7 @@ def test_weights_that_cannot_be_fetched_are_named(tmp_path):
      r'strides \(2, 4, 8, 16, 32\) and none of \[64\]'),
     (dict(model_name='vit_tiny_patch16_224'), 'vit_tiny.*cannot be used.*224'),
     (dict(model_name='vit_tiny_patch16_224', dynamic_img_size=True),
-     r'vit_tiny.*no feature pyramid.*makes \(1, 192, 16, 20\), where'),
+     r'vit_tiny.*no feature pyramid.*returns \(1, 192, 16, 20\), but'),
     (dict(model_name='swin_tiny_patch4_window7_224'), 'strict_img_size=False'),
 ])
 def test_what_cannot_be_used_says_why(options, message):

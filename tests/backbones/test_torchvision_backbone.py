@@ -184,7 +184,7 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
      r'strides \(2, 4, 8, 16\) and none of \[32\]'),
     (dict(model_name='resnet18', nothing=1), "'nothing': 1.*Correct them"),
     (dict(model_name='vit_b_16'), 'vit_b_16 cannot.*Expected 224'),
-    (dict(model_name='swin_t'), r'swin_t yields no.*\(1, 64, 80, 96\).*'
+    (dict(model_name='swin_t'), r'swin_t returns no.*\(1, 64, 80, 96\).*'
                                 "type='SwinTransformer'"),
 ])
 def test_what_cannot_be_used_says_why(options, message):
