@@ -94,12 +94,12 @@ def missing(name: str) -> str:
     ('packages', 'wrong', 'cv2 not installed', HEADLESS, {}, ('cv2',)),
     ('numpy', 'wrong', 'not installed', f'numpy=={PINNED["numpy"]}', {},
      ('numpy',)),
-    ('numpy', 'wrong', '1.24.0, and >=1.26 is needed',
+    ('numpy', 'wrong', '1.24.0, but >=1.26 is needed',
      f'install --no-deps numpy=={PINNED["numpy"]}',
      {'numpy': "__version__ = '1.24.0'"}, ()),
     ('torch', 'wrong', 'not installed', f'--force-reinstall {PAIR}', {},
      ('torch',)),
-    ('torch', 'wrong', '2.4.0, and >=2.6 is needed', PAIR,
+    ('torch', 'wrong', '2.4.0, but >=2.6 is needed', PAIR,
      {'torch': TORCH['torch'].replace('2.11.0', '2.4.0')}, ()),
     ('torch', 'wrong', 'another NumPy', PAIR, {'torch': TORCH['torch'].replace(
         'pass\n', 'pass\ndef from_numpy(a): raise RuntimeError("Numpy is not '
@@ -122,7 +122,7 @@ def missing(name: str) -> str:
      ('rich',)),
     ('mmengine', 'wrong', 'needs addict, which is not installed',
      f'addict=={PINNED["addict"]}', {'mmengine': missing('addict')}, ()),
-    ('mmengine', 'wrong', '0.11.0, and >=0.10.7,<0.11 is needed',
+    ('mmengine', 'wrong', '0.11.0, but >=0.10.7,<0.11 is needed',
      f'mmengine=={PINNED["mmengine"]}',
      {'mmengine': "__version__ = '0.11.0'"}, ()),
     ('setuptools', 'wrong', 'mmengine needs pkg_resources',
@@ -202,8 +202,8 @@ def test_two_mmcvs_in_one_folder(environment):
                 dists={'mmcv': ('2.1.0', 'mmcv'),
                        'mmcv-lite': ('2.1.0', 'mmcv')})
     said = doctor.check_mmcv()
-    assert said.state == 'wrong' and 'mmcv and mmcv-lite lie in one' in \
-        said.found
+    assert said.state == 'wrong' and 'mmcv and mmcv-lite are installed in ' \
+        'one folder' in said.found
     assert LITE in said.cure
 
 
@@ -224,18 +224,18 @@ def ones(*args, **kwargs):
 
 
 @pytest.mark.parametrize('cuda, seen, driver, state, found, cure', [
-    (None, False, None, 'note', 'all runs on the CPU', None),
-    ('13.0', False, None, 'note', 'all runs on the CPU', None),
+    (None, False, None, 'note', 'everything runs on the CPU', None),
+    ('13.0', False, None, 'note', 'everything runs on the CPU', None),
     (None, False, (13, 0), 'wrong', 'built without CUDA', PAIR),
     (None, False, (12, 4), 'wrong', 'built without CUDA', '/whl/cu126'),
-    ('13.0', False, (12, 4), 'wrong', 'the driver takes CUDA 12.4, and '
+    ('13.0', False, (12, 4), 'wrong', 'the driver supports CUDA 12.4, but '
      'PyTorch is built for 13.0', f'{PAIR} --index-url https://download.'
      'pytorch.org/whl/cu126'),
     ('12.6', False, (11, 8), 'wrong', 'CUDA 11.8',
      'torch==2.6.0 torchvision==0.21.0 --index-url https://download.pytorch.'
      'org/whl/cu118'),
     ('12.6', False, (12, 2), 'wrong', 'sees no device', ''),
-    ('13.0', True, (13, 0), 'wrong', 'A card is seen, and a step on it '
+    ('13.0', True, (13, 0), 'wrong', 'A card is visible, but a step on it '
      'fails: RuntimeError: no kernel image', '/whl/cu126')])
 def test_a_gpu_and_its_driver(environment, monkeypatch, cuda, seen, driver,
                               state, found, cure):
@@ -354,7 +354,7 @@ def test_a_check_that_fails_is_a_finding(monkeypatch):
 
     monkeypatch.setattr(doctor, 'CHECKS', {'git': (fails, ())})
     assert [f.found for f in doctor.examine('x')] == [
-        'could not be looked at: OSError: no such thing']
+        'the check failed: OSError: no such thing']
 
 
 @pytest.mark.slow
