@@ -6,8 +6,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
-# A neck's channels go by these names in necks and heads, and DETR's
-# transformer adds its own.
+# Names of the neck's channels in necks, heads and DETR's transformer.
 _WIDTHS = ('in_channels', 'out_channels', 'feat_channels', 'rfp_inplanes',
            'point_feat_channels', 'conv_out_channels', 'embed_dims')
 
@@ -20,10 +19,10 @@ def shrunk(model: ConfigDict, classes: int = 5,
            width: int = 16) -> ConfigDict:
     """A detector of the same kind, with few layers and channels.
 
-    Backbone, neck and heads keep their types, strides and number of levels,
-    group convolutions their groups, deformable ones their offsets; the
-    ``data_preprocessor`` stays as it is. Everything is trained
-    (``frozen_stages=-1``) and nothing is downloaded (``init_cfg=None``).
+    Backbone, neck and heads keep their types, strides and number of levels;
+    group and deformable convolutions and the ``data_preprocessor`` are kept.
+    Everything is trained (``frozen_stages=-1``) and nothing is downloaded
+    (``init_cfg=None``).
 
     Args:
         model: The ``model`` part of an mmdet config; it is not changed.
@@ -31,17 +30,16 @@ def shrunk(model: ConfigDict, classes: int = 5,
         width: Channels of the neck's maps, a multiple of 8.
 
     Raises:
-        ValueError: A backbone that it does not know how to shrink, or a width
-            that is no multiple of 8.
+        ValueError: An unknown backbone, or a width that is no multiple of 8.
     """
     if width % 8:
-        raise ValueError(f'width is {width}; group norms of 4 groups, heads '
-                         'of attention and the four dilations of DetectoRS '
-                         'need a multiple of 8.')
+        raise ValueError(f'width is {width}, but group norms of 4 groups, '
+                         'heads of attention and the four dilations of '
+                         'DetectoRS need a multiple of 8.')
     model = ConfigDict(model.to_dict())
     preprocessor = model.pop('data_preprocessor', None)
     for part in _parts(model):
-        _from_nothing(part)
+        _use_random_weights(part)
     _thin_backbone(model.backbone)
     if 'neck' in model:
         _thin_neck_and_heads(model, classes, width)
@@ -60,7 +58,7 @@ def _parts(value: Any) -> Iterator[ConfigDict]:
             yield from _parts(inner)
 
 
-def _from_nothing(part: ConfigDict) -> None:
+def _use_random_weights(part: ConfigDict) -> None:
     for key, value in (('init_cfg', None), ('pretrained', None),
                        ('weights', None), ('frozen_stages', -1)):
         if key in part:
@@ -71,12 +69,12 @@ def _from_nothing(part: ConfigDict) -> None:
 
 
 def _resnet(backbone: ConfigDict) -> None:
-    # Only bottlenecks take group and deformable convolutions, and mmdet's
-    # shallowest network of them has 50 layers.
+    # Only bottlenecks support group and deformable convolutions, and mmdet's
+    # shallowest network with bottlenecks has 50 layers.
     bottlenecks = backbone.depth >= 50
     backbone.depth = 50 if bottlenecks else 18
     backbone.base_channels = 4 if bottlenecks else 8
-    # By what base_channels shrink, groups shrink; a group keeps its width.
+    # The number of groups shrinks with base_channels; a group keeps its width.
     if 'groups' in backbone:
         backbone.groups = backbone.groups * backbone.base_channels // 64
     _thin_norms(backbone)
@@ -103,8 +101,8 @@ def _mobilenet(backbone: ConfigDict) -> None:
     backbone.widen_factor = 0.25
 
 
-def _by_name(backbone: ConfigDict) -> None:
-    """The test chose a small one."""
+def _keep(backbone: ConfigDict) -> None:
+    """A backbone that is chosen by name stays as it is."""
 
 
 _BACKBONES: dict[str, Callable[[ConfigDict], None]] = {
@@ -113,22 +111,22 @@ _BACKBONES: dict[str, Callable[[ConfigDict], None]] = {
     'Res2Net': _res2net, 'SwinTransformer': _swin,
     'PyramidVisionTransformer': _pvt, 'PyramidVisionTransformerV2': _pvt,
     'CSPNeXt': _csp, 'CSPDarknet': _csp, 'MobileNetV2': _mobilenet,
-    'TimmBackbone': _by_name, 'TorchvisionBackbone': _by_name}
+    'TimmBackbone': _keep, 'TorchvisionBackbone': _keep}
 
 
 def _thin_backbone(backbone: ConfigDict) -> None:
     if backbone.type not in _BACKBONES:
-        raise ValueError(f'{backbone.type} is not known to tests/shrink.py, '
-                         f'which knows {", ".join(_BACKBONES)}. Add it.')
+        raise ValueError(f'tests/shrink.py knows {", ".join(_BACKBONES)}, but '
+                         f'not {backbone.type}. Add it.')
     _BACKBONES[backbone.type](backbone)
 
 
 def _channels(backbone: ConfigDict) -> list[int]:
-    """Of each of its maps, seen in a dry pass."""
-    built = MODELS.build(backbone)
-    built.eval()  # mmdet's ResNet returns None
+    """Channels of each map, from a dry run."""
+    module = MODELS.build(backbone)
+    module.eval()  # a separate line, as eval() of mmdet's ResNet returns None
     with torch.no_grad():
-        maps = built(torch.zeros(1, 3, 128, 128))
+        maps = module(torch.zeros(1, 3, 128, 128))
     return [m.shape[1] for m in maps]
 
 
@@ -141,24 +139,25 @@ def _thin_norms(value: Any) -> None:
             part.num_groups = 4
 
 
-def _write_out_norm(head: ConfigDict) -> None:
-    # ATSS, GFL, FCOS and more have a norm of 32 groups as their own default.
-    for kind in inspect.getmro(MODELS.get(head.type)):
-        own = inspect.signature(kind.__init__).parameters.get('norm_cfg')
-        if own is not None:
-            if isinstance(own.default, dict):
-                head.setdefault('norm_cfg', ConfigDict(own.default))
+def _set_default_norm(head: ConfigDict) -> None:
+    # In ATSS, GFL, FCOS and others, norm_cfg is a norm of 32 groups by
+    # default; it has to be in the config to be changed.
+    for parent in inspect.getmro(MODELS.get(head.type)):
+        norm = inspect.signature(parent.__init__).parameters.get('norm_cfg')
+        if norm is not None:
+            if isinstance(norm.default, dict):
+                head.setdefault('norm_cfg', ConfigDict(norm.default))
             return
 
 
 def _thin_neck_and_heads(model: ConfigDict, classes: int, width: int) -> None:
     first = model.neck[0] if isinstance(model.neck, list) else model.neck
     channels = _channels(model.backbone)
-    # DetectoRS hands the image itself on, before its maps.
+    # DetectoRS returns the image itself before its maps.
     channels = channels[-len(first.in_channels):]
     wide = first.out_channels
     if 'bbox_head' in model:
-        _write_out_norm(model.bbox_head)
+        _set_default_norm(model.bbox_head)
     rest = {key: value for key, value in model.items() if key != 'backbone'}
     _thin_norms(rest)
     for part in _parts(rest):

@@ -1,9 +1,9 @@
-"""Every config under configs/, also those that are added later: it loads, its
-plan is made, its detectors are built thin and fit together, and one of each
-family does a real step on COCO images.
+"""Every config under configs/ loads, its plan can be made, and thin versions
+of its detectors fit together. One config of each family takes a training step
+on COCO images. Configs that are added later are tested without a change here.
 
-The step needs a COCO-format subset in the folder that MTPD_COCO_SUBSET names
-(or in ../shared/data/coco_subset).
+The step needs a subset of COCO in the folder that MTPD_COCO_SUBSET names (or
+in ../shared/data/coco_subset).
 """
 import copy
 import os
@@ -24,10 +24,12 @@ from mmengine.dataset import pseudo_collate
 from mmengine.optim import LinearLR, build_optim_wrapper
 from shrink import shrunk
 
+from mtpd.backbones import timm_backbone
 from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
-from mtpd.plan import detectors, plan as plans
+from mtpd.plan import detectors as specs
+from mtpd.plan import plan as plans
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.detectors import DetectorSpec
@@ -43,7 +45,7 @@ METAFILES = Path(mmdet.__file__).parent / '.mim/configs'
 
 
 def is_part(path: Path) -> bool:
-    """Whether a file is only for others to inherit: by folder or by name."""
+    """Whether other configs inherit a file and nobody runs it."""
     return '_base_' in path.parts or path.name in ('dataset.py', 'schedule.py')
 
 
@@ -53,15 +55,48 @@ EXPERIMENTS = [name for name in FILES if not is_part(Path(name))]
 PAPER = [name for name in EXPERIMENTS if name.startswith('configs/paper/')]
 ZOO = 'configs/_base_/checkpoints.py'
 
-loaded = lru_cache(maxsize=None)(detectors.load_config)  # for reading alone
+loaded = lru_cache(maxsize=None)(specs.load_config)  # must not be changed
 
 
 @pytest.fixture(scope='module', autouse=True)
 def _in_the_repository():
-    """Paths in configs begin there; teachers that several share load once."""
+    """Paths in configs are relative to the repository."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(REPOSITORY)
+        yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _shared_between_configs():
+    """Most configs have the same teachers: their configs and checkpoints are
+    read once, their models are built once. No test here changes them."""
+    read_file = lru_cache(maxsize=None)(torch.load)
+    find_pyramid = timm_backbone.find_pyramid
+    pyramids, detectors = {}, {}
+
+    def read_once(*args, **options):
+        content = read_file(*args, **options)
+        return {**content, 'state_dict': {**content['state_dict']}}
+
+    def find_once(*args):
+        if str(args) not in pyramids:
+            pyramids[str(args)] = find_pyramid(*args)
+        return pyramids[str(args)]
+
+    def build_once(model, checkpoint=None, field='checkpoint'):
+        if checkpoint is None:  # gets weights of its own
+            return build_detector(model, checkpoint, field)
+        key = str(model), checkpoint
+        if key not in detectors:
+            detectors[key] = build_detector(model, checkpoint, field)
+        return detectors[key]
+
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plans, 'load_config', loaded)
+        patch.setattr(torch, 'load', read_once)
+        patch.setattr(timm_backbone, 'find_pyramid', find_once)
+        # Only what checks a pool of detectors; a training step builds its own.
+        patch.setattr(specs, 'build_detector', build_once)
         yield
 
 
@@ -76,28 +111,28 @@ def plan_of(name: str) -> Plan:
 
 @pytest.fixture(scope='module')
 def thin(tmp_path_factory):
-    """thin(spec): the same kind of detector, few channels, with weights in a
-    file where it had some. One for each different model."""
-    folder, made = tmp_path_factory.mktemp('thin'), {}
+    """thin(spec): a detector of the same kind with few channels; if it has a
+    checkpoint, one with random weights. Equal models share it."""
+    folder, thin_models = tmp_path_factory.mktemp('thin'), {}
 
-    def of(spec: DetectorSpec) -> DetectorSpec:
-        whole = str(spec.model)
-        if whole not in made:
-            # Trained from random weights: small as it is.
+    def thin_spec(spec: DetectorSpec) -> DetectorSpec:
+        key = str(spec.model)
+        if key not in thin_models:
+            # Models that are trained from random weights are small already.
             model = spec.model if spec.model.backbone.get('init_cfg', 0) \
                 is None else shrunk(spec.model, classes=80)
-            path = str(folder / f'{len(made)}.pth')
-            with isolate_rng(len(made)):
+            path = str(folder / f'{len(thin_models)}.pth')
+            with isolate_rng(len(thin_models)):
                 detector = build_detector(model)
                 detector.init_weights()
                 torch.save(dict(state_dict=detector.state_dict()), path)
-            made[whole] = model, path
-        model, path = made[whole]
+            thin_models[key] = model, path
+        model, path = thin_models[key]
         parts = {**spec.config._cfg_dict, 'model': model}
         parts.pop('data_preprocessor', None)
         return replace(spec, config=Config(parts),
                        checkpoint=spec.checkpoint and path)
-    return of
+    return thin_spec
 
 
 def thin_plan(plan: Plan, thin) -> Plan:
@@ -105,11 +140,11 @@ def thin_plan(plan: Plan, thin) -> Plan:
         name: thin(plan.teachers[name]) for name in plan.used})
 
 
-# ------------------------------------------------------------------- every one
+# ---------------------------------------------------------------- every config
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
-def test_it_loads_and_its_detectors_fit_together(name, thin):
+def test_its_plan_can_be_made_and_its_detectors_fit_together(name, thin):
     cfg = loaded(name)
     if 'mtpd' not in cfg:
         thin(DetectorSpec('student', cfg, None))
@@ -132,11 +167,12 @@ def test_a_part_loads_and_sets_no_folder(name):
     assert not loaded(name).get('work_dir')
 
 
-def test_no_two_write_into_one_folder():
-    free = [Path(n).stem for n in EXPERIMENTS if not loaded(n).get('work_dir')
-            and not n.startswith(('configs/demo/', 'configs/bccd/',
-                                  'configs/evidence/'))]
-    assert len(free) == len(set(free))
+def test_no_two_configs_write_into_one_folder():
+    # Without work_dir, the folder is named after the config.
+    stems = [Path(n).stem for n in EXPERIMENTS if not loaded(n).get('work_dir')
+             and not n.startswith(('configs/demo/', 'configs/bccd/',
+                                   'configs/evidence/'))]
+    assert len(stems) == len(set(stems))
 
 
 # --------------------------------------------------------- checkpoints and APs
@@ -144,8 +180,8 @@ def test_no_two_write_into_one_folder():
 
 @lru_cache
 def public() -> dict[str, tuple[str, float]]:
-    """URL -> (mmdet:: config, box AP), as mmdet's metafiles have them."""
-    found = {}
+    """URL -> (mmdet:: config, box AP), from mmdet's metafiles."""
+    models = {}
     for file in METAFILES.glob('*/metafile.yml'):
         content = yaml.safe_load(file.read_text())
         for model in content if isinstance(content, list) \
@@ -153,50 +189,51 @@ def public() -> dict[str, tuple[str, float]]:
             aps = {r['Task']: r.get('Metrics', {}).get('box AP')
                    for r in model.get('Results') or []}
             if model.get('Weights') and aps.get('Object Detection'):
-                found[model['Weights']] = (
+                models[model['Weights']] = (
                     model['Config'].replace('configs/', 'mmdet::', 1),
                     aps['Object Detection'])
-    return found
+    return models
 
 
 def checkpoints(cfg: Config) -> set[str]:
-    """What it starts from and is taught by; not what backbones start from."""
-    given = cfg.get('mtpd', {})
-    entries = [given.get('student', {}), *given.get('teachers', {}).values()]
+    """Checkpoints of the student and the teachers, but not of backbones."""
+    settings = cfg.get('mtpd', {})
+    entries = [settings.get('student', {}),
+               *settings.get('teachers', {}).values()]
     return {path for path in (cfg.get('load_from'), *(
         spec.get('checkpoint') for spec in entries)) if path}
 
 
 @pytest.mark.parametrize('name', loaded(str(REPOSITORY / ZOO)).zoo)
-def test_the_zoo_says_what_mmdet_says(name):
-    said = loaded(ZOO).zoo[name]
+def test_the_zoo_agrees_with_mmdets_metafiles(name):
+    entry = loaded(ZOO).zoo[name]
     assert re.fullmatch(
         r'https://download\.openmmlab\.com/mmdetection/v2\.0/'
-        r'(?:[\w.+%-]+/){2}[\w.+%-]+-[0-9a-f]{8}\.pth', said.checkpoint)
-    assert public()[said.checkpoint] == (said.config, said.ap)
+        r'(?:[\w.+%-]+/){2}[\w.+%-]+-[0-9a-f]{8}\.pth', entry.checkpoint)
+    assert public()[entry.checkpoint] == (entry.config, entry.ap)
 
 
-def test_every_url_stands_once_and_is_mmdets_own():
+def test_every_url_is_written_once_and_belongs_to_mmdet():
     texts = {n: (REPOSITORY / n).read_text() for n in FILES}
     for name in EXPERIMENTS:
         for url in checkpoints(loaded(name)):
-            if detectors.is_url(url):
+            if specs.is_url(url):
                 assert url in public(), (name, url)
                 places = [n for n, text in texts.items() for _ in range(
                     text.count(url.rpartition('/')[2]))]
                 assert places == [ZOO], url
 
 
-def test_every_other_checkpoint_is_made_by_a_config():
-    """work_dirs/STEM/epoch_N.pth, by the config STEM of N epochs that the
-    header tells to run first."""
+def test_every_other_checkpoint_comes_from_a_config():
+    """The config STEM of N epochs writes work_dirs/STEM/epoch_N.pth; the
+    header lists its command first."""
     for name in PAPER:
         if 'mtpd' not in loaded(name):
             continue
         plan = plan_of(name)
-        told = []
+        commands = []
         for spec in (plan.student, *map(plan.teachers.get, plan.used)):
-            if not spec.checkpoint or detectors.is_url(spec.checkpoint):
+            if not spec.checkpoint or specs.is_url(spec.checkpoint):
                 continue
             stem, epoch = re.fullmatch(r'work_dirs/(\w+)/epoch_(\d+)\.pth',
                                        spec.checkpoint).groups()
@@ -204,11 +241,11 @@ def test_every_other_checkpoint_is_made_by_a_config():
             assert loaded(maker).train_cfg.max_epochs == int(epoch)
             assert without_scope(loaded(maker).model) == \
                 without_scope(spec.config.model)
-            told.append(f'python tools/train.py {maker}')
-        assert list(header(name).commands[:len(told)]) == told
+            commands.append(f'python tools/train.py {maker}')
+        assert list(header(name).commands[:len(commands)]) == commands
 
 
-# ------------------------------------------------ what the experiments promise
+# ------------------------------------------------ what the experiments contain
 
 
 LISTING = runpy.run_path(str(REPOSITORY / 'tools/list_configs.py'))
@@ -219,34 +256,35 @@ def header(name: str):
 
 
 @pytest.mark.parametrize('name', PAPER)
-def test_a_config_begins_with_what_it_is(name):
-    said = header(name)
-    assert said is not None
-    assert 'not run by us' in said.expected
-    assert said.commands[-1] == f'python tools/train.py {name}'
-    for command in said.commands:
+def test_a_config_begins_with_a_complete_header(name):
+    lines = header(name)
+    assert lines is not None
+    assert 'not run by us' in lines.expected
+    assert lines.commands[-1] == f'python tools/train.py {name}'
+    for command in lines.commands:
         assert command.split()[-1] in EXPERIMENTS
 
 
-def test_the_table_in_the_docs_is_that_of_the_configs():
+def test_the_table_in_the_docs_matches_the_configs():
     docs = (REPOSITORY / 'docs/configs.md').read_text()
     assert LISTING['table']([Path('configs/paper')], REPOSITORY) in docs, \
-        'Put what `python tools/list_configs.py configs/paper` prints there.'
+        'Replace it by the output of `python tools/list_configs.py ' \
+        'configs/paper`.'
 
 
 @pytest.mark.parametrize(
     'name', [n for n in PAPER if n.endswith('_direct.py')])
-def test_direct_is_the_last_teacher_alone_for_as_long(name):
+def test_direct_is_the_last_teacher_alone_for_as_many_epochs(name):
     direct, chain = plan_of(name), plan_of(name.replace('_direct', ''))
-    own, other = direct.student.config, chain.student.config
+    long, short = direct.student.config, chain.student.config
     assert direct.order == chain.order[-1:]
-    assert own.train_cfg.max_epochs == \
-        len(chain.order) * other.train_cfg.max_epochs == 24
-    assert own.param_scheduler[1].milestones == [16, 22]
-    assert own.param_scheduler[1].end == 24
-    assert other.param_scheduler[1].milestones == [8, 11]
+    assert long.train_cfg.max_epochs == \
+        len(chain.order) * short.train_cfg.max_epochs == 24
+    assert long.param_scheduler[1].milestones == [16, 22]
+    assert long.param_scheduler[1].end == 24
+    assert short.param_scheduler[1].milestones == [8, 11]
     for key in ('optim_wrapper', 'model', 'train_dataloader'):
-        assert own[key] == other[key]
+        assert long[key] == short[key]
     for key in ('distill', 'inherit', 'strides', 'teachers'):
         assert str(getattr(direct, key)) == str(getattr(chain, key))
 
@@ -263,7 +301,8 @@ def test_the_released_settings_of_mgd():
         assert wrapper.optimizer.type == 'SGD'
         assert wrapper.optimizer.lr == lr
         assert wrapper.clip_grad == dict(max_norm=35, norm_type=2)
-        # P2 to P5; RetinaNet and RepPoints at all they have, P3 to P7.
+        # Mask R-CNN at P2 to P5; RetinaNet and RepPoints at all their levels,
+        # P3 to P7.
         assert plan.strides == (
             (4, 8, 16, 32) if 'mask' in name else None)
 
@@ -278,7 +317,7 @@ def test_orders_of_the_paper():
         assert plan.order == tuple((n,) for n in order.split())
 
 
-def test_the_quarter_and_its_teachers_come_to_the_full_size():
+def test_the_quarter_times_its_teachers_scales_is_the_full_size():
     plan = plan_of(
         'configs/paper/feature_matching/mask_rcnn_r50_quarter_l2.py')
     cfg = plan.student.config
@@ -301,37 +340,37 @@ def without_scope(value: Any) -> Any:
         if isinstance(value, (list, tuple)) else value
 
 
-def test_teacher_v_is_detectors_below_mask_rcnns_head():
-    made, whole, plain = (without_scope(loaded(n).model) for n in (
+def test_teacher_v_is_detectors_with_mask_rcnns_head():
+    ours, detectors, mask_rcnn = (without_scope(loaded(n).model) for n in (
         'configs/paper/detectors/mask_rcnn_detectors_r50.py',
         'mmdet::detectors/detectors_htc-r50_1x_coco.py',
         'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'))
-    for part in made:
-        source = whole if part in ('backbone', 'neck') else plain
-        assert made[part] == source[part]
-    assert made.keys() == plain.keys()
+    for part in ours:
+        source = detectors if part in ('backbone', 'neck') else mask_rcnn
+        assert ours[part] == source[part]
+    assert ours.keys() == mask_rcnn.keys()
 
 
 @pytest.mark.parametrize('size', 'ts')
 def test_retinanet_swin_is_mmdets_retinanet_trained_as_its_mask_rcnn(size):
-    made = loaded(f'configs/paper/detectors/retinanet_swin_{size}.py')
+    ours = loaded(f'configs/paper/detectors/retinanet_swin_{size}.py')
     tiny = loaded('mmdet::swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py')
     twin = loaded(f'mmdet::swin/mask-rcnn_swin-{size}-p4-w7_fpn_amp-ms-crop-3x'
                   '_coco.py')
-    own, model = without_scope(made.model), without_scope(tiny.model)
-    assert own.pop('backbone') == {
+    model, expected = without_scope(ours.model), without_scope(tiny.model)
+    assert model.pop('backbone') == {
         **without_scope(twin.model.backbone), 'out_indices': [1, 2, 3]}
-    model.pop('backbone')
-    assert own == model
+    expected.pop('backbone')
+    assert model == expected
     for key in ('optim_wrapper', 'train_cfg', 'param_scheduler'):
-        assert without_scope(made[key]) == without_scope(twin[key])
-    steps = without_scope(made.train_dataloader.dataset.pipeline)
+        assert without_scope(ours[key]) == without_scope(twin[key])
+    steps = without_scope(ours.train_dataloader.dataset.pipeline)
     assert steps.pop(1) == dict(type='LoadAnnotations', with_bbox=True,
                                 with_mask=False)
-    others = without_scope(twin.train_dataloader.dataset.pipeline)
-    others.pop(1)
-    assert steps == others
-    assert made.val_evaluator.metric == made.test_evaluator.metric == 'bbox'
+    expected_steps = without_scope(twin.train_dataloader.dataset.pipeline)
+    expected_steps.pop(1)
+    assert steps == expected_steps
+    assert ours.val_evaluator.metric == ours.test_evaluator.metric == 'bbox'
 
 
 def test_order_search_falls_linearly_to_zero_in_three_epochs():
@@ -358,16 +397,16 @@ def test_order_search_falls_linearly_to_zero_in_three_epochs():
 
 
 def family(name: str) -> tuple | None:
-    """What one step is enough for; None without COCO."""
+    """Configs with an equal value need one step only; None without COCO."""
     cfg = loaded(name)
     _, dataset = next(inner_datasets(cfg.train_dataloader.dataset, ''))
     if dataset.get('data_root') != 'data/coco/':
         return None
-    given = cfg.get('mtpd', {})  # without it, plain training
+    settings = cfg.get('mtpd', {})  # without it, plain training
     scaled = any(t.get('scale', 1) != 1
-                 for t in given.get('teachers', {}).values())
+                 for t in settings.get('teachers', {}).values())
     return (cfg.model.type, scaled,
-            given.distill.type if given else Path(name).parent)
+            settings.distill.type if settings else Path(name).parent)
 
 
 @pytest.mark.skipif(not SUBSET.is_dir(),
@@ -378,7 +417,7 @@ def test_one_of_each_family_takes_a_real_step(thin):
         families.setdefault(family(name), name)
     families.pop(None, None)
     for name in families.values():
-        print(name)  # shown where it fails
+        print(name)  # shown if the test fails
         losses = real_step(name, thin)
         for term, value in losses.items():
             assert torch.isfinite(value).all(), (name, term)

@@ -1,7 +1,7 @@
 # mmdet's public detectors, for every progression to inherit. Each checkpoint
-# of mmdet's model zoo is written here and nowhere else, with the box AP on
-# COCO val that the zoo publishes; tests/test_configs.py holds it all against
-# the metafiles that the mmdet package ships.
+# of mmdet's model zoo is written only here, with the box AP on COCO val that
+# the zoo publishes; tests/test_configs.py compares all entries with the
+# metafiles of the mmdet package.
 url = 'https://download.openmmlab.com/mmdetection/v2.0/'
 zoo = dict(
     retinanet_r50=dict(

@@ -1,4 +1,5 @@
-# The plugin and mmdet's public detectors. Where another base has imported the
-# plugin already, take checkpoints.py: mmengine lets no two bases say the same.
+# The plugin and mmdet's public detectors. If another base imports the plugin
+# already, take checkpoints.py: mmengine refuses two bases that set the same
+# field.
 _base_ = './checkpoints.py'
 custom_imports = dict(imports=['mtpd'])

@@ -1,5 +1,5 @@
 """BCCD: blood cells, 205 training and 87 validation images of 640x480, 3
-classes, at half size. tools/voc_to_coco.py makes the folder:
+classes, at half size. tools/voc_to_coco.py writes the folder:
 
     git clone https://github.com/Shenggan/BCCD_Dataset
     python tools/voc_to_coco.py BCCD_Dataset/BCCD --out data/bccd
@@ -12,7 +12,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='Resize', scale=scale, keep_ratio=True),
-    # cells have no up and down
+    # blood cells have no orientation
     dict(type='RandomFlip', prob=0.75,
          direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackDetInputs')]

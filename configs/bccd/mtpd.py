@@ -1,4 +1,4 @@
-# Progressive distillation on BCCD, everything from random weights:
+# Progressive distillation on BCCD, with all detectors from random weights:
 #   python tools/from_scratch.py configs/bccd/mtpd.py        (`make bccd`)
 # Data: see dataset.py. Results and time: docs/bccd.md.
 _base_ = './student.py'

@@ -1,4 +1,4 @@
-"""What all trainings on BCCD share; each config sets its own length."""
+"""Settings of all trainings on BCCD; each config sets its own length."""
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 val_cfg = dict(type='ValLoop')

@@ -2,7 +2,7 @@
 
     python tools/draw_shapes.py configs/demo/dataset.py
 
-Paths are relative to the repository, where the commands are meant to be run.
+Paths are relative to the repository; run the commands there.
 """
 scale = (128, 112)
 drawn_shapes = dict(
@@ -18,7 +18,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.75,
          direction=['horizontal', 'vertical', 'diagonal']),
     dict(type='PackDetInputs')]
-# for detectors that learn masks; the others would only wait for the polygons
+# for detectors that learn masks; loading polygons would slow the others
 train_pipeline_with_masks = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
@@ -34,7 +34,7 @@ test_pipeline = [
          meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape',
                     'scale_factor'))]
 
-# no worker processes: on two cores they take time from the training itself
+# no worker processes: on two cores they would slow the training
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,

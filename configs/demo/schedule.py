@@ -1,4 +1,4 @@
-"""What all the demo's trainings share; each config sets its own length."""
+"""Settings of all trainings of the demo; each config sets its own length."""
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 val_cfg = dict(type='ValLoop')
@@ -9,6 +9,6 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10))
 default_hooks = dict(
     logger=dict(interval=25),
-    # every fourth epoch and the last: epochs of 3 seconds are soon repeated
+    # every fourth epoch and the last: an epoch takes 3 seconds
     checkpoint=dict(interval=4, max_keep_ckpts=2))
 randomness = dict(seed=0)

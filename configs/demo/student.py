@@ -12,7 +12,7 @@ model = dict(
     bbox_head=dict(
         num_classes=5, in_channels=16, feat_channels=16, stacked_convs=1,
         norm_cfg=dict(type='GN', num_groups=4),
-        # the shapes are 12 to 46 pixels: anchors from 16 pixels, not 32
+        # shapes of 12 to 46 pixels need anchors from 16 pixels, not 32
         anchor_generator=dict(octave_base_scale=3)))
 
 optim_wrapper = dict(optimizer=dict(lr=5e-3))

@@ -1,6 +1,6 @@
 # GFL, 640x400, on timm's MobileNetV3-Large. Alone, from ImageNet weights:
 #   python tools/train.py configs/light/gfl_mobilenetv3-large.py
-# Taught: mtpd_gfl_mobilenetv3-large.py. NOT YET RUN on COCO by us.
+# With teachers: mtpd_gfl_mobilenetv3-large.py. NOT YET RUN on COCO by us.
 _base_ = './_base_/gfl.py'
 model = dict(backbone=dict(
     _delete_=True, type='TimmBackbone',

@@ -1,5 +1,6 @@
 # GFL, 640x400, on timm's MobileNetV3-Large,
-# taught by two of the zoo's. Trained alone first, then taught, then compared:
+# taught by two detectors of the zoo. The command trains it alone, then with
+# its teachers, and compares both:
 #   python tools/from_scratch.py configs/light/mtpd_gfl_mobilenetv3-large.py
 # NOT YET RUN on COCO by us; the pool and its APs: teachers_of_gfl.py.
 _base_ = ['./gfl_mobilenetv3-large.py', './_base_/teachers_of_gfl.py']

@@ -1,5 +1,5 @@
-# RetinaNet-R18 of mmdet's zoo (box AP 31.7), which needs no training before it
-# is taught by two of the zoo's:
+# RetinaNet-R18 of mmdet's zoo (box AP 31.7), which needs no training before
+# two detectors of the zoo teach it:
 #   python tools/train.py configs/light/mtpd_retinanet_r18-zoo.py
 # NOT YET RUN on COCO by us; the pool and its APs: teachers_of_retinanet.py.
 _base_ = ['mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',

@@ -1,5 +1,6 @@
 # RetinaNet on torchvision's ResNet-18,
-# taught by two of the zoo's. Trained alone first, then taught, then compared:
+# taught by two detectors of the zoo. The command trains it alone, then with
+# its teachers, and compares both:
 #   python tools/from_scratch.py configs/light/mtpd_retinanet_resnet18.py
 # NOT YET RUN on COCO by us; the pool and its APs: teachers_of_retinanet.py.
 _base_ = ['./retinanet_resnet18.py', './_base_/teachers_of_retinanet.py']

@@ -1,6 +1,7 @@
 # RetinaNet on timm's EfficientNet-Lite0. Alone, from ImageNet weights:
 #   python tools/train.py configs/light/retinanet_efficientnet-lite0.py
-# Taught: mtpd_retinanet_efficientnet-lite0.py. NOT YET RUN on COCO by us.
+# With teachers: mtpd_retinanet_efficientnet-lite0.py. NOT YET RUN on COCO by
+# us.
 _base_ = './_base_/retinanet.py'
 model = dict(backbone=dict(
     _delete_=True, type='TimmBackbone',

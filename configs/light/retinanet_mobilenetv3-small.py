@@ -1,6 +1,7 @@
 # RetinaNet on timm's MobileNetV3-Small. Alone, from ImageNet weights:
 #   python tools/train.py configs/light/retinanet_mobilenetv3-small.py
-# Taught: mtpd_retinanet_mobilenetv3-small.py. NOT YET RUN on COCO by us.
+# With teachers: mtpd_retinanet_mobilenetv3-small.py. NOT YET RUN on COCO by
+# us.
 _base_ = './_base_/retinanet.py'
 model = dict(backbone=dict(
     _delete_=True, type='TimmBackbone',

@@ -1,6 +1,6 @@
 # RetinaNet on torchvision's ShuffleNetV2. Alone, from ImageNet weights:
 #   python tools/train.py configs/light/retinanet_shufflenetv2.py
-# Taught: mtpd_retinanet_shufflenetv2.py. NOT YET RUN on COCO by us.
+# With teachers: mtpd_retinanet_shufflenetv2.py. NOT YET RUN on COCO by us.
 _base_ = './_base_/retinanet.py'
 model = dict(backbone=dict(
     _delete_=True, type='TorchvisionBackbone',

@@ -1,10 +1,11 @@
 # Mask R-CNN-R50 with the RPN, box and mask head of Mask R-CNN Swin-T, taught
 # by it and then by Swin-S, by MGD; 2 x 12 epochs.
-# Why: these heads agree tensor by tensor and read the maps that the student is
-# drawn to (Kang et al. 2021, arXiv 2110.12724, "inheriting strategy"). The
-# necks' first convolutions do not agree (R50 has other channels), and their
-# second ones read what those make: the student keeps its own neck.
-# Expected: aims past 42.6/38.4 box/mask AP; NOT YET RUN on COCO by us.
+# Why: the tensors of these heads have the same shapes, and the heads were
+# trained on the maps that the student learns to imitate (Kang et al. 2021,
+# arXiv 2110.12724, "inheriting strategy"). The student keeps its own neck: the
+# lateral convolutions of the two necks take other channels.
+# Expected: we aim at more than 42.6/38.4 box/mask AP; NOT YET RUN on COCO by
+# us.
 #   python tools/train.py configs/recipes/mask-rcnn_r50_inherit_swin.py
 _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
           './_base_/swin_teachers.py']

@@ -1,10 +1,11 @@
 # RetinaNet-R50 with the neck and head of RetinaNet-X101 (41.6), taught by it,
 # then by Mask R-CNN Swin-T and Swin-S, by PKD; 3 x 12 epochs.
-# Why: neck and head of the two agree tensor by tensor, so the student starts
-# with a head that reads the very maps that it is drawn to (Kang et al. 2021,
-# arXiv 2110.12724, "inheriting strategy"); its backbone has to follow.
-# Weight 6 suits the last two stages; X101 alone has 10 in PKD's own runs.
-# Expected: aims past 42.0 box AP; NOT YET RUN on COCO by us.
+# Why: the tensors of neck and head have the same shapes in both, so the
+# student starts with a head that was trained on the maps that it learns to
+# imitate (Kang et al. 2021, arXiv 2110.12724, "inheriting strategy"); only its
+# backbone has to adapt. Weight 6 suits the last two stages; PKD's own runs
+# have 10 for X101.
+# Expected: we aim at more than 42.0 box AP; NOT YET RUN on COCO by us.
 #   python tools/train.py configs/recipes/retinanet_r50_inherit_x101_swin.py
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
           './_base_/swin_teachers.py']

@@ -14,12 +14,12 @@ from .torchvision_backbone import TorchvisionBackbone
 
 
 def fill_in_channels(cfg: Config | ConfigDict) -> None:
-    """Set ``model.neck.in_channels`` from the model that a backbone names.
+    """Set ``model.neck.in_channels`` to the channels of the backbone's maps.
 
-    Only for :class:`TimmBackbone` and :class:`TorchvisionBackbone`, and there
-    always: what a config inherits from its ``_base_`` belongs to another
-    backbone. Of several necks the first is meant. A neck without such an
-    argument, and any other config, stays as it is.
+    Does so for :class:`TimmBackbone` and :class:`TorchvisionBackbone`, and
+    replaces a value that is set: it was inherited from ``_base_`` and belongs
+    to another backbone. Of several necks the first is changed. A neck without
+    this argument, and a config with another backbone, stay as they are.
 
     Args:
         cfg: A whole config, or its ``model`` part; changed in place.
@@ -38,15 +38,17 @@ def fill_in_channels(cfg: Config | ConfigDict) -> None:
             or not isinstance(neck, MutableMapping):
         return
     wrapper = _wrapper(backbone.get('type'))
-    if wrapper is None or not _takes_channels(neck):
+    if wrapper is None:
         return
-    neck['in_channels'] = _as_the_neck_takes_it(neck, _channels(wrapper,
-                                                                backbone))
+    parameter = _channels_parameter(neck)
+    if 'in_channels' in neck or parameter is not None:
+        channels = _map_channels(wrapper, backbone)
+        neck['in_channels'] = _format_channels(neck, parameter, channels)
 
 
 def _wrapper(kind: Any) -> type | None:
-    """Which of the two a backbone's ``type`` is."""
-    # By name and not by the registry, which would look for other packages'
+    """The class of this package that a backbone's ``type`` names, if any."""
+    # The registry is not asked, because it would look for other packages'
     # backbones in these packages.
     name = kind.split('.')[-1] if isinstance(kind, str) else kind
     for wrapper in (TimmBackbone, TorchvisionBackbone):
@@ -55,53 +57,52 @@ def _wrapper(kind: Any) -> type | None:
     return None
 
 
-def _channels(wrapper: type, backbone: Mapping) -> tuple[int, ...]:
+def _map_channels(wrapper: type, backbone: Mapping) -> tuple[int, ...]:
+    """Channels of the maps that a backbone of this config returns."""
     if not backbone.get('model_name'):
         raise ValueError(f'model_name of {wrapper.__name__} is not set. Set '
                          "the name of a model, such as 'resnet50'.")
     options = {key: value for key, value in backbone.items()
                if key not in ('type', '_scope_', 'init_cfg')}
     # timm's models build on the meta device within a quarter of a second;
-    # of torchvision's, RegNet does not (torchvision 0.26).
+    # torchvision's RegNet does not build there (torchvision 0.26).
     device = 'meta' if wrapper is TimmBackbone else 'cpu'
     with isolate_rng(0), torch.device(device):
         return wrapper(**options).channels
 
 
-def _takes_channels(neck: Mapping) -> bool:
-    return 'in_channels' in neck or _parameter(neck) is not None
+def _format_channels(neck: Mapping, parameter: inspect.Parameter | None,
+                     channels: tuple[int, ...]) -> Any:
+    """The channels as a neck takes them: one number, a list or a tuple."""
+    given = neck.get('in_channels')
+    if isinstance(given, int) or parameter is not None \
+            and parameter.annotation is int:
+        # A neck that takes one map, such as YOLOF's, takes the last.
+        return channels[-1]
+    if _neck_class(neck) is YOLOV3Neck:
+        channels = channels[::-1]  # it begins with the coarsest map
+    # SSDNeck compares a tuple with a tuple; FPN asks for a list.
+    return channels if isinstance(given, tuple) else list(channels)
 
 
-def _parameter(neck: Mapping) -> inspect.Parameter | None:
-    """``in_channels`` of the neck's class, or of the class that it passes
-    its keywords on to."""
-    kind = _class(neck)
-    for parent in inspect.getmro(kind) if kind else ():
-        # Of a class in hand, which mypy takes for an instance of one.
-        made = parent.__init__  # type: ignore[misc]
-        parameters = inspect.signature(made).parameters
+def _channels_parameter(neck: Mapping) -> inspect.Parameter | None:
+    """``in_channels`` in the signature of the neck's class, or of the parent
+    that receives its keyword arguments."""
+    neck_class = _neck_class(neck)
+    if neck_class is None:
+        return None
+    for parent in inspect.getmro(neck_class):
+        # mypy takes the class for an instance.
+        init = parent.__init__  # type: ignore[misc]
+        parameters = inspect.signature(init).parameters
         if 'in_channels' in parameters:
             return parameters['in_channels']
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        kinds = {parameter.kind for parameter in parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
             return None
     return None
 
 
-def _class(neck: Mapping) -> type | None:
+def _neck_class(neck: Mapping) -> type | None:
     kind = neck.get('type')
     return MODELS.get(kind) if isinstance(kind, str) else kind
-
-
-def _as_the_neck_takes_it(neck: Mapping,
-                          channels: tuple[int, ...]) -> Any:
-    """One number for necks of one map (YOLOF's takes the last), all of them
-    otherwise, in the neck's order."""
-    given = neck.get('in_channels')
-    parameter = _parameter(neck)
-    if isinstance(given, int) or parameter is not None \
-            and parameter.annotation is int:
-        return channels[-1]
-    if _class(neck) is YOLOV3Neck:
-        channels = channels[::-1]  # it begins with the coarsest map
-    # SSDNeck compares a tuple with a tuple, FPN asks for a list.
-    return channels if isinstance(given, tuple) else list(channels)

@@ -11,29 +11,31 @@ from torch import Tensor, nn
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.randomness import isolate_rng
 
-from .torchvision_backbone import (PICTURE, check_pyramid, choose_strides,
-                                   close_matches, could_not_build,
-                                   could_not_run, norms_to_eval, not_fetched)
+from .strides import (DRY_RUN_SIZE, build_error, check_pyramid, choose_strides,
+                      dry_run_error, freeze_norm_statistics, suggest_names,
+                      weights_error)
 
 
 @MODELS.register_module()
 class TimmBackbone(BaseModule):
     """Maps of a timm model: (N, 3, H, W) -> a tuple of (N, C, H', W').
 
-    Models with one stride only (ViT) or with a fixed image size do not
-    serve, and say so; channels-last ones are turned around.
+    Models with a single stride (ViT) or a fixed image size are refused with a
+    reason; channels-last maps are transposed to (N, C, H', W').
 
     Args:
         model_name: As :func:`timm.create_model` takes it, with or without the
             tag of its weights (``'resnet18.a1_in1k'``).
         strides: Which maps to return; None takes those of 4, 8, 16 and 32
-            that the model has (where several have one stride, the last).
+            that the model has. If several maps have one stride, the last is
+            returned.
         pretrained: Whether :meth:`init_weights` loads timm's weights; a
             detector that is built for a checkpoint fetches nothing.
         norm_eval: Whether batch norms keep their statistics in training.
-        init_cfg: As of any mmengine module; pretrained weights come after it.
+        init_cfg: As for any mmengine module; pretrained weights are loaded
+            after it.
         options: Passed to timm, such as ``drop_path_rate``, or
-            ``pretrained_cfg_overlay=dict(file=...)`` for weights of one's own.
+            ``pretrained_cfg_overlay=dict(file=...)`` for your own weights.
 
     Attributes:
         strides: Pixels of the input per position, ascending.
@@ -41,7 +43,8 @@ class TimmBackbone(BaseModule):
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: No such model, option or stride, or no pyramid.
+        ValueError: timm has no such model or option, or the model has no such
+            stride or no pyramid.
     """
 
     def __init__(self, model_name: str, strides: Sequence[int] | None = None,
@@ -51,7 +54,7 @@ class TimmBackbone(BaseModule):
         self.model_name = model_name
         self.pretrained = pretrained
         self.norm_eval = norm_eval
-        pyramid = look_at(model_name, strides, options)
+        pyramid = find_pyramid(model_name, strides, options)
         self.strides = pyramid.strides
         self.channels = pyramid.channels
         self.options = pyramid.options
@@ -62,12 +65,14 @@ class TimmBackbone(BaseModule):
                 parameter.requires_grad = False
 
     def init_weights(self) -> None:
-        """mmengine's, then the pretrained weights; a second call changes
-        nothing.
+        """Initialise as mmengine does, then load the pretrained weights.
+
+        A second call changes nothing.
 
         Raises:
-            CheckpointMismatch: The pretrained weights leave some as drawn.
-            CheckpointUnavailable: They cannot be downloaded.
+            CheckpointMismatch: The pretrained weights leave some tensors at
+                their random initialisation.
+            CheckpointUnavailable: The weights cannot be downloaded.
         """
         first = not self.is_init
         super().init_weights()
@@ -76,49 +81,52 @@ class TimmBackbone(BaseModule):
 
     def _load_pretrained(self) -> None:
         with isolate_rng(0):
-            drawn = _create(self.model_name, self.options)
+            initial = _create(self.model_name, self.options)
         try:
             with isolate_rng(0):
                 loaded = _create(self.model_name, self.options,
                                  pretrained=True)
         except OSError as error:
-            # timm does not say which file it has not found.
-            given = self.options.get('pretrained_cfg_overlay', {}).get('file')
-            raise not_fetched(
-                self.model_name + (f' in {given}' if given else ''),
-                'pretrained_cfg_overlay=dict(file=...) to a file of them',
+            # timm's message does not name the file that is missing.
+            file = self.options.get('pretrained_cfg_overlay', {}).get('file')
+            raise weights_error(
+                f'{self.model_name} in {file}' if file else self.model_name,
+                'pretrained_cfg_overlay=dict(file=...) to a local file',
                 error) from error
         # For several families timm loads features loosely and reports
         # nothing; a file of another model would leave random weights. Both
-        # were drawn alike, so what was loaded differs, but for constants.
-        before = dict(drawn.named_parameters())
-        lacking = [key for key, value in loaded.named_parameters()
-                   if value.dim() > 1 and torch.equal(value, before[key])
-                   and value.min() < value.max()]
-        if lacking:
+        # models were drawn from one seed, so a tensor that is equal in both
+        # and not constant was not loaded.
+        drawn = dict(initial.named_parameters())
+        missing = []
+        for key, value in loaded.named_parameters():
+            if value.dim() > 1 and torch.equal(value, drawn[key]) \
+                    and value.min() < value.max():
+                missing.append(key)
+        if missing:
             raise CheckpointMismatch(
                 f'model.backbone: the pretrained weights of {self.model_name} '
-                f'lack {len(lacking)} of its tensors, such as {lacking[0]}. '
+                f'lack {len(missing)} of its tensors, such as {missing[0]}. '
                 'Correct pretrained_cfg_overlay, or the tag in model_name; '
                 'pretrained=False starts from random weights.')
         self.model.load_state_dict(loaded.state_dict())
 
     def train(self, mode: bool = True) -> 'TimmBackbone':
-        """As of any module, but for ``norm_eval``.
+        """Set the mode as any module does, except for ``norm_eval``.
 
         Raises:
-            ValueError: torch's own synchronised batch norms took the place of
-                timm's, and their activations with them.
+            ValueError: torch's synchronised batch norms have replaced timm's,
+                which contain the activations.
         """
         if _fused_norms(self.model) < self._fused:
             raise ValueError(
-                f'{self.model_name} has batch norms with an activation '
-                "inside, which sync_bn='torch' replaces by batch norms "
-                'without. Leave sync_bn out, and set norm_eval=True if '
-                'batches are small.')
+                f'The batch norms of {self.model_name} contain its '
+                "activations, and sync_bn='torch' replaces them by batch "
+                'norms without activations. Leave sync_bn out, and set '
+                'norm_eval=True if batches are small.')
         super().train(mode)
         if mode and self.norm_eval:
-            norms_to_eval(self)
+            freeze_norm_statistics(self)
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -128,13 +136,13 @@ class TimmBackbone(BaseModule):
 
 @dataclass(frozen=True)
 class Pyramid:
-    """What a model yields.
+    """The maps that a model returns.
 
     Attributes:
         strides: Ascending.
         channels: In the order of ``strides``.
-        options: For timm to make exactly these maps.
-        unused: Parameters that none of these maps depends on.
+        options: Options of timm with which the model returns these maps only.
+        unused: Names of the parameters that none of these maps depends on.
     """
     strides: tuple[int, ...]
     channels: tuple[int, ...]
@@ -142,94 +150,108 @@ class Pyramid:
     unused: frozenset[str]
 
 
-def look_at(model_name: str, wanted: Sequence[int] | None,
-            options: dict[str, Any]) -> Pyramid:
-    """What a model yields, seen in a dry pass on the meta device.
+def find_pyramid(model_name: str, wanted: Sequence[int] | None,
+                 options: dict[str, Any]) -> Pyramid:
+    """The maps of a model, found by a dry run on the meta device.
 
-    Nothing is computed or drawn. What timm says of its model is compared with
-    what the model returns.
+    Nothing is computed, and no weight is drawn. The strides and channels that
+    timm announces are compared with those of the returned maps.
+
+    Args:
+        model_name: As :func:`timm.create_model` takes it.
+        wanted: Strides of the maps; None takes those of :data:`STRIDES`.
+        options: Passed to timm.
 
     Raises:
         ImportError: timm is not installed.
-        ValueError: No such model, no pyramid, or no map of a wanted stride.
+        ValueError: timm has no such model, or the model has no pyramid or no
+            map of a wanted stride.
     """
     _check_name(model_name)
-    given = options
-    model, maps = _dry_pass(model_name, options)
+    changed = dict(options)
+    model, maps = _dry_run(model_name, changed)
     if getattr(model, 'output_fmt', 'NCHW') == 'NHWC' \
             and 'feature_cls' not in options:
-        # timm's other extractor turns channels-last maps around.
-        options = {**options, 'feature_cls': 'getter'}
-        model, maps = _dry_pass(model_name, options)
-    found = check_pyramid(model_name, [m.shape for m in maps], _ADVICE)
+        # timm's other extractor transposes channels-last maps.
+        changed['feature_cls'] = 'getter'
+        model, maps = _dry_run(model_name, changed)
+    shapes = [m.shape for m in maps]
+    available = check_pyramid(model_name, shapes, _ADVICE)
     info: Any = model.feature_info
-    said = list(zip(info.reduction(), info.channels(), strict=True))
-    seen = [(s, m.shape[1]) for s, m in zip(found, maps, strict=True)]
-    if said != seen:
+    announced = list(zip(info.reduction(), info.channels(), strict=True))
+    returned = [(stride, shape[1])
+                for stride, shape in zip(available, shapes, strict=True)]
+    if announced != returned:
         raise ValueError(
-            f'timm announces maps of (stride, channels) {said} for '
-            f'{model_name}, but it returns {seen}. {_ADVICE}')
-    strides = choose_strides(model_name, found, wanted)
-    last = {stride: i for i, stride in enumerate(found)}
-    chosen = [last[s] for s in strides]
-    unused: list[str] = []
-    if chosen != list(range(len(found))):
-        options = {**options,
-                   'out_indices': [info.out_indices[i] for i in chosen]}
-        model, maps = _dry_pass(model_name, options)
-    if options != given:
-        # Some families keep the stages beyond the last map; a parameter
-        # without a gradient stops distributed training. With timm's defaults
-        # none was seen (644 models).
-        torch.stack([m.sum() for m in maps]).sum().backward()
-        unused = [name for name, parameter in model.named_parameters()
-                  if parameter.grad is None]
-    return Pyramid(strides, tuple(seen[i][1] for i in chosen), options,
-                   frozenset(unused))
+            f'timm announces maps of (stride, channels) {announced} for '
+            f'{model_name}, but it returns {returned}. {_ADVICE}')
+    strides = choose_strides(model_name, available, wanted)
+    last = {stride: i for i, stride in enumerate(available)}
+    indices = [last[stride] for stride in strides]
+    if indices != list(range(len(available))):
+        changed['out_indices'] = [info.out_indices[i] for i in indices]
+        model, maps = _dry_run(model_name, changed)
+    # No model was seen to have unused parameters with timm's defaults (644
+    # models).
+    unused = _unused_parameters(model, maps) if changed != options else []
+    channels = tuple(returned[i][1] for i in indices)
+    return Pyramid(strides, channels, changed, frozenset(unused))
+
+
+def _unused_parameters(model: nn.Module, maps: list[Tensor]) -> list[str]:
+    """Names of the parameters that no map depends on.
+
+    Some families keep the stages beyond the last map, and a parameter without
+    a gradient stops distributed training.
+    """
+    torch.stack([m.sum() for m in maps]).sum().backward()
+    return [name for name, parameter in model.named_parameters()
+            if parameter.grad is None]
 
 
 _ADVICE = "Choose a convolutional model, such as 'resnet50' or " \
     "'mobilenetv3_large_100'. A Swin Transformer takes images of all " \
     "sizes with strict_img_size=False (padded to a multiple of its patch), " \
-    "and mmdet has one of its own (type='SwinTransformer')."
+    "and mmdet has its own (type='SwinTransformer')."
 
 
-def _dry_pass(model_name: str,
-              options: dict[str, Any]) -> tuple[nn.Module, list[Tensor]]:
-    """The model on the meta device and its maps of a ``PICTURE``."""
+def _dry_run(model_name: str,
+             options: dict[str, Any]) -> tuple[nn.Module, list[Tensor]]:
+    """The model on the meta device, and its maps for an image of
+    :data:`DRY_RUN_SIZE`."""
     with torch.device('meta'), isolate_rng(0):
         try:
             model = _create(model_name, options).eval()
         except Exception as error:
-            raise could_not_build(model_name, 'timm', options, error) \
-                from error
+            raise build_error(model_name, 'timm', options, error) from error
         try:
-            return model, list(model(torch.zeros(1, 3, *PICTURE)))
+            return model, list(model(torch.zeros(1, 3, *DRY_RUN_SIZE)))
         except Exception as error:
-            raise could_not_run(model_name, error, _ADVICE) from error
+            raise dry_run_error(model_name, error, _ADVICE) from error
 
 
 def _create(model_name: str, options: dict[str, Any],
             pretrained: bool = False) -> nn.Module:
-    return _timm().create_model(model_name, pretrained=pretrained,
-                                features_only=True, **options)
+    return _import_timm().create_model(model_name, pretrained=pretrained,
+                                       features_only=True, **options)
 
 
 def _fused_norms(model: nn.Module) -> int:
-    layers = _timm().layers
-    return sum(isinstance(part, layers.BatchNormAct2d)
-               for part in model.modules())
+    """Number of timm's batch norms that contain an activation."""
+    fused = _import_timm().layers.BatchNormAct2d
+    return sum(isinstance(part, fused) for part in model.modules())
 
 
 def _check_name(model_name: str) -> None:
-    timm = _timm()
-    # A name with a source ('hf-hub:...') is timm's to resolve.
+    timm = _import_timm()
+    # timm resolves names with a source ('hf-hub:...') itself.
     if ':' not in model_name and not timm.is_model(model_name):
-        matches = close_matches(model_name.split('.')[0], timm.list_models())
-        raise ValueError(f'timm has no model {model_name!r}. {matches}')
+        suggestion = suggest_names(model_name.split('.')[0],
+                                   timm.list_models())
+        raise ValueError(f'timm has no model {model_name!r}. {suggestion}')
 
 
-def _timm() -> ModuleType:
+def _import_timm() -> ModuleType:
     """timm, which only this backbone needs."""
     try:
         import timm

@@ -1,11 +1,11 @@
-"""Files that are either the old one or the new one, never half of one.
+"""Writes files atomically: a path holds the old file or the whole new one.
 
-mmengine 0.10.7 writes a checkpoint over the old file in place: a full disk or
-a killed process leaves neither. With this module imported,
-``CheckpointHook(backend_args=dict(backend='atomic'))`` writes beside it and
-swaps. No longer needed once mmengine's own LocalBackend does that (no release
-does yet). The hook's ``last_checkpoint`` note stays out of its reach: mmengine
-writes that one without a backend.
+mmengine 0.10.7 writes a checkpoint over the old file in place: if the disk is
+full or the process is killed, both are lost. With this module imported,
+``CheckpointHook(backend_args=dict(backend='atomic'))`` writes a second file
+and then replaces the old one. No longer needed once mmengine's LocalBackend
+does so (no release does yet). The hook's file ``last_checkpoint`` is not
+written atomically, because mmengine writes it without a backend.
 """
 import os
 import uuid
@@ -18,25 +18,24 @@ from mmengine.fileio import LocalBackend, register_backend
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
-    """A file to write to that is at ``path`` when the block ends; what is
-    there stays untouched until then, and if the block raises.
+    """A file to write to, which replaces ``path`` when the block ends.
 
-    A link stays a link: the file that it points to is replaced. The folder is
-    made if it is missing.
+    If the block raises, the file at ``path`` stays as it was. A link stays a
+    link: the file that it points to is replaced. A missing folder is created.
 
     Raises:
-        OSError: The new file could not be written whole; nothing of it stays.
+        OSError: The new file could not be written whole; it is removed.
     """
     # In the same folder: a rename is atomic within one file system only.
     path = os.path.realpath(path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Not tempfile's: it makes files that no other user can read.
+    # Not by tempfile, which creates files that no other user can read.
     partial = f'{path}.{uuid.uuid4().hex}.partial'
     try:
         with open(partial, 'xb') as f:
             yield f
-            # Without it a crash of the machine can keep the new name and lose
-            # the new content.
+            # Without this, a crash of the machine can keep the new name and
+            # lose the new content.
             f.flush()
             os.fsync(f.fileno())
         os.replace(partial, path)
@@ -47,7 +46,7 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def atomic_write(path: str | Path, data: bytes) -> None:
-    """Put ``data`` at ``path``, or leave what is there untouched.
+    """Write ``data`` to ``path``, or leave the file there untouched.
 
     Raises:
         OSError: As :func:`atomic_file`.
@@ -58,7 +57,7 @@ def atomic_write(path: str | Path, data: bytes) -> None:
 
 @register_backend('atomic', force=True)
 class AtomicLocalBackend(LocalBackend):
-    """mmengine's backend for local files, with :func:`atomic_write`."""
+    """mmengine's backend for local files, writing by :func:`atomic_write`."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         atomic_write(filepath, obj)

@@ -1,17 +1,14 @@
-"""Loading of checkpoints that runs no code of theirs.
+"""Loads checkpoints without running any code that they contain.
 
-A checkpoint is a pickle, and a pickle may call anything. torch >= 2.6 refuses
-all but tensors by default, and with them what mmengine 0.10.7 itself saves
-(HistoryBuffer, numpy scalars): it can no longer resume its own runs. The usual
-cures turn the protection off. Here the few harmless types that mmengine saves
-are allowed instead, each only as far as mmengine needs it.
+A checkpoint is a pickle, and a pickle may call any function. By default torch
+>= 2.6 refuses everything but tensors. It also refuses what mmengine 0.10.7
+itself saves (HistoryBuffer, numpy scalars), which can then no longer resume
+its own runs. The usual cures turn the protection off. This module keeps it and
+allows the few harmless types that mmengine saves (``pickled_types.py``).
 
-mmengine's loader for http(s) passes its files through torch.utils.model_zoo,
-which does no checking at all on any version; it is replaced as well.
-
-The list is no longer needed once mmengine registers these types itself (no
-release does; the fork onedl-mmengine loads its own checkpoints), the http
-loader once mmengine passes ``weights_only=True``.
+mmengine's loader for http(s) reads its files through torch.utils.model_zoo,
+which checks nothing in any version; it is replaced as well. This replacement
+is no longer needed once mmengine passes ``weights_only=True``.
 """
 import errno
 import hashlib
@@ -23,136 +20,60 @@ import sys
 import zipfile
 from functools import cache
 from http.client import HTTPException
-from typing import Any, Callable
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
-import numpy as np
 import torch
 from filelock import FileLock  # torch itself depends on it
-from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+
+from .pickled_types import allow_mmengine_types
 
 
 class UnsafeCheckpoint(RuntimeError):
-    """A checkpoint asks for something that could run code."""
+    """A checkpoint asks for a function or class that could run code."""
 
 
 class CorruptCheckpoint(RuntimeError):
-    """A file is torn, or no checkpoint at all, or not the one expected."""
+    """A file is incomplete, is no checkpoint, or is not the expected one."""
 
 
 class CheckpointUnavailable(RuntimeError):
     """A checkpoint could not be downloaded."""
 
 
-# ------------------------------------------------------------- what is allowed
-
-# What numpy's pickles call a plain number type, without the byte order.
-# Structured and object types are left out on purpose: with them numpy takes
-# raw bytes of the file for addresses.
-_NUMBERS = {
-    code: np.dtype(code)
-    for code in ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2',
-                 'f4', 'f8', 'c8', 'c16')
-}
-_NDARRAY = 'numpy.ndarray'
-
-
-def _history_buffer_method(owner: Any, name: str) -> Callable:
-    """Stands in for getattr, which HistoryBuffer's pickle asks for."""
-    if owner is HistoryBuffer and name in ('min', 'max', 'current', 'mean'):
-        return getattr(HistoryBuffer, name)
-    raise pickle.UnpicklingError(
-        f'GLOBAL getattr was called with ({owner!r}, {name!r})')
-
-
-def _number_dtype(code: str, align: bool = False,
-                  copy: bool = True) -> np.dtype:
-    """Stands in for numpy.dtype: plain numbers only.
-
-    Answers with numpy's own instance although the pickle asks for a copy.
-    The pickle sets flags and fields of what it gets, and numpy ignores that
-    for its own instances; on a copy, a file can mark numbers as addresses.
-    """
-    if not isinstance(code, str) or code not in _NUMBERS:
-        raise pickle.UnpicklingError(
-            f'GLOBAL numpy.dtype was called with {code!r}')
-    return _NUMBERS[code]
-
-
-def _number(dtype: np.dtype, raw: bytes) -> np.generic:
-    """Stands in for numpy's scalar(), which also unpacks objects."""
-    if not isinstance(dtype, np.dtype) or not isinstance(raw, bytes):
-        raise pickle.UnpicklingError(
-            f'GLOBAL numpy.scalar was called with ({dtype!r}, {raw!r})')
-    value, = np.frombuffer(raw, dtype)
-    return value
-
-
-def _empty_array(subtype: Any, shape: tuple, typecode: bytes) -> np.ndarray:
-    """Stands in for numpy's _reconstruct(): an array for its state to fill."""
-    if subtype is not _NDARRAY:
-        raise pickle.UnpicklingError(
-            f'GLOBAL numpy._reconstruct was called with {subtype!r}')
-    return np.ndarray((0, ), np.int8)
-
-
-def _no_bytes() -> bytes:
-    """Stands in for bytes, which an empty array's pickle calls."""
-    return b''
-
-
-def allow_mmengine_types() -> None:
-    """Let torch.load(weights_only=True) read what mmengine 0.10.7 saves.
-
-    That is HistoryBuffer, slice, and numpy's numbers and arrays of them, in
-    the native byte order. Calling it again changes nothing.
-    """
-    allowed = [HistoryBuffer, slice,
-               (_history_buffer_method, 'builtins.getattr'),
-               (_no_bytes, 'builtins.bytes'),
-               (_number_dtype, 'numpy.dtype'), (_NDARRAY, _NDARRAY)]
-    for core in ('numpy.core.multiarray', 'numpy._core.multiarray'):
-        allowed += [(_number, f'{core}.scalar'),
-                    (_empty_array, f'{core}._reconstruct')]
-    # torch sets the state of an object if its type is in the list. A file
-    # always names a type with its module, so that no file can name these to
-    # make instances as it likes.
-    allowed.append((np.ndarray, 'ndarray'))
-    for code, dtype in _NUMBERS.items():
-        allowed.append((type(dtype), code))
-    torch.serialization.add_safe_globals(allowed)
-
-
 # --------------------------------------------------------------------- reading
 
-# What torch says, as a RuntimeError, of files that it cannot make sense of.
+# Messages of torch's RuntimeErrors about files that it cannot parse.
 _TORN = re.compile('PytorchStreamReader|magic number|protocol version|'
                    'unexpected EOF|corrupt|storage has wrong byte size|'
                    'file in archive is not in a subdirectory')
 
 
 def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
-    """The content of a checkpoint file; nothing in it is run.
+    """The content of a checkpoint file, read without running its code.
 
     Args:
         map_location: As in :func:`torch.load`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UnsafeCheckpoint: It asks for a function or class that is not allowed.
-        CorruptCheckpoint: It is torn, or no checkpoint.
+        UnsafeCheckpoint: The file asks for a function or class that is not
+            allowed.
+        CorruptCheckpoint: The file is incomplete or no checkpoint.
     """
     path = _existing(path)
     allow_mmengine_types()
     try:
         content = torch.load(path, map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        # The file's own author wrote what is refused if it begins as a
-        # checkpoint does; otherwise it is some other file.
-        if zipfile.is_zipfile(path) or _first_byte(path) == pickle.PROTO:
-            raise _unsafe(path, _refused(str(error))) from error
+        # A file that begins as a checkpoint does asks for something unsafe;
+        # any other is a file of another kind.
+        with open(path, 'rb') as f:
+            is_pickle = f.read(1) == pickle.PROTO
+        if is_pickle or zipfile.is_zipfile(path):
+            raise _unsafe(path, _refused_name(str(error))) from error
         raise _corrupt(path, 'is not a checkpoint of torch') from error
     except RuntimeError as error:
         script = re.search('TorchScript archive|legacy .tar format',
@@ -160,43 +81,40 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
         if script:
             raise _unsafe(path, f'a {script.group()}') from error
         if _TORN.search(str(error)) is None:
-            raise  # about the device or its memory, not the file
+            raise  # an error of the device or its memory, not of the file
         raise _corrupt(path, f'cannot be read ({_first_line(error)})') \
             from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # torch's word for a torn archive
+        if error.errno != errno.EINVAL:  # torch's code for a torn archive
             raise
-        raise _corrupt(path, 'is torn') from error
+        raise _corrupt(path, 'is incomplete') from error
     except (EOFError, struct.error, LookupError, TypeError, ValueError,
             AttributeError, AssertionError) as error:
         reason = f'{type(error).__name__}: {_first_line(error)}'
-        raise _corrupt(path, f'is torn or no checkpoint ({reason})') from error
+        raise _corrupt(path, 'is incomplete or no checkpoint '
+                       f'({reason})') from error
     if not isinstance(content, dict):
-        raise _corrupt(path, f'holds a {type(content).__name__} where a '
+        raise _corrupt(path, f'holds a {type(content).__name__}, but a '
                        'checkpoint is a dict')
     return content
 
 
 def _existing(path: str) -> str:
+    """The path with ``~`` expanded, of a file that exists."""
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(
-            f'There is no checkpoint at {path!r} (seen from the folder '
+            f'There is no checkpoint at {path!r} (relative to '
             f'{os.getcwd()!r}).')
     return path
-
-
-def _first_byte(path: str) -> bytes:
-    with open(path, 'rb') as f:
-        return f.read(1)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [''])[0]
 
 
-def _refused(message: str) -> str:
-    """What torch's long message says was refused."""
+def _refused_name(message: str) -> str:
+    """The function or class that was refused, from torch's long message."""
     name = re.search(r'GLOBAL (\S+( was called with .*)?)', message)
     if name:
         return name.group(1)
@@ -205,40 +123,40 @@ def _refused(message: str) -> str:
 
 def _unsafe(path: str, refused: str) -> UnsafeCheckpoint:
     return UnsafeCheckpoint(
-        f'{path} was not loaded: it asks for {refused}, which is not needed '
-        'for weights and could run code of its author. If you trust where it '
-        'comes from, load it in an environment that you can throw away and '
-        "save its tensors alone: torch.save({'state_dict': "
+        f'{path} was not loaded: it asks for {refused}, which weights do not '
+        'need and which could run code of its author. If you trust its '
+        'source, load it in an environment that you can throw away and save '
+        "only its tensors: torch.save({'state_dict': "
         "torch.load(FILE, weights_only=False)['state_dict']}, NEW_FILE).")
 
 
-def _corrupt(path: str, what: str) -> CorruptCheckpoint:
+def _corrupt(path: str, problem: str) -> CorruptCheckpoint:
     return CorruptCheckpoint(
-        f'{path} {what}. If it was downloaded or copied, delete it and fetch '
-        'it again; if a run was stopped while writing it, use the checkpoint '
-        'before it.')
+        f'{path} {problem}. If it was downloaded or copied, delete it and '
+        'fetch it again; if a run was stopped while writing it, use the '
+        'previous checkpoint.')
 
 
 # -------------------------------------------------------------------- fetching
 
-# mmdet's and torchvision's file names end in the first digits of their
-# content's SHA-256. Eight digits that begin with 20 are a date in some names.
+# File names of mmdet and torchvision end in the first digits of the SHA-256 of
+# their content. In some names, eight digits that begin with 20 are a date.
 _NAMED_HASH = re.compile(r'-(?!20\d{6}\.)([0-9a-f]{8,64})\.\w+$')
 
 
 def fetch_checkpoint(path_or_url: str) -> str:
-    """Local path of a checkpoint, which is downloaded once if it is a URL.
+    """Local path of a checkpoint; a URL is downloaded once.
 
-    Downloads lie where torch.hub keeps its own. A file whose name does not
-    carry its hash lies in a folder named after its URL: another site may have
-    another file of that name. Processes that ask at once wait for the one that
-    downloads.
+    Downloads are kept in torch.hub's folder. A file whose name does not hold
+    its hash gets a folder named after its URL, because another site may have
+    another file of this name. If several processes ask at the same time, one
+    downloads and the others wait.
 
     Raises:
         FileNotFoundError: There is no such local file.
         CheckpointUnavailable: The URL cannot be downloaded.
-        CorruptCheckpoint: The downloaded file is not the one that its name
-            promises.
+        CorruptCheckpoint: The hash of the downloaded file is not the one in
+            its name.
     """
     if not path_or_url.startswith(('http://', 'https://')):
         return _existing(path_or_url)
@@ -268,20 +186,24 @@ def fetch_checkpoint(path_or_url: str) -> str:
 
 
 def _check_hash(path: str, expected: str, url: str) -> None:
-    """Delete a download that is not what its name promises, and say so."""
-    found = checkpoint_hash(path)
-    if found.startswith(expected):
+    """Delete a download with another hash than its name holds, and raise."""
+    actual = checkpoint_hash(path)
+    if actual.startswith(expected):
         return
     os.remove(path)
     raise CorruptCheckpoint(
-        f'What {url} delivers has the SHA-256 {found[:12]}..., but its name '
-        f'promises {expected}...; the download was deleted. Try again. If the '
+        f'The file from {url} has the SHA-256 {actual[:12]}..., but its name '
+        f'holds {expected}...; the download was deleted. Try again. If the '
         'name is wrong and you trust the file, download it by hand and set '
-        'the config to its local path, which is taken as it is.')
+        'the config to its local path: local files are not checked against '
+        'their names.')
 
 
 def checkpoint_hash(path: str) -> str:
-    """SHA-256 of a file's content, as hex; read again only when it changed."""
+    """SHA-256 of a file's content, in hex.
+
+    Computed once; again only if the size or time of the file has changed.
+    """
     path = os.path.realpath(_existing(path))
     status = os.stat(path)
     return _sha256(path, status.st_size, status.st_mtime_ns)
@@ -299,19 +221,19 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 # --------------------------------------------------------- in mmengine's place
 
 
-# mmengine prints what stands after "load_from_" in the name of a loader.
+# mmengine prints the part of a loader's name after "load_from_".
 def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """mmengine's loader for local paths, by :func:`read_checkpoint`."""
+    """Replaces mmengine's loader for local paths."""
     return read_checkpoint(filename, map_location)
 
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
-    """mmengine's loader for URLs, by :func:`fetch_checkpoint`."""
+    """Replaces mmengine's loader for URLs."""
     return read_checkpoint(fetch_checkpoint(filename), map_location)
 
 
 def install_safe_loading() -> None:
-    """Make every load through mmengine safe: local paths, URLs, model zoos.
+    """Make mmengine load local paths, URLs and model zoos safely.
 
     Calling it again changes nothing.
     """
@@ -320,6 +242,6 @@ def install_safe_loading() -> None:
     CheckpointLoader.register_scheme(('http://', 'https://'),
                                      load_from_http,
                                      force=True)
-    # The loaders for torchvision://, open-mmlab:// and mmcls:// call this one
-    # by its name in their module, past the register.
+    # The loaders for torchvision://, open-mmlab:// and mmcls:// call this
+    # function by its name in their module and not through the registry.
     mmengine_checkpoint.load_from_http = load_from_http

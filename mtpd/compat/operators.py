@@ -1,19 +1,19 @@
-"""mmcv's operators on torchvision's, for an mmcv without compiled code.
+"""mmcv's operators by those of torchvision, for an mmcv without compiled code.
 
 mmdet 3.3.0 cannot be imported without ``mmcv._ext`` (42 of its files import
-``mmcv.ops``), and mmcv 2.1.0 publishes that module as source only: a quarter
-of an hour of compiling for every new torch. torchvision's wheels bring
-compiled operators that do the same arithmetic, on CPU and CUDA, so this file
-puts a module of that name together from them.
+``mmcv.ops``), and mmcv 2.1.0 publishes this module as source only, which takes
+a quarter of an hour to compile for every new torch. torchvision's wheels
+contain compiled operators with the same arithmetic, for CPU and CUDA. This
+file builds a module named ``mmcv._ext`` from them.
 
-It imports nothing of this package: a process that must stay stock mmdet can
-load this file alone and call :func:`install_operators`.
+It is one file and imports nothing of this package, so that a process without
+mtpd can load it alone and call :func:`install_operators`.
 
 No longer needed once mmcv (or a fork with its import name) ships wheels with
 compiled operators for the installed torch; such an mmcv is left untouched.
 
-Half and bfloat16 tensors are computed in float32 and cast back, which is what
-torchvision itself does under autocast; it has no bfloat16 kernels.
+Half and bfloat16 tensors are computed in float32 and cast back, as torchvision
+itself does under autocast; it has no bfloat16 kernels.
 """
 import importlib.util
 import sys
@@ -34,10 +34,10 @@ NAME = 'mmcv._ext'
 def install_operators() -> bool:
     """Put torchvision's operators where ``mmcv.ops`` looks for its own.
 
-    To be called before the first import of ``mmcv.ops`` or ``mmdet``.
+    Must be called before the first import of ``mmcv.ops`` or ``mmdet``.
 
     Returns:
-        True if the module was put in; False if one is there already, be it
+        True if the module was installed; False if there is one already,
         mmcv's own or ours.
 
     Raises:
@@ -55,7 +55,7 @@ def install_operators() -> bool:
 
 
 class _TorchvisionLoader(Loader):
-    """Fills the module; without a loader mmcv would call it missing."""
+    """Fills the module; mmcv calls a module without a loader missing."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
@@ -74,19 +74,19 @@ class _TorchvisionLoader(Loader):
 
 
 def _missing(name: str) -> Callable:
-    """An operator that torchvision lacks: importable, but not callable.
+    """An operator that torchvision lacks: it can be imported, not called.
 
-    ``mmcv.ops`` asserts at import that every operator exists, so each name
-    must answer; only calling one is an error.
+    ``mmcv.ops`` asserts at import that every operator exists, so every name
+    must resolve; a call raises.
     """
     if name.startswith('__'):
         raise AttributeError(f'module {NAME!r} has no attribute {name!r}')
 
     def unavailable(*args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(
-            f'mmcv operator {name!r} is not among those that mtpd builds on '
-            f'torchvision {torchvision.__version__}. Install mmcv with its '
-            f'compiled operators, built against the installed torch '
+            f'mtpd has no operator {name!r} of mmcv among those that it takes '
+            f'from torchvision {torchvision.__version__}. Install mmcv with '
+            f'its compiled operators, built against the installed torch '
             f'{torch.__version__}: pip uninstall mmcv-lite; MMCV_WITH_OPS=1 '
             f'pip install mmcv==2.1.0 --no-build-isolation --no-cache-dir')
 
@@ -119,13 +119,13 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
 
     Args:
         offset: 1 if a box includes its last pixel, so that its width is
-            x2 - x1 + 1; raising x2 and y2 says the same to torchvision.
+            x2 - x1 + 1; torchvision computes the same if x2 and y2 are raised.
     """
     boxes, scores = _wide(boxes, scores)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    # mmcv compares with a float32 threshold; 0.3 is another number in double
-    # and would decide differently about an IoU of exactly that value.
+    # mmcv compares with a float32 threshold. In double, 0.3 is another number,
+    # and an IoU of exactly this value would be decided differently.
     return torch.ops.torchvision.nms(boxes, scores,
                                      float(np.float32(iou_threshold)))
 
@@ -133,17 +133,17 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
 def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
             sigma: float, min_score: float, method: int,
             offset: int) -> Tensor:
-    """Soft-NMS on the CPU: overlapping boxes lose score instead of their life.
+    """Soft-NMS on the CPU: overlapping boxes lose score and are not removed.
 
-    Takes the best remaining box again and again and multiplies the score of
-    each other by a weight that depends on their IoU; a box below
-    ``min_score`` is dropped, and the last one takes its place. Which of two
-    equal scores comes first depends on that order, so it is mmcv's own.
+    Repeatedly takes the best remaining box and multiplies the scores of the
+    others by a weight that depends on their IoU with it. A box below
+    ``min_score`` is dropped, and the last one takes its place. This order is
+    mmcv's, because it decides which of two equal scores comes first.
 
     Args:
         boxes: (N, 4) as x1, y1, x2, y2.
         dets: (N, 5), filled in place with boxes and their final scores in the
-            order of the returned indices; rows beyond those are undefined.
+            order of the returned indices; later rows are undefined.
         method: 0 naive (weight 0 at or above the threshold), 1 linear
             (1 - IoU there), 2 gaussian (exp(-IoU^2 / sigma) everywhere).
         offset: See :func:`nms`.
@@ -156,7 +156,8 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
     """
     if boxes.numel() == 0:
         return boxes.new_empty(0, dtype=torch.long)
-    # float32 throughout, as in mmcv: a threshold in double decides otherwise.
+    # float32 throughout, as in mmcv: a threshold in double would decide
+    # differently.
     f32 = np.float32
     threshold, spread = f32(iou_threshold), f32(sigma)
     corners = boxes.detach().float().numpy().T.copy()  # (4, N)
@@ -174,8 +175,8 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
         high = np.minimum(corners[2:, chosen, None], corners[2:, rest])
         width, height = np.maximum(f32(0), high - low + f32(offset))
         inter = width * height
-        # A box without area has no IoU with another such: 0 / 0 compares as
-        # false with any threshold, as it does in mmcv.
+        # Two boxes without area have an IoU of 0 / 0, which compares as false
+        # with any threshold, as in mmcv.
         with np.errstate(divide='ignore', invalid='ignore'):
             iou = inter / (area[chosen] + area[rest] - inter)
         if method == 2:
@@ -194,9 +195,9 @@ def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float,
 
 
 def _drop(order: np.ndarray, drop: np.ndarray) -> int:
-    """Close each gap in ``order``, in place, with its last element that stays.
+    """Fill each gap in ``order``, in place, with the last element that stays.
 
-    Returns how many stay, at the front.
+    Returns the number of elements that stay; they are at the front.
     """
     end = len(order)
     for gap in np.flatnonzero(drop):
@@ -222,14 +223,14 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
     Args:
         rois: (R, 5) as image index, x1, y1, x2, y2 in input pixels.
         output: (R, C, aligned_height, aligned_width), filled in place.
-        argmax_y: Like ``output`` if ``pool_mode`` is 0, else empty: filled
-            with the row of the winning sample in its bin's own grid, for
-            :func:`roi_align_backward` alone (mmcv puts the coordinate there).
+        argmax_y: Like ``output`` if ``pool_mode`` is 0, else empty. Filled
+            with the row of the largest sample in the grid of its bin, for
+            :func:`roi_align_backward` only (mmcv fills in the coordinate).
         argmax_x: The same for the column.
         sampling_ratio: Samples per bin and direction; 0 takes one for each
             input pixel that the bin spans.
-        pool_mode: 0 the largest sample of each bin, 1 their mean. A bin
-            without samples (a region of no size) is 0.
+        pool_mode: 0 takes the largest sample of each bin, 1 their mean. A bin
+            without samples (a region without size) is 0.
     """
     input, rois = _wide(input, rois)
     size = (aligned_height, aligned_width)
@@ -240,8 +241,8 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
         return
     for index, (gh, gw) in _sample_grids(rois, size, spatial_scale,
                                          sampling_ratio, aligned):
-        # One sample in the middle of each bin of a grid that is finer by
-        # (gh, gw) is just the samples of the coarse bins, one by one.
+        # In a grid that is finer by (gh, gw), with one sample in the middle
+        # of each bin, the samples are those of the coarse bins, one by one.
         samples = torch.ops.torchvision.roi_align(
             input, rois[index], spatial_scale, size[0] * gh, size[1] * gw, 1,
             aligned)
@@ -249,7 +250,8 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
         samples = samples.transpose(3, 4).flatten(4)  # (r, C, ph, pw, gh * gw)
         value, winner = samples.max(dim=-1)
         output[index] = value.to(output.dtype)
-        # Row and column apart, since half holds whole numbers to 2048 only.
+        # Row and column are kept apart, since half holds integers only up to
+        # 2048.
         argmax_y[index] = (winner // gw).to(argmax_y.dtype)
         argmax_x[index] = (winner % gw).to(argmax_x.dtype)
 
@@ -259,7 +261,9 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
                        aligned_height: int, aligned_width: int,
                        spatial_scale: float, sampling_ratio: int,
                        pool_mode: int, aligned: bool) -> None:
-    """Fill ``grad_input`` (N, C, H, W) in place, see the forward function.
+    """Fill ``grad_input`` (N, C, H, W) in place.
+
+    The other arguments are those of :func:`roi_align_forward`.
 
     Raises:
         RuntimeError: On CUDA with torch.use_deterministic_algorithms(True),
@@ -294,15 +298,15 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
 def _sample_grids(rois: Tensor, size: tuple[int, int], spatial_scale: float,
                   sampling_ratio: int,
                   aligned: bool) -> list[tuple[Tensor, tuple[int, int]]]:
-    """Regions that share a number of samples per bin: (indices, (gh, gw)).
+    """Groups of regions with equal samples per bin: (indices, (gh, gw)).
 
     Regions without samples are left out.
     """
     if sampling_ratio > 0:
-        everyone = torch.arange(len(rois), device=rois.device)
-        return [(everyone, (sampling_ratio, sampling_ratio))]
-    # The very order of operations of the kernels: a rounding error before
-    # ceil() would be a whole sample more or less.
+        indices = torch.arange(len(rois), device=rois.device)
+        return [(indices, (sampling_ratio, sampling_ratio))]
+    # The order of operations is that of the kernels: a rounding error before
+    # ceil() would change the number of samples by one.
     corners = rois[:, 1:] * spatial_scale - (0.5 if aligned else 0.0)
     extent = corners[:, 2:] - corners[:, :2]
     if not aligned:
@@ -320,20 +324,21 @@ def _sample_grids(rois: Tensor, size: tuple[int, int], spatial_scale: float,
 def _geometry(dH: int, dW: int, padH: int, padW: int, dilationH: int,
               dilationW: int, group: int,
               deformable_group: int) -> tuple[int, ...]:
-    """torchvision's order of what mmcv passes by name."""
+    """The arguments that mmcv passes by name, in torchvision's order."""
     return (dH, dW, padH, padW, dilationH, dilationW, group, deformable_group)
 
 
 def _no_mask_no_bias(input: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """What torchvision wants to see where there is neither."""
+    """Placeholders that torchvision takes if there is no mask and no bias."""
     return input.new_zeros(len(input), 1), input.new_zeros(len(weight))
 
 
 def _without_nan(offset: Tensor) -> Tensor:
-    """Offsets with nan as far away: a sample outside of the map, which is 0.
+    """Offsets with nan replaced by a large number.
 
-    So it is in mmcv; torchvision's kernel reads at an undefined place, and a
-    network that diverges would end the process instead of its run.
+    The sample then lies outside the map and is 0, as in mmcv. torchvision's
+    kernel would read an undefined address for nan, and a diverging network
+    would crash the process.
     """
     far = 1e30  # not infinity, which torchvision's gradient multiplies by 0
     return _wide(offset)[0].nan_to_num(nan=far, posinf=far, neginf=-far)
@@ -370,11 +375,12 @@ def deform_conv_backward_input(input: Tensor, offset: Tensor,
                                im2col_step: int, **geometry: int) -> None:
     """Fill ``grad_input`` and ``grad_offset`` in place.
 
-    torchvision yields all gradients at once where mmcv asks in two calls, so
-    the weight's is left with ``columns``, the scratch tensor that both calls
-    get: computing everything twice would double the time. It is left as an
-    attribute beside the gradient it belongs to, not as content, so that the
-    second call can tell whether it is the one of this very backward pass.
+    torchvision computes all gradients at once; mmcv asks for them in two
+    calls. Computing everything twice would double the time, so the gradient of
+    the weight is kept as an attribute of ``columns``, the scratch tensor that
+    both calls receive. The attribute also holds ``grad_output`` and its
+    version, by which the second call checks that it belongs to the same
+    backward pass.
     """
     wide = _wide(grad_output, input, weight, _without_nan(offset))
     to_input, to_weight, to_offset, _, _ = \
@@ -383,7 +389,7 @@ def deform_conv_backward_input(input: Tensor, offset: Tensor,
             False)
     grad_input.copy_(to_input)
     grad_offset.copy_(to_offset)
-    columns.__dict__['left'] = grad_output, grad_output._version, to_weight
+    columns.__dict__['kept'] = grad_output, grad_output._version, to_weight
 
 
 def deform_conv_backward_parameters(input: Tensor, offset: Tensor,
@@ -393,11 +399,14 @@ def deform_conv_backward_parameters(input: Tensor, offset: Tensor,
                                     **geometry: int) -> None:
     """Add ``scale`` times the weight's gradient to ``grad_weight`` in place.
 
-    Taken from :func:`deform_conv_backward_input` where that has just run.
+    The gradient is the one that :func:`deform_conv_backward_input` has kept,
+    if it ran just before.
     """
-    of, version, to_weight = columns.__dict__.pop('left', (None, 0, None))
-    if of is not grad_output or version != grad_output._version:
-        # The gradient does not depend on the weight: any of its shape will do.
+    kept_for, version, to_weight = columns.__dict__.pop(
+        'kept', (None, 0, None))
+    if kept_for is not grad_output or version != grad_output._version:
+        # The gradient does not depend on the weight's values, only on its
+        # shape, which grad_weight has too.
         wide = _wide(grad_output, input, grad_weight, _without_nan(offset))
         to_weight = torch.ops.torchvision._deform_conv2d_backward(
             *wide, *_no_mask_no_bias(wide[1], grad_weight),
@@ -419,7 +428,7 @@ def modulated_deform_conv_forward(
         geometry: stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w,
             group, deformable_group.
 
-    The rest as in :func:`deform_conv_forward`.
+    The other arguments are those of :func:`deform_conv_forward`.
 
     Source:
         Zhu et al., CVPR 2019 (arXiv 1811.11168).
@@ -440,7 +449,7 @@ def modulated_deform_conv_backward(
         grad_weight: Tensor, grad_bias: Tensor, grad_offset: Tensor,
         grad_mask: Tensor, grad_output: Tensor, *, kernel_h: int,
         kernel_w: int, with_bias: bool, **geometry: int) -> None:
-    """Fill the five gradients in place; ``grad_bias`` only ``with_bias``."""
+    """Fill the gradients in place; ``grad_bias`` only if ``with_bias``."""
     wide = _wide(grad_output, input, weight, _without_nan(offset), mask, bias)
     if not with_bias:
         wide[-1] = wide[1].new_zeros(len(weight))
@@ -471,14 +480,14 @@ def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor,
                                alpha: float) -> None:
     """Focal loss of each logit, ``output`` (N, C) filled in place.
 
-    Unlike mmcv's kernel, which takes log(1 - sigmoid(x)) and stops at the
-    smallest float, this is exact for logits of any size.
+    This is exact for logits of any size, unlike mmcv's kernel, which computes
+    log(1 - sigmoid(x)) and is bounded by the smallest float.
 
     Args:
         input: (N, C) logits.
         target: (N,) class indices; C means background.
         weight: (C,) factor of a sample by its target, or empty for none.
-            Background, for which mmcv reads past the end, has factor 1.
+            Background has factor 1; mmcv reads past the end for it.
 
     Source:
         Lin et al., ICCV 2017 (arXiv 1708.02002), equation 5.
@@ -490,7 +499,7 @@ def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor,
 def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor,
                                 grad_input: Tensor, gamma: float,
                                 alpha: float) -> None:
-    """Fill ``grad_input`` (N, C) with the loss's derivative in place."""
+    """Fill ``grad_input`` (N, C) in place with the derivative of the loss."""
     logit, factor, sign = _towards_target(input, target, weight, alpha)
     right = torch.sigmoid(logit)
     wrong = torch.sigmoid(-logit)
@@ -500,7 +509,7 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor,
 
 def _towards_target(input: Tensor, target: Tensor, weight: Tensor,
                     alpha: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Logit of being right, loss factor and sign of the logit, each (N, C)."""
+    """Logit of the correct decision, loss factor and sign, each (N, C)."""
     input, weight = _wide(input, weight)
     classes = torch.arange(input.size(1), device=input.device)
     positive = target[:, None] == classes

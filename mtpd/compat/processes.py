@@ -1,9 +1,9 @@
-"""Several processes, also on machines without a GPU.
+"""Starts and ends several processes, also on machines without a GPU.
 
-mmengine 0.10.7's launchers call ``torch.cuda.set_device`` whatever the
-backend, and its Runner hands a device number to DistributedDataParallel, which
-refuses it for a model on a CPU. No longer needed once both ask first whether
-there is a device (no release does).
+The launchers of mmengine 0.10.7 call ``torch.cuda.set_device`` with any
+backend, and its Runner passes a device number to DistributedDataParallel,
+which refuses it for a model on a CPU. No longer needed once both check first
+whether there is a GPU (no release does).
 """
 import datetime
 import os
@@ -16,10 +16,10 @@ from mmengine.dist import init_dist, is_distributed
 
 
 def leave_processes() -> None:
-    """End what ``init_processes`` began, if it did.
+    """Close the process group, if there is one.
 
-    A process that ends while gloo's threads still wait for another was seen
-    to be aborted.
+    Waits for the other processes first: a process that ended while gloo's
+    threads still waited for another was seen to be aborted.
     """
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
@@ -27,12 +27,13 @@ def leave_processes() -> None:
 
 
 def init_processes(cfg: Config) -> None:
-    """mmengine's ``init_dist`` for a config's ``launcher``; on a CPU by gloo.
+    """Call mmengine's ``init_dist`` for a config's launcher; on a CPU, start a
+    gloo process group instead.
 
-    Does nothing where there is one process, or where it has been done.
+    Does nothing without a launcher, or if the process group exists already.
 
     Args:
-        cfg: Its ``launcher`` and ``env_cfg.dist_cfg`` are used. On a CPU its
+        cfg: Its ``launcher`` and ``env_cfg.dist_cfg`` are read. On a CPU its
             ``model_wrapper_cfg`` is set, unless the user has set it.
     """
     launcher = cfg.get('launcher', 'none')
@@ -45,7 +46,7 @@ def init_processes(cfg: Config) -> None:
         return
     if not is_distributed():
         _init_gloo(launcher, options.get('timeout'))
-    # With its own default mmengine would name a device, with this it does not.
+    # mmengine's default wrapper names a device; this one does not.
     cfg.setdefault('model_wrapper_cfg', dict(
         type='MMDistributedDataParallel', device_ids=None,
         broadcast_buffers=False,
@@ -53,8 +54,8 @@ def init_processes(cfg: Config) -> None:
 
 
 def _init_gloo(launcher: str, timeout: float | None) -> None:
-    # Where each launcher says what torchrun says in RANK and WORLD_SIZE; on
-    # one node, as nobody trains on the CPUs of several.
+    # The variables in which each launcher passes rank, number of processes and
+    # local rank. One node only, as nobody trains on the CPUs of several.
     rank, size, local = {
         'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
         'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE',

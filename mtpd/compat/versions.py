@@ -1,11 +1,11 @@
-"""Looks at the installed packages before they fail with somebody else's words.
+"""Checks the installed packages before one fails with a less clear message.
 
-Imports, not distribution names, are what counts: maintained forks of
-mmengine, mmcv and mmdet install under other names. Ends with an mmengine that
-does not need pkg_resources (the forks do not) and an mmcv with wheels.
+Packages are found by their import names, because maintained forks of mmengine,
+mmcv and mmdet have other distribution names. No longer needed with an mmengine
+that does not need pkg_resources (the forks do not) and an mmcv with wheels.
 
-It imports nothing of this package, so that ``tools/doctor.py`` can load it
-alone where the package itself cannot be imported.
+This file imports nothing of the package, so that ``tools/doctor.py`` can load
+it alone if the package itself cannot be imported.
 """
 import importlib.util
 import runpy
@@ -23,8 +23,8 @@ class EnvironmentProblem(ImportError):
     """A package is missing or does not fit; the message ends with the cure.
 
     Attributes:
-        what: What is wrong.
-        cure: The command that mends it.
+        what: The problem.
+        cure: The command that solves it.
     """
 
     def __init__(self, what: str, cure: str) -> None:
@@ -34,7 +34,7 @@ class EnvironmentProblem(ImportError):
 
 
 def check_versions() -> None:
-    """Raise :class:`EnvironmentProblem` for the first thing that is wrong."""
+    """Raise :class:`EnvironmentProblem` for the first problem."""
     for package, cure in INSTALL.items():
         if importlib.util.find_spec(package) is None:
             raise EnvironmentProblem(f'{package} is not installed', cure)
@@ -44,8 +44,8 @@ def check_versions() -> None:
 
 
 def check_torchvision() -> None:
-    """torchvision's operators are there, which needs the torch that it was
-    built for."""
+    """Check that torchvision has its operators, which need the torch that it
+    was built for."""
     try:
         import torchvision  # noqa: F401
     except RuntimeError as error:
@@ -57,7 +57,7 @@ def check_torchvision() -> None:
 
 
 def check_pkg_resources() -> None:
-    """mmengine finds what it reads ``mmdet::...`` with."""
+    """Check for pkg_resources, with which mmengine reads ``mmdet::...``."""
     import mmengine
     from mmengine.utils import digit_version
     if digit_version(mmengine.__version__) <= digit_version('0.10.7') and \
@@ -68,23 +68,23 @@ def check_pkg_resources() -> None:
 
 
 def check_mmcv() -> None:
-    """mmdet takes the mmcv that is there."""
+    """Check that mmdet accepts the installed mmcv."""
     import mmcv
     from mmengine.utils import digit_version
     if digit_version(mmcv.__version__) >= digit_version('2.2.0') and \
             digit_version(mmdet_version()) <= digit_version('3.3.0'):
-        # Both install into one folder: over mmcv 2.2.0 its compiled part
-        # would stay and be taken for that of 2.1.0.
+        # Both install into one folder. Without the uninstallation, the
+        # compiled part of mmcv 2.2.0 would stay and be taken for 2.1.0's.
         raise EnvironmentProblem(
             f'mmdet {mmdet_version()} refuses mmcv {mmcv.__version__}',
             'pip uninstall -y mmcv mmcv-lite && pip install mmcv-lite==2.1.0')
 
 
 def mmdet_version() -> str:
-    """mmdet's version, from its file alone: importing mmdet runs the very
-    assertion on mmcv that is to be predicted, and needs the operators."""
-    # Any: that it is there, check_versions() has seen.
+    """mmdet's version, read without importing mmdet: the import needs the
+    operators and fails with an mmcv that mmdet refuses."""
+    # Any: check_versions() has seen that the package exists.
     spec: Any = importlib.util.find_spec('mmdet')
     folder = spec.submodule_search_locations[0]
-    # Run and not searched: the fork's file asks the installed metadata.
+    # The file is run, because the fork's asks the installed metadata.
     return runpy.run_path(f'{folder}/version.py')['__version__']

@@ -1,1 +1,1 @@
-"""Images to try the project on without downloading any."""
+"""Images for trying the project without downloading any."""

@@ -16,7 +16,7 @@ from mtpd.plan.errors import PlanError
 SQUEEZENET = dict(type='TorchvisionBackbone', model_name='squeezenet1_1')
 OWN = [128, 256, 512]
 
-# As a user writes it; the last lines only make it small.
+# A config as users write it; the last three lines make it small.
 RETINANET = """
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mtpd'])
@@ -43,8 +43,8 @@ def written(tmp_path):
      [8, 16, 24, 288]),
     ("type='TorchvisionBackbone', model_name='squeezenet1_1'", OWN),
 ])
-def test_a_detector_learns_with_no_channels_typed(written, tmp_path, backbone,
-                                                  channels):
+def test_a_detector_trains_without_channels_in_its_config(
+        written, tmp_path, backbone, channels):
     torch.manual_seed(0)
     state = torch.get_rng_state()
     cfg = load_config(written(backbone))
@@ -52,14 +52,15 @@ def test_a_detector_learns_with_no_channels_typed(written, tmp_path, backbone,
     assert cfg.model.neck.in_channels == channels
     assert cfg.model.neck.start_level == 1
 
-    # What is written down holds the numbers, for stock mmdet.
+    # The dumped config holds the numbers, for stock mmdet.
     cfg.dump(str(tmp_path / 'dumped.py'))
     dumped = Config.fromfile(str(tmp_path / 'dumped.py'))
     assert dumped.model.neck.in_channels == channels
 
     detector = MODELS.build(dumped.model)
     detector.init_weights()
-    # P4 of SqueezeNet is 15 positions wide, which this dry pass calls 17.
+    # P4 of SqueezeNet is 15 positions wide, which this dry run takes for
+    # stride 17.
     assert set(pyramid_channels(detector)) - {17} <= {8, 16, 32, 64, 128}
     sample = DetDataSample(metainfo=dict(
         img_shape=(97, 131), pad_shape=(97, 131), ori_shape=(97, 131),
@@ -76,7 +77,7 @@ def test_a_detector_learns_with_no_channels_typed(written, tmp_path, backbone,
     assert torch.isfinite(first.grad).all() and first.grad.abs().sum() > 0
 
 
-def test_what_was_inherited_is_replaced_and_what_lacks_is_set():
+def test_inherited_channels_are_replaced_and_missing_ones_are_set():
     for neck in (dict(type='FPN', in_channels=[256, 512, 1024, 2048]),
                  dict(type='FPN'), dict(type='mmdet.PAFPN'),
                  dict(type='CSPNeXtPAFPN', in_channels=[1]),
@@ -87,13 +88,13 @@ def test_what_was_inherited_is_replaced_and_what_lacks_is_set():
         assert cfg.model.neck == {**neck, 'in_channels': OWN}
 
 
-def test_necks_get_what_they_take():
+def test_channels_have_the_form_that_the_neck_takes():
     def filled(**neck):
         cfg = ConfigDict(backbone=SQUEEZENET, neck=neck)
         fill_in_channels(cfg)
         return cfg.neck.get('in_channels')
 
-    # YOLOF's takes the last map, and a number.
+    # YOLOF's neck takes the last map only, and a number.
     assert filled(type='DilatedEncoder', in_channels=2048) == 512
     assert filled(type='CTResNetNeck') == 512
     assert filled(type='YOLOV3Neck', in_channels=[1024, 512, 256]) \
@@ -101,7 +102,7 @@ def test_necks_get_what_they_take():
     assert filled(type='SSDNeck', in_channels=(512, 1024)) == tuple(OWN)
 
 
-def test_the_first_of_several_necks_is_meant():
+def test_of_several_necks_the_first_is_changed():
     cfg = Config(dict(model=dict(backbone=SQUEEZENET, neck=[
         dict(type='FPN', in_channels=[1, 2, 3, 4], out_channels=256),
         dict(type='DyHead', in_channels=256)])))
@@ -121,7 +122,7 @@ def test_other_configs_stay_as_they_are():
         assert cfg.to_dict() == given
 
 
-def test_only_the_wanted_strides_count_and_pretrained_fetches_nothing():
+def test_only_the_wanted_strides_are_used_and_nothing_is_fetched():
     cfg = Config(dict(model=dict(
         backbone=dict(type='mmdet.TimmBackbone', strides=(8, 16),
                       model_name='mobilenetv3_small_050', pretrained=True),
@@ -130,7 +131,7 @@ def test_only_the_wanted_strides_count_and_pretrained_fetches_nothing():
     assert cfg.model.neck.in_channels == [16, 24]
 
 
-def test_options_of_the_command_line_count(written):
+def test_options_of_the_command_line_are_used(written):
     path = written("type='TorchvisionBackbone', model_name='squeezenet1_1'")
     cfg = read_config(argparse.Namespace(
         config=path, launcher='none', local_rank=0, work_dir='w', cfg_options={
@@ -142,7 +143,7 @@ def test_options_of_the_command_line_count(written):
             cfg_options={'model.backbone.model_name': 'squeeze'}))
 
 
-def test_a_backbone_that_cannot_be_built_is_told_with_its_config(written):
+def test_an_error_about_a_backbone_names_its_config(written):
     with pytest.raises(PlanError, match='retinanet.py: model_name of Timm'):
         load_config(written("type='TimmBackbone'"))
     path = written("type='TimmBackbone', model_name='mobilnetv2_050'")

@@ -1,5 +1,4 @@
 import copy
-import subprocess
 import sys
 
 import pytest
@@ -49,8 +48,8 @@ def test_maps_are_those_of_timm(name):
                 assert abs(positions - pixels / stride) < 1
 
 
-def test_fewer_strides_leave_no_parameter_waiting_for_a_gradient():
-    # timm keeps MobileNet's stages beyond the last map.
+def test_with_fewer_strides_unused_parameters_are_not_trained():
+    # timm keeps MobileNet's stages after the last map.
     backbone = TimmBackbone('mobilenetv2_050', strides=(8, 4))
     assert backbone.strides == (4, 8) and backbone.channels == (16, 16)
     maps = backbone(torch.randn(2, 3, 64, 64))
@@ -64,7 +63,7 @@ def test_fewer_strides_leave_no_parameter_waiting_for_a_gradient():
     assert not any('blocks.6' in key for key in trained)
 
 
-def test_channels_last_models_are_turned_around():
+def test_channels_last_maps_are_transposed():
     backbone = TimmBackbone('test_mambaout').eval()
     plain = timm.create_model('test_mambaout', features_only=True)
     plain.load_state_dict({
@@ -99,7 +98,7 @@ def test_state_round_trips_and_copies_are_whole():
 
 
 @pytest.mark.parametrize('norm_eval', (False, True))
-def test_batch_norms_keep_their_statistics_if_asked(norm_eval):
+def test_batch_norms_keep_their_statistics_with_norm_eval(norm_eval):
     backbone = TimmBackbone('mobilenetv3_small_050', norm_eval=norm_eval)
     before = {k: v.clone() for k, v in backbone.named_buffers()}
     assert backbone.train() is backbone and backbone.training
@@ -109,17 +108,17 @@ def test_batch_norms_keep_their_statistics_if_asked(norm_eval):
     assert all(changed) if not norm_eval else not any(changed)
 
 
-def test_batch_norms_that_lost_their_activations_stop_the_training():
+def test_batch_norms_without_their_activations_are_refused():
     backbone = TimmBackbone('mobilenetv3_small_050')
     nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
     with pytest.raises(ValueError, match='sync_bn'):
         backbone.train()
-    # ResNet's are apart from its activations.
+    # ResNet's activations are not in its batch norms.
     nn.SyncBatchNorm.convert_sync_batchnorm(TimmBackbone('resnet18')).train()
 
 
 class Parent(BaseModule):
-    """A detector's place above a backbone, with an init_cfg of its own."""
+    """Stands in for a detector: holds a backbone and has its own init_cfg."""
 
     def __init__(self, **backbone) -> None:
         super().__init__(dict(type='Constant', layer='Conv2d', val=7.))
@@ -127,13 +126,13 @@ class Parent(BaseModule):
 
 
 @pytest.mark.parametrize('name', ('mobilenetv3_small_050', 'convnext_atto'))
-def test_pretrained_weights_come_last_and_only_when_asked(name, tmp_path):
+def test_pretrained_weights_are_loaded_last_and_only_if_set(name, tmp_path):
     torch.manual_seed(3)
     wanted = timm.create_model(name).state_dict()
     path = tmp_path / 'pretrained.pth'
     parent = Parent(model_name=name, pretrained=True,
                     pretrained_cfg_overlay=dict(file=str(path)))
-    torch.save(wanted, path)  # building has not asked for it
+    torch.save(wanted, path)  # only now: building reads no weights
     state = torch.get_rng_state()
     parent.init_weights()
     assert torch.equal(torch.get_rng_state(), state)
@@ -156,7 +155,7 @@ def test_pretrained_weights_come_last_and_only_when_asked(name, tmp_path):
 
 
 def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):
-    # timm itself loads features of this family without a word.
+    # timm itself loads features of this family without reporting a mismatch.
     path = tmp_path / 'other.pth'
     torch.save(timm.create_model('mobilenetv2_035').state_dict(), path)
     weights = torch.load(path)
@@ -186,17 +185,16 @@ def test_weights_that_cannot_be_fetched_are_named(tmp_path):
      r'strides \(2, 4, 8, 16, 32\) and none of \[64\]'),
     (dict(model_name='vit_tiny_patch16_224'), 'vit_tiny.*cannot be used.*224'),
     (dict(model_name='vit_tiny_patch16_224', dynamic_img_size=True),
-     r'vit_tiny.*no feature pyramid.*makes \(1, 192, 16, 20\), where'),
+     r'vit_tiny.*no feature pyramid.*returns \(1, 192, 16, 20\), but'),
     (dict(model_name='swin_tiny_patch4_window7_224'), 'strict_img_size=False'),
 ])
-def test_what_cannot_be_used_says_why(options, message):
+def test_models_that_cannot_be_used_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TimmBackbone(**options)
 
 
-def test_without_timm_only_its_backbone_is_missing(monkeypatch):
+def test_without_timm_its_backbone_names_the_cure(monkeypatch):
+    # tests/test_packaging.py imports mtpd without timm.
     monkeypatch.setitem(sys.modules, 'timm', None)
     with pytest.raises(ImportError, match=r'pip install "mtpd\[timm\]"'):
         TimmBackbone('resnet18')
-    subprocess.run([sys.executable, '-W', 'ignore', '-c', 'import sys; '
-                    "sys.modules['timm'] = None; import mtpd"], check=True)

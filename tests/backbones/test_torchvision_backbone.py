@@ -11,8 +11,8 @@ from torchvision import models
 from mtpd.backbones import TorchvisionBackbone
 from mtpd.compat.checkpoints import CheckpointUnavailable
 
-# The last block of each stride by hand, from torchvision's sources, and its
-# channels from the papers' tables.
+# The last block of each stride, read from torchvision's sources, and its
+# channels, from the papers' tables.
 BLOCKS = {
     'resnet18': ('layer1 layer2 layer3 layer4', (64, 128, 256, 512)),
     'resnext50_32x4d': ('layer1 layer2 layer3 layer4',
@@ -44,16 +44,20 @@ BLOCKS = {
                  (256, 512, 512, 512)),
 }
 HEADS = ('classifier', 'fc')
+# VGG draws the 120 million weights of its classifier twice: torch's defaults,
+# then its own, which take as long again.
+OPTIONS = {'vgg11_bn': dict(init_weights=False)}
 
 
 @pytest.mark.parametrize('name', BLOCKS)
 def test_maps_are_those_of_the_last_blocks(name):
     names, channels = BLOCKS[name]
     torch.manual_seed(0)
-    whole = models.get_model(name).eval()
+    options = OPTIONS.get(name, {})
+    whole = models.get_model(name, **options).eval()
     drawn = torch.get_rng_state()
     torch.manual_seed(0)
-    backbone = TorchvisionBackbone(name).eval()
+    backbone = TorchvisionBackbone(name, **options).eval()
     assert torch.equal(torch.get_rng_state(), drawn)
 
     assert backbone.strides == (4, 8, 16, 32)[:len(channels)]
@@ -68,13 +72,14 @@ def test_maps_are_those_of_the_last_blocks(name):
     outputs = {}
     for block in names.split():
         whole.get_submodule(block).register_forward_hook(
-            # A clone: what follows may work in place.
+            # A clone, since the following layers may work in place.
             lambda _m, _a, out, b=block: outputs.update({b: out.clone()}))
     for size in ((64, 96), (97, 131)):
         image = torch.randn(1, 3, *size)
         with torch.no_grad():
             maps = backbone(image)
-            # Only the blocks matter; VGG's classifier takes half a second.
+            # Only the blocks are compared; VGG's classifier takes half a
+            # second.
             features = getattr(whole, 'features', None)
             features(image) if name == 'vgg11_bn' else whole(image)
         assert len(maps) == len(channels)
@@ -85,7 +90,7 @@ def test_maps_are_those_of_the_last_blocks(name):
                 assert abs(positions - pixels / stride) <= 2
 
 
-def test_fewer_strides_keep_fewer_weights_and_all_of_them_learn():
+def test_with_fewer_strides_all_remaining_weights_are_trained():
     backbone = TorchvisionBackbone('mobilenet_v3_small', strides=(16, 8))
     assert backbone.strides == (8, 16) and backbone.channels == (24, 48)
     assert [m.shape[1] for m in backbone(torch.randn(2, 3, 64, 64))] \
@@ -104,8 +109,8 @@ def test_state_round_trips_and_copies_are_whole():
     with torch.no_grad():
         for a, b, c in zip(first(image), second(image), copied(image)):
             assert torch.equal(a, b) and torch.equal(a, c)
-        # Stochastic depth goes on in the copy's training, and in a model
-        # whose modes are put back one by one after a dry pass.
+        # Stochastic depth is active in the training mode of the copy, also if
+        # the mode of each module was restored by itself after a dry run.
         for module in copied.modules():
             module.training = True
         assert not torch.equal(copied(image)[-1], copied(image)[-1])
@@ -115,7 +120,7 @@ def test_state_round_trips_and_copies_are_whole():
 
 
 @pytest.mark.parametrize('norm_eval', (False, True))
-def test_batch_norms_keep_their_statistics_if_asked(norm_eval):
+def test_batch_norms_keep_their_statistics_with_norm_eval(norm_eval):
     backbone = TorchvisionBackbone('mobilenet_v3_small', norm_eval=norm_eval)
     before = {k: v.clone() for k, v in backbone.named_buffers()}
     assert backbone.train() is backbone and backbone.training
@@ -126,14 +131,14 @@ def test_batch_norms_keep_their_statistics_if_asked(norm_eval):
 
 
 class Parent(BaseModule):
-    """A detector's place above a backbone, with an init_cfg of its own."""
+    """Stands in for a detector: holds a backbone and has its own init_cfg."""
 
     def __init__(self, backbone: dict) -> None:
         super().__init__(dict(type='Constant', layer='Conv2d', val=7.))
         self.backbone = MODELS.build(backbone)
 
 
-def test_pretrained_weights_come_last_and_only_when_asked(monkeypatch):
+def test_pretrained_weights_are_loaded_last_and_only_if_set(monkeypatch):
     torch.manual_seed(3)
     source = models.squeezenet1_1()
     fetched = []
@@ -184,9 +189,9 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
      r'strides \(2, 4, 8, 16\) and none of \[32\]'),
     (dict(model_name='resnet18', nothing=1), "'nothing': 1.*Correct them"),
     (dict(model_name='vit_b_16'), 'vit_b_16 cannot.*Expected 224'),
-    (dict(model_name='swin_t'), r'swin_t yields no.*\(1, 64, 80, 96\).*'
+    (dict(model_name='swin_t'), r'swin_t returns no.*\(1, 64, 80, 96\).*'
                                 "type='SwinTransformer'"),
 ])
-def test_what_cannot_be_used_says_why(options, message):
+def test_models_that_cannot_be_used_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TorchvisionBackbone(**options)

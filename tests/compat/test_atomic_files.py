@@ -1,4 +1,4 @@
-"""A file is the old one or the new one; mmengine's checkpoints too."""
+"""A path holds the old file or the whole new one, also for checkpoints."""
 import errno
 import os
 
@@ -43,7 +43,7 @@ def test_link_stays_a_link(tmp_path):
 
 
 class FullDisk:
-    """A file that takes half of what it is given."""
+    """A file to which only half of the data is written."""
 
     def __init__(self, file):
         self.file = file
@@ -112,7 +112,7 @@ def test_backend_is_found_by_name_and_writes_bytes_and_text(tmp_path):
     assert (tmp_path / 't').read_bytes() == b'Gr\xfc\xdfe'
 
 
-def test_mmengines_checkpoints_go_through_it(tmp_path, monkeypatch):
+def test_mmengine_saves_checkpoints_by_this_backend(tmp_path, monkeypatch):
     path = tmp_path / 'epoch_1.pth'
     save_checkpoint(dict(epoch=1), str(path), backend_args=ATOMIC)
     fail_in_fsync(monkeypatch)

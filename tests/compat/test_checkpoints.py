@@ -1,4 +1,4 @@
-"""mmengine's own checkpoints load; nothing else that a pickle can ask for."""
+"""mmengine's own checkpoints load, and a pickle can ask for nothing else."""
 import builtins
 import hashlib
 import http.server
@@ -18,9 +18,10 @@ from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
 
 from mtpd.compat import checkpoints
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
-                                     UnsafeCheckpoint, allow_mmengine_types,
-                                     checkpoint_hash, fetch_checkpoint,
-                                     install_safe_loading, read_checkpoint)
+                                     UnsafeCheckpoint, checkpoint_hash,
+                                     fetch_checkpoint, install_safe_loading,
+                                     read_checkpoint)
+from mtpd.compat.pickled_types import allow_mmengine_types
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def safe_loading():
     install_safe_loading()
 
 
-# ------------------------------------------------- what mmengine itself writes
+# ----------------------------------------------------- mmengine's checkpoints
 
 
 class Line(BaseModel):
@@ -123,7 +124,7 @@ def test_run_resumes_with_its_best_score(trained, tmp_path):
     assert not list(tmp_path.glob('best_*')), '0.6 is no better than 0.75'
     losses = resumed.message_hub.get_scalar('train/loss')
     assert len(losses.data[0]) == 6, 'two iterations in each of three epochs'
-    # What it writes in its turn is as plain as what it was given.
+    # The checkpoint that the resumed run writes can be read as well.
     again = read_checkpoint(str(tmp_path / 'epoch_3.pth'))
     assert again['message_hub']['runtime_info']['best_score'] == 0.75
 
@@ -161,7 +162,7 @@ def rename_global(path, old: bytes, new: bytes) -> None:
             f.writestr(name, data)
 
 
-# ----------------------------------------------------------- what runs no code
+# -------------------------------------------------------------- unsafe pickles
 
 
 class Call:
@@ -174,7 +175,7 @@ class Call:
         return self.reduced
 
     def __call__(self):
-        """Never called: pickle wants a function to look like one."""
+        """Never called: pickle requires a callable."""
 
 
 def write_sentinel(path):
@@ -282,14 +283,14 @@ def test_malicious_file_is_refused_and_runs_nothing(tmp_path, save, make,
     with pytest.raises(UnsafeCheckpoint, match=refused) as caught:
         read_checkpoint(str(path))
     assert str(path) in str(caught.value)
-    assert 'weights_only=False' in str(caught.value), 'says what to do'
+    assert 'weights_only=False' in str(caught.value), 'names no cure'
     with pytest.raises(UnsafeCheckpoint):
         load_checkpoint(Line(), str(path))
     assert not sentinel.exists()
 
 
-def test_sentinel_is_made_where_nobody_checks(tmp_path):
-    """The malicious files above do run: it is the reading that stops them."""
+def test_the_malicious_files_run_if_nothing_stops_them(tmp_path):
+    """Without a safe reader, they create the sentinel."""
     for i, make in enumerate([system, evaluate, test_function]):
         sentinel = tmp_path / str(i)
         pickle.loads(pickle.dumps(make(sentinel), protocol=2))
@@ -304,7 +305,7 @@ def test_file_can_neither_call_ndarray_nor_pass_getattr_a_default(tmp_path):
 
 
 def test_file_cannot_turn_numbers_into_addresses(tmp_path):
-    """Flag 63 says of a dtype that its items are pointers to objects."""
+    """Flag 63 marks the items of a dtype as pointers to objects."""
     number = np.dtype('f8')
     before = (number.flags, number.fields, number.byteorder)
     evil = Call(np.dtype, 'f8', False, True,
@@ -315,7 +316,7 @@ def test_file_cannot_turn_numbers_into_addresses(tmp_path):
     assert (number.flags, number.fields, number.byteorder) == before
 
 
-def test_protection_stays_on_for_everybody_else(tmp_path):
+def test_torch_load_stays_safe(tmp_path):
     allow_mmengine_types()
     count = len(torch.serialization.get_safe_globals())
     install_safe_loading()
@@ -327,7 +328,7 @@ def test_protection_stays_on_for_everybody_else(tmp_path):
     assert not (tmp_path / 'sentinel').exists()
 
 
-# ------------------------------------------------------- torn and other files
+# ------------------------------------------------- incomplete and other files
 
 
 @pytest.fixture
@@ -359,7 +360,7 @@ def test_file_of_another_kind(tmp_path, data):
         read_checkpoint(str(tmp_path / 'other.pth'))
 
 
-def test_zip_that_is_no_checkpoint(tmp_path):
+def test_zip_archive_that_is_no_checkpoint(tmp_path):
     with zipfile.ZipFile(tmp_path / 'other.pth', 'w') as f:
         f.writestr('hello.txt', 'hello')
     with pytest.raises(CorruptCheckpoint):
@@ -423,7 +424,7 @@ def test_hash_is_of_the_content_and_read_once(tmp_path, monkeypatch):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A site that serves a folder: its address, the folder, its requests."""
+    """A server for a folder: its address, the folder, the requests so far."""
     folder = tmp_path / 'site'
     folder.mkdir()
     requests = []
@@ -474,7 +475,7 @@ def test_wrong_hash_is_refused_and_not_kept(site, tmp_path):
     assert not list((tmp_path / 'torch_home').rglob('*.pth'))
 
 
-def test_torn_file_among_the_downloads_is_noticed(site):
+def test_incomplete_download_is_noticed(site):
     address, folder, _ = site
     url = f"{address}/{publish(folder, 'net-{hash}.pth', a=1)}"
     with open(fetch_checkpoint(url), 'r+b') as f:
@@ -516,7 +517,7 @@ def test_unreachable_site_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize('prefix', ['', 'torchvision://', 'mmcls://'])
-def test_malicious_download_is_refused_by_every_way_in(site, tmp_path, prefix,
+def test_malicious_download_is_refused_by_every_loader(site, tmp_path, prefix,
                                                        monkeypatch):
     address, folder, _ = site
     sentinel = tmp_path / 'sentinel'

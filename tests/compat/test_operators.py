@@ -1,5 +1,6 @@
-"""mmcv's operators on torchvision's, against mmcv's own compiled ones."""
+"""mmcv's operators by torchvision's, against mmcv's own compiled ones."""
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +21,8 @@ REFERENCE = np.load(
     Path(__file__).parents[1] / 'data' / 'mmcv_ops_reference.npz')
 CASES = sorted({key.split('/')[0] for key in REFERENCE.files})
 
-# Another order of float32 operations may change the last digits, nothing else.
-# Max RoI Align reaches its sample points, a few units from 0, in another way.
+# Another order of float32 operations may change the last digits only. Max RoI
+# Align computes its sample points, a few units from 0, in another way.
 CLOSE = dict(rtol=1e-5, atol=5e-6)
 # Sums of up to a few hundred products of either sign.
 SUMMED = dict(rtol=1e-5, atol=1e-5)
@@ -209,7 +210,7 @@ def test_modulated_deform_conv2d_without_bias():
 
 
 def test_an_offset_that_is_nan_samples_nothing():
-    """torchvision's own kernel ends the process there."""
+    """torchvision's own kernel crashes the process for nan."""
     torch.manual_seed(0)
     x, weight = torch.randn(1, 4, 8, 8), torch.randn(4, 4, 3, 3)
     offset, mask = torch.randn(1, 18, 8, 8), torch.rand(1, 9, 8, 8)
@@ -224,12 +225,12 @@ def test_an_offset_that_is_nan_samples_nothing():
             y.square().sum().backward()
             results.append((y.detach(), *(t.grad.clone() for t in given)))
     for one, other in zip(results[:2], results[2:]):
-        for ours, expected in zip(one, other):
-            torch.testing.assert_close(ours, expected)
-            assert ours.isfinite().all()
+        for actual, expected in zip(one, other):
+            torch.testing.assert_close(actual, expected)
+            assert actual.isfinite().all()
 
 
-def test_weight_gradient_is_never_left_over_from_another_backward():
+def test_weight_gradient_is_never_that_of_another_backward():
     c = case(named('deform_conv2d')[0])
     x, offset, weight = (c[k].clone().requires_grad_()
                          for k in ('x', 'offset', 'weight'))
@@ -325,7 +326,7 @@ def test_half_and_bfloat16_are_computed_in_float32(dtype):
 # ------------------------------------------------------------------ the module
 
 
-def test_module_is_found_as_compiled_one_is():
+def test_module_is_found_like_a_compiled_one():
     import importlib
     import importlib.util
     spec = importlib.util.find_spec('mmcv._ext')
@@ -345,55 +346,78 @@ def test_unknown_operator_names_itself_when_called():
         mmcv._ext.__path__
 
 
-def run_alone(code: str, *args) -> str:
-    done = subprocess.run([sys.executable, '-c', code, *map(str, args)],
-                          capture_output=True,
-                          text=True,
-                          cwd=OPERATORS.anchor)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-LOAD_ALONE = '''
-import importlib.util, sys
-spec = importlib.util.spec_from_file_location('operators_alone', sys.argv[1])
+# Loads operators.py without the package, then runs each piece of code in its
+# own fork, since importing torch takes most of the time.
+FORK = '''
+import importlib.util, json, os, sys
+operators_path, folder, codes = sys.argv[1:]
+spec = importlib.util.spec_from_file_location('operators_alone',
+                                              operators_path)
 operators = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(operators)
+for name, code in json.loads(codes).items():
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        continue
+    sys.stdout = sys.stderr = open(os.path.join(folder, name), 'w')
+    try:
+        exec(code, dict(operators=operators, folder=folder, sys=sys))
+    except BaseException:
+        import traceback
+        traceback.print_exc()
+    sys.stdout.flush()
+    os._exit(0)
 '''
 
-
-def test_file_alone_lets_stock_mmdet_be_imported():
-    code = LOAD_ALONE + '''
+STOCK_MMDET = '''
 assert operators.install_operators() is True
 import mmdet.models
 from mmdet.registry import MODELS
 assert MODELS.get('RetinaNet') is not None
 print([name for name in sys.modules if name.startswith('mtpd')])
 '''
-    assert run_alone(code, OPERATORS) == '[]'
 
-
-def test_compiled_operators_on_disk_are_kept(tmp_path):
-    (tmp_path / '_ext.py').write_text('ORIGIN = "compiled"\n')
-    code = LOAD_ALONE + '''
+COMPILED_ON_DISK = '''
 import mmcv
-mmcv.__path__.append(sys.argv[2])
+mmcv.__path__.append(folder)
 assert operators.install_operators() is False
 assert 'mmcv._ext' not in sys.modules
 import mmcv._ext
 print(mmcv._ext.ORIGIN)
 '''
-    assert run_alone(code, OPERATORS, tmp_path) == 'compiled'
 
-
-def test_operators_already_imported_are_kept():
-    code = LOAD_ALONE + '''
+ALREADY_IMPORTED = '''
 import types
 from importlib.machinery import ModuleSpec
-theirs = types.ModuleType('mmcv._ext')
-theirs.__spec__ = ModuleSpec('mmcv._ext', None)
-sys.modules['mmcv._ext'] = theirs
+module = types.ModuleType('mmcv._ext')
+module.__spec__ = ModuleSpec('mmcv._ext', None)
+sys.modules['mmcv._ext'] = module
 assert operators.install_operators() is False
-print(sys.modules['mmcv._ext'] is theirs)
+print(sys.modules['mmcv._ext'] is module)
 '''
-    assert run_alone(code, OPERATORS) == 'True'
+
+
+@pytest.fixture(scope='module')
+def outputs(tmp_path_factory):
+    """name -> output of a process without mtpd that ran a piece of code."""
+    folder = tmp_path_factory.mktemp('alone')
+    (folder / '_ext.py').write_text('ORIGIN = "compiled"\n')
+    codes = dict(stock_mmdet=STOCK_MMDET, compiled_on_disk=COMPILED_ON_DISK,
+                 already_imported=ALREADY_IMPORTED)
+    subprocess.run([sys.executable, '-c', FORK, OPERATORS, folder,
+                    json.dumps(codes)], check=True, cwd=OPERATORS.anchor,
+                   env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    return {name: (folder / name).read_text().strip() for name in codes}
+
+
+def test_file_alone_lets_stock_mmdet_be_imported(outputs):
+    assert outputs['stock_mmdet'] == '[]'
+
+
+def test_compiled_operators_on_disk_are_kept(outputs):
+    assert outputs['compiled_on_disk'] == 'compiled'
+
+
+def test_operators_already_imported_are_kept(outputs):
+    assert outputs['already_imported'] == 'True'

@@ -14,7 +14,7 @@ def without(monkeypatch, package):
                         None if name == package else find(name, *args))
 
 
-def test_the_tested_set_is_right():
+def test_the_tested_set_has_no_problem():
     check_versions()
     assert mmdet_version() == mmdet.__version__
 
@@ -22,7 +22,7 @@ def test_the_tested_set_is_right():
 @pytest.mark.parametrize('package, cure', [
     ('mmcv', 'pip install mmcv-lite'), ('mmdet', 'pip install mmdet'),
     ('pkg_resources', r'setuptools<82')])
-def test_what_is_missing_is_named_with_its_cure(monkeypatch, package, cure):
+def test_a_missing_package_is_named_with_its_cure(monkeypatch, package, cure):
     without(monkeypatch, package)
     with pytest.raises(EnvironmentProblem, match=cure):
         check_versions()

@@ -28,7 +28,7 @@ def digests(folder):
 
 
 def test_same_seed_gives_the_same_bytes(drawn, tmp_path):
-    np.random.seed(0)  # a global generator must not matter
+    np.random.seed(0)  # the global generator must have no influence
     draw_shapes(tmp_path, 24, 8, SIZE, seed=3)
     assert digests(tmp_path) == digests(drawn)
 
@@ -43,8 +43,8 @@ def test_global_random_state_is_left_alone(tmp_path):
 
 def test_another_seed_gives_other_images(drawn, tmp_path):
     draw_shapes(tmp_path, 2, 2, SIZE, seed=4)
-    ours, theirs = digests(tmp_path), digests(drawn)
-    assert all(ours[name] != theirs[name] for name in ours)
+    other, first = digests(tmp_path), digests(drawn)
+    assert all(other[name] != first[name] for name in other)
 
 
 def test_splits_do_not_share_images(drawn):
@@ -152,6 +152,6 @@ def test_wrong_parameters_are_refused(tmp_path, arguments):
     assert not (tmp_path / 'none').exists()
 
 
-def test_the_record_names_the_parameters(drawn):
+def test_the_record_holds_the_parameters(drawn):
     record = json.loads((drawn / 'drawn_shapes.json').read_text())
     assert record['seed'] == 3 and record['size'] == list(SIZE)

@@ -1,4 +1,4 @@
-"""Broken environments, made of modules that lie before the real ones."""
+"""Broken environments, made of modules that shadow the real ones."""
 import importlib.util
 import json
 import os
@@ -13,7 +13,7 @@ import pytest
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'doctor.py'
 _spec = importlib.util.spec_from_file_location('doctor', TOOL)
 doctor = importlib.util.module_from_spec(_spec)
-sys.modules['doctor'] = doctor  # dataclass looks its module up
+sys.modules['doctor'] = doctor  # dataclass looks up its module
 _spec.loader.exec_module(doctor)
 
 PINNED = doctor.tested()
@@ -21,7 +21,7 @@ PAIR = f'torch=={PINNED["torch"]} torchvision=={PINNED["torchvision"]}'
 HEADLESS = f'opencv-python-headless=={PINNED["opencv-python-headless"]}'
 LITE = 'uninstall -y mmcv mmcv-full mmcv-lite && '
 
-# Every way by which a module is found passes here, so `find_spec` says None.
+# Every finder of modules is wrapped, so `find_spec` returns None.
 HIDE = '''
 import sys
 class Without:
@@ -62,8 +62,9 @@ MMDET = {'mmdet': "__version__ = '3.3.0'",
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    """Puts modules (``'mmcv/ops'`` -> code) and distributions (name ->
-    (version, module)) before the real ones, and hides others."""
+    """make(modules, dists, hidden): modules (``'mmcv/ops'`` -> code) and
+    distributions (name -> (version, module)) that shadow the real ones, and
+    names of modules that are hidden."""
     def make(modules: dict[str, str] = {}, dists: dict = {},
              hidden: tuple[str, ...] = ()) -> Path:
         folder = tmp_path / 'site'
@@ -94,12 +95,12 @@ def missing(name: str) -> str:
     ('packages', 'wrong', 'cv2 not installed', HEADLESS, {}, ('cv2',)),
     ('numpy', 'wrong', 'not installed', f'numpy=={PINNED["numpy"]}', {},
      ('numpy',)),
-    ('numpy', 'wrong', '1.24.0, and >=1.26 is needed',
+    ('numpy', 'wrong', '1.24.0, but >=1.26 is needed',
      f'install --no-deps numpy=={PINNED["numpy"]}',
      {'numpy': "__version__ = '1.24.0'"}, ()),
     ('torch', 'wrong', 'not installed', f'--force-reinstall {PAIR}', {},
      ('torch',)),
-    ('torch', 'wrong', '2.4.0, and >=2.6 is needed', PAIR,
+    ('torch', 'wrong', '2.4.0, but >=2.6 is needed', PAIR,
      {'torch': TORCH['torch'].replace('2.11.0', '2.4.0')}, ()),
     ('torch', 'wrong', 'another NumPy', PAIR, {'torch': TORCH['torch'].replace(
         'pass\n', 'pass\ndef from_numpy(a): raise RuntimeError("Numpy is not '
@@ -122,7 +123,7 @@ def missing(name: str) -> str:
      ('rich',)),
     ('mmengine', 'wrong', 'needs addict, which is not installed',
      f'addict=={PINNED["addict"]}', {'mmengine': missing('addict')}, ()),
-    ('mmengine', 'wrong', '0.11.0, and >=0.10.7,<0.11 is needed',
+    ('mmengine', 'wrong', '0.11.0, but >=0.10.7,<0.11 is needed',
      f'mmengine=={PINNED["mmengine"]}',
      {'mmengine': "__version__ = '0.11.0'"}, ()),
     ('setuptools', 'wrong', 'mmengine needs pkg_resources',
@@ -152,64 +153,65 @@ def missing(name: str) -> str:
     ('mtpd', 'wrong', 'no such thing', '--no-build-isolation -e ',
      {'mtpd': 'raise OSError("no such thing")'}, ()),
 ])
-def test_what_is_wrong_is_named_with_its_cure(environment, check, state,
+def test_a_problem_is_named_with_its_cure(environment, check, state,
                                               found, cure, modules, hidden):
     environment(modules, hidden=hidden)
-    said = getattr(doctor, f'check_{check}')()
-    assert (said.state, found in said.found) == (state, True), said
-    assert said.cure is not None and cure in said.cure
-    assert said.cure.startswith(f'{sys.executable} -m pip ')
+    finding = getattr(doctor, f'check_{check}')()
+    assert (finding.state, found in finding.found) == (state, True), finding
+    assert finding.cure is not None and cure in finding.cure
+    assert finding.cure.startswith(f'{sys.executable} -m pip ')
 
 
 def test_several_packages_have_one_cure(environment):
     environment(hidden=('numpy', 'torch', 'mmdet'))
-    said = doctor.check_packages()
-    assert said.found == 'numpy, torch, mmdet not installed'
-    assert said.cure.startswith(f'{sys.executable} -m pip install --no-deps '
-                                '-r ')
-    assert (Path(said.cure.split(' -r ')[1])).resolve() == \
+    finding = doctor.check_packages()
+    assert finding.found == 'numpy, torch, mmdet not installed'
+    command, path = finding.cure.split(' -r ')
+    assert command == f'{sys.executable} -m pip install --no-deps'
+    assert Path(path).resolve() == \
         TOOL.parents[1] / 'constraints.txt'
     named = {doctor.DISTRIBUTIONS.get(m, m) for m in doctor.MODULES}
     assert named - {'mmcv-lite', 'opencv-python-headless'} == set(
         doctor.requirements()) - {'python', 'setuptools', 'timm'}
 
 
-def test_stand_ins_that_are_right(environment):
+def test_a_working_environment_has_no_problem(environment):
     environment({**TORCH, **MMENGINE, **MMCV, **MMDET, 'mmengine/optim': '',
                  'transformers': ''},
                 dists={'mmcv-lite': ('2.1.0', 'mmcv')})
     for check in ('torch', 'torchvision', 'mmengine', 'setuptools',
                   'transformers', 'mmcv', 'mmdet'):
-        said = getattr(doctor, f'check_{check}')()
-        assert (said.state, said.cure) == ('ok', None), said
+        finding = getattr(doctor, f'check_{check}')()
+        assert (finding.state, finding.cure) == ('ok', None), finding
 
 
-def test_forks_count_by_what_they_import_as(environment):
+def test_forks_are_found_by_their_import_names(environment):
     environment({**TORCH, **MMCV, **MMENGINE,
                  'mmdet': "__version__ = '3.5.1'", 'mmdet/apis': ''},
                 dists={'onedl-mmdetection': ('3.5.1', 'mmdet'),
                        'onedl-mmengine': ('0.10.7', 'mmengine')},
                 hidden=())
-    # The real ones lie behind and would be named as well.
+    # The real distributions are behind these and would be named as well.
     assert doctor.check_mmengine().found.startswith('0.10.7 of onedl-mmeng')
-    said = doctor.check_mmdet()
-    assert said.state == 'note'
-    assert said.found == '3.5.1 of onedl-mmdetection: a fork, not tested by us'
+    finding = doctor.check_mmdet()
+    assert finding.state == 'note'
+    assert finding.found == \
+        '3.5.1 of onedl-mmdetection: a fork, not tested by us'
 
 
 def test_two_mmcvs_in_one_folder(environment):
     environment({**TORCH, **MMENGINE, **MMCV, **MMDET},
                 dists={'mmcv': ('2.1.0', 'mmcv'),
                        'mmcv-lite': ('2.1.0', 'mmcv')})
-    said = doctor.check_mmcv()
-    assert said.state == 'wrong' and 'mmcv and mmcv-lite lie in one' in \
-        said.found
-    assert LITE in said.cure
+    finding = doctor.check_mmcv()
+    assert finding.state == 'wrong'
+    assert 'mmcv and mmcv-lite are installed in one folder' in finding.found
+    assert LITE in finding.cure
 
 
-def test_mmcv_as_it_is_here():
-    said = doctor.check_mmcv()
-    assert said.state == 'ok' and '2.' in said.found
+def test_the_installed_mmcv_works():
+    finding = doctor.check_mmcv()
+    assert finding.state == 'ok' and '2.' in finding.found
 
 
 GPU = '''
@@ -224,35 +226,36 @@ def ones(*args, **kwargs):
 
 
 @pytest.mark.parametrize('cuda, seen, driver, state, found, cure', [
-    (None, False, None, 'note', 'all runs on the CPU', None),
-    ('13.0', False, None, 'note', 'all runs on the CPU', None),
+    (None, False, None, 'note', 'everything runs on the CPU', None),
+    ('13.0', False, None, 'note', 'everything runs on the CPU', None),
     (None, False, (13, 0), 'wrong', 'built without CUDA', PAIR),
     (None, False, (12, 4), 'wrong', 'built without CUDA', '/whl/cu126'),
-    ('13.0', False, (12, 4), 'wrong', 'the driver takes CUDA 12.4, and '
+    ('13.0', False, (12, 4), 'wrong', 'the driver supports CUDA 12.4, but '
      'PyTorch is built for 13.0', f'{PAIR} --index-url https://download.'
      'pytorch.org/whl/cu126'),
     ('12.6', False, (11, 8), 'wrong', 'CUDA 11.8',
      'torch==2.6.0 torchvision==0.21.0 --index-url https://download.pytorch.'
      'org/whl/cu118'),
     ('12.6', False, (12, 2), 'wrong', 'sees no device', ''),
-    ('13.0', True, (13, 0), 'wrong', 'A card is seen, and a step on it '
+    ('13.0', True, (13, 0), 'wrong', 'A card is visible, but a step on it '
      'fails: RuntimeError: no kernel image', '/whl/cu126')])
 def test_a_gpu_and_its_driver(environment, monkeypatch, cuda, seen, driver,
                               state, found, cure):
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     environment({'torch': GPU.format(cuda=cuda, seen=seen)})
     monkeypatch.setattr(doctor, 'driver_cuda', lambda: driver)
-    said = doctor.check_gpu()
-    assert (said.state, found in said.found) == (state, True), said
-    assert said.cure is None if cure is None else cure in said.cure
+    finding = doctor.check_gpu()
+    assert (finding.state, found in finding.found) == (state, True), finding
+    assert finding.cure is None if cure is None else cure in finding.cure
 
 
-def test_a_gpu_that_somebody_hides(environment, monkeypatch):
+def test_a_gpu_hidden_by_the_environment(environment, monkeypatch):
     environment({'torch': GPU.format(cuda='13.0', seen=False)})
     monkeypatch.setattr(doctor, 'driver_cuda', lambda: (13, 0))
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    said = doctor.check_gpu()
-    assert (said.state, said.cure) == ('note', 'unset CUDA_VISIBLE_DEVICES')
+    finding = doctor.check_gpu()
+    assert (finding.state, finding.cure) == (
+        'note', 'unset CUDA_VISIBLE_DEVICES')
 
 
 Usage = namedtuple('Usage', 'total used free')
@@ -264,22 +267,22 @@ def disk(monkeypatch, size: int) -> None:
 
 def test_work_dir(monkeypatch, tmp_path):
     (tmp_path / 'file').write_text('')
-    said = doctor.check_work_dir(str(tmp_path / 'file' / 'work'))
-    assert said.state == 'wrong' and 'Not a directory' in said.found
-    assert '--work-dir ANOTHER_FOLDER' in said.cure
+    finding = doctor.check_work_dir(str(tmp_path / 'file' / 'work'))
+    assert finding.state == 'wrong' and 'Not a directory' in finding.found
+    assert '--work-dir ANOTHER_FOLDER' in finding.cure
     asked = tmp_path / 'not' / 'there'
     assert doctor.check_work_dir(str(asked)).state == 'ok'
     assert not asked.parent.exists() and len(list(tmp_path.iterdir())) == 1
     disk(monkeypatch, 2 ** 30)
-    said = doctor.check_work_dir(str(asked))
-    assert said.state == 'wrong' and '1 GiB free' in said.found
+    finding = doctor.check_work_dir(str(asked))
+    assert finding.state == 'wrong' and '1 GiB free' in finding.found
 
 
 def test_shared_memory_of_a_container(monkeypatch, tmp_path):
     disk(monkeypatch, 64 * 2 ** 20)  # docker's
-    said = doctor.check_shared_memory(str(tmp_path))
-    assert said.state == 'wrong' and said.found.startswith('64 MiB')
-    assert 'size=8' in said.cure or 'shm-size=8g' in said.cure
+    finding = doctor.check_shared_memory(str(tmp_path))
+    assert finding.state == 'wrong' and finding.found.startswith('64 MiB')
+    assert 'size=8' in finding.cure or 'shm-size=8g' in finding.cure
     disk(monkeypatch, 2 ** 30)
     assert doctor.check_shared_memory(str(tmp_path)).state == 'ok'
     assert doctor.check_shared_memory(str(tmp_path / 'no')).state == 'ok'
@@ -289,10 +292,11 @@ def test_threads(monkeypatch):
     monkeypatch.setattr(doctor, 'cpus', lambda: 4)
     monkeypatch.setattr(os, 'cpu_count', lambda: 64)
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
-    said = doctor.check_processors()
-    assert said.found == '4 for this process of 64; PyTorch may start 64 ' \
+    finding = doctor.check_processors()
+    assert finding.found == '4 for this process of 64; PyTorch may start 64 ' \
         'threads'
-    assert (said.state, said.cure) == ('note', 'export OMP_NUM_THREADS=4')
+    assert (finding.state, finding.cure) == (
+        'note', 'export OMP_NUM_THREADS=4')
     for given, state in (('1', 'ok'), ('8', 'note'), ('many', 'note')):
         monkeypatch.setenv('OMP_NUM_THREADS', given)
         assert doctor.check_processors().state == state
@@ -300,9 +304,9 @@ def test_threads(monkeypatch):
 
 def test_git_and_python(monkeypatch):
     monkeypatch.setattr(sys, 'version_info', (3, 9, 18))
-    said = doctor.check_python()
-    assert (said.state, said.cure) == ('wrong',
-                                       'make install PYTHON=python3.11')
+    finding = doctor.check_python()
+    assert (finding.state, finding.cure) == (
+        'wrong', 'make install PYTHON=python3.11')
     monkeypatch.setattr(sys, 'version_info', (3, 13, 1))
     assert doctor.check_python().state == 'note'
     assert doctor.check_git().state in ('ok', 'note')
@@ -326,7 +330,7 @@ def test_ranges_are_those_of_setup():
     assert all(doctor.fits(PINNED[n], r) for n, r in ranges.items())
 
 
-def test_an_empty_environment_is_described_to_the_end(environment, tmp_path):
+def test_an_empty_environment_is_checked_to_the_end(environment, tmp_path):
     names = ('numpy', 'torch', 'torchvision', 'cv2', 'mmengine', 'mmcv',
              'mmdet', 'mtpd', 'timm', 'pycocotools', 'scipy', 'matplotlib',
              'rich')
@@ -337,10 +341,10 @@ def test_an_empty_environment_is_described_to_the_end(environment, tmp_path):
                               capture_output=True, cwd=tmp_path)
 
     done = run('--json')
-    said = json.loads(done.stdout)
-    assert done.returncode == 1 and said['ok'] is False
-    assert [f['what'] for f in said['findings']] == list(doctor.CHECKS)
-    state = {f['what']: f['state'] for f in said['findings']}
+    printed = json.loads(done.stdout)
+    assert done.returncode == 1 and printed['ok'] is False
+    assert [f['what'] for f in printed['findings']] == list(doctor.CHECKS)
+    state = {f['what']: f['state'] for f in printed['findings']}
     assert state['NumPy'] == 'wrong' and state['mtpd'] == 'skipped'
     done = run()
     assert 'wrong   NumPy         not installed\n        cure:  ' \
@@ -348,13 +352,13 @@ def test_an_empty_environment_is_described_to_the_end(environment, tmp_path):
     assert "'make install'" in done.stdout and done.stderr == ''
 
 
-def test_a_check_that_fails_is_a_finding(monkeypatch):
+def test_a_check_that_raises_is_a_finding(monkeypatch):
     def fails():
         raise OSError('no such thing')
 
     monkeypatch.setattr(doctor, 'CHECKS', {'git': (fails, ())})
     assert [f.found for f in doctor.examine('x')] == [
-        'could not be looked at: OSError: no such thing']
+        'the check failed: OSError: no such thing']
 
 
 @pytest.mark.slow

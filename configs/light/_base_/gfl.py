@@ -1,5 +1,5 @@
-# The fast head: GFL as in mmdet, 1x, but for 96 channels, 2 convolutions
-# instead of 4 in each branch, and images of 640x400, half of the usual.
+# The fast head: GFL as in mmdet, 1x, except for 96 channels, 2 convolutions
+# instead of 4 in each branch, and images of 640x400, half of the usual size.
 _base_ = 'mmdet::gfl/gfl_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mtpd'])
 model = dict(

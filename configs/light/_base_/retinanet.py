@@ -1,5 +1,5 @@
-# RetinaNet as in mmdet, 1x, with half the channels beyond the backbone: 128
-# in FPN and head. The light students with this head change the backbone only.
+# RetinaNet as in mmdet, 1x, with half the channels after the backbone: 128 in
+# FPN and head. The light students with this head change only the backbone.
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mtpd'])
 model = dict(

@@ -1,6 +1,7 @@
-# The pool of the light GFLs, from mmdet's zoo (box AP as stated there): GFL,
-# multi-scale 2x. They see images of twice the student's size each way, as
-# they were trained on; PKD's weight is its authors' for one-stage detectors.
+# The pool of the light GFLs: GFL, multi-scale 2x, from mmdet's zoo, which
+# states the box APs. These teachers see images of twice the student's width
+# and height, as in their training. PKD's weight is its authors' for one-stage
+# detectors.
 _base_ = '../../_base_/checkpoints.py'
 mtpd = dict(
     teachers=dict(

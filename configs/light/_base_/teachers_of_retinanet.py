@@ -1,6 +1,7 @@
-# The pool of the light RetinaNets, from mmdet's zoo (box AP as stated there):
-# RetinaNet-R50 and -X101, multi-scale 3x, and Mask R-CNN Swin-T. Backward
-# Greedy Selection takes Swin-T last and the nearer of the others before it.
+# The pool of the light RetinaNets: RetinaNet-R50 and -X101, multi-scale 3x,
+# and Mask R-CNN Swin-T, from mmdet's zoo, which states the box APs. Backward
+# Greedy Selection puts Swin-T last, after the other teacher with the lower
+# cost.
 _base_ = '../../_base_/checkpoints.py'
 mtpd = dict(
     teachers=dict(
@@ -8,6 +9,6 @@ mtpd = dict(
         x101=_base_.zoo.retinanet_x101,
         swin_t=_base_.zoo.mask_rcnn_swin_t),
     order='bgs', max_teachers=2,
-    # No loss that depends on a map's scale: the pool's families differ in it.
-    # 6 is what PKD's authors take below Mask R-CNN Swin.
+    # PKD does not depend on the scale of the maps, which differs between the
+    # families of the pool. 6 is its authors' weight for Mask R-CNN Swin.
     distill=dict(type='PKDLoss', loss_weight=6), init_adapters='fitted')

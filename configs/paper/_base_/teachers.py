@@ -1,6 +1,6 @@
-# Teachers I to IV of the paper, the pool of its published cost graph. Which of
-# mmdet's several FCOS, HTC and DetectoRS it took is our reading of the
-# numbering, which goes up with AP: docs/configs.md#what-is-guessed.
+# Teachers I to IV of the paper, the pool of its published cost graph. mmdet
+# has several FCOS, HTC and DetectoRS; we chose those whose AP rises with the
+# paper's numbers: docs/configs.md#what-is-guessed.
 _base_ = '../../_base_/zoo.py'
 mtpd = dict(teachers=dict(
     mask_rcnn=_base_.zoo.mask_rcnn_r50,

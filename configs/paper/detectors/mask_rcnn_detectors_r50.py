@@ -1,6 +1,7 @@
-# Teacher V: DetectoRS' backbone and neck below a Mask R-CNN head.
+# Teacher V: DetectoRS' backbone and neck with a Mask R-CNN head.
 # Source: the paper's pool; no weights were released. Backbone and neck are
-#   mmdet's DetectoRS, head, data and 1x schedule its Mask R-CNN-R50.
+#   those of mmdet's DetectoRS; head, data and 1x schedule are those of its
+#   Mask R-CNN-R50.
 # Expected: not known to us; not run by us.
 # GPU hours: not measured.
 #   python tools/train.py configs/paper/detectors/mask_rcnn_detectors_r50.py

@@ -1,7 +1,8 @@
 # RetinaNet on Swin-S, the last teacher of mechanisms/retinanet_swin_mgd.py.
 # Source: the paper's release names it retinanet_swin-s fp16 ms-crop-3x and has
-#   neither config nor weights; here mmdet's RetinaNet on Swin-T made a Swin-S,
-#   with the schedule, crops and AMP of mmdet's Mask R-CNN on Swin-S.
+#   neither config nor weights; here mmdet's RetinaNet on Swin-T, with Swin-S
+#   as backbone and the schedule, crops and AMP of mmdet's Mask R-CNN on
+#   Swin-S.
 # Expected: not published; not run by us.
 # GPU hours: not measured. It trains in mixed precision, on a GPU only.
 #   python tools/train.py configs/paper/detectors/retinanet_swin_s.py

@@ -1,6 +1,6 @@
 # RetinaNet on Swin-T, the first teacher of mechanisms/retinanet_swin_mgd.py.
 # Source: the paper's release names it retinanet_swin-t fp16 ms-crop-3x and has
-#   neither config nor weights; here mmdet's RetinaNet on Swin-T with the
+#   neither config nor weights; here mmdet's RetinaNet on Swin-T, with the
 #   schedule, crops and AMP of mmdet's Mask R-CNN on Swin-T.
 # Expected: not published; not run by us.
 # GPU hours: not measured. It trains in mixed precision, on a GPU only.

@@ -1,4 +1,4 @@
-# Student III: Mask R-CNN-R18 below Mask R-CNN-R50 > teacher V > DetectoRS.
+# Student III: Mask R-CNN-R18 taught by Mask R-CNN-R50 > teacher V > DetectoRS.
 # Source: the paper's feature matching, order I V IV.
 # Expected: box AP 33.3 > 37.0; as published, not run by us, with a loss weight
 #   that the paper does not give (ours: docs/method.md).

@@ -1,4 +1,5 @@
-# Student II: Mask R-CNN-R50 below teacher V > DetectoRS, by feature matching.
+# Student II: Mask R-CNN-R50 taught by teacher V > DetectoRS, by feature
+# matching.
 # Source: the paper's feature matching, order V IV.
 # Expected: box / mask AP 38.2 / 34.7 > 41.4 / 37.3; as published, not run by
 #   us, with a loss weight that the paper does not give (ours: docs/method.md).

@@ -1,5 +1,5 @@
-# Mask R-CNN-R50 below Cascade Mask R-CNN X101-DCN alone, by CWD, for as many
-# epochs as mask_rcnn_cwd.py.
+# Mask R-CNN-R50 taught by Cascade Mask R-CNN X101-DCN alone, by CWD, for as
+# many epochs as mask_rcnn_cwd.py.
 # Source: the paper's comparison of mechanisms, direct; schedule and start as
 #   for MGD.
 # Expected: box / mask AP 41.0 / 37.0; as published, not run by us.

@@ -1,5 +1,5 @@
-# Mask R-CNN-R50 below Cascade Mask R-CNN X101-DCN alone, by FGD, for as many
-# epochs as mask_rcnn_fgd.py.
+# Mask R-CNN-R50 taught by Cascade Mask R-CNN X101-DCN alone, by FGD, for as
+# many epochs as mask_rcnn_fgd.py.
 # Source: the paper's comparison of mechanisms, direct; schedule and start as
 #   for MGD.
 # Expected: box / mask AP 42.1 / 37.8; as published, not run by us.

@@ -1,4 +1,4 @@
-# Mask R-CNN-R50 below Cascade Mask R-CNN R50-DCN > X101-DCN, by MGD.
+# Mask R-CNN-R50 taught by Cascade Mask R-CNN R50-DCN > X101-DCN, by MGD.
 # Source: the paper's comparison of mechanisms; start, levels, clipping and
 #   teachers as in its released configs.
 # Expected: box / mask AP 42.5 / 38.2; as published, not run by us.

@@ -1,5 +1,5 @@
-# Mask R-CNN-R50 below Cascade Mask R-CNN X101-DCN alone, by MGD, for as many
-# epochs as mask_rcnn_mgd.py.
+# Mask R-CNN-R50 taught by Cascade Mask R-CNN X101-DCN alone, by MGD, for as
+# many epochs as mask_rcnn_mgd.py.
 # Source: the paper's comparison of mechanisms, direct; one run of 24 epochs
 #   with mmdet's 2x decay, as MGD's authors train, not two 1x runs.
 # Expected: box / mask AP 42.4 / 38.1; as published, not run by us.

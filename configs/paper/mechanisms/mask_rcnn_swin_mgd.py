@@ -1,4 +1,4 @@
-# Mask R-CNN-R50 below Mask R-CNN Swin-T > Swin-S, by MGD.
+# Mask R-CNN-R50 taught by Mask R-CNN Swin-T > Swin-S, by MGD.
 # Source: the paper's comparison of mechanisms; start, levels, clipping and
 #   teachers as in its released configs.
 # Expected: box / mask AP 42.6 / 38.4; as published, not run by us.

@@ -1,5 +1,5 @@
-# Mask R-CNN-R50 below Mask R-CNN Swin-S alone, by MGD, for as many epochs as
-# mask_rcnn_swin_mgd.py.
+# Mask R-CNN-R50 taught by Mask R-CNN Swin-S alone, by MGD, for as many epochs
+# as mask_rcnn_swin_mgd.py.
 # Source: the paper's comparison of mechanisms, direct; one run of 24 epochs
 #   with mmdet's 2x decay, as MGD's authors train, not two 1x runs.
 # Expected: not known to us; not run by us.

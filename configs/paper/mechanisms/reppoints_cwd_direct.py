@@ -1,5 +1,5 @@
-# RepPoints-R50 below RepPoints X101-DCN alone, by CWD, for as many epochs as
-# reppoints_cwd.py.
+# RepPoints-R50 taught by RepPoints X101-DCN alone, by CWD, for as many epochs
+# as reppoints_cwd.py.
 # Source: the paper's comparison of mechanisms, direct; schedule and start as
 #   for MGD.
 # Expected: box AP 42.0; as published, not run by us.

@@ -1,6 +1,6 @@
-# RepPoints-R50 below RepPoints R101 > X101-DCN, by FGD.
-# Source: the paper's comparison of mechanisms; everything but the mechanism as
-#   for MGD, whose configs alone were released.
+# RepPoints-R50 taught by RepPoints R101 > X101-DCN, by FGD.
+# Source: the paper's comparison of mechanisms; all settings but the mechanism
+#   are those of MGD, the only one with released configs.
 # Expected: box AP 42.5; as published, not run by us.
 # GPU hours: not measured.
 #   python tools/train.py configs/paper/mechanisms/reppoints_fgd.py

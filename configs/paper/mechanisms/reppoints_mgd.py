@@ -1,4 +1,4 @@
-# RepPoints-R50 below RepPoints R101 > X101-DCN, by MGD.
+# RepPoints-R50 taught by RepPoints R101 > X101-DCN, by MGD.
 # Source: the paper's comparison of mechanisms; start, clipping and teachers as
 #   in its released configs.
 # Expected: box AP 42.9; as published, not run by us.

@@ -1,5 +1,5 @@
-# RepPoints-R50 below RepPoints X101-DCN alone, by MGD, for as many epochs as
-# reppoints_mgd.py.
+# RepPoints-R50 taught by RepPoints X101-DCN alone, by MGD, for as many epochs
+# as reppoints_mgd.py.
 # Source: the paper's comparison of mechanisms, direct; one run of 24 epochs
 #   with mmdet's 2x decay, as MGD's authors train, not two 1x runs.
 # Expected: box AP 42.3; as published, not run by us.

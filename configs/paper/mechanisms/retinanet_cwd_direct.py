@@ -1,4 +1,4 @@
-# RetinaNet-R50 below RetinaNet X101 alone, by CWD, for as many epochs as
+# RetinaNet-R50 taught by RetinaNet X101 alone, by CWD, for as many epochs as
 # retinanet_cwd.py.
 # Source: the paper's comparison of mechanisms, direct; schedule and start as
 #   for MGD.

@@ -1,4 +1,4 @@
-# RetinaNet-R50 below RetinaNet R101 > X101, by MGD.
+# RetinaNet-R50 taught by RetinaNet R101 > X101, by MGD.
 # Source: the paper's comparison of mechanisms; start, clipping and teachers as
 #   in its released configs.
 # Expected: box AP 41.4 (41.7 in the release notes); as published, not run by

@@ -1,4 +1,4 @@
-# RetinaNet-R50 below RetinaNet Swin-T > Swin-S, by MGD.
+# RetinaNet-R50 taught by RetinaNet Swin-T > Swin-S, by MGD.
 # Source: the paper's comparison of mechanisms; start, clipping and teachers as
 #   in its released configs.
 # Expected: box AP 42.0; as published, not run by us.

@@ -1,4 +1,4 @@
-# RetinaNet-R50 below RetinaNet Swin-S alone, by MGD, for as many epochs as
+# RetinaNet-R50 taught by RetinaNet Swin-S alone, by MGD, for as many epochs as
 # retinanet_swin_mgd.py.
 # Source: the paper's comparison of mechanisms, direct; one run of 24 epochs
 #   with mmdet's 2x decay, as MGD's authors train, not two 1x runs.

@@ -1,6 +1,6 @@
-# RetinaNet-R50 in the order search's setting: 3 epochs for each teacher, the
-# learning rate falling linearly. Made to compare orders: another one is
-# trained by --cfg-options mtpd.order=A,B,C and another --work-dir.
+# RetinaNet-R50 in the order search's setting: 3 epochs for each teacher, with
+# a learning rate that falls linearly. For comparing orders: train another one
+# with --cfg-options mtpd.order=A,B,C and another --work-dir.
 # Source: the paper's comparison of orders.
 # Expected: not known to us; not run by us.
 # GPU hours: not measured.

@@ -1,10 +1,9 @@
-# Mask R-CNN-R50 below detectors with deformable convolutions.
-# Source: the paper's DCN pool; its members are our reading: mmdet's
-#   public detectors of that kind, among them the two of the paper's released
-#   configs.
+# Mask R-CNN-R50 taught by detectors with deformable convolutions.
+# Source: the paper's DCN pool; its members are our reading: mmdet's public
+#   detectors of that kind, among them the two of the paper's released configs.
 # Expected: not known to us; not run by us.
-# GPU hours: costs about 3 in the paper, by gradient descent; training not
-#   measured.
+# GPU hours: about 3 for the costs in the paper, by gradient descent; training
+#   was not measured.
 #   python tools/bgs_order.py configs/paper/pools/mask_rcnn_dcn.py
 #   python tools/train.py configs/paper/pools/mask_rcnn_dcn.py
 _base_ = ['mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',

@@ -1,9 +1,9 @@
-# RetinaNet-R50 below RetinaNets with deeper and wider backbones.
+# RetinaNet-R50 taught by RetinaNets with deeper and wider backbones.
 # Source: the paper's homogeneous pool; its members are our reading: mmdet's
 #   RetinaNets, among them the two of the paper's released configs.
 # Expected: not known to us; not run by us.
-# GPU hours: costs about 3 in the paper, by gradient descent; training not
-#   measured.
+# GPU hours: about 3 for the costs in the paper, by gradient descent; training
+#   was not measured.
 #   python tools/bgs_order.py configs/paper/pools/retinanet_homogeneous.py
 #   python tools/train.py configs/paper/pools/retinanet_homogeneous.py
 _base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',

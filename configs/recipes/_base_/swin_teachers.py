@@ -1,5 +1,5 @@
 # Mask R-CNN Swin-T, then Swin-S, from mmdet's zoo (box / mask AP there: 46.0 /
-# 41.7 and 48.2 / 43.2): the pair that the paper's best results are taught by.
+# 41.7 and 48.2 / 43.2): the teachers of the paper's best results.
 # Its RetinaNet-Swin teachers were never released.
 _base_ = '../../_base_/zoo.py'
 mtpd = dict(
