@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 RUN     = $(VENV)/bin/python
 
-.PHONY: install demo bccd test test-slow lint check clean
+.PHONY: install demo bccd test test-slow test-gpu lint check clean
 
 install: $(VENV)/.installed
 
@@ -23,13 +23,18 @@ demo: install
 bccd: install
 	$(RUN) tools/from_scratch.py configs/bccd/mtpd.py
 
+# All cores; every worker computes with one thread, and on the CPU even where
+# there is a GPU.
 test: install
-	$(RUN) -m pytest tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal
 
 test-slow: install
 	$(RUN) -m pytest tests -m slow
 
-# ruff and mypy are installed only for `make lint`; `make test` does not need
+test-gpu: install
+	MTPD_TEST_GPU=1 $(RUN) -m pytest tests -m gpu -rs
+
+# The linters are installed only for `make lint`; `make test` does not need
 # them.
 $(VENV)/.linters: constraints-dev.txt $(VENV)/.installed
 	$(RUN) -m pip install --no-deps -r constraints-dev.txt
@@ -38,6 +43,9 @@ $(VENV)/.linters: constraints-dev.txt $(VENV)/.installed
 lint: $(VENV)/.linters
 	$(RUN) -m ruff check
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-cache
+	$(RUN) -m vulture
+	$(RUN) benchmarks/measures.py --check
 
 # All checks that a change has to pass.
 check: lint test

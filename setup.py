@@ -26,7 +26,9 @@ setup(
     ],
     extras_require={
         'timm': ['timm>=1.0'],
-        'test': ['pytest>=8', 'hypothesis>=6', 'timm>=1.0'],
-        'dev': ['ruff>=0.17', 'mypy>=2.4'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6',
+                 'timm>=1.0'],
+        'dev': ['ruff>=0.17', 'mypy>=2.4', 'import-linter>=2.5',
+                'vulture>=2.14', 'radon>=6'],
     },
 )

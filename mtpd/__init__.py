@@ -15,8 +15,8 @@ from mtpd.compat import atomic_files, checkpoints  # noqa: E402
 checkpoints.install_safe_loading()
 
 from mtpd import backbones, distill, stage  # noqa: E402
+from mtpd.version import __version__  # noqa: E402
 
-__version__ = '0.1.0'
 __all__ = [
     'atomic_files', 'backbones', 'checkpoints', 'distill', 'stage',
     '__version__'

@@ -13,7 +13,7 @@ from mmengine.dist import get_world_size
 from mmengine.utils import get_git_hash
 from torch import Tensor
 
-import mtpd
+from mtpd.version import __version__
 
 
 def command() -> list[str]:
@@ -23,7 +23,7 @@ def command() -> list[str]:
 
 def versions() -> dict[str, str]:
     """Of everything that has a say in numbers, and the kind of device."""
-    return {'mtpd': mtpd.__version__, 'mmdet': mmdet.__version__,
+    return {'mtpd': __version__, 'mmdet': mmdet.__version__,
             'mmengine': mmengine.__version__, 'torch': torch.__version__,
             'python': platform.python_version(), 'device': get_device()}
 
