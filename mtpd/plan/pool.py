@@ -7,7 +7,6 @@ from mmengine.logging import print_log
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
-from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.branch import make_branch
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.frozen import FrozenDetector
@@ -38,35 +37,49 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
         PlanError: With all mismatches.
     """
     teachers = [plan.teachers[name] for name in plan.used]
-    pool, problems = {}, []
     with isolate_rng(0):
-        for spec in (plan.student, *teachers):
-            try:
-                pool[spec.name] = spec.build()
-                if spec.checkpoint is None:
-                    pool[spec.name].init_weights()
-            except (CheckpointMismatch, CheckpointUnavailable,
-                    CorruptCheckpoint, UnsafeCheckpoint, TypeError,
-                    FileNotFoundError) as error:
-                problems.append(str(error))
+        pool, problems = _build_all([plan.student, *teachers])
         if 'student' in pool:
             problems += unknown_modules(plan.student.config, pool['student'])
             for spec in teachers:
-                if spec.name in pool and not is_disabled(plan.distill):
+                if spec.name in pool and plan.distils:
                     problems += _branch_problems(plan, pool, spec)
                     problems += _image_problems(plan, pool['student'], spec)
     if problems:
         # A wrong mechanism is the same problem with every teacher.
         raise PlanError(list(dict.fromkeys(problems)))
     for spec in teachers:
-        own, others = classes_of(plan.student), classes_of(spec)
-        if own and others and own != others:
-            print_log(
-                f'{spec.field} was trained on other classes than the '
-                f"student's ({len(others)}, not {len(own)}, or in another "
-                'order). Its maps are matched all the same: no head takes '
-                'part.', logger='current')
+        difference = _other_classes(plan.student, spec)
+        if difference:
+            print_log(f'{difference}. Its maps are matched all the same: no '
+                      'head takes part.', logger='current')
     return pool
+
+
+def _build_all(specs: list[DetectorSpec]
+               ) -> tuple[dict[str, BaseDetector], list[str]]:
+    """The detectors that can be built, by name, and why others cannot."""
+    pool, problems = {}, []
+    for spec in specs:
+        try:
+            pool[spec.name] = spec.build()
+            if spec.checkpoint is None:
+                pool[spec.name].init_weights()
+        except (CheckpointMismatch, CheckpointUnavailable, CorruptCheckpoint,
+                UnsafeCheckpoint, TypeError, FileNotFoundError) as error:
+            problems.append(str(error))
+    return pool, problems
+
+
+def _other_classes(student: DetectorSpec, teacher: DetectorSpec) -> str:
+    """That a teacher knows other classes than the student, in words; empty if
+    both know the same, or it is unknown."""
+    names, others = classes_of(student), classes_of(teacher)
+    if not names or not others or names == others:
+        return ''
+    return (f'{teacher.field} was trained on other classes than the '
+            f"student's ({len(others)}, not {len(names)}, or in another "
+            'order)')
 
 
 def _branch_problems(plan: Plan, pool: Mapping[str, BaseDetector],
@@ -79,14 +92,11 @@ def _branch_problems(plan: Plan, pool: Mapping[str, BaseDetector],
             plan.distill, plan.strides, plan.adapter, start)
     except ValueError as error:
         return [str(error)]
-    own, others = classes_of(plan.student), classes_of(teacher)
-    if not branch.mechanism.uses_scores or not own or not others \
-            or own == others:
+    difference = _other_classes(plan.student, teacher)
+    if not branch.mechanism.uses_scores or not difference:
         return []
-    return [f'mtpd.distill compares classification maps, and {teacher.field} '
-            f"was trained on other classes than the student's ({len(others)}, "
-            f'not {len(own)}, or in another order). Choose a mechanism on '
-            'feature maps, or another teacher.']
+    return [f'mtpd.distill compares classification maps, and {difference}. '
+            'Choose a mechanism on feature maps, or another teacher.']
 
 
 def _image_problems(plan: Plan, student: BaseDetector,

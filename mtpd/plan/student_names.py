@@ -1,4 +1,4 @@
-"""Settings that name modules mean the student's, as without the distiller."""
+"""Settings that name modules mean the student's, also in the distiller."""
 import difflib
 from operator import attrgetter
 from typing import Any
@@ -12,6 +12,8 @@ from torch import nn
 
 from mtpd.distill.optim_constructor import PLAIN
 
+from .settings import as_list
+
 TURN_ON = {'activation_checkpointing': turn_on_activation_checkpointing,
            'efficient_conv_bn_eval': turn_on_efficient_conv_bn_eval}
 """mmengine's settings that list modules -> what its Runner does with them."""
@@ -20,8 +22,8 @@ TURN_ON = {'activation_checkpointing': turn_on_activation_checkpointing,
 def name_students_modules(cfg: Config) -> None:
     """Let a stage's config name the modules of the student in its distiller.
 
-    ``optim_wrapper`` gets the constructor that shows the user's one the bare
-    student; the lists of modules get the student's prefix.
+    ``optim_wrapper`` gets the constructor that gives the bare student to the
+    user's constructor; lists of modules get the student's prefix.
 
     Args:
         cfg: The stage's config, with the user's names; changed in place.
@@ -31,11 +33,11 @@ def name_students_modules(cfg: Config) -> None:
     cfg.optim_wrapper.constructor = 'DistillOptimWrapperConstructor'
     for setting in TURN_ON:
         if cfg.get(setting) is not None:
-            cfg[setting] = [f'student.{n}' for n in _names(cfg[setting])]
+            cfg[setting] = [f'student.{n}' for n in as_list(cfg[setting])]
 
 
 def unknown_modules(cfg: Config, student: nn.Module) -> list[str]:
-    """What the user names and the student has not, one message each.
+    """Modules that the config names and the student lacks, one message each.
 
     Args:
         cfg: The student's own config.
@@ -44,16 +46,16 @@ def unknown_modules(cfg: Config, student: nn.Module) -> list[str]:
     known = [name for name, _ in student.named_modules() if name]
     problems = []
     for setting in TURN_ON:
-        for name in _names(cfg.get(setting)):
+        for name in as_list(cfg.get(setting)):
             if _has(student, name):
                 continue
-            near = difflib.get_close_matches(str(name), known, 3)
+            close = difflib.get_close_matches(str(name), known, 3)
+            children = [child for child, _ in student.named_children()]
+            hint = f'Similar names are {", ".join(map(repr, close))}.' \
+                if close else f'It consists of {", ".join(children)}.'
             problems.append(
                 f'{setting} names {name!r}, which is no module of the student '
-                f'({type(student).__name__}). '
-                + (f'Near are {", ".join(map(repr, near))}.' if near else
-                   'It consists of '
-                   + ', '.join(n for n, _ in student.named_children()) + '.'))
+                f'({type(student).__name__}). {hint}')
     return problems
 
 
@@ -75,8 +77,3 @@ def turn_on_as_the_runner(model: nn.Module, cfg: Config) -> None:
     for setting, turn_on in TURN_ON.items():
         if cfg.get(setting) is not None:
             turn_on(model, cfg[setting])
-
-
-def _names(setting: Any) -> list[Any]:
-    return [] if setting is None else \
-        list(setting) if isinstance(setting, (list, tuple)) else [setting]

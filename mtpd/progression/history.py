@@ -145,12 +145,7 @@ def read_history(plan: Plan) -> History:
     """
     record = _read_json(plan.paths.record) or {}
     found = None if plan.order else _read_order(plan.paths.order_file)
-    order = record.get('identity', {}).get('order')
-    if order is None and plan.order:
-        order = map(stage_label, plan.order)
-    if order is None and found:
-        order = found.order.teachers
-    order = None if order is None else tuple(order)
+    order = _order_of(plan, record, found)
     stages = tuple(_read_stages(plan, order or ()))
     # Written where the student's checkpoint alone is not what it starts from.
     start = plan.paths.start if os.path.isfile(plan.paths.start) \
@@ -159,6 +154,17 @@ def read_history(plan: Plan) -> History:
     if start_ap is None and found and start == plan.student.checkpoint:
         start_ap = found.student_ap
     return History(plan, found, stages, order, start, start_ap, record)
+
+
+def _order_of(plan: Plan, record: Mapping[str, Any],
+              found: FoundOrder | None) -> tuple[str, ...] | None:
+    """All stages by their teachers, None before there is an order."""
+    recorded = record.get('identity', {}).get('order')
+    if recorded is not None:
+        return tuple(recorded)
+    if plan.order:
+        return tuple(map(stage_label, plan.order))
+    return found.order.teachers if found else None
 
 
 def _read_order(path: str) -> FoundOrder | None:

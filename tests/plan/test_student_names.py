@@ -42,9 +42,9 @@ def test_wrong_names_are_told_with_near_ones(toy):
     # norm1 is a property of mmdet's ResNet, and mmengine finds it.
     one, two, three = error.value.problems
     assert "activation_checkpointing names 'backbone.layr1', which is no " \
-        'module of the student (RetinaNet). Near are ' in one
+        'module of the student (RetinaNet). Similar names are ' in one
     assert "'backbone.layer1'" in one
-    assert "'nek'" in two and "Near are 'neck'" in two
+    assert "'nek'" in two and "Similar names are 'neck'" in two
     assert 'efficient_conv_bn_eval names ' in three
     cfg.activation_checkpointing = ['xyz', 7, 'loss']
     cfg.efficient_conv_bn_eval = None
