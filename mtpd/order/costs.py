@@ -5,7 +5,6 @@ it was not fitted on.
 """
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
+
+from mtpd.statistics import Difference, jackknife_error
 
 from .moments import FeatureMoments, Moments
 
@@ -36,9 +36,6 @@ RESOLUTION = {True: 1e-6, False: 1e-10}
 # Fewer positions per fitted coefficient than this leave a held-out error that
 # speaks of the fit's chance and not of the detectors.
 POSITIONS_PER_COEFFICIENT = 10
-
-TWO_ERRORS = math.erf(2 / math.sqrt(2))
-"""How often, of 1, two standard errors of a normal hold the truth: 0.9545."""
 
 
 class LinearMap(NamedTuple):
@@ -114,72 +111,6 @@ class HeldOutFolds:
 
     errors: dict[tuple[str, str], dict[int, tuple[float, ...]]]
     positions: dict[str, dict[int, tuple[int, ...]]]
-
-
-@dataclass(frozen=True)
-class CostDifference:
-    """The difference of two costs into one target, and how sure it is.
-
-    Attributes:
-        value: In squared units of the target's features.
-        error: Its standard error, in the same units; None where the costs
-            were saved without their folds.
-        folds: Number of folds with positions, at the level with the fewest;
-            None as ``error``.
-    """
-
-    value: float
-    error: float | None
-    folds: int | None
-
-    @property
-    def margin(self) -> float | None:
-        """Of how many standard errors the difference is; None if unknown.
-
-        Costs that are equal to the last bit in every fold have margin 0.
-        """
-        if self.error is None:
-            return None
-        if self.value == 0:
-            return 0.
-        return abs(self.value) / self.error if self.error else math.inf
-
-    def wanted(self, level: float = TWO_ERRORS) -> float | None:
-        """The margin that is certain at ``level``; None if unknown.
-
-        Student's t with one degree of freedom less than folds: so few folds
-        do not know their own scatter well. Of 10 folds, 2.32 at the default.
-
-        Args:
-            level: How often the difference of two costs that are equal in
-                truth stays below it, above 0 and below 1.
-
-        Raises:
-            ValueError: ``level`` is not between 0 and 1.
-        """
-        if not 0 < level < 1:
-            raise ValueError('A level of certainty lies between 0 and 1; got '
-                             f'{level}. Two standard errors are 0.9545.')
-        if self.folds is None:
-            return None
-        return float(stdtrit(self.folds - 1, (1 + level) / 2))
-
-    def is_certain(self, level: float = TWO_ERRORS) -> bool | None:
-        """Whether the sign would be the same on all such images.
-
-        Args:
-            level: As in ``wanted``.
-
-        Returns:
-            None if unknown.
-
-        Raises:
-            ValueError: ``level`` is not between 0 and 1.
-        """
-        wanted, margin = self.wanted(level), self.margin
-        if wanted is None or margin is None:
-            return None
-        return margin > wanted
 
 
 @dataclass(frozen=True)
@@ -280,7 +211,7 @@ class AdaptationCosts:
         return {name: self.cost(name, target)
                 for name in self.names if name != target}
 
-    def difference(self, a: str, b: str, target: str) -> CostDifference:
+    def difference(self, a: str, b: str, target: str) -> Difference:
         """How much more ``a`` costs than ``b``, and how surely.
 
         The standard error is the delete-one-fold jackknife's: the difference
@@ -310,7 +241,7 @@ class AdaptationCosts:
         """
         value = self.cost(a, target) - self.cost(b, target)
         if self.folds is None:
-            return CostDifference(value, None, None)
+            return Difference(value)
         # (levels, folds)
         positions = np.array([self.folds.positions[target][stride]
                               for stride in self.strides])
@@ -319,11 +250,8 @@ class AdaptationCosts:
                          for source in (a, b))
         filled = positions.any(0)
         without = _without_each(errors - other, positions)[filled]
-        count = len(without)
-        variance = (count - 1) / count * np.square(
-            without - without.mean()).sum()
-        return CostDifference(value, math.sqrt(variance),
-                              int((positions > 0).sum(1).min()))
+        return Difference(value, jackknife_error(without),
+                          int((positions > 0).sum(1).min()))
 
     def restricted(self, names: Iterable[str] | None = None,
                    strides: Iterable[int] | None = None) -> AdaptationCosts:

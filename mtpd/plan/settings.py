@@ -3,7 +3,7 @@ import difflib
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Mapping
 
-from mtpd.order.costs import TWO_ERRORS
+from mtpd.statistics import TWO_ERRORS
 
 
 @dataclass(frozen=True)

@@ -333,7 +333,7 @@ def test_folds_add_up_and_give_differences_their_error():
                               * costs.positions[stride], rel=1e-14))
     difference = costs.difference('a', 'b', 'c')
     assert difference.value == costs.cost('a', 'c') - costs.cost('b', 'c')
-    assert difference.folds == FOLDS
+    assert difference.groups == FOLDS
     assert 0 < difference.error < math.inf
 
 
