@@ -10,7 +10,6 @@ from scipy import stats
 from mtpd.order import (AdaptationCosts, FeatureMoments, TeachingOrder,
                         adaptation_costs, backward_greedy_selection)
 from mtpd.order.certainty import Comparison, decision_margins
-from mtpd.order.costs import HeldOutFolds
 from mtpd.statistics import TWO_ERRORS, Difference
 
 FOLDS, CHANNELS = 10, 3
@@ -84,8 +83,8 @@ def test_a_small_gap_among_hard_images_is_certain_for_its_pairing():
         assert abs(gap.value - truth) < gap.required_margin(.999) * gap.error
         # The two costs' own errors, put together, hide it every time.
         apart = np.hypot(*(stats.sem(np.divide(
-            costs.folds.errors[name, 'target'][8],
-            costs.folds.positions['target'][8])) for name in 'ab'))
+            costs.folds.errors[costs.at(8, name, 'target')],
+            costs.folds.positions[costs.at(8, 'target')])) for name in 'ab'))
         assert gap.error < .5 * apart
         assert gap.value / apart < gap.required_margin()
 
@@ -114,13 +113,12 @@ def of_errors(errors, positions):
     """Costs from a and b into t; errors of b are 0."""
     pair, none = ('a', 't'), ('b', 't')
     strides = tuple(errors)
-    return AdaptationCosts(
+    return AdaptationCosts.from_dicts(
         ('a', 'b', 't'), strides,
         {pair: {s: sum(errors[s]) / sum(positions[s]) for s in strides},
          none: dict.fromkeys(strides, 0.)}, {}, {},
-        HeldOutFolds({pair: errors, none: {s: (0.,) * len(errors[s])
-                                           for s in strides}},
-                     {'t': positions}))
+        ({pair: errors, none: {s: (0.,) * len(errors[s]) for s in strides}},
+         {'t': positions}))
 
 
 @pytest.mark.parametrize('at_coarse', [1., .5])
@@ -159,10 +157,10 @@ def pool(**folds):
     names = ('S', 'T', 'A', 'B')
     pairs = {(pair[0], pair[1]): tuple(errors)
              for pair, errors in folds.items()}
-    return AdaptationCosts(
+    return AdaptationCosts.from_dicts(
         names, (8,), {pair: {8: sum(errors) / 4}
                       for pair, errors in pairs.items()},
-        {}, {8: 4}, HeldOutFolds(
+        {}, {8: 4}, (
             {pair: {8: errors} for pair, errors in pairs.items()},
             {name: {8: (1, 1, 1, 1)} for name in names}))
 
