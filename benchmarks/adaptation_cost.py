@@ -69,9 +69,12 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mtpd.distill.detector import build_detector
-from mtpd.order.costs import AdaptationCosts, adaptation_costs, fit_linear_map
+from mtpd.order.costs import AdaptationCosts
 from mtpd.order.gradient_descent import gradient_descent_costs
-from mtpd.order.moments import FeatureMoments, MapBatch
+from mtpd.order.held_out import adaptation_costs
+from mtpd.order.least_squares import fit_linear_map
+from mtpd.order.map_batch import MapBatch
+from mtpd.order.moments import FeatureMoments
 from mtpd.plan.detectors import load_config
 from mtpd.plan.pool import build_pool, common_strides
 from mtpd.plan.settings import CostSettings
@@ -332,7 +335,7 @@ def until_near(feature_maps: FeatureMaps, fitting: Sequence[MapBatch],
     seconds: list[float] = []
 
     def look(_: int, costs: AdaptationCosts) -> None:
-        for pair in costs.mse:
+        for pair in costs.pairs:
             excess.setdefault(pair, []).append(
                 costs.cost(*pair) / exact.cost('held_out', *pair) - 1)
         if all(min(of) <= NEAR for of in excess.values()) or any(
@@ -636,10 +639,11 @@ class Errors:
     @classmethod
     def of_costs(cls, costs: AdaptationCosts) -> 'Errors':
         """Of costs that were scored on all images."""
-        keys = [(*pair, s) for pair in costs.mse for s in costs.strides]
-        return cls({(a, b, s): costs.folds.errors[a, b][s]
+        keys = [(*pair, s) for pair in costs.pairs for s in costs.strides]
+        errors, positions = costs.folds
+        return cls({(a, b, s): errors[costs.at(s, a, b)].tolist()
                     for a, b, s in keys},
-                   {(a, b, s): costs.folds.positions[b][s]
+                   {(a, b, s): positions[costs.at(s, b)].tolist()
                     for a, b, s in keys})
 
     @classmethod

@@ -9,6 +9,7 @@ from pathlib import Path
 if not os.environ.get('MTPD_TEST_GPU'):
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
@@ -244,7 +245,7 @@ PUBLISHED = {('S', 'I'): .939, ('S', 'II'): .060, ('I', 'II'): .070,
 def published():
     from mtpd.order.costs import AdaptationCosts
     names = ('S', 'I', 'II', 'III', 'IV')
-    return AdaptationCosts(
+    return AdaptationCosts.from_dicts(
         names, (8, 16), mse={
             (a, b): {8: PUBLISHED.get((a, b), 5.) - .01,
                      16: PUBLISHED.get((a, b), 5.) + .01}
@@ -260,11 +261,10 @@ def aps() -> dict[str, float]:
 
 @pytest.fixture
 def limits():
-    """resolution(costs, at 8, at 16), given as parts of the variance."""
+    """resolution(costs, at 8, at 16), given as shares of the variance."""
     def resolution(costs, fine: float, coarse: float):
-        return {(a, b): {8: fine * costs.variance[b][8],
-                         16: coarse * costs.variance[b][16]}
-                for a, b in costs.mse}
+        into = costs.variance * [[fine], [coarse]]
+        return np.where(np.isnan(costs.mse), np.nan, into[:, None])
     return resolution
 
 

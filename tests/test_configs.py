@@ -28,8 +28,7 @@ from mtpd.backbones import timm_backbone
 from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
-from mtpd.plan import detectors as specs
-from mtpd.plan import plan as plans
+from mtpd.plan import detectors as specs, plan as plans
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.detectors import DetectorSpec

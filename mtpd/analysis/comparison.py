@@ -11,8 +11,8 @@ from mtpd.compat.checkpoints import checkpoint_hash, read_checkpoint
 from mtpd.distill.detector import build_detector
 from mtpd.randomness import isolate_rng
 from mtpd.search.measure import validation_config
+from mtpd.statistics import Difference, crossed, jackknifed, paired
 
-from .difference import Difference, crossed, jackknifed, paired
 from .folded_ap import FoldedAP, folded_ap
 from .landscape import (common_norms, draw_direction, filter_norms, increases,
                         surface)

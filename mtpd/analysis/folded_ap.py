@@ -36,7 +36,7 @@ def folded_ap(detector: BaseDetector, validation: Config) -> FoldedAP:
     """Each image is predicted once; only its scoring is repeated.
 
     CocoMetric rounds to a tenth of a percent. In the error of a difference
-    (:func:`mtpd.analysis.difference.jackknifed`) that is 0.12, added to the
+    (:func:`mtpd.statistics.jackknifed`) that is 0.12, added to the
     rest as squares: it matters only where an error is as small as that.
 
     Args:

@@ -5,7 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .costs import TWO_ERRORS, AdaptationCosts, CostDifference
+from mtpd.statistics import TWO_ERRORS, Difference
+
+from .costs import AdaptationCosts
 from .selection import SelectionStep, TeachingOrder
 
 # A margin that so many times the images would have to make certain, if the
@@ -31,7 +33,7 @@ class Comparison:
     cheaper: str
     runner_up: str
     costs: tuple[float, float]
-    difference: CostDifference
+    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Decision:
         student: Its name as a source of costs.
         compared: None where no cost was compared: the final teacher is chosen
             by AP, and an order ends where teachers or their allowed number do.
-        level: What counts as certain, see ``CostDifference.wanted``.
+        level: What counts as certain, see ``mtpd.statistics.t_limit``.
     """
 
     step: SelectionStep
@@ -100,7 +102,7 @@ def decision_margins(costs: AdaptationCosts, order: TeachingOrder,
         ap: Teacher -> AP, the pool.
         max_teachers: As the order was chosen with; it tells an end that was
             asked for from one by costs.
-        level: What counts as certain, see ``CostDifference.wanted``.
+        level: What counts as certain, see ``mtpd.statistics.t_limit``.
 
     Returns:
         One for each step of the order, in this order.
@@ -152,13 +154,13 @@ def _compared(costs: AdaptationCosts, target: str, chosen: str | None,
         differences[runner_up])
 
 
-def _closeness(difference: CostDifference) -> float:
+def _closeness(difference: Difference) -> float:
     margin = difference.margin
     return abs(difference.value) if margin is None else margin
 
 
-def _sureness(difference: CostDifference, level: float) -> str:
-    margin, wanted = difference.margin, difference.wanted(level)
+def _sureness(difference: Difference, level: float) -> str:
+    margin, wanted = difference.margin, difference.required_margin(level)
     if margin is None or wanted is None:
         return ('how sure is not known, these costs were saved without their '
                 'folds; measure them anew')

@@ -12,7 +12,7 @@ from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
 from mtpd.distill.teacher_view.transform import as_fraction
-from mtpd.order.costs import TWO_ERRORS
+from mtpd.statistics import TWO_ERRORS
 
 from .errors import did_you_mean
 

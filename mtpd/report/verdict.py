@@ -2,7 +2,7 @@
 import math
 
 from mtpd.analysis.comparison import Comparison
-from mtpd.analysis.difference import Difference
+from mtpd.statistics import Difference
 
 
 def verdict(found: Comparison) -> list[str]:

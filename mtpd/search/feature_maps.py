@@ -19,7 +19,7 @@ from mtpd.distill.adapters import resample
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import common_divisor
 from mtpd.distill.pyramid import Features, grid_of
-from mtpd.order.moments import MapBatch
+from mtpd.order.map_batch import MapBatch
 
 from .images import Images
 

@@ -17,8 +17,8 @@ from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.order.certainty import Decision, decision_margins
-from mtpd.order.costs import (AdaptationCosts, adaptation_costs,
-                              costs_on_own_grids)
+from mtpd.order.costs import AdaptationCosts
+from mtpd.order.held_out import adaptation_costs, costs_on_own_grids
 from mtpd.order.selection import backward_greedy_selection
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
@@ -290,8 +290,8 @@ def _refuse_constant(costs: AdaptationCosts) -> None:
         'positions of all images, so costs into and out of it say nothing. '
         'Check its checkpoint and its config, or set mtpd.strides without '
         'this level.' for name in costs.names if (strides := [
-            s for s, variance in costs.variance[name].items()
-            if not variance])]
+            s for s in costs.strides
+            if not costs.variance[costs.at(s, name)]])]
     if problems:
         raise PlanError(problems)
 

@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from mtpd.distill.branch import make_branch
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.pyramid import pyramid_channels
-from mtpd.order.costs import POSITIONS_PER_COEFFICIENT, fit_linear_map
+from mtpd.order.least_squares import POSITIONS_PER_COEFFICIENT, fit_linear_map
 from mtpd.plan.plan import Plan
 
 from .feature_maps import FeatureMaps

@@ -4,8 +4,9 @@ from typing import Any, Mapping, Sequence
 
 from mtpd.order.baselines import OrderRow, compare_orders
 from mtpd.order.certainty import Decision, decision_margins
-from mtpd.order.costs import TWO_ERRORS, AdaptationCosts
+from mtpd.order.costs import AdaptationCosts
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
+from mtpd.statistics import TWO_ERRORS
 
 SCHEMA = 3
 """Version of order.json. 1 had neither folds nor ``max_teachers``, so its
@@ -23,7 +24,7 @@ class FoundOrder:
         aps: Box AP of each teacher, in percent, as declared or measured.
         belongs_to: Hashes of what was measured.
         max_teachers: How many were asked for at most; None for no limit.
-        certainty: What counts as certain, see ``CostDifference.wanted``.
+        certainty: What counts as certain, see ``mtpd.statistics.t_limit``.
         student_ap: Box AP of the student in percent, None if unknown.
         latencies: Detector -> seconds of a prediction; empty if unknown.
         made_with: Command, files, settings, number of images and versions,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mtpd.distill.teacher_view.transform import with_teacher_view
-from mtpd.order.moments import fold_of
+from mtpd.order.map_batch import fold_of
 from mtpd.plan.data_check import inner_datasets
 
 FOLDS = 10

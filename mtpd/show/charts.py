@@ -57,7 +57,7 @@ def _shares(costs: AdaptationCosts) -> np.ndarray:
     shares = np.full((len(costs.names), len(costs.names)), np.nan)
     for i, source in enumerate(costs.names):
         for j, target in enumerate(costs.names):
-            if i != j and all(costs.variance[target].values()):
+            if i != j and costs.variance[:, j].all():
                 shares[i, j] = costs.normalised_cost(source, target)
     return shares
 

@@ -8,31 +8,35 @@ from mtpd.order.costs import AdaptationCosts
 def level_text(costs: AdaptationCosts, source: str, target: str,
                stride: int) -> str:
     """One level's mean squared error."""
+    level = costs.at(stride, source, target)
     if stride in costs.below_resolution(source, target):
-        return f'< {costs.resolution[source, target][stride]:.4g}'
-    return f'{costs.mse[source, target][stride]:.4g}'
+        return f'< {costs.resolution[level]:.4g}'
+    return f'{costs.mse[level]:.4g}'
 
 
 def cost_text(costs: AdaptationCosts, source: str, target: str,
               digits: int = 4) -> str:
     """The mean over levels; its bound only if every level is below its own."""
     if _all_below(costs, source, target):
-        limits = costs.resolution[source, target]
-        bound = sum(limits.values()) / len(limits)
-        return f'< {bound:.{digits}g}'
+        limits = [costs.resolution[costs.at(stride, source, target)]
+                  for stride in costs.strides]
+        return f'< {sum(limits) / len(limits):.{digits}g}'
     return f'{costs.cost(source, target):.{digits}g}'
 
 
 def share_text(costs: AdaptationCosts, source: str, target: str,
                decimals: int = 3) -> str:
     """The mean as a part of the target's variance; - where it has none."""
-    if not all(costs.variance[target].values()):
+    variances = [costs.variance[costs.at(stride, target)]
+                 for stride in costs.strides]
+    if not all(variances):
         return '-'
     if _all_below(costs, source, target):
-        bound = sum(
-            limit / costs.variance[target][s] for s, limit in
-            costs.resolution[source, target].items()) / len(costs.strides)
-        return f'< {bound:.{decimals}g}'
+        limits = [costs.resolution[costs.at(stride, source, target)]
+                  for stride in costs.strides]
+        shares = [limit / variance for limit, variance
+                  in zip(limits, variances, strict=True)]
+        return f'< {sum(shares) / len(shares):.{decimals}g}'
     return f'{costs.normalised_cost(source, target):.{decimals}f}'
 
 

@@ -45,7 +45,8 @@ def level_table(costs: AdaptationCosts) -> str:
     """Each pair's mean squared error per level and its mean over levels."""
     rows = [[f'{source} > {target}',
              *(level_text(costs, source, target, s) for s in costs.strides),
-             cost_text(costs, source, target)] for source, target in costs.mse]
+             cost_text(costs, source, target)]
+            for source, target in costs.pairs]
     return text_table(
         'Mean squared error per level' + legend(row[1:] for row in rows),
         ['pair', *(f'stride {s}' for s in costs.strides), 'mean'], rows)

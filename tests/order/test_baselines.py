@@ -270,7 +270,7 @@ def costs_of(mean, variance, louder=()):
     ``louder``: target -> factor on its maps.
     """
     squares = {name: dict(louder).get(name, 1)**2 for name in variance}
-    return AdaptationCosts(
+    return AdaptationCosts.from_dicts(
         tuple(variance), (8, 16),
         {pair: {8: .75 * value * squares[pair[1]],
                 16: 1.25 * value * squares[pair[1]]}

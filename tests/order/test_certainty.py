@@ -10,7 +10,7 @@ from scipy import stats
 from mtpd.order import (AdaptationCosts, FeatureMoments, TeachingOrder,
                         adaptation_costs, backward_greedy_selection)
 from mtpd.order.certainty import Comparison, decision_margins
-from mtpd.order.costs import TWO_ERRORS, CostDifference, HeldOutFolds
+from mtpd.statistics import TWO_ERRORS, Difference
 
 FOLDS, CHANNELS = 10, 3
 DATA_SETS = 200
@@ -80,13 +80,13 @@ def test_a_small_gap_among_hard_images_is_certain_for_its_pairing():
         costs = adaptation_costs(drawn(seed, 100, own=.8, a=.4, b=.2))
         gap = costs.difference('a', 'b', 'target')
         assert gap.is_certain() and gap.value > 0
-        assert abs(gap.value - truth) < gap.wanted(.999) * gap.error
+        assert abs(gap.value - truth) < gap.required_margin(.999) * gap.error
         # The two costs' own errors, put together, hide it every time.
         apart = np.hypot(*(stats.sem(np.divide(
-            costs.folds.errors[name, 'target'][8],
-            costs.folds.positions['target'][8])) for name in 'ab'))
+            costs.folds.errors[costs.at(8, name, 'target')],
+            costs.folds.positions[costs.at(8, 'target')])) for name in 'ab'))
         assert gap.error < .5 * apart
-        assert gap.value / apart < gap.wanted()
+        assert gap.value / apart < gap.required_margin()
 
 
 @pytest.mark.parametrize('images, low, high', [(24, .86, .96),
@@ -113,13 +113,12 @@ def of_errors(errors, positions):
     """Costs from a and b into t; errors of b are 0."""
     pair, none = ('a', 't'), ('b', 't')
     strides = tuple(errors)
-    return AdaptationCosts(
+    return AdaptationCosts.from_dicts(
         ('a', 'b', 't'), strides,
         {pair: {s: sum(errors[s]) / sum(positions[s]) for s in strides},
          none: dict.fromkeys(strides, 0.)}, {}, {},
-        HeldOutFolds({pair: errors, none: {s: (0.,) * len(errors[s])
-                                           for s in strides}},
-                     {'t': positions}))
+        ({pair: errors, none: {s: (0.,) * len(errors[s]) for s in strides}},
+         {'t': positions}))
 
 
 @pytest.mark.parametrize('at_coarse', [1., .5])
@@ -138,7 +137,7 @@ def test_uneven_and_empty_folds_are_not_too_sure(at_coarse):
                 np.bincount(fold, weights, FOLDS) for weights in (image,
                                                                   here))
         gap = of_errors(errors, positions).difference('a', 'b', 't')
-        assert gap.folds == min((p > 0).sum() for p in positions.values())
+        assert gap.groups == min((p > 0).sum() for p in positions.values())
         found.append(gap)
     ratio = (np.sqrt(np.mean([gap.error**2 for gap in found]))
              / np.std([gap.value for gap in found]))
@@ -158,10 +157,10 @@ def pool(**folds):
     names = ('S', 'T', 'A', 'B')
     pairs = {(pair[0], pair[1]): tuple(errors)
              for pair, errors in folds.items()}
-    return AdaptationCosts(
+    return AdaptationCosts.from_dicts(
         names, (8,), {pair: {8: sum(errors) / 4}
                       for pair, errors in pairs.items()},
-        {}, {8: 4}, HeldOutFolds(
+        {}, {8: 4}, (
             {pair: {8: errors} for pair, errors in pairs.items()},
             {name: {8: (1, 1, 1, 1)} for name in names}))
 
@@ -183,7 +182,7 @@ def test_the_rival_is_the_closest_in_standard_errors():
     # Errors of folds from A's: 0, 0, .1, 2 for B; .2 +- .01 for the student,
     # whose cost is the second smallest.
     assert first.compared == Comparison(
-        'T', 'A', 'B', (1., pytest.approx(1.525)), CostDifference(
+        'T', 'A', 'B', (1., pytest.approx(1.525)), Difference(
             pytest.approx(-.525), pytest.approx(stats.sem([0, 0, .1, 2])), 4))
     assert first.margin == pytest.approx(.525 / stats.sem([0, 0, .1, 2]))
     assert first.certain is False

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mtpd.order.gradient_descent import gradient_descent_costs
-from mtpd.order.moments import MapBatch
+from mtpd.order.map_batch import MapBatch
 
 CHANNELS = {8: dict(a=5, b=7, c=4), 16: dict(a=5, b=3, c=6)}
 GRIDS = {8: (6, 8), 16: (3, 4)}
@@ -138,12 +138,14 @@ def test_every_pair_is_a_convolution_trained_alone(epochs, size, padded):
                           - held_out.maps[target][stride]).square().mean(1)
             keep = (torch.ones_like(errors, dtype=torch.bool)
                     if held_out.valid is None else held_out.valid[stride])
-            assert costs.mse[source, target][stride] == pytest.approx(
+            pair = costs.at(stride, source, target)
+            assert costs.mse[pair] == pytest.approx(
                 errors[keep].double().mean().item(), rel=1e-5)
             of_folds = [keep[fold::FOLDS] for fold in range(FOLDS)]
-            assert costs.folds.positions[target][stride] == tuple(
-                int(keep.sum()) for keep in of_folds)
-            assert costs.folds.errors[source, target][stride] == (
+            positions = costs.folds.positions[costs.at(stride, target)]
+            assert positions.tolist() == [int(keep.sum())
+                                          for keep in of_folds]
+            assert costs.folds.errors[pair] == (
                 pytest.approx([errors[fold::FOLDS][keep].sum().item()
                                for fold, keep in enumerate(of_folds)],
                               rel=1e-5))
@@ -157,10 +159,10 @@ def test_other_detectors_and_levels_have_no_say():
         for stride, of in CHANNELS.items():
             alone = fitted(fitting, held_out, {
                 stride: {name: of[name] for name in names}}, **settings)
-            assert alone.mse[names][stride] == pytest.approx(
-                together.mse[names][stride], rel=1e-6)
-            assert alone.variance[names[0]][stride] == pytest.approx(
-                together.variance[names[0]][stride], rel=1e-14)
+            assert alone.mse[alone.at(stride, *names)] == pytest.approx(
+                together.mse[together.at(stride, *names)], rel=1e-6)
+            assert alone.variance[alone.at(stride, names[0])] == pytest.approx(
+                together.variance[together.at(stride, names[0])], rel=1e-14)
 
 
 def test_it_converges_to_least_squares():
@@ -173,9 +175,9 @@ def test_it_converges_to_least_squares():
     for stride in CHANNELS:
         for source, target in permutations('abc', 2):
             exact = least_squares(source, target, stride, fitting, held_out)
-            assert costs.mse[source, target][stride] == pytest.approx(
-                exact, rel=.01)
-            assert seen[0][1].mse[source, target][stride] > 1.05 * exact
+            pair = costs.at(stride, source, target)
+            assert costs.mse[pair] == pytest.approx(exact, rel=.01)
+            assert seen[0][1].mse[pair] > 1.05 * exact
 
 
 def test_scoring_after_each_epoch_changes_nothing():
@@ -222,7 +224,8 @@ def test_the_rate_falls_linearly_to_zero():
             (1 - 2 * lr * (1 - epoch / epochs) * square / width) ** 2
             for epoch in range(epochs))
         for axis, square in enumerate([*squares, 1.]))
-    assert costs.mse['s', 't'][8] == pytest.approx(expected, rel=1e-4)
+    assert costs.mse[costs.at(8, 's', 't')] == pytest.approx(expected,
+                                                             rel=1e-4)
 
 
 def test_what_is_left_to_learn_is_as_documented():
@@ -235,7 +238,7 @@ def test_what_is_left_to_learn_is_as_documented():
                    lr=lr, momentum=.9)
     start = convolution(1, width, 0).weight.detach().flatten()
     distance = (start - torch.tensor([9., -7.])).square().mean().item()
-    left = math.sqrt(costs.mse['s', 't'][8] / (square * distance))
+    left = math.sqrt(costs.mse[costs.at(8, 's', 't')] / (square * distance))
     assert left == pytest.approx(
         math.exp(-square * lr * epochs / (width * (1 - .9))), rel=.05)
 
@@ -248,7 +251,7 @@ def test_the_descent_diverges_where_it_says():
     settings = dict(channels={8: dict(s=1, t=width)}, epochs=1000,
                     momentum=momentum)
     costs = fitted(batch, batch, lr=.95 * highest, **settings)
-    assert costs.mse['s', 't'][8] == pytest.approx(
+    assert costs.mse[costs.at(8, 's', 't')] == pytest.approx(
         least_squares('s', 't', 8, batch, batch), rel=1e-4)
     with pytest.raises(ValueError, match='from s to t at stride 8 diverged'):
         fitted(batch, batch, lr=1.2 * highest, **settings)
@@ -274,10 +277,11 @@ def test_an_ill_conditioned_source_stays_above_the_optimum():
                         epochs=epochs, lr=.2) for epochs in (5, 100))
     for pair, far in ((('s', 't'), 1.5), (('t', 's'), 1.001)):
         optimum = least_squares(*pair, 8, batch, batch)
-        assert few.mse[pair][8] > far * optimum
-        assert few.mse[pair][8] > many.mse[pair][8] > (1 - 1e-6) * optimum
-    assert many.mse['s', 't'][8] > 1.1 * least_squares('s', 't', 8, batch,
-                                                       batch)
+        place = few.at(8, *pair)
+        assert few.mse[place] > far * optimum
+        assert few.mse[place] > many.mse[place] > (1 - 1e-6) * optimum
+    assert many.mse[many.at(8, 's', 't')] > 1.1 * least_squares(
+        's', 't', 8, batch, batch)
 
 
 @pytest.mark.parametrize('garbage', [float('nan'), float('inf'), 1e30])
@@ -289,9 +293,9 @@ def test_padding_has_no_say(garbage):
                      for value in (0., garbage))
     assert clean == spoilt
     for stride, keep in held_out.valid.items():
-        assert clean.positions[stride] == int(keep.sum())
+        assert clean.positions[clean.at(stride)] == int(keep.sum())
         for name in 'abc':
-            assert clean.variance[name][stride] == pytest.approx(
+            assert clean.variance[clean.at(stride, name)] == pytest.approx(
                 rows(held_out, name, stride).var(0, correction=0)
                 .mean().item(), rel=1e-12)
 
@@ -304,8 +308,9 @@ def test_a_batch_of_padding_alone_makes_no_step():
     costs = fitted(fitting._replace(valid=valid), held_out, size=4, epochs=2)
     without = fitted(part(fitting, slice(8)), held_out, size=4, epochs=2)
     for pair in permutations('abc', 2):
-        assert costs.mse[pair][16] == without.mse[pair][16]
-        assert costs.mse[pair][8] != without.mse[pair][8]
+        fine, coarse = costs.at(8, *pair), costs.at(16, *pair)
+        assert costs.mse[coarse] == without.mse[coarse]
+        assert costs.mse[fine] != without.mse[fine]
 
 
 def test_variance_of_maps_far_from_zero():
@@ -314,26 +319,28 @@ def test_variance_of_maps_far_from_zero():
     costs = fitted(images(8, 0), held_out, epochs=1)
     for stride in CHANNELS:
         for name in 'abc':
-            assert costs.variance[name][stride] == pytest.approx(
+            assert costs.variance[costs.at(stride, name)] == pytest.approx(
                 rows(held_out, name, stride).var(0, correction=0)
                 .mean().item(), rel=1e-11, abs=1e-20)
-    assert costs.variance['c'][16] == 0
+    assert costs.variance[costs.at(16, 'c')] == 0
 
 
 def test_folds_add_up_and_give_differences_their_error():
     costs = fitted(images(12, 0), images(10, 1), size=4, epochs=2, lr=.3)
     for stride, (height, width) in GRIDS.items():
         # Ten images in four folds.
-        assert costs.positions[stride] == 10 * height * width
+        assert costs.positions[costs.at(stride)] == 10 * height * width
         for source, target in permutations('abc', 2):
-            assert costs.folds.positions[target][stride] == tuple(
-                count * height * width for count in (3, 3, 2, 2))
-            assert sum(costs.folds.errors[source, target][stride]) == (
-                pytest.approx(costs.mse[source, target][stride]
-                              * costs.positions[stride], rel=1e-14))
+            positions = costs.folds.positions[costs.at(stride, target)]
+            assert positions.tolist() == [count * height * width
+                                          for count in (3, 3, 2, 2)]
+            pair = costs.at(stride, source, target)
+            assert sum(costs.folds.errors[pair]) == pytest.approx(
+                costs.mse[pair] * costs.positions[costs.at(stride)],
+                rel=1e-14)
     difference = costs.difference('a', 'b', 'c')
     assert difference.value == costs.cost('a', 'c') - costs.cost('b', 'c')
-    assert difference.folds == FOLDS
+    assert difference.groups == FOLDS
     assert 0 < difference.error < math.inf
 
 
@@ -374,7 +381,7 @@ def test_divergence_names_the_pair():
     # Of one channel, c has sixteen times b's rate.
     with pytest.raises(ValueError, match=(
             r'from a to c at stride 8 diverged: its loss in epoch \d+ of 400 '
-            r'is (inf|nan)\. Lower mtpd\.costs\.lr \(it is 6\)')):
+            r'is (inf|nan)\. Lower lr \(it is 6\)')):
         fitted(fitting, held_out, channels, epochs=400, lr=6.)
     with pytest.raises(ValueError, match=(
             'from a to [bc] at stride 8 diverged: its held-out error after '
@@ -398,11 +405,11 @@ def test_what_cannot_be_fitted_or_scored_is_refused():
     nowhere = {**everywhere, 16: torch.zeros_like(everywhere[16])}
     with pytest.raises(ValueError, match=(
             r'to train on have no valid position at strides \[16\] in epoch 1 '
-            'of 2.*mtpd.strides')):
+            'of 2.*out of `channels`')):
         fitted(fitting._replace(valid=nowhere), held_out, epochs=2)
     once = iter([fitting])
     with pytest.raises(ValueError, match=(
-            r'at strides \[8, 16\] in epoch 2 of 2. `fitting` must give')):
+            r'at strides \[8, 16\] in epoch 2 of 2. `fitting` must return')):
         gradient_descent_costs(lambda epoch: once, lambda: [held_out],
                                CHANNELS, FOLDS, epochs=2)
     with pytest.raises(ValueError, match=(

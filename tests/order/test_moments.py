@@ -548,7 +548,7 @@ def test_narrowed_is_what_fewer_detectors_would_have_given():
     assert few.names == ('c', 'a') and few.filled_folds(16) == ()
     for stride in CHANNELS:
         assert torch.equal(few.shift[stride], torch.cat([
-            whole.shift[stride][slice(*whole._spans[stride][name])]
+            whole.shift[stride][whole.layout.spans[stride][name]]
             for name in 'ca']))
     for fold in range(3):
         one, other = few.over(8, [fold]), whole.over(8, [fold], ['c', 'a'])

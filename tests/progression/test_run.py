@@ -472,7 +472,7 @@ def test_costs_into_a_finer_teacher_are_taken_on_its_grid(toy):
                  + (weight @ about.outer[:c, :c] * weight).sum()
                  + 2 * bias @ weight @ about.total[:c]
                  + about.count * bias @ bias) / about.count / len(bias)
-        cost = found.costs.mse['student', target][8]
+        cost = found.costs.mse[found.costs.at(8, 'student', target)]
         assert error < cost < 1.6 * error
 
 

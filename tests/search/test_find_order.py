@@ -89,7 +89,7 @@ def with_third(cfg, tmp_path, name='third', spoil=1e-3, ap=29.):
 
 def assert_same_costs(one, other, tolerance=1e-4):
     assert one.names == other.names and one.strides == other.strides
-    for pair in one.mse:
+    for pair in one.pairs:
         assert one.cost(*pair) == pytest.approx(other.cost(*pair),
                                                 rel=tolerance)
 
@@ -151,7 +151,7 @@ def test_another_teacher_meets_the_known_ones(toy, search, tmp_path):
     assert search.known[0] == ('student', 'swin', 'wide')
     assert search.told('only products with third are added')
     assert added.costs.names == ('student', 'swin', 'wide', 'third')
-    for pair in before.costs.mse:
+    for pair in before.costs.pairs:
         assert added.costs.cost(*pair) == pytest.approx(
             before.costs.cost(*pair), rel=1e-9)
     cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path)
@@ -193,17 +193,18 @@ def test_other_data_is_not_mixed(toy, search, change, words):
     assert search.told(words)
     images = 8 if 'split' in change['costs'] else 24
     assert search.looked_at == images
-    assert found.costs.positions[8] == 96 * images
-    limit = found.costs.resolution['student', 'swin'][8] \
-        / found.costs.variance['swin'][8]
+    assert found.costs.positions[0] == 96 * images
+    costs = found.costs
+    limit = (costs.resolution[costs.at(8, 'student', 'swin')]
+             / costs.variance[costs.at(8, 'swin')])
     assert (limit < 1e-8) == ('precision' in change['costs'])
 
 
 def test_more_images_go_on_from_fewer(toy, search):
     few = search(toy(order='bgs', strides=LEVELS, costs=dict(images=12)))
-    assert search.looked_at == 12 and few.costs.positions[8] == 12 * 96
+    assert search.looked_at == 12 and few.costs.positions[0] == 12 * 96
     whole = search(toy(order='bgs', strides=LEVELS))
-    assert search.looked_at == 12 and whole.costs.positions[8] == 24 * 96
+    assert search.looked_at == 12 and whole.costs.positions[0] == 24 * 96
     fewer = search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
     assert search.looked_at == 0
     assert search.told('Costs taken from .*, of 24 images')
@@ -327,9 +328,9 @@ def test_the_papers_way(toy, search, tmp_path):
         estimator='sgd', epochs=8, lr=1.))
     found = search(cfg)
     assert search.seen[-1] == (8 * 24 + 8,) * 2
-    assert found.costs.positions == {8: 8 * 96, 16: 8 * 24}
+    assert found.costs.positions.tolist() == [8 * 96, 8 * 24]
     assert found.costs.names == ('student', 'swin', 'wide')
-    for pair in found.costs.mse:
+    for pair in found.costs.pairs:
         assert 0 < found.costs.normalised_cost(*pair) < 1.5
     search(cfg)
     assert search.told('Costs taken from')

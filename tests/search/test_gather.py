@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from mtpd.order.costs import adaptation_costs
-from mtpd.order.moments import fold_of
+from mtpd.order.held_out import adaptation_costs
+from mtpd.order.map_batch import fold_of
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan
 from mtpd.search import gather as module
@@ -114,8 +114,8 @@ def test_costs_of_a_real_pool_against_lstsq(gathered):
                 rest = side(target, True) - with_one(side(source, True)) @ fit
                 error += (rest ** 2).sum().item()
                 count += rest.numel()
-            assert costs.mse[source, target][stride] == pytest.approx(
-                error / count, rel=1e-3)
+            pair = costs.at(stride, source, target)
+            assert costs.mse[pair] == pytest.approx(error / count, rel=1e-3)
 
 
 def test_progress_counts_every_image(gathered):
@@ -194,14 +194,15 @@ def test_a_new_detector_meets_the_known_ones(gathered, tmp_path):
            late, range(24))
     late.complete_from(store)
     whole, completed = map(adaptation_costs, (moments, late.moments(ONE)))
-    for pair, levels in whole.mse.items():
+    for pair in whole.pairs:
         # Levels with fewer positions than channels are chance.
         for stride in (8, 16):
-            assert completed.mse[pair][stride] == pytest.approx(
-                levels[stride], rel=1e-4)
+            assert completed.mse[completed.at(stride, *pair)] == (
+                pytest.approx(whole.mse[whole.at(stride, *pair)], rel=1e-4))
     for stride in (8, 16):
-        assert completed.mse['student', 'swin'][stride] == pytest.approx(
-            before.mse['student', 'swin'][stride], rel=1e-9)
+        pair = stride, 'student', 'swin'
+        assert completed.mse[completed.at(*pair)] == pytest.approx(
+            before.mse[before.at(*pair)], rel=1e-9)
 
 
 def test_a_map_that_is_not_finite_is_named(gathered, tmp_path):

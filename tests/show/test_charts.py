@@ -33,7 +33,7 @@ def figures(monkeypatch) -> list[Figure]:
 def made_up(names: tuple[str, ...]) -> AdaptationCosts:
     """Costs that need much room, shares from 0.1 to 1.4."""
     drawn = np.random.default_rng(0)
-    return AdaptationCosts(
+    return AdaptationCosts.from_dicts(
         names, (8,), {(a, b): {8: 1e-4 * drawn.uniform(.1, 1.4)}
                       for a in names for b in names if a != b},
         {name: {8: 1e-4} for name in names}, {8: 100})
@@ -123,7 +123,7 @@ def test_every_number_of_an_order_can_be_read(figures, pool, chosen):
 
 def test_costs_below_resolution_are_drawn_as_bounds(published, aps, figures,
                                                     limits):
-    published.mse['S', 'I'] = {8: 0., 16: 1e-9}
+    published.mse[:, 0, 1] = 0., 1e-9  # from S to I
     costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
     draw_costs(costs, '')
     draw_order(costs, aps, TeachingOrder(('I', 'IV'), ()), '')
@@ -159,6 +159,6 @@ def test_every_number_of_the_matrix_can_be_read(figures, names):
 
 
 def test_a_target_that_is_constant_has_no_share(published, tmp_path):
-    published.variance['I'][8] = 0.
+    published.variance[published.at(8, 'I')] = 0.
     draw_costs(published, str(tmp_path / 'costs.png'))
     assert imread(tmp_path / 'costs.png').std() > 0.1

@@ -1,6 +1,8 @@
 """What is printed says what was measured."""
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from mtpd.order.baselines import OrderRow, compare_orders
 from mtpd.show.tables import (baselines_table, cost_table, level_table,
                               progression_table, text_table)
@@ -37,9 +39,9 @@ def test_tables_show_every_cost(published):
 
 def test_what_is_below_resolution_is_shown_as_a_bound(published, limits):
     # Of variances of 2 and 6: bounds of 2e-6 and 6e-5.
-    published.variance['II'][16] = 6.
-    published.mse['S', 'II'] = {8: 1.9e-6, 16: 0.}
-    published.mse['I', 'II'] = {8: 1.9e-6, 16: 6.1e-5}
+    published.variance[published.at(16, 'II')] = 6.
+    published.mse[:, 0, 2] = 1.9e-6, 0.  # from S to II
+    published.mse[:, 1, 2] = 1.9e-6, 6.1e-5  # from I to II
     costs = replace(published, resolution=limits(published, 1e-6, 1e-5))
     levels = cells(level_table(costs))
     assert levels['S > II'] == ['< 2e-06', '< 6e-05', '< 3.1e-05']
@@ -50,20 +52,21 @@ def test_what_is_below_resolution_is_shown_as_a_bound(published, limits):
     assert into[:3] == ['II', '< 3.1e-05 (< 5.5e-06)', '3.145e-05 (0.000)']
     for table in (level_table(costs), cost_table(costs)):
         assert table.count('<: too small to be told from rounding') == 1
-    unknown = replace(costs, resolution={})  # costs from an older file
+    # Costs from an older file.
+    unknown = replace(costs, resolution=np.full_like(costs.mse, np.nan))
     assert cells(level_table(unknown))['S > II'] == ['1.9e-06', '0', '9.5e-07']
     assert 'told' not in level_table(unknown)
 
 
 def test_a_mark_in_the_levels_alone_is_explained_there(published, limits):
-    published.mse['S', 'II'][8] = 0.
+    published.mse[published.at(8, 'S', 'II')] = 0.
     costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
     assert 'told from rounding' in level_table(costs)
     assert 'told from rounding' not in cost_table(costs)
 
 
 def test_a_target_that_is_constant_has_no_share(published, limits):
-    published.variance['I'][8] = 0.
+    published.variance[published.at(8, 'I')] = 0.
     costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
     assert cells(cost_table(costs))['S'][1:3] == ['0.939 (-)', '0.06 (0.030)']
 
