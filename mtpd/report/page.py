@@ -24,7 +24,7 @@ from .examples import SCORE, Examples, View
 NOTHING = '–'
 """What stands where nothing is known."""
 _PARTS = {'plan': 'Plan', 'order': 'Order', 'curves': 'Curves',
-          'stages': 'AP', 'detectors': 'Detectors', 'pictures': 'Images',
+          'stages': 'AP', 'detectors': 'Detectors', 'images': 'Images',
           'made': 'How it was made'}
 
 
