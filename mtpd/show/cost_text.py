@@ -1,15 +1,20 @@
-"""Costs as text; one that is not told from rounding is shown as ``< ``
-bound."""
+"""Costs as text.
+
+A cost that cannot be distinguished from rounding is shown by its upper bound,
+such as ``< 2e-06``.
+"""
 from typing import Iterable
 
 from mtpd.order.costs import AdaptationCosts
+
+_MARK = '< '
 
 
 def level_text(costs: AdaptationCosts, source: str, target: str,
                stride: int) -> str:
     """One level's mean squared error."""
     if stride in costs.below_resolution(source, target):
-        return f'< {costs.resolution[source, target][stride]:.4g}'
+        return f'{_MARK}{costs.resolution[source, target][stride]:.4g}'
     return f'{costs.mse[source, target][stride]:.4g}'
 
 
@@ -19,27 +24,29 @@ def cost_text(costs: AdaptationCosts, source: str, target: str,
     if _all_below(costs, source, target):
         limits = costs.resolution[source, target]
         bound = sum(limits.values()) / len(limits)
-        return f'< {bound:.{digits}g}'
+        return f'{_MARK}{bound:.{digits}g}'
     return f'{costs.cost(source, target):.{digits}g}'
 
 
 def share_text(costs: AdaptationCosts, source: str, target: str,
                decimals: int = 3) -> str:
-    """The mean as a part of the target's variance; - where it has none."""
-    if not all(costs.variance[target].values()):
+    """The mean as a part of the target's variance; ``-`` for a target without
+    variance."""
+    variance = costs.variance[target]
+    if not all(variance.values()):
         return '-'
     if _all_below(costs, source, target):
-        bound = sum(
-            limit / costs.variance[target][s] for s, limit in
-            costs.resolution[source, target].items()) / len(costs.strides)
-        return f'< {bound:.{decimals}g}'
+        limits = costs.resolution[source, target].items()
+        shares = [limit / variance[stride] for stride, limit in limits]
+        return f'{_MARK}{sum(shares) / len(costs.strides):.{decimals}g}'
     return f'{costs.normalised_cost(source, target):.{decimals}f}'
 
 
-def legend(rows: Iterable[Iterable[str]]) -> str:
-    """A line on the mark, empty if no text has it."""
-    marked = any(text.startswith('< ') for row in rows for text in row)
-    return '\n<: too small to be told from rounding' if marked else ''
+def legend(texts: Iterable[str | None]) -> tuple[str, ...]:
+    """A line that explains ``<``; none if no text has it."""
+    if any(text is not None and text.startswith(_MARK) for text in texts):
+        return ('<: cannot be distinguished from rounding',)
+    return ()
 
 
 def _all_below(costs: AdaptationCosts, source: str, target: str) -> bool:
