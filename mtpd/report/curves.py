@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import (FormatStrFormatter, LogLocator, MaxNLocator,
                                NullFormatter)
 
+from mtpd.analysis.runs import distill_loss, is_distill
 from mtpd.progression.history import History, StageHistory, stage_teachers
 from mtpd.show.charts import text_size
 
@@ -99,9 +100,8 @@ def loss_totals(history: History) -> Curves:
     for stage, (offset, _) in _with_iterations(history):
         detection, distillation, taught = [], [], False
         for line in stage.lines:
-            terms = [value for key, value in line.items() if is_distill(key)]
-            taught = taught or bool(terms)
-            x, distill = offset + line['step'], sum(terms)
+            taught = taught or any(map(is_distill, line))
+            x, distill = offset + line['step'], distill_loss(line)
             detection.append((x, line['loss'] - distill))
             distillation.append((x, distill))
         if detection:
@@ -110,11 +110,6 @@ def loss_totals(history: History) -> Curves:
             curves.setdefault('distillation', []).append(
                 _segment(distillation))
     return curves
-
-
-def is_distill(key: str) -> bool:
-    """Whether a logged key is a term of the distillation loss."""
-    return key.startswith('loss_distill')
 
 
 def ap_curve(history: History) -> Curves:

@@ -15,14 +15,13 @@ def verdict(comparison: Comparison) -> list[str]:
     first, second = comparison.first, comparison.second
     radius = f'{comparison.settings.radius:g}'
     loss, ap = comparison.loss(), comparison.ap()
-    lines = [
-        f'{first.name} against {second.name}; +- is one standard error',
-        _describe('Training detection loss on '
-                  f'{comparison.images} training images',
-                  first.losses.mean(), second.losses.mean(), loss, '.4g',
-                  ('higher', 'lower')),
-        _describe('Validation box AP', first.ap.ap, second.ap.ap, ap, '.1f',
-                  ('higher', 'lower'))]
+    lines = [f'{first.name} against {second.name}; +- is one standard error']
+    lines.append(_describe(
+        f'Training detection loss on {comparison.images} training images',
+        first.losses.mean(), second.losses.mean(), loss, '.4g',
+        ('higher', 'lower')))
+    lines.append(_describe('Validation box AP', first.ap.ap, second.ap.ap, ap,
+                           '.1f', ('higher', 'lower')))
     differences = []
     for scale, step in (
             ('common', 'the filter norms, both moved alike'),
