@@ -1,12 +1,12 @@
-"""Where a gain comes from: two runs of one student, held beside each other.
+"""Where a gain comes from: a comparison of two runs of one student.
 
     python tools/analyze.py WORK_DIR WORK_DIR/alone --out FOLDER
 
-The first run is the distilled progression, the second the same student
-trained on without distillation (tools/from_scratch.py makes it; or a
-progression with mtpd.distill.loss_weight=0). Writes trajectory.png,
-landscape.png and analysis.json to FOLDER and prints what they say. What is
-measured and how: docs/analysis.md.
+The first run is the distilled progression, the second its baseline: the same
+student trained for as long without distillation (tools/from_scratch.py trains
+it; or run a progression with mtpd.distill.loss_weight=0). Writes
+trajectory.png, landscape.png and analysis.json to FOLDER and prints a verdict.
+What is measured and how: docs/analysis.md.
 """
 import argparse
 import json
@@ -27,28 +27,33 @@ from mtpd.show.progress_bar import progress_bar
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('run', help='work dir of the distilled run')
-    made.add_argument('beside', help='work dir of the run without')
-    made.add_argument('--out', required=True, metavar='FOLDER')
-    made.add_argument('--config', help="the student's config, instead of "
-                      'student.py in each work dir')
-    made.add_argument('--images', '--pictures', type=int, default=64,
-                      metavar='N', help='training images (%(default)s)')
-    made.add_argument('--grid', type=int, default=11, metavar='N',
-                      help='points of the landscape each way, odd '
-                      '(%(default)s)')
-    made.add_argument('--range', type=float, default=1.0, metavar='R',
-                      help='of the landscape, in filter norms (%(default)s)')
-    made.add_argument('--radius', type=float, default=0.1, metavar='R',
-                      help='at which sharpness is measured, in filter norms '
-                      '(%(default)s)')
-    made.add_argument('--directions', type=int, default=10, metavar='N',
-                      help='that sharpness is the mean of (%(default)s)')
-    made.add_argument('--seed', type=int, default=0)
-    args = made.parse_args()
+    parser.add_argument('run', help='work dir of the distilled run')
+    parser.add_argument('baseline', help='work dir of the run without '
+                        'distillation')
+    parser.add_argument('--out', required=True, metavar='FOLDER')
+    parser.add_argument('--config', help="the student's config, instead of "
+                        'student.py in each work dir')
+    parser.add_argument('--images', '--pictures', type=int, default=64,
+                        metavar='N', help='number of training images '
+                        '(%(default)s)')
+    parser.add_argument('--grid', type=int, default=11, metavar='N',
+                        help='points of the landscape in each direction, odd '
+                        '(%(default)s)')
+    parser.add_argument('--range', type=float, default=1.0, metavar='R',
+                        help='the landscape reaches from -R to R, in filter '
+                        'norms (%(default)s)')
+    parser.add_argument('--radius', type=float, default=0.1, metavar='R',
+                        help='distance at which sharpness is measured, in '
+                        'filter norms (%(default)s)')
+    parser.add_argument('--directions', type=int, default=10, metavar='N',
+                        help='number of random directions that sharpness is '
+                        'the mean of (%(default)s)')
+    parser.add_argument('--seed', type=int, default=0,
+                        help='of images and directions (%(default)s)')
+    args = parser.parse_args()
     settings = Settings(args.images, args.grid, args.range, args.radius,
                         args.directions, args.seed)
     problems = settings.problems() + unwritable(args.out, '--out ', '--out')
@@ -56,26 +61,29 @@ def main() -> None:
         sys.exit('\n'.join(problems))
     with plain_errors():
         try:
-            found = measure(args, settings)
+            comparison = measure(args, settings)
         except NotComparable as error:
             sys.exit(str(error))
     os.makedirs(args.out, exist_ok=True)
-    draw_trajectories(found, os.path.join(args.out, 'trajectory.png'))
-    draw_landscapes(found, os.path.join(args.out, 'landscape.png'))
-    said = verdict(found)
-    atomic_write(
-        os.path.join(args.out, 'analysis.json'),
-        json.dumps({'verdict': said, 'command': command(),
-                    'versions': versions(), **found.to_json()},
-                   indent=1).encode())
-    print('\n'.join(said))
+    draw_trajectories(comparison, os.path.join(args.out, 'trajectory.png'))
+    draw_landscapes(comparison, os.path.join(args.out, 'landscape.png'))
+    lines = verdict(comparison)
+    content = {'verdict': lines, 'command': command(), 'versions': versions(),
+               **comparison.to_json()}
+    atomic_write(os.path.join(args.out, 'analysis.json'),
+                 json.dumps(content, indent=1).encode())
+    print('\n'.join(lines))
     print(f'Written to {args.out}')
 
 
 def measure(args: argparse.Namespace, settings: Settings) -> Comparison:
-    """Both runs, if they can be compared."""
-    first, second = (read_run(folder, args.config)
-                     for folder in (args.run, args.beside))
+    """The comparison of both runs.
+
+    Raises:
+        NotComparable: They cannot be compared.
+    """
+    first = read_run(args.run, args.config)
+    second = read_run(args.baseline, args.config)
     remarks = check_comparable(first, second)
     scope = first.student.config.get('default_scope') or 'mmdet'
     if DefaultScope.get_current_instance() is None:

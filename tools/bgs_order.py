@@ -3,10 +3,10 @@
     python tools/bgs_order.py configs/mtpd_retina.py
 
 Writes order.json, adaptation_cost.png and teacher_order.png to
-<work-dir>/order; tools/train.py uses the result while it fits. Stopped and
-started again, it goes on from the sums that it has saved there; so it does
-with another teacher in the config. Other pools, students, levels and numbers
-of teachers follow from the file, without a look at an image:
+<work-dir>/order; tools/train.py uses the result while it fits the config.
+Started again after a stop, or with another teacher in the config, it resumes
+from the sums that it has saved there. Another pool, student, choice of levels
+or number of teachers needs only the file, and no image:
 
     python tools/bgs_order.py --from <work-dir>/order/order.json \\
         --teachers swin_t x101 --max-teachers 1 --out another_folder
@@ -27,40 +27,40 @@ from mtpd.progression.teacher_order import show_order
 from mtpd.search.found_order import FoundOrder, reorder
 from mtpd.show.tables import baselines_table
 
-
-OF_CONFIG = ('images', 'split', 'sequential')
-OF_SAVED = ('teachers', 'student', 'strides', 'out')
+CONFIG_FLAGS = ('images', 'split', 'sequential')
+SAVED_FLAGS = ('teachers', 'student', 'strides', 'out')
 
 
 def main() -> None:
-    made = parser(__doc__, config_needed=False)
-    made.add_argument('--max-teachers', type=int, help='instead of the '
-                      "config's; with --from no limit if left out")
-    made.add_argument('--results', metavar='JSON', help='a file {"first > '
-                      'second": AP, ...} of students trained in these orders; '
-                      'the best of them stands beside the other rules')
-    measuring = made.add_argument_group('with a config')
-    measuring.add_argument('--images', metavar='N|all|auto', help='on how '
-                           'many images to measure; auto stops when every '
+    flags = parser(__doc__, config_needed=False)
+    flags.add_argument('--max-teachers', type=int, help='maximum number of '
+                       "teachers, instead of the config's; with --from, no "
+                       'limit by default')
+    flags.add_argument('--results', metavar='JSON', help='a file {"first > '
+                       'second": AP, ...} of students trained in these '
+                       'orders; the table then shows the best of them')
+    measuring = flags.add_argument_group('with a config')
+    measuring.add_argument('--images', metavar='N|all|auto', help='number of '
+                           'images to measure on; auto stops when every '
                            'decision is certain')
     measuring.add_argument('--split', choices=['train', 'val'],
-                           help='whose images')
+                           help='the data set of these images')
     measuring.add_argument('--sequential', nargs='?', const=8., type=float,
                            metavar='GIB', help='run detectors that do not fit '
-                           'together one at a time, with so many GiB of maps '
-                           'on disk (%(const)g without a number)')
-    choosing = made.add_argument_group('instead of a config')
+                           'into memory together one at a time, with up to '
+                           'GIB of maps on disk (%(const)g without a number)')
+    choosing = flags.add_argument_group('instead of a config')
     choosing.add_argument('--from', dest='saved', metavar='ORDER_JSON',
-                          help='choose anew from saved costs')
+                          help='find another order from saved costs')
     choosing.add_argument('--teachers', nargs='+', metavar='NAME',
-                          help='the pool; all if left out')
+                          help='the pool; all teachers by default')
     choosing.add_argument('--student', metavar='NAME',
-                          help='any of the detectors')
+                          help='any of the detectors; by default the same')
     choosing.add_argument('--strides', type=int, nargs='+',
-                          help='the levels; all if left out')
+                          help='the levels; all by default')
     choosing.add_argument('--out', metavar='FOLDER',
                           help='where to write order.json and the charts')
-    args = made.parse_args()
+    args = flags.parse_args()
     with plain_errors():
         problems = wrong_flags(args)
         if problems:
@@ -73,42 +73,51 @@ def main() -> None:
 
 
 def wrong_flags(args: argparse.Namespace) -> list[str]:
-    """Flags that would do nothing."""
+    """Flags that contradict each other or would do nothing."""
     if (args.config is None) == (args.saved is None):
         return ['Name a config, or a saved order with --from.']
-    other, what = (OF_CONFIG, '--from measures nothing') if args.saved else (
-        OF_SAVED, 'a config says this itself (mtpd.teachers, mtpd.strides, '
-        '--work-dir)')
-    return [f'--{name} has no place here: {what}.' for name in other
-            if getattr(args, name) is not None]
+    flags: tuple[str, ...] = CONFIG_FLAGS if args.saved else SAVED_FLAGS
+    reason = '--from measures nothing' if args.saved else (
+        'a config sets this itself (mtpd.teachers, mtpd.strides, --work-dir)')
+    return [f'--{name} has no effect here: {reason}. Leave it out.'
+            for name in flags if getattr(args, name) is not None]
 
 
 def from_config(args: argparse.Namespace) -> tuple[FoundOrder, str]:
-    """Measure what is not measured yet."""
+    """The order of a config's pool, and the folder that it was written to.
+
+    Raises:
+        PlanError: The config cannot be used.
+    """
     cfg = read_config(args)
     if 'mtpd' not in cfg:
         raise PlanError([f'{args.config} has no mtpd part, so there is no '
                          'pool to order.'])
-    # What is asked for here is the search, whatever training would use.
-    cfg.mtpd.order = 'bgs'
+    cfg.mtpd.order = 'bgs'  # also where training has an order by hand
     images = args.images and (int(args.images) if args.images.isdigit()
                               else args.images)
-    asked = {key: value for key, value in (
-        ('images', images), ('split', args.split),
-        ('sequential', args.sequential)) if value is not None}
-    if asked:
-        cfg.mtpd.costs = {**(cfg.mtpd.get('costs') or {}), **asked}
+    costs = dict(cfg.mtpd.get('costs') or {})
+    for key, value in (('images', images), ('split', args.split),
+                       ('sequential', args.sequential)):
+        if value is not None:
+            costs[key] = value
+    if costs:
+        cfg.mtpd.costs = costs
     if args.max_teachers is not None:
         cfg.mtpd.max_teachers = args.max_teachers
     plan = prepare(cfg)
-    return order_teachers(plan), os.path.join(plan.work_dir, 'order')
+    return order_teachers(plan), plan.paths.order_folder
 
 
 def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
-    """Only choose."""
+    """Another order from saved costs, and the folder that it was written to.
+
+    Raises:
+        PlanError: The file or a flag cannot be used.
+    """
     if args.out is None:
-        raise PlanError(['--from needs --out, so that nothing is written over '
-                         'what training uses.'])
+        raise PlanError(['--from needs --out FOLDER, so that it does not '
+                         'overwrite the order that training uses.'])
     problems = unwritable(args.out, '--out ', '--out')
     if problems:
         raise PlanError(problems)
@@ -127,25 +136,36 @@ def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
 
 
 def read_results(path: str) -> dict[tuple[str, ...], float]:
-    """Order -> AP from ``{"first > second": AP}``."""
+    """Order -> AP from ``{"first > second": AP}``.
+
+    Raises:
+        PlanError: The file has another form.
+    """
+    results = {}
     try:
         with open(path) as file:
-            return {tuple(name.strip() for name in order.split('>')):
-                    float(ap) for order, ap in json.load(file).items()}
+            for order, ap in json.load(file).items():
+                names = tuple(name.strip() for name in order.split('>'))
+                results[names] = float(ap)
     except (AttributeError, TypeError, ValueError) as error:
         raise PlanError([f'--results {path}: {error}. Expected '
                          '{"first > second": AP, ...}.']) from error
+    return results
 
 
 def with_results(found: FoundOrder,
                  results: dict[tuple[str, ...], float] | None
                  ) -> list[OrderRow]:
-    """The rules' orders, and the best of those that were trained in."""
-    unknown = {name for order in results or () for name in order
-               } - set(found.aps)
+    """The orders of all rules, and the best order of ``results``.
+
+    Raises:
+        PlanError: ``results`` are of other teachers, or of no order that fits.
+    """
+    names = {name for order in results or () for name in order}
+    unknown = sorted(names - set(found.aps))
     if unknown:
-        raise PlanError([f'--results names {sorted(unknown)}, who are not '
-                         f'among the teachers {sorted(found.aps)}.'])
+        raise PlanError([f'--results names {unknown}, and the teachers are '
+                         f'{sorted(found.aps)}. Correct the names.'])
     try:
         return found.baselines(results)
     except ValueError as error:

@@ -2,8 +2,8 @@
 
     python tools/draw_shapes.py configs/demo/dataset.py
 
-The config's `drawn_shapes` says where, how many and how large. A finished
-folder of the same parameters is left as it is.
+The config's `drawn_shapes` sets the folder and the number and size of images.
+A finished folder with the same parameters is not drawn again.
 """
 import argparse
 

@@ -11,15 +11,17 @@ from mtpd.progression import export_student
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='written by a stage, or by mmdet')
+    parser.add_argument('checkpoint', help='of a stage, or of plain mmdet '
+                        'training')
     parser.add_argument('--out', required=True, help='the file to write')
     args = parser.parse_args()
     with plain_errors():
         meta = export_student(args.checkpoint, args.out)
-    said = meta['mtpd']
-    print(f'{args.out}: student after epoch {meta["epoch"]}' + (
-        f' of stage {said["stage"]} ({said["teacher"]})'
-        if 'stage' in said else ''))
+    text = f'{args.out}: student after epoch {meta["epoch"]}'
+    provenance = meta['mtpd']
+    if 'stage' in provenance:
+        text += f' of stage {provenance["stage"]} ({provenance["teacher"]})'
+    print(text)
 
 
 if __name__ == '__main__':

@@ -2,13 +2,13 @@
 
     python tools/list_configs.py configs/paper
 
-A config is in it if its first comment has the four parts that this one has:
+The table has every config whose first comment has these parts:
 
     # What it trains.
-    # Source: what says so.
+    # Source: where that is published.
     # Expected: AP, and whether it was run.
-    # GPU hours: of the whole of it.
-    #   python tools/train.py configs/...     (what has to be run, in order)
+    # GPU hours: of all commands.
+    #   python tools/train.py configs/...     (the commands to run, in order)
 """
 import argparse
 import re
@@ -25,10 +25,10 @@ class Header(NamedTuple):
 
     Attributes:
         title: What it trains.
-        source: Where that is published, and what is our reading.
-        expected: AP and where it is from.
+        source: Where that is published, and what we added.
+        expected: AP, and where the number is from.
         hours: GPU hours.
-        commands: What has to be run, in order.
+        commands: To be run, in order.
     """
     title: str
     source: str
@@ -44,15 +44,16 @@ def read_header(text: str) -> Header | None:
         if not line.startswith('#'):
             break
         lines.append(line[1:].strip())
-    said = ' '.join(lines)
-    found = _PARTS.match(said)
-    if found is None:
+    comment = ' '.join(lines)
+    match = _PARTS.match(comment)
+    if match is None:
         return None
-    commands = said[found.end() - len('python tools/'):].replace('\\ ', '')
-    return Header(
-        **{k: v.rstrip('.') for k, v in found.groupdict().items()},
-        commands=tuple(f'python {c.strip()}'
-                       for c in commands.split('python ')[1:]))
+    parts = {name: text.rstrip('.') for name, text in
+             match.groupdict().items()}
+    rest = comment[match.end() - len('python tools/'):].replace('\\ ', '')
+    commands = [f'python {command.strip()}'
+                for command in rest.split('python ')[1:]]
+    return Header(**parts, commands=tuple(commands))
 
 
 def table(folders: list[Path], root: Path) -> str:
@@ -75,8 +76,8 @@ def table(folders: list[Path], root: Path) -> str:
 
 
 if __name__ == '__main__':
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('folders', nargs='+', type=Path)
-    print(table(made.parse_args().folders, Path('.')))
+    parser.add_argument('folders', nargs='+', type=Path)
+    print(table(parser.parse_args().folders, Path('.')))

@@ -2,9 +2,9 @@
 
     python tools/report.py work_dirs/mtpd_retina
 
-The page is one HTML file that needs no other and no network. It may be written
-while the progression runs; then use --no-measure, so that neither disturbs the
-other.
+The page is one HTML file that needs no other file and no network. It may be
+written while the progression runs; then use --no-measure, or each slows the
+other and the latencies are wrong.
 """
 import argparse
 import os
@@ -18,6 +18,7 @@ from mmengine.registry import init_default_scope
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.plan.errors import PlanError
+from mtpd.plan.work_dir import WorkDir
 from mtpd.progression.history import UnreadableHistory, read_history, read_plan
 from mtpd.progression.prepare import unwritable
 from mtpd.report.detectors import detector_facts
@@ -26,30 +27,31 @@ from mtpd.report.page import page
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('work_dir', help='of the progression')
-    made.add_argument('--out', metavar='FILE',
-                      help='the page; WORK_DIR/report.html unless set')
-    made.add_argument('--config', metavar='FILE', help='that the progression '
-                      'was run with; WORK_DIR/config.py unless set')
-    made.add_argument('--no-measure', action='store_true', help='leave out '
-                      'latencies and APs that are not measured yet')
-    made.add_argument('--images', '--pictures', type=int, default=4,
-                      metavar='N', help='number of example images '
-                      '(%(default)s)')
-    args = made.parse_args()
+    parser.add_argument('work_dir', help='of the progression')
+    parser.add_argument('--out', metavar='FILE', help='where to write the '
+                        'page; by default WORK_DIR/report.html')
+    parser.add_argument('--config', metavar='FILE', help='the config that the '
+                        'progression was run with; by default '
+                        'WORK_DIR/config.py')
+    parser.add_argument('--no-measure', action='store_true', help='leave out '
+                        'latencies and APs that are not measured yet')
+    parser.add_argument('--images', '--pictures', type=int, default=4,
+                        metavar='N', help='number of example images '
+                        '(%(default)s)')
+    args = parser.parse_args()
     if args.images < 0:
-        made.error(f'--images is {args.images}; it has to be 0 or more.')
-    out = args.out or os.path.join(args.work_dir, 'report.html')
-    # A config's own classes lie where the command is run.
+        parser.error(f'--images is {args.images}; it has to be 0 or more.')
+    out = args.out or WorkDir(args.work_dir).report
+    # A config may import modules from where the command is run.
     sys.path.append(os.getcwd())
     with plain_errors(), no_traceback():
         plan = read_plan(args.work_dir, args.config)
-        refused = unwritable(os.path.dirname(out) or '.', '--out ', '--out')
-        if refused:
-            raise PlanError(refused)
+        problems = unwritable(os.path.dirname(out) or '.', '--out ', '--out')
+        if problems:
+            raise PlanError(problems)
         init_default_scope(plan.student.config.get('default_scope') or 'mmdet')
         history = read_history(plan)
         facts = detector_facts(history, measure=not args.no_measure)
@@ -62,6 +64,7 @@ def main() -> None:
 
 @contextmanager
 def no_traceback() -> Iterator[None]:
+    """A work dir that cannot be read ends with its message alone."""
     try:
         yield
     except UnreadableHistory as error:

@@ -3,13 +3,13 @@
     python tools/sizes.py mmdet::retinanet/retinanet_r50_fpn_1x_coco.py \\
         configs/light/retinanet_*.py [--shape 1333 800] [--markdown FILE]
 
-Weights are random and the image is noise: neither downloads nor data are
-needed. The detectors take turns, one pass each per round, so that whatever
-else the machine does slows all of them alike; latency is the median over the
-rounds with its 95% interval, and `relative` the median, over the rounds, of
-the latency over that of the first config. On a machine whose cores are shared
-with other work, --processor-time leaves out the time that the other work has
-had. What is counted: docs/light.md.
+Weights are random and the image is noise, so no downloads and no data are
+needed. The detectors take turns, one pass each per round, so that other work
+on the machine slows all of them alike. Latency is the median over the rounds
+with its 95% interval; `relative` is the median, over the rounds, of the ratio
+to the latency of the first config. On a machine that does other work,
+--processor-time counts only the time that the detectors have run. What is
+counted: docs/light.md.
 """
 import argparse
 import platform
@@ -43,15 +43,15 @@ COLUMNS = ('detector', 'input', 'parameters, M', 'GMACs', 'of it backbone',
 
 @dataclass(frozen=True)
 class Row:
-    """What the table says of a detector.
+    """What the table shows of a detector.
 
     Attributes:
-        name: Its config's.
+        name: Of its config.
         size: Width and height of the image.
-        parameters: How many.
-        macs: Multiply-adds of one image.
-        seconds: Of one image, round by round.
-        ap: Box AP in percent as a model zoo states it; None without one.
+        parameters: Number of parameters.
+        macs: Multiply-adds for one image.
+        seconds: For one image, round by round.
+        ap: Box AP in percent from a model zoo; None if no zoo has it.
     """
     name: str
     size: tuple[int, int]
@@ -61,7 +61,7 @@ class Row:
     ap: float | None
 
     def cells(self, first: 'Row') -> tuple[str, ...]:
-        """As :data:`COLUMNS`; relative to ``first``."""
+        """One for each of :data:`COLUMNS`; ``relative`` is to ``first``."""
         ratios = [own / other for own, other in zip(
             self.seconds, first.seconds, strict=True)]
         return (self.name, '{}x{}'.format(*self.size),
@@ -89,7 +89,7 @@ def main() -> None:
                        time.process_time if args.processor_time
                        else time.perf_counter)
     cells = [row.cells(rows[0]) for row in rows]
-    how = said_how(args.threads, args.rounds, args.processor_time)
+    how = describe_conditions(args.threads, args.rounds, args.processor_time)
     print(text_table('Sizes', COLUMNS, cells))
     print(how)
     if args.markdown:
@@ -97,36 +97,36 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('config', nargs='+',
-                      help='config file, or mmdet::family/name.py')
-    made.add_argument('--shape', type=int, nargs=2, metavar=('W', 'H'),
-                      help="size of the image; each config's own test size "
-                      'unless set')
-    made.add_argument('--rounds', type=int, default=11, metavar='N',
-                      help='timed passes of each detector (%(default)s)')
-    made.add_argument('--threads', type=int, default=1, metavar='N',
-                      help='of PyTorch on a CPU (%(default)s)')
-    made.add_argument('--processor-time', action='store_true',
-                      help='time that the one thread has run, instead of time '
-                      'that has passed')
-    made.add_argument('--markdown', metavar='FILE',
-                      help='write the table there as well')
-    args = made.parse_args()
+    parser.add_argument('config', nargs='+',
+                        help='config file, or mmdet::family/name.py')
+    parser.add_argument('--shape', type=int, nargs=2, metavar=('W', 'H'),
+                        help="size of the image; by default each config's own "
+                        'test size')
+    parser.add_argument('--rounds', type=int, default=11, metavar='N',
+                        help='timed passes of each detector (%(default)s)')
+    parser.add_argument('--threads', type=int, default=1, metavar='N',
+                        help='of PyTorch on a CPU (%(default)s)')
+    parser.add_argument('--processor-time', action='store_true',
+                        help='count the time that the one thread has run, '
+                        'instead of the time that has passed')
+    parser.add_argument('--markdown', metavar='FILE',
+                        help='also write the table to this file')
+    args = parser.parse_args()
     for flag in ('rounds', 'threads'):
         if getattr(args, flag) < 1:
-            made.error(f'--{flag} is {getattr(args, flag)}; it has to be at '
-                       'least 1.')
+            parser.error(f'--{flag} is {getattr(args, flag)}; it has to be at '
+                         'least 1.')
     if args.processor_time and (args.threads > 1
                                 or torch.cuda.is_available()):
-        made.error('--processor-time adds up what several threads have run, '
-                   'and leaves out what a GPU has: it needs --threads 1 and '
-                   'a CPU (CUDA_VISIBLE_DEVICES= in front of the command).')
+        parser.error('--processor-time adds up the time of all threads and '
+                     'leaves out that of a GPU: it needs --threads 1 and a '
+                     'CPU (CUDA_VISIBLE_DEVICES= in front of the command).')
     if args.shape and min(args.shape) < 1:
-        made.error(f'--shape is {args.shape}; width and height have to be at '
-                   'least 1.')
+        parser.error(f'--shape is {args.shape}; width and height have to be '
+                     'at least 1.')
     return args
 
 
@@ -136,12 +136,13 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
 
     Args:
         configs: Files, or ``mmdet::family/name.py``.
-        shape: Width and height of the image; None for each one's own.
-        rounds: Passes of each that are timed.
+        shape: Width and height of the image; None for each config's own test
+            size.
+        rounds: Number of timed passes of each detector.
         clock: In seconds.
 
     Raises:
-        PlanError: A config has no detector, or no size of an image.
+        PlanError: A config has no detector, or no test size.
     """
     built, passes = [], []
     for name in configs:
@@ -163,7 +164,11 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
 
 def load(name: str, shape: Sequence[int] | None
          ) -> tuple[nn.Module, tuple[int, int]]:
-    """A config's detector as it is constructed, and its image's size."""
+    """A config's detector as constructed, and the size of its image.
+
+    Raises:
+        PlanError: The config has no detector, or no test size.
+    """
     cfg = load_config(name)
     if 'model' not in cfg:
         raise PlanError([f'{name} has no model. Name the config of a '
@@ -176,20 +181,21 @@ def load(name: str, shape: Sequence[int] | None
         return build_detector(DetectorSpec(name, cfg, None).model), size
 
 
-def said_how(threads: int, rounds: int, processor_time: bool) -> str:
-    """Under which circumstances the table was made."""
-    of = versions()
+def describe_conditions(threads: int, rounds: int,
+                        processor_time: bool) -> str:
+    """The conditions under which the table was made."""
+    installed = versions()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else \
         f'{platform.machine()} CPU, {threads} thread(s)'
     spread = '95% interval' if rounds >= 6 else 'range'
     clock = 'processor time of ' if processor_time else ''
     return (f'GMACs: 1e9 multiply-adds. Latency: {clock}one image, float32, '
             f'{where}; median of {rounds} rounds with its {spread}. '
-            f'torch {of["torch"]}, mmdet {of["mmdet"]}.')
+            f'torch {installed["torch"]}, mmdet {installed["mmdet"]}.')
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> str:
-    """The table."""
+    """The table as Markdown."""
     lines = [COLUMNS, ('---', '---', *['---:'] * 6), *cells]
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 

@@ -16,13 +16,13 @@ from mtpd.progression import make_plan, run_progression
 
 
 def main() -> None:
-    made = parser(__doc__)
-    add_training_flags(made)
-    made.add_argument('--dry-run', action='store_true',
-                      help='print the plan and what is missing, and stop')
-    made.add_argument('--no-probe', action='store_true',
-                      help='start without the three trial steps per stage')
-    args = made.parse_args()
+    flags = parser(__doc__)
+    add_training_flags(flags)
+    flags.add_argument('--dry-run', action='store_true',
+                       help='print the plan and what is missing, and stop')
+    flags.add_argument('--no-probe', action='store_true',
+                       help='start without the three trial steps per stage')
+    args = flags.parse_args()
     with plain_errors():
         cfg = read_config(args)
         if 'mtpd' not in cfg and args.dry_run:
@@ -40,14 +40,14 @@ def main() -> None:
             if args.resume not in (None, 'auto'):
                 raise PlanError([
                     f'--resume {args.resume}: a progression finds its stage '
-                    'and checkpoint in the work dir. Use --resume alone, '
-                    'with --work-dir.'])
+                    'and checkpoint in the work dir. Use --resume without a '
+                    'file, and --work-dir.'])
             run_progression(cfg, resume=args.resume is not None,
                             with_probe=not args.no_probe)
 
 
 def train_plainly(cfg: Config, resume: str | None) -> None:
-    """As mmdet's own tools/train.py does."""
+    """Train as mmdet's own tools/train.py does."""
     init_processes(cfg)
     cfg.resume = resume is not None or cfg.get('resume', False)
     if resume is not None:

@@ -9,13 +9,13 @@ and writes ``OUT/{train,val}/*.jpg`` and
 
 Boxes: VOC counts pixels from 1 and includes the last one, so pixels xmin to
 xmax cover the edge coordinates xmin - 1 to xmax. This is written as
-x = xmin - 1, width = xmax - xmin + 1, which fills the image exactly when
-xmin = 1 and xmax = its width. mmdet's XMLDataset subtracts 1 from xmax as
+x = xmin - 1, width = xmax - xmin + 1; a box from xmin = 1 to xmax = width of
+the image covers the whole image. mmdet's XMLDataset subtracts 1 from xmax as
 well: its boxes have the same corner and are one pixel smaller. A box with
-xmax <= xmin or ymax <= ymin is an annotator's slip; it is dropped and counted.
+xmax <= xmin or ymax <= ymin is an annotation error; it is dropped and counted.
 
-``difficult`` objects become ``iscrowd=1``: neither trained on nor counted for
-or against a detector, as in mmdet's own converter and XMLDataset.
+``difficult`` objects become ``iscrowd=1``: they are not trained on and do not
+change a detector's AP, as in mmdet's own converter and XMLDataset.
 """
 import argparse
 import json
@@ -34,15 +34,15 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
                 classes: list[str] | None = None) -> dict[str, dict]:
     """Convert splits of a VOC folder; all is read before any is written.
 
-    An image's file is its annotation's name with ``.jpg``; the ``filename``
-    inside the XML is not read, since a renamed image often keeps an old one.
+    An image's file has its annotation's name with ``.jpg``. The ``filename``
+    inside the XML is not read: a renamed image often keeps its old one.
 
     Args:
         voc: Folder with JPEGImages, Annotations and ImageSets/Main.
-        out: Folder to write to; made if absent.
+        out: Folder to write to; created if it does not exist.
         splits: Names of the lists in ImageSets/Main.
         classes: Category names in the order of their ids, which start at 1;
-            None takes all names that occur in the splits, sorted.
+            None takes all names in the splits, sorted.
 
     Returns:
         Split -> number of ``images``, ``annotations``, ``dropped`` boxes.
@@ -55,15 +55,16 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
     objects = {split: {stem: _read_annotation(voc, stem)
                        for stem in _read_split(voc, split)}
                for split in splits}
-    found = sorted({name for images in objects.values()
-                    for _, boxes in images.values()
-                    for name, _, _ in boxes})
-    classes = classes or found
-    if unknown := sorted(set(found) - set(classes)):
+    names: set[str] = set()
+    for images in objects.values():
+        for _, boxes in images.values():
+            names.update(name for name, _, _ in boxes)
+    classes = classes or sorted(names)
+    if unknown := sorted(names - set(classes)):
         raise ValueError(
             f'the annotations name {", ".join(unknown)}, and the classes are '
             f'{", ".join(classes)}. Set --classes to all of: '
-            f'{" ".join(found)}.')
+            f'{" ".join(sorted(names))}.')
     counts = {}
     for split, images in objects.items():
         coco, dropped = _coco(images, classes)
@@ -87,7 +88,7 @@ def _read_split(voc: Path, split: str) -> list[str]:
             f'{path} is missing: the first argument must be the folder that '
             'holds JPEGImages, Annotations and ImageSets, and --splits must '
             'name lists in ImageSets/Main.')
-    # class lists of VOC have a second column, 1 or -1
+    # VOC's lists of one class have a second column, 1 or -1.
     stems = [line.split()[0] for line in path.read_text().splitlines()
              if line.strip()]
     if not stems:
@@ -114,15 +115,15 @@ def _read_annotation(voc: Path, stem: str) -> tuple[Size, list[Box]]:
         boxes = [
             (_text(obj, 'name'),
              obj.findtext('difficult', '0').strip() == '1',
-             # some tools write 34.0
+             # Some tools write 34.0.
              tuple(int(float(_text(obj, f'bndbox/{key}')))
                    for key in ('xmin', 'ymin', 'xmax', 'ymax')))
             for obj in root.findall('object')]
     except (ET.ParseError, ValueError) as error:
         raise ValueError(
-            f'{path} lacks a part that is needed (size/width, size/height; '
-            'for each object name, bndbox/xmin, ymin, xmax, ymax), or it is '
-            f'not readable: {error}') from error
+            f'{path} lacks a required part or is not readable ({error}). It '
+            'needs size/width, size/height and, in each object, name and '
+            'bndbox/xmin, ymin, xmax, ymax.') from error
     return size, boxes
 
 
@@ -174,8 +175,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True)
     parser.add_argument('--splits', nargs='+', default=['train', 'val'])
     parser.add_argument('--classes', nargs='+',
-                        help='in the order of their ids; default: all that '
-                        'occur, sorted')
+                        help='in the order of their ids; by default all '
+                        'names in the annotations, sorted')
     arguments = parser.parse_args()
     try:
         counts = voc_to_coco(arguments.voc, arguments.out, arguments.splits,

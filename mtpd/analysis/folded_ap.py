@@ -1,4 +1,4 @@
-"""Box AP, and how much of it is chance of the validation images."""
+"""Box AP, and how much it depends on the choice of validation images."""
 import io
 import logging
 from contextlib import contextmanager, redirect_stdout
@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mtpd.search.measure import mean_ap
 
 FOLDS = 10
-"""Every tenth image is left out at a time."""
+"""Every tenth image belongs to one fold."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,18 @@ class FoldedAP:
 
 
 def folded_ap(detector: BaseDetector, validation: Config) -> FoldedAP:
-    """Each image is predicted once; only its scoring is repeated.
+    """The AP with and without each fold; each image is predicted once, only
+    the scoring is repeated.
 
     CocoMetric rounds to a tenth of a percent. In the error of a difference
     (:func:`mtpd.statistics.jackknifed`) that is 0.12, added to the
-    rest as squares: it matters only where an error is as small as that.
+    other errors as squares: it matters only where these are as small.
 
     Args:
         detector: Is left in eval mode.
-        validation: Of :func:`mtpd.search.measure.validation_config`.
+        validation: From :func:`mtpd.search.measure.validation_config`.
     """
-    # With a seed, or the sampler asks all processes for one.
+    # With a seed: without one the sampler would ask all processes for it.
     loader = Runner.build_dataloader({
         **validation.loader,
         'sampler': dict(type='DefaultSampler', shuffle=False, seed=0)})
@@ -55,35 +56,37 @@ def folded_ap(detector: BaseDetector, validation: Config) -> FoldedAP:
             for batch in loader:
                 evaluator.process(data_samples=detector.val_step(batch),
                                   data_batch=batch)
-        # One entry per image, in the order of the images.
+        # One result per image, in the order of the images.
         results = [metric.results for metric in evaluator.metrics]
         count = len(results[0])
         folds = min(FOLDS, count)
-        # All first: without an annotation file CocoMetric makes its ground
-        # truth of the images that it sees first.
+        # All images first: without an annotation file CocoMetric makes its
+        # ground truth of the images that it sees first.
         ap = _ap(evaluator, results, list(range(count)))
-        without = np.array([_ap(evaluator, results, [
-            i for i in range(count) if i % folds != fold])
-            for fold in range(folds)])
-        return FoldedAP(ap, without)
+        without = []
+        for fold in range(folds):
+            others = [i for i in range(count) if i % folds != fold]
+            without.append(_ap(evaluator, results, others))
+        return FoldedAP(ap, np.array(without))
 
 
 def _ap(evaluator: Evaluator, results: list[list],
         images: list[int]) -> float:
-    found = {}
-    for metric, all_of in zip(evaluator.metrics, results, strict=True):
-        chosen = [all_of[i] for i in images]
+    values = {}
+    for metric, all_results in zip(evaluator.metrics, results, strict=True):
+        chosen = [all_results[i] for i in images]
         if hasattr(metric, 'img_ids'):
             # CocoMetric: its other images would count as missed.
             metric.img_ids = [result['img_id'] for _, result in chosen]
-        found.update({f'{metric.prefix}/{key}': value for key, value in
-                      metric.compute_metrics(chosen).items()})
-    return 100 * mean_ap(found)
+        for key, value in metric.compute_metrics(chosen).items():
+            values[f'{metric.prefix}/{key}'] = value
+    return 100 * mean_ap(values)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the table that pycocotools prints and mmdet logs each time."""
+    """Without the table that pycocotools prints and mmdet logs at each
+    scoring."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""A finished progression as it lies on disk: its validations and students."""
+"""A finished progression, read from its work dir: validations and student."""
 import json
 import math
 import os
@@ -11,11 +11,12 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.plan.detectors import DetectorSpec, load_config
+from mtpd.plan.work_dir import StageDir, WorkDir
 from mtpd.progression.history import StageHistory, read_log
 
 
 class NotComparable(ValueError):
-    """Two folders that do not hold two runs of one student."""
+    """The folders do not hold two finished runs of one student."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,14 @@ class Validation:
 
     Attributes:
         stage: From 1.
-        teacher: The stage's; named also where it did not take part.
-        at: Epochs done in this stage, iterations where training counts those.
+        teacher: The stage's, even if it did not take part.
+        at: Epochs of this stage before it; iterations where training counts
+            iterations.
         ap: Box AP in percent.
         logged: Mean of the detection loss as logged in the epoch that ended
-            here (since the validation before, where epochs are not logged);
-            nan where nothing was.
-        checkpoint: Of these weights, None where it is gone.
+            here (since the previous validation, where epochs are not logged);
+            nan where nothing was logged.
+        checkpoint: Of these weights, None if it no longer exists.
     """
     stage: int
     teacher: str
@@ -51,9 +53,10 @@ class FinishedRun:
 
     Attributes:
         folder: Its work dir.
-        student: What it ended with: config, checkpoint and its AP in percent.
-        validations: In order.
-        identity: What it is a run of, as its checkpoints say.
+        student: The last stage's: config, checkpoint and AP in percent.
+        validations: Of all stages, in order.
+        identity: As in ``progression.json``: the options and the hashes of
+            the checkpoints that the result depends on.
         iterations: Of all stages together.
     """
     folder: str
@@ -70,78 +73,70 @@ class FinishedRun:
     @property
     def name(self) -> str:
         """``distilled (swin > two_stage)`` or ``trained on alone``."""
-        return 'distilled (' + ' > '.join(self.identity['order']) + ')' \
-            if self.taught else 'trained on alone'
+        order = ' > '.join(self.identity['order'])
+        return f'distilled ({order})' if self.taught else 'trained on alone'
 
 
 def read_run(folder: str, config: str | None = None) -> FinishedRun:
-    """What a progression has left in its work dir.
+    """A finished progression, from its work dir.
 
     Args:
         folder: The work dir.
-        config: The student's config; None for ``student.py`` in it, which
-            every finished progression writes.
+        config: The student's config; None for ``student.py`` in the work dir,
+            which every finished progression writes.
 
     Raises:
-        NotComparable: It holds no finished progression.
+        NotComparable: The folder holds no finished progression.
     """
-    state = os.path.join(folder, 'progression.json')
-    if not os.path.isfile(state):
+    paths = WorkDir(folder)
+    if not os.path.isfile(paths.record):
         raise NotComparable(
             f'{folder} holds no progression (there is no progression.json). '
             'Name the work dir of a run of tools/train.py or '
             'tools/from_scratch.py.')
-    with open(state) as file:
+    with open(paths.record) as file:
         identity = json.load(file)['identity']
-    stages = [os.path.join(folder, f'stage{index}_{label}')
+    stages = [paths.stage(index, label)
               for index, label in enumerate(identity['order'], 1)]
-    needed = [os.path.join(stage, 'student.pth') for stage in stages]
-    needed += [os.path.join(folder, 'student.pth')]
-    needed += [] if config else [os.path.join(folder, 'student.py')]
-    missing = [path for path in needed if not os.path.isfile(path)]
-    if missing:
-        raise NotComparable(
-            f'{folder} holds an unfinished progression: there is no '
-            f'{missing[0]}. Go on with it by tools/train.py --resume'
-            + ('.' if config or not missing[0].endswith('.py')
-               else ', or name its config with --config.'))
-    student = load_config(config) if config else Config.fromfile(needed[-1])
+    _check_finished(paths, stages, config)
+    student = load_config(config) if config \
+        else Config.fromfile(paths.student_config)
     student.pop('mtpd', None)
-    ends = [read_checkpoint(path)['meta'] for path in needed[:len(stages)]]
+    ends = [read_checkpoint(stage.student)['meta'] for stage in stages]
     by_epoch = student.train_cfg.get('by_epoch',
                                      'max_epochs' in student.train_cfg)
+    validations: list[Validation] = []
+    for index, label in enumerate(identity['order'], 1):
+        validations += stage_validations(stages[index - 1].folder, index,
+                                         label, by_epoch)
     return FinishedRun(
-        folder, DetectorSpec('student', student, needed[len(stages)],
+        folder, DetectorSpec('student', student, paths.student,
                              ends[-1][ENTRY]['end_ap']),
-        tuple(validation for index, (stage, label) in enumerate(
-            zip(stages, identity['order'], strict=True), 1)
-            for validation in _validations(stage, index, label, by_epoch)),
-        identity, sum(end['iter'] for end in ends))
+        tuple(validations), identity, sum(end['iter'] for end in ends))
+
+
+def _check_finished(paths: WorkDir, stages: Sequence[StageDir],
+                    config: str | None) -> None:
+    files = [*(stage.student for stage in stages), paths.student]
+    cure = 'Resume it with tools/train.py --resume'
+    if config is None:
+        files.append(paths.student_config)
+    for path in files:
+        if not os.path.isfile(path):
+            if path == paths.student_config:
+                cure += ', or name its config with --config'
+            raise NotComparable(f'{paths.folder} holds an unfinished '
+                                f'progression: there is no {path}. {cure}.')
 
 
 def check_comparable(first: FinishedRun, second: FinishedRun) -> list[str]:
     """Remarks on what differs between two runs beside their teachers.
 
     Raises:
-        NotComparable: They are of different students, or of one that started
-            from different weights.
+        NotComparable: They are of different students, or of one student that
+            started from different weights.
     """
-    shapes = []
-    for run in (first, second):
-        weights = read_checkpoint(run.student.weights)['state_dict']
-        shapes.append({key: tuple(w.shape) for key, w in weights.items()})
-    differing = [key for key in {**shapes[0], **shapes[1]}
-                 if shapes[0].get(key) != shapes[1].get(key)]
-    if differing or first.student.model != second.student.model:
-        said = (f'{len(differing)} of their tensors differ, such as '
-                f'{differing[0]}: {shapes[0].get(differing[0])} and '
-                f'{shapes[1].get(differing[0])}') if differing else \
-            'their weights have the same shapes, and "model" in their ' \
-            'student.py differs'
-        raise NotComparable(
-            f'{first.folder} and {second.folder} hold different students: '
-            f'{said}. Name two runs of one student, such as WORK_DIR and '
-            'WORK_DIR/alone of tools/from_scratch.py.')
+    _check_same_student(first, second)
     if first.identity['student'] != second.identity['student']:
         raise NotComparable(
             f'{first.folder} and {second.folder} started from different '
@@ -150,45 +145,80 @@ def check_comparable(first: FinishedRun, second: FinishedRun) -> list[str]:
             'Name two runs from one mtpd.student.checkpoint.')
     remarks = []
     if first.taught == second.taught:
-        remarks.append('Both runs are ' + (
-            'distilled' if first.taught else 'without distillation')
-            + ', so this says nothing on distillation itself.')
+        kind = 'distilled' if first.taught else 'without distillation'
+        remarks.append(f'Both runs are {kind}, so this comparison shows '
+                       'nothing about distillation itself.')
     if first.iterations != second.iterations:
-        remarks.append(
-            f'They were not trained for as long: {first.iterations} and '
-            f'{second.iterations} iterations.')
+        remarks.append('The runs differ in length: '
+                       f'{first.iterations} and {second.iterations} '
+                       'iterations.')
     if first.student.config.train_dataloader.dataset != \
             second.student.config.train_dataloader.dataset:
-        remarks.append('They were trained on different data; the training '
-                       'loss is measured on that of the first.')
+        remarks.append("The runs used different training data. The training "
+                       "loss is measured on the first run's data.")
     return remarks
 
 
-def _validations(stage: str, index: int, teacher: str,
-                 by_epoch: bool) -> list[Validation]:
-    read = read_log(stage, StageHistory(index, teacher))
-    found = []
-    before = 0
-    for validation in read.validations:
+def _check_same_student(first: FinishedRun, second: FinishedRun) -> None:
+    shapes = []
+    for run in (first, second):
+        weights = read_checkpoint(run.student.weights)['state_dict']
+        shapes.append({key: tuple(w.shape) for key, w in weights.items()})
+    differing = [key for key in {**shapes[0], **shapes[1]}
+                 if shapes[0].get(key) != shapes[1].get(key)]
+    if differing:
+        key = differing[0]
+        reason = (f'{len(differing)} of their tensors differ, such as {key}: '
+                  f'{shapes[0].get(key)} and {shapes[1].get(key)}')
+    elif first.student.model != second.student.model:
+        reason = ('their weights have the same shapes, and "model" in their '
+                  'student.py differs')
+    else:
+        return
+    raise NotComparable(
+        f'{first.folder} and {second.folder} hold different students: '
+        f'{reason}. Name two runs of one student, such as WORK_DIR and '
+        'WORK_DIR/alone of tools/from_scratch.py.')
+
+
+def stage_validations(stage: str, index: int, teacher: str,
+                      by_epoch: bool) -> list[Validation]:
+    """The validations of one stage that have a box AP.
+
+    Args:
+        stage: Its folder.
+        index: From 1.
+        teacher: Its name.
+        by_epoch: Whether training counts epochs, not iterations.
+    """
+    log = read_log(stage, StageHistory(index, teacher))
+    unit = 'epoch' if by_epoch else 'iter'
+    validations = []
+    previous = 0
+    for validation in log.validations:
         if 'AP' not in validation.aps:
             continue
-        since = [line for line in read.lines
-                 if before < line['step'] <= validation.iteration]
-        before = at = validation.iteration
-        if by_epoch and since:
-            at = int(since[-1]['epoch'])
-        path = os.path.join(
-            stage, f'{"epoch" if by_epoch else "iter"}_{at}.pth')
-        found.append(Validation(
-            index, teacher, at, validation.aps['AP'], _logged(since),
+        lines = [line for line in log.lines
+                 if previous < line['step'] <= validation.iteration]
+        previous = at = validation.iteration
+        if by_epoch and lines:
+            at = int(lines[-1]['epoch'])
+        losses = [line['loss'] - distill_loss(line) for line in lines
+                  if line.get('epoch') == lines[-1].get('epoch')]
+        logged = sum(losses) / len(losses) if losses else math.nan
+        path = os.path.join(stage, f'{unit}_{at}.pth')
+        validations.append(Validation(
+            index, teacher, at, validation.aps['AP'], logged,
             path if os.path.isfile(path) else None))
-    return found
+    return validations
 
 
-def _logged(lines: Sequence[Mapping[str, float]]) -> float:
-    last = [line for line in lines
-            if line.get('epoch') == lines[-1].get('epoch')]
-    losses = [line['loss'] - sum(value for key, value in line.items()
-                                 if key.startswith('loss_distill'))
-              for line in last]
-    return sum(losses) / len(losses) if losses else math.nan
+def is_distill(key: str) -> bool:
+    """Whether a key of the training log is a term of the distillation loss."""
+    return key.startswith('loss_distill')
+
+
+def distill_loss(line: Mapping[str, float]) -> float:
+    """The distillation loss in a line of the training log; the rest of its
+    ``loss`` is the detection loss."""
+    return sum(value for key, value in line.items() if is_distill(key))

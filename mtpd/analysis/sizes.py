@@ -1,4 +1,4 @@
-"""How large a detector is and what an image costs it; no weights needed."""
+"""Size of a detector and cost of one image; no trained weights needed."""
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,32 +20,32 @@ from mtpd.search.images import test_pipeline
 
 @dataclass(frozen=True)
 class MultiplyAdds:
-    """Multiply-adds of one image's way through a network.
+    """Multiply-adds of a detector for one image.
 
     Attributes:
-        network: All of them.
-        backbone: Those of the backbone.
+        network: Of the whole network.
+        backbone: Of the backbone alone.
     """
     network: int
     backbone: int
 
 
 def parameters(detector: BaseDetector) -> int:
-    """How many numbers it learns, frozen ones included."""
+    """Number of parameters, frozen ones included."""
     return sum(p.numel() for p in detector.parameters())
 
 
 def network_pass(detector: BaseDetector,
                  size: Sequence[int]) -> Callable[[], Any]:
-    """What one image costs, as a function to be called and timed.
+    """A function that runs one image through a detector, to be timed.
 
     Normalisation and padding, then backbone, neck and heads, without the
-    post-processing of what was detected. A two-stage detector's box head gets
-    what its RPN proposes (1000 boxes with mmdet's usual settings), its mask
+    post-processing of detections. A two-stage detector's box head gets the
+    proposals of its RPN (1000 boxes with mmdet's usual settings), its mask
     head 100 of these. Pixels are drawn with seed 0.
 
     Args:
-        detector: Its device is taken; it is put into eval.
+        detector: Is moved to mmengine's device and put into eval mode.
         size: Width and height of the image, in pixels.
     """
     width, height = size
@@ -65,20 +65,21 @@ def network_pass(detector: BaseDetector,
 
 def multiply_adds(detector: BaseDetector,
                   run: Callable[[], Any]) -> MultiplyAdds:
-    """Counted while ``run`` runs the detector once.
+    """Multiply-adds, counted while ``run`` runs the detector once.
 
-    Of convolutions (transposed, grouped and deformable ones included), matrix
-    products and attention; bilinear sampling, normalisations, activations and
-    pooling are left out. What is called GFLOPs of a detector is mostly this:
-    one multiplication and one addition together count as one.
+    Counted are convolutions (transposed, grouped and deformable ones
+    included), matrix products and attention; bilinear sampling,
+    normalisations, activations and pooling are left out. One multiplication
+    and one addition together count as one. The published GFLOPs of a detector
+    are mostly this number.
 
     Args:
-        detector: Whose modules are told apart.
+        detector: The detector.
         run: Its :func:`network_pass`.
     """
     counter = FlopCounterMode(display=False, custom_mapping={
         torch.ops.torchvision.deform_conv2d: _deformable})
-    # Fused for speed on a CPU, attention is one operator without a formula.
+    # On a CPU, attention is fused into one operator that has no formula.
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -86,22 +87,23 @@ def multiply_adds(detector: BaseDetector,
             run()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    of = counter.get_flop_counts()
+    flops = counter.get_flop_counts()
+    backbone = flops.get(f'{type(detector).__name__}.backbone', {})
     # torch counts a multiplication and an addition as two.
-    return MultiplyAdds(*(sum(of.get(key, {}).values()) // 2 for key in (
-        'Global', f'{type(detector).__name__}.backbone')))
+    return MultiplyAdds(sum(flops.get('Global', {}).values()) // 2,
+                        sum(backbone.values()) // 2)
 
 
 def _deformable(_input: Sequence[int], weight: Sequence[int], *_: Any,
                 out_shape: Sequence[int], **__: Any) -> int:
-    """FLOPs of torchvision's deformable convolution, which mmcv's become
-    without compiled code: those of the convolution of its shape."""
+    """FLOPs of torchvision's deformable convolution, which replaces mmcv's
+    where mmcv has no compiled code: those of a convolution of its shape."""
     return 2 * out_shape[0] * prod(out_shape[2:]) * prod(weight)
 
 
 def test_size(cfg: Config) -> tuple[int, int] | None:
-    """Width and height of the largest image that a config tests on; None
-    where its pipeline does not resize to one size."""
+    """Width and height that a config's test pipeline resizes to at most; None
+    if it does not resize to one size."""
     if not cfg.get('val_dataloader'):
         return None
     for step in test_pipeline(cfg):
@@ -110,14 +112,15 @@ def test_size(cfg: Config) -> tuple[int, int] | None:
     return None
 
 
-vars(test_size)['__test__'] = False  # by its name pytest would run it
+vars(test_size)['__test__'] = False  # or pytest would run it, by its name
 
 
 def zoo_ap(config: str) -> float | None:
-    """Box AP on COCO that an installed package's model zoo states.
+    """Box AP on COCO, in percent, from an installed package's model zoo; None
+    if the zoo has none.
 
     Args:
-        config: ``mmdet::family/name.py``; of a file nothing is stated.
+        config: ``mmdet::family/name.py``; a path has no entry in a zoo.
     """
     package, separator, name = config.partition('::')
     if not separator:
@@ -126,9 +129,10 @@ def zoo_ap(config: str) -> float | None:
                 ).with_name('metafile.yml')
     if not file.is_file():
         return None
-    listed = yaml.safe_load(file.read_text())
-    # Most families write {Models: [...]}, some the list alone.
-    for model in listed['Models'] if isinstance(listed, dict) else listed:
+    models = yaml.safe_load(file.read_text())
+    if isinstance(models, dict):  # some families write the list alone
+        models = models['Models']
+    for model in models:
         if model.get('Config') == f'configs/{name}':
             for result in model.get('Results') or ():
                 if 'box AP' in result.get('Metrics', {}):

@@ -1,15 +1,16 @@
-"""What was logged in all stages, over iterations that count through."""
+"""What all stages have logged, over their iterations one after another."""
 import io
 import math
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Iterable, Iterator, Mapping, NamedTuple
+from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (FormatStrFormatter, LogLocator, MaxNLocator,
                                NullFormatter)
 
+from mtpd.analysis.runs import distill_loss, is_distill
 from mtpd.progression.history import History, StageHistory, stage_teachers
 from mtpd.show.charts import text_size
 
@@ -29,84 +30,99 @@ class Chart:
 
     Attributes:
         title: Above it.
-        text: What it shows, for those who do not see it.
-        png: It.
+        text: What it shows, for readers who do not see it.
+        png: The chart.
+        wide: Whether it is as wide as the page; else it has its own size.
     """
     title: str
     text: str
     png: bytes
+    wide: bool = True
 
 
 class Segment(NamedTuple):
-    """A curve within one stage: iterations since the first stage's start, and
-    values."""
+    """A curve within one stage.
+
+    Attributes:
+        x: Iterations since the first stage's start.
+        y: Values.
+    """
     x: tuple[float, ...]
     y: tuple[float, ...]
 
 
 Curves = dict[str, list[Segment]]
-"""Name -> its segments, one of each stage that has logged it."""
+"""Name -> its segments, one for each stage that has logged it."""
 
 
 def stage_starts(history: History) -> list[int]:
-    """Iterations before each stage, and in all."""
+    """Iterations before each stage, and of all stages."""
     return [0, *accumulate(stage.length for stage in history.stages)]
 
 
-def _placed(history: History
-            ) -> Iterator[tuple[StageHistory, tuple[int, int]]]:
+def _with_iterations(history: History
+                     ) -> Iterator[tuple[StageHistory, tuple[int, int]]]:
     """Each stage and the iterations that it begins and ends with."""
     return zip(history.stages, pairwise(stage_starts(history)), strict=True)
 
 
+def _segment(points: Sequence[tuple[float, float]]) -> Segment:
+    """Of (x, y) pairs; empty without any."""
+    return Segment(*zip(*points, strict=True)) if points else Segment((), ())
+
+
 def logged_curves(history: History,
                   keys: Iterable[str] | None = None) -> Curves:
-    """What the training log says of each key; None takes all that it has."""
+    """Each key of the training log.
+
+    Args:
+        history: The progression.
+        keys: Of the log; None takes all of them. A key that was not logged
+            has no curve.
+    """
     curves: Curves = {}
-    for stage, (offset, _) in _placed(history):
-        names = dict.fromkeys(k for line in stage.lines for k in line)
-        for key in names if keys is None else [k for k in keys if k in names]:
-            points = [(offset + line['step'], line[key])
-                      for line in stage.lines if key in line]
-            curves.setdefault(key, []).append(
-                Segment(*zip(*points, strict=True)))
+    for stage, (offset, _) in _with_iterations(history):
+        points: dict[str, list[tuple[float, float]]] = {}
+        for line in stage.lines:
+            for key, value in line.items():
+                x = offset + line['step']
+                points.setdefault(key, []).append((x, value))
+        for key in points if keys is None else keys:
+            if key in points:
+                curves.setdefault(key, []).append(_segment(points[key]))
     return curves
 
 
 def loss_totals(history: History) -> Curves:
-    """Of every logged line, what detection and distillation lose."""
-    curves: Curves = {'detection': [], 'distillation': []}
-    for stage, (offset, _) in _placed(history):
-        taught = {k for line in stage.lines for k in line if is_distill(k)}
-        points = []
+    """The sums of detection losses and of distillation losses, one value of
+    each per logged line."""
+    curves: Curves = {}
+    for stage, (offset, _) in _with_iterations(history):
+        detection, distillation, taught = [], [], False
         for line in stage.lines:
-            distill = sum(line.get(key, 0.) for key in taught)
-            points.append((offset + line['step'], line['loss'] - distill,
-                           distill))
-        if points:
-            x, detections, distills = zip(*points, strict=True)
-            curves['detection'].append(Segment(x, detections))
-            if taught:
-                curves['distillation'].append(Segment(x, distills))
-    return {name: segments for name, segments in curves.items() if segments}
-
-
-def is_distill(key: str) -> bool:
-    """Whether a logged key is a term of the distillation loss."""
-    return key.startswith('loss_distill')
+            taught = taught or any(map(is_distill, line))
+            x, distill = offset + line['step'], distill_loss(line)
+            detection.append((x, line['loss'] - distill))
+            distillation.append((x, distill))
+        if detection:
+            curves.setdefault('detection', []).append(_segment(detection))
+        if taught:
+            curves.setdefault('distillation', []).append(
+                _segment(distillation))
+    return curves
 
 
 def ap_curve(history: History) -> Curves:
-    """The student's box AP in percent, from its start on where known."""
-    x, y = [], []
+    """The student's box AP in percent; its start too, where that is known."""
+    points: list[tuple[float, float]] = []
     if history.start_ap is not None:
-        x, y = [0], [history.start_ap]
-    for stage, (offset, _) in _placed(history):
+        points.append((0, history.start_ap))
+    for stage, (offset, _) in _with_iterations(history):
         for validation in stage.validations:
             if 'AP' in validation.aps:
-                x.append(offset + validation.iteration)
-                y.append(validation.aps['AP'])
-    return {'student': [Segment(tuple(x), tuple(y))]} if x else {}
+                points.append((offset + validation.iteration,
+                               validation.aps['AP']))
+    return {'student': [_segment(points)]} if points else {}
 
 
 def curve_charts(history: History,
@@ -120,23 +136,24 @@ def curve_charts(history: History,
         aps: Teacher -> AP in percent, as far as known.
     """
     logged = logged_curves(history)
-    terms = {key: of for key, of in logged.items()
-             if 'loss' in key and key != 'loss'}
-    charts = [
-        _ap_chart(history, aps),
+    detection, distillation = {}, {}
+    for key, segments in logged.items():
+        if is_distill(key):
+            distillation[key.removeprefix('loss_distill_')] = segments
+        elif 'loss' in key and key != 'loss':
+            detection[key] = segments
+    ratio = {'distill_ratio': logged.get('distill_ratio', [])}
+    rate = {'lr': logged.get('lr', [])}
+    losses = [
         _chart(history, 'Total losses', loss_totals(history), 'loss'),
-        _chart(history, 'Detection loss, its terms',
-               {k: of for k, of in terms.items() if not is_distill(k)},
-               'loss'),
-        _chart(history, 'Distillation loss, its terms', {
-            k.removeprefix('loss_distill_'): of for k, of in terms.items()
-            if is_distill(k)}, 'loss, weighted'),
-        _chart(history, 'Distillation loss over detection loss',
-               {k: of for k, of in logged.items() if k == 'distill_ratio'},
+        _chart(history, 'Detection loss, its terms', detection, 'loss'),
+        _chart(history, 'Distillation loss, its terms', distillation,
+               'loss, weighted')]
+    charts = [
+        _ap_chart(history, aps), *losses,
+        _chart(history, 'Distillation loss over detection loss', ratio,
                'ratio'),
-        _chart(history, 'Learning rate',
-               {k: of for k, of in logged.items() if k == 'lr'},
-               'learning rate', log=False)]
+        _chart(history, 'Learning rate', rate, 'learning rate', log=False)]
     return [chart for chart in charts if chart is not None]
 
 
@@ -149,8 +166,8 @@ def _ap_chart(history: History,
     segment, = curves['student']
     axes.plot(*segment, color=_COLOURS[0], marker='o', markersize=4,
               clip_on=False, zorder=3, label='student')
-    said = [_said(segment)]
-    for stage, (start, end) in _placed(history):
+    texts = [_describe_range(segment, segment)]
+    for stage, (start, end) in _with_iterations(history):
         for name in stage_teachers(stage.teacher, history.plan):
             if name in aps and end > start:
                 axes.plot([start, end], [aps[name]] * 2, color=_COLOURS[1],
@@ -158,43 +175,56 @@ def _ap_chart(history: History,
                 axes.annotate(f'{name} {aps[name]:.1f}', (start, aps[name]),
                               (4, -3), textcoords='offset points', va='top',
                               fontsize=8, color=_COLOURS[1])
-                said.append(f'teacher {name} {aps[name]:.1f}')
+                texts.append(f'teacher {name} {aps[name]:.1f}')
     axes.set_ylim(0, None)
-    return _finished(figure, axes, 'Box AP', 'Box AP of the student and of '
-                     "each stage's teacher, in percent: " + ', '.join(said),
-                     'box AP, %')
+    return _finish(figure, axes, 'Box AP', 'Box AP of the student and of '
+                   f"each stage's teacher, in percent: {', '.join(texts)}",
+                   'box AP, %')
 
 
 def _chart(history: History, title: str, curves: Curves, unit: str,
            log: bool = True) -> Chart | None:
-    curves = {name: finite for name, segments in curves.items()
-              if (finite := [s for s in map(_finite, segments) if s.x])}
+    curves = _finite(curves)
     if not curves:
         return None
     per_row = max(1, int((_WIDTH - _LEFT) / (
         text_size(curves)[0] * 0.9 + 0.75)))
-    # One curve is named by its title.
+    # A single curve is named by the title.
     rows = math.ceil(len(curves) / per_row) if len(curves) > 1 else 0
     figure, axes = _figure(history, rows)
+    values: list[float] = []
     for i, (name, segments) in enumerate(curves.items()):
         for segment in segments:
             axes.plot(*segment, color=_COLOURS[i % len(_COLOURS)],
                       linestyle=_STROKES[i % len(_STROKES)], linewidth=1.3,
                       marker='.' if len(segment.x) == 1 else None, label=name)
-    values = [y for segments in curves.values() for s in segments
-              for y in s.y]
+            values += segment.y
     if log and min(values) > 0 and max(values) > _LOG_FROM * min(values):
         _log_axis(axes, max(values) / min(values))
         unit += ' (log)'
-    text = f'{title}, over iterations: ' + '; '.join(
-        f'{name} {_said(segments[0], segments[-1])}'
-        for name, segments in curves.items())
-    return _finished(figure, axes, title, text, unit, per_row)
+    texts = [f'{name} {_describe_range(segments[0], segments[-1])}'
+             for name, segments in curves.items()]
+    return _finish(figure, axes, title,
+                   f'{title}, over iterations: {"; ".join(texts)}', unit,
+                   per_row)
+
+
+def _finite(curves: Curves) -> Curves:
+    """Without values that are not finite; segments and curves that become
+    empty are left out."""
+    finite: Curves = {}
+    for name, segments in curves.items():
+        for segment in segments:
+            points = [(x, y) for x, y in zip(*segment, strict=True)
+                      if math.isfinite(y)]
+            if points:
+                finite.setdefault(name, []).append(_segment(points))
+    return finite
 
 
 def _log_axis(axes: Axes, span: float) -> None:
-    """With numbers as people write them, some between the powers of ten where
-    there are few of these."""
+    """With plain numbers, and some between the powers of ten where the axis
+    has few of these."""
     axes.set_yscale('log')
     axes.yaxis.set_major_locator(LogLocator(
         subs=(1, 2, 5) if span < 1000 else (1,)))
@@ -202,36 +232,38 @@ def _log_axis(axes: Axes, span: float) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _finite(segment: Segment) -> Segment:
-    points = [(x, y) for x, y in zip(*segment, strict=True)
-              if math.isfinite(y)]
-    return Segment(*zip(*points, strict=True)) if points else Segment((), ())
-
-
-def _said(first: Segment, last: Segment | None = None) -> str:
-    return f'from {first.y[0]:.3g} to {(last or first).y[-1]:.3g}'
+def _describe_range(first: Segment, last: Segment) -> str:
+    return f'from {first.y[0]:.3g} to {last.y[-1]:.3g}'
 
 
 def _figure(history: History, rows: int) -> tuple[Figure, Axes]:
-    """With the stages marked; the plot has its place whatever is around it,
-    so that iterations stand below each other in all charts."""
+    """With the stages marked.
+
+    The plot has the same place in all charts, so that equal iterations stand
+    below each other.
+
+    Args:
+        history: The progression.
+        rows: Of the legend.
+    """
     height = _BELOW + _PLOT + _NAMES + _ROW * rows
     figure = Figure(figsize=(_WIDTH, height))
     width = _WIDTH - _LEFT - _RIGHT
     axes = figure.add_axes((_LEFT / _WIDTH, _BELOW / height,
                             width / _WIDTH, _PLOT / height))
-    starts = stage_starts(history)
-    axes.set_xlim(0, max(starts[-1], 1))
-    for stage, (start, end) in _placed(history):
+    total = max(stage_starts(history)[-1], 1)
+    axes.set_xlim(0, total)
+    for stage, (start, end) in _with_iterations(history):
         if stage.index % 2 == 0:
             axes.axvspan(start, end, color='0.95', zorder=0)
         if start:
             axes.axvline(start, color='0.4', linewidth=1)
-        room = width * (end - start) / max(starts[-1], 1)
-        name = next((name for name in (
-            f'stage {stage.index}: {stage.teacher}', str(stage.index))
-            if text_size([name])[0] * 0.9 < room), '')
-        axes.annotate(name, ((start + end) / 2, 1),
+        space = width * (end - start) / total
+        names = [f'stage {stage.index}: {stage.teacher}', str(stage.index),
+                 '']
+        while names[0] and text_size(names[:1])[0] * 0.9 >= space:
+            names.pop(0)
+        axes.annotate(names[0], ((start + end) / 2, 1),
                       (0, 4), xycoords=('data', 'axes fraction'),
                       textcoords='offset points', ha='center', fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -240,18 +272,19 @@ def _figure(history: History, rows: int) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _finished(figure: Figure, axes: Axes, title: str, text: str, unit: str,
-              columns: int = 2) -> Chart:
+def _finish(figure: Figure, axes: Axes, title: str, text: str, unit: str,
+            columns: int = 2) -> Chart:
     axes.set_ylabel(unit)
     axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _RIGHT), 0.5)
     handles, names = axes.get_legend_handles_labels()
-    # A name stands in every stage.
-    once = dict(zip(names, handles, strict=True))
-    if len(once) > 1:
-        axes.legend(once.values(), once, ncols=columns, loc='lower left',
-                    bbox_to_anchor=(0, 1 + _NAMES / _PLOT), borderaxespad=0,
-                    frameon=False, fontsize=9, handlelength=2.2,
-                    columnspacing=1.2, labelspacing=0.2, borderpad=0)
+    # The same name stands in every stage.
+    handle_of = dict(zip(names, handles, strict=True))
+    if len(handle_of) > 1:
+        axes.legend(handle_of.values(), handle_of, ncols=columns,
+                    loc='lower left', bbox_to_anchor=(0, 1 + _NAMES / _PLOT),
+                    borderaxespad=0, frameon=False, fontsize=9,
+                    handlelength=2.2, columnspacing=1.2, labelspacing=0.2,
+                    borderpad=0)
     out = io.BytesIO()
     figure.savefig(out, dpi=150, format='png')
     return Chart(title, text, out.getvalue())

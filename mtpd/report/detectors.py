@@ -1,8 +1,8 @@
 """Student and teachers beside each other: size, speed, AP."""
-import os
 from dataclasses import dataclass
-from typing import Iterable
+from typing import Mapping
 
+from mtpd.analysis.sizes import parameters
 from mtpd.compat.checkpoints import CheckpointUnavailable, CorruptCheckpoint
 from mtpd.distill.detector import CheckpointMismatch, build_detector
 from mtpd.plan.detectors import DetectorSpec
@@ -14,19 +14,19 @@ from mtpd.search.measure import (known_measures, measured_aps,
 
 UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
             CheckpointMismatch)
-"""What a detector's weights or images may be by the time of the report. It
-then says so, and the rest of it stands."""
+"""Errors of weights and images that no longer exist, or no longer fit, when
+the report is written. It names them, and its other parts are whole."""
 
 
 @dataclass(frozen=True)
 class DetectorFacts:
-    """What can be said of a detector; None where it is not known.
+    """What is known of a detector; None where it is not.
 
     Attributes:
         name: As in the plan.
-        parameters: How many numbers it learns.
+        parameters: How many parameters it has.
         ap: Box AP in percent on the student's validation set.
-        declared: Whether the config says so, and nobody measured.
+        declared: Whether the AP is the config's, and was not measured.
         seconds: Of one prediction, a batch of one image.
     """
     name: str
@@ -38,7 +38,7 @@ class DetectorFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """Of all detectors.
+    """What is known of all detectors.
 
     Attributes:
         detectors: The student, then the pool.
@@ -57,87 +57,92 @@ class Facts:
 def detector_facts(history: History, measure: bool) -> Facts:
     """Size, speed and AP of the student and of all teachers.
 
-    The progression remembers APs and latencies in ``measured.json``. With
-    ``measure``, what is missing there of the detectors that the plan uses is
-    measured and remembered as well: APs, and, unless all latencies are known
-    of one machine, those of this one.
+    ``measured.json`` in the work dir keeps APs and latencies. With
+    ``measure``, values that it lacks of the detectors that the plan uses are
+    measured and added: APs; and the latencies on this machine, unless one
+    machine has those of all detectors.
 
     Args:
         history: The progression.
-        measure: Whether to measure. What else runs on the machine meanwhile
-            makes latencies longer.
+        measure: Whether to measure. Other work on the machine makes latencies
+            longer meanwhile.
     """
     plan = history.plan
     specs = {'student': plan.student, **plan.teachers}
-    stated = {'student': None, **{t.name: t.ap for t in
-                                  plan.teachers.values()}}
-    declared = {name for name, ap in stated.items() if ap is not None}
-    for name, ap in {**history.record.get('aps', {}),
-                     **(history.found.aps if history.found else {})}.items():
-        if stated.get(name) is None:
-            stated[name] = ap
-    known = {name: _known(spec, history) for name, spec in specs.items()}
-    machine = _machine(known.values())
-    left_out = []
-    if measure:
-        used = ['student', *plan.used]
-        wanted = [n for n in used
-                  if stated[n] is None and 'ap' not in known[n]]
-        slow = not all(machine in known[n] for n in used)
-        for name in used:
-            if name in wanted or slow:
-                left_out += _measure(specs[name], history, name in wanted,
-                                     slow)
-        known = {name: _known(spec, history) for name, spec in specs.items()}
-        machine = _machine(known.values())
-    rows = []
+    found_aps = history.found.aps if history.found else {}
+    aps = {**history.record.get('aps', {}), **found_aps}
+    for name, spec in specs.items():
+        if spec.ap is not None:
+            aps[name] = spec.ap
+    left_out = _measure_missing(specs, history, aps) if measure else []
+    known, machine = _read_measured(specs, history)
+    detectors = []
     for name, spec in specs.items():
         with isolate_rng(0):
             detector = build_detector(spec.model)
-        rows.append(DetectorFacts(
-            name, sum(p.numel() for p in detector.parameters()),
-            known[name].get('ap') if stated[name] is None else stated[name],
-            name in declared, known[name].get(machine) if machine else None))
-    return Facts(tuple(rows), machine and machine.removeprefix('seconds on '),
-                 tuple(left_out))
+        ap = aps.get(name)
+        if ap is None:
+            ap = known[name].get('ap')
+        seconds = known[name].get(machine) if machine else None
+        detectors.append(DetectorFacts(name, parameters(detector), ap,
+                                       spec.ap is not None, seconds))
+    if machine is not None:
+        machine = machine.removeprefix('seconds on ')
+    return Facts(tuple(detectors), machine, tuple(left_out))
 
 
-def _known(spec: DetectorSpec, history: History) -> dict[str, float]:
-    try:
-        return known_measures(spec, history.plan.student.config,
-                              _memory(history))
-    except (FileNotFoundError, CheckpointUnavailable):
-        return {}  # of other weights nothing is known
+def _measure_missing(specs: Mapping[str, DetectorSpec], history: History,
+                     aps: Mapping[str, float | None]) -> list[str]:
+    """Measure what :func:`detector_facts` lacks; returns why something could
+    not be measured."""
+    known, machine = _read_measured(specs, history)
+    used = ['student', *history.plan.used]
+    seconds = any(machine not in known[name] for name in used)
+    left_out = []
+    for name in used:
+        ap = aps.get(name) is None and 'ap' not in known[name]
+        if ap or seconds:
+            left_out += _measure(specs[name], history, ap, seconds)
+    return left_out
+
+
+def _read_measured(specs: Mapping[str, DetectorSpec], history: History
+                   ) -> tuple[dict[str, dict[str, float]], str | None]:
+    """What ``measured.json`` holds of each detector, and its key of the
+    latencies on the machine where most were measured; this machine if it has
+    as many."""
+    known, keys = {}, []
+    for name, spec in specs.items():
+        try:
+            known[name] = known_measures(spec, history.plan.student.config,
+                                         history.plan.paths.measured)
+        except (FileNotFoundError, CheckpointUnavailable):
+            known[name] = {}  # without the weights nothing is known of them
+        keys += [key for key in known[name] if key.startswith('seconds')]
+    here = seconds_here()
+    machine = max(keys, key=lambda key: (keys.count(key), key == here),
+                  default=None)
+    return known, machine
 
 
 def _measure(spec: DetectorSpec, history: History, ap: bool,
              seconds: bool) -> list[str]:
-    """Why something could not be measured, if so."""
+    """Measure a detector; returns why something could not be measured."""
     if spec.checkpoint is None:
-        return ['student was not measured: it has no checkpoint, and its own '
-                'initialisation detects nothing.']
-    problems = [p for p in unmeasurable_aps(history.plan)
-                if ap and p.startswith(f'{spec.field}.ap ')]
-    of = ({spec.name: spec}, {spec.name: None},
-          history.plan.student.config, _memory(history))
+        return ['student was not measured: it has no checkpoint, and with '
+                'random weights it detects nothing.']
+    problems = []
+    if ap:
+        problems = [problem for problem in unmeasurable_aps(history.plan)
+                    if problem.startswith(f'{spec.field}.ap ')]
+    specs, student = {spec.name: spec}, history.plan.student.config
+    measured = history.plan.paths.measured
     try:
-        of[1][spec.name] = build_detector(spec.model, spec.checkpoint,
-                                          f'{spec.field}.checkpoint')
+        built = {spec.name: spec.build()}
         if ap and not problems:
-            measured_aps(*of)
+            measured_aps(specs, built, student, measured)
         if seconds:
-            measured_latencies(*of)
+            measured_latencies(specs, built, student, measured)
     except UNUSABLE as error:
         problems.append(f'{spec.name} was not measured: {error}')
     return problems
-
-
-def _memory(history: History) -> str:
-    return os.path.join(history.plan.work_dir, 'measured.json')
-
-
-def _machine(known: Iterable[dict[str, float]]) -> str | None:
-    """Where most latencies were measured; this machine if it has as many."""
-    where = [key for of in known for key in of if key.startswith('seconds')]
-    return max(where, key=lambda name: (where.count(name),
-                                        name == seconds_here()), default=None)

@@ -3,7 +3,7 @@ import io
 import os
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 import mmcv
 import numpy as np
@@ -26,7 +26,8 @@ from .detectors import UNUSABLE
 
 SCORE = 0.3
 """Boxes that are scored lower are not drawn."""
-_MOST = 30  # boxes drawn in one image; more hide it
+MAX_BOXES = 30
+"""Drawn in one image; more would hide it."""
 _WIDTH = 2.6  # inches
 
 
@@ -44,23 +45,28 @@ class Box:
     score: float | None = None
 
     def describe(self) -> str:
-        """``disc``, ``disc .93``."""
+        """Class and score, such as ``disc .93``; without a score, ``disc``."""
         return self.name if self.score is None else \
             f'{self.name} {self.score:.2f}'.replace(' 0.', ' .')
 
 
 @dataclass(frozen=True)
 class View:
-    """Somebody's boxes in an image.
+    """An image with the boxes of one detector, or of the ground truth.
 
     Attributes:
-        title: Whose.
+        title: Whose boxes they are.
         boxes: The drawn ones, highest score first.
-        jpeg: The image with them.
+        jpeg: The image with the boxes.
     """
     title: str
     boxes: tuple[Box, ...]
     jpeg: bytes
+
+    def describe(self) -> str:
+        """The boxes in words, for readers who do not see the image."""
+        boxes = ', '.join(box.describe() for box in self.boxes)
+        return f'{self.title}: {boxes or "no box"}'
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Example:
 
     Attributes:
         name: Of its file.
-        views: Ground truth last.
+        views: One of each detector, ground truth last.
     """
     name: str
     views: tuple[View, ...]
@@ -81,7 +87,7 @@ class Examples:
 
     Attributes:
         images: In the data set's order.
-        left_out: Whose boxes are missing and why, one message each.
+        left_out: Which boxes are missing and why, one message each.
     """
     images: tuple[Example, ...]
     left_out: tuple[str, ...]
@@ -94,59 +100,58 @@ def example_images(history: History, count: int) -> Examples:
 
     Args:
         history: The progression.
-        count: So many, evenly spread over the validation set.
+        count: Number of images, evenly spread over the validation set.
     """
-    with redirect_stdout(io.StringIO()):  # pycocotools prints what it loads
-        return _examples(history, count)
-
-
-def _examples(history: History, count: int) -> Examples:
     student = history.plan.student
-    try:
-        dataset = DATASETS.build(
-            validation_of(student, student.config).loader.dataset)
-        count = min(count, len(dataset))
-        indices = [len(dataset) * i // count for i in range(count)]
-        paths = [dataset.get_data_info(i)['img_path'] for i in indices]
-        images = [mmcv.imread(path, channel_order='rgb') for path in paths]
-    except UNUSABLE as error:
-        return Examples((), (f'images: {error}',))
-    seen, left_out = {}, []
-    for title, spec, weights in _viewers(history):
+    with redirect_stdout(io.StringIO()):  # pycocotools prints what it loads
+        try:
+            dataset = DATASETS.build(
+                validation_of(student, student.config).loader.dataset)
+            count = min(count, len(dataset))
+            indices = [len(dataset) * i // count for i in range(count)]
+            infos = [dataset.get_data_info(i) for i in indices]
+            images = [mmcv.imread(info['img_path'], channel_order='rgb')
+                      for info in infos]
+        except UNUSABLE as error:
+            return Examples((), (f'images: {error}',))
+        boxes, left_out = _detections(history, indices)
+    classes = tuple(dataset.metainfo['classes'])
+    colours = {name: f'C{i % 10}' for i, name in enumerate(classes)}
+    examples = []
+    for i, (info, image) in enumerate(zip(infos, images, strict=True)):
+        shown = {title: of_images[i] for title, of_images in boxes.items()}
+        shown['ground truth'] = _ground_truth(info, classes)
+        views = [View(title, drawn, draw_boxes(image, drawn, colours))
+                 for title, drawn in shown.items()]
+        name = os.path.basename(info['img_path'])
+        examples.append(Example(name, tuple(views)))
+    return Examples(tuple(examples), tuple(left_out))
+
+
+def _detections(history: History, indices: Sequence[int]
+                ) -> tuple[dict[str, list[tuple[Box, ...]]], list[str]]:
+    """Title of a view -> the boxes in each image; and which are missing."""
+    plan, student = history.plan, history.plan.student
+    viewers = [('student before', student, history.start)]
+    if history.newest:
+        viewers.append(('student after', student, history.newest))
+    if history.order:
+        newest = history.stages[-1].teacher if history.stages \
+            else history.order[-1]
+        for name in stage_teachers(newest, plan):
+            teacher = plan.teachers[name]
+            viewers.append((f'teacher {name}', teacher, teacher.checkpoint))
+    boxes, left_out = {}, []
+    for title, spec, weights in viewers:
         if weights is None:
             left_out.append(f'{title}: there are no weights.')
             continue
         try:
             detector = build_detector(spec.model, weights, title)
-            seen[title] = _detect(detector, spec, student.config, indices)
+            boxes[title] = _detect(detector, spec, student.config, indices)
         except UNUSABLE as error:
             left_out.append(f'{title}: {error}')
-    classes = tuple(dataset.metainfo['classes'])
-    seen['ground truth'] = [_true_boxes(dataset.get_data_info(i), classes)
-                            for i in indices]
-    colours = {name: f'C{i % 10}' for i, name in enumerate(classes)}
-    return Examples(tuple(
-        Example(os.path.basename(path), tuple(
-            View(title, boxes[i], _drawn(image, boxes[i], colours))
-            for title, boxes in seen.items()))
-        for i, (path, image) in enumerate(
-            zip(paths, images, strict=True))),
-        tuple(left_out))
-
-
-def _viewers(history: History
-             ) -> list[tuple[str, DetectorSpec, str | None]]:
-    plan = history.plan
-    viewers = [('student before', plan.student, history.start)]
-    if history.newest:
-        viewers.append(('student after', plan.student, history.newest))
-    if history.order:
-        newest = history.stages[-1].teacher if history.stages \
-            else history.order[-1]
-        viewers += [(f'teacher {n}', plan.teachers[n],
-                     plan.teachers[n].checkpoint)
-                    for n in stage_teachers(newest, plan)]
-    return viewers
+    return boxes, left_out
 
 
 def _detect(detector: BaseDetector, spec: DetectorSpec, student: Config,
@@ -154,30 +159,33 @@ def _detect(detector: BaseDetector, spec: DetectorSpec, student: Config,
     dataset = DATASETS.build(validation_of(spec, student).loader.dataset)
     names = classes_of(spec)
     detector = detector.to(get_device()).eval()
-    found = []
+    detections = []
     for index in indices:
         with torch.no_grad():
             sample, = detector.val_step(pseudo_collate([dataset[index]]))
-        boxes = sample.pred_instances.cpu()
-        found.append(tuple(
-            Box(tuple(corners.tolist()), names[label] if label < len(names)
-                else f'class {label}', score.item())
-            for corners, label, score in sorted(
-                zip(boxes.bboxes, boxes.labels.tolist(), boxes.scores,
-                    strict=True),
-                key=lambda box: -box[2])[:_MOST] if score >= SCORE))
-    return found
+        found = sample.pred_instances.cpu()
+        ranked = sorted(zip(found.scores, found.labels.tolist(), found.bboxes,
+                            strict=True), key=lambda box: -box[0])
+        boxes = []
+        for score, label, corners in ranked[:MAX_BOXES]:
+            if score >= SCORE:
+                name = names[label] if label < len(names) else f'class {label}'
+                boxes.append(Box(tuple(corners.tolist()), name, score.item()))
+        detections.append(tuple(boxes))
+    return detections
 
 
-def _true_boxes(info: dict, classes: tuple[str, ...]) -> tuple[Box, ...]:
-    return tuple(
-        Box(tuple(one['bbox']), classes[one['bbox_label']])
-        for one in info.get('instances', ()) if not one.get('ignore_flag'))
+def _ground_truth(info: Mapping[str, Any],
+                  classes: Sequence[str]) -> tuple[Box, ...]:
+    boxes = [Box(tuple(instance['bbox']), classes[instance['bbox_label']])
+             for instance in info.get('instances', ())
+             if not instance.get('ignore_flag')]
+    return tuple(boxes)
 
 
-def _drawn(image: np.ndarray, boxes: Sequence[Box],
-           colours: dict[str, str]) -> bytes:
-    """As JPEG.
+def draw_boxes(image: np.ndarray, boxes: Sequence[Box],
+               colours: Mapping[str, str]) -> bytes:
+    """An image with boxes and their names, as JPEG.
 
     Args:
         image: (H, W, 3), red first, 0 to 255.
@@ -189,10 +197,10 @@ def _drawn(image: np.ndarray, boxes: Sequence[Box],
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(image, aspect='auto')
     axes.axis('off')
-    for box in reversed(boxes):  # the surest on top
+    for box in reversed(boxes):  # the highest score on top
         x1, y1, x2, y2 = np.clip(box.corners, 0, (width, height) * 2)
         colour = colours.get(box.name, 'C0')
-        # White below the colour: seen on any ground.
+        # White below the colour: visible on any background.
         for line, shade in ((2.6, 'white'), (1.4, colour)):
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False,
                                      linewidth=line, edgecolor=shade))

@@ -1,4 +1,4 @@
-"""Charts of two runs side by side: the way to their end, and around it."""
+"""Charts of two runs side by side: their trajectories and landscapes."""
 import os
 from typing import Sequence
 
@@ -9,42 +9,40 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from mtpd.analysis.comparison import Comparison, Measured
+from mtpd.analysis.runs import Validation
 
 _STYLES = (dict(color='black', linestyle='-', markerfacecolor='black'),
            dict(color='0.45', linestyle='--', markerfacecolor='white'))
 _MARKERS = 'osD^v<>pPX'
-_MOST_LABELS = 4
-# Where the labels stand, so that the two runs' do not lie on each other.
+_MAX_LABELS = 4  # in each stage
+# Where the labels of each run stand, so that they do not overlap.
 _PLACES = (dict(xytext=(5, 4), ha='left', va='bottom'),
            dict(xytext=(-5, -4), ha='right', va='top'))
 
 
-def draw_trajectories(found: Comparison, path: str) -> None:
+def draw_trajectories(comparison: Comparison, path: str) -> None:
     """Training detection loss against validation AP, a point per validation.
 
     On the left as logged while training, on the right measured again on the
-    fixed images, where the weights are still there.
+    fixed images, for the checkpoints that still exist.
 
     Args:
-        found: What was measured.
+        comparison: The two runs.
         path: Where the PNG is written.
     """
     figure = Figure(figsize=(11, 4.8), layout='constrained')
     left, right = figure.subplots(1, 2, sharey=True)
-    for of, style, place in zip((found.first, found.second), _STYLES,
-                                _PLACES, strict=True):
-        aps = [at.ap for at, _ in of.trajectory]
-        names = [at.label for at, _ in of.trajectory]
-        stages = [at.stage for at, _ in of.trajectory]
-        _way(left, [at.logged for at, _ in of.trajectory], aps, names,
-             stages, of.name, style, place)
-        _way(right, [loss for _, loss in of.trajectory], aps, names, stages,
-             of.name, style, place)
+    runs = comparison.first, comparison.second
+    for run, style, place in zip(runs, _STYLES, _PLACES, strict=True):
+        logged = [validation.logged for validation, _ in run.trajectory]
+        measured = [loss for _, loss in run.trajectory]
+        _draw_trajectory(left, run, logged, style, place)
+        _draw_trajectory(right, run, measured, style, place)
     for axes in (left, right):
         axes.margins(x=.09)  # labels stand beside the outermost points
     left.set_xlabel('training detection loss, as logged in the last epoch')
-    right.set_xlabel(f'the same, measured again on {found.images} fixed '
-                     'training images')
+    right.set_xlabel('the same, measured again on '
+                     f'{comparison.images} fixed training images')
     left.set_ylabel('validation box AP')
     left.legend(loc='best', frameon=False)
     figure.suptitle('Training loss against validation AP '
@@ -53,58 +51,58 @@ def draw_trajectories(found: Comparison, path: str) -> None:
     _save(figure, path)
 
 
-def _way(axes: Axes, losses: Sequence[float], aps: Sequence[float],
-         names: Sequence[str], stages: Sequence[int], name: str,
-         style: dict, place: dict) -> None:
-    points = [i for i, loss in enumerate(losses) if np.isfinite(loss)]
-    axes.plot([losses[i] for i in points], [aps[i] for i in points],
-              linewidth=1, label=name, color=style['color'],
+def _draw_trajectory(axes: Axes, run: Measured, losses: Sequence[float],
+                     style: dict, place: dict) -> None:
+    points = []
+    for (validation, _), loss in zip(run.trajectory, losses, strict=True):
+        if np.isfinite(loss):
+            points.append((validation, loss))
+    axes.plot([loss for _, loss in points],
+              [validation.ap for validation, _ in points],
+              linewidth=1, label=run.name, color=style['color'],
               linestyle=style['linestyle'])
-    for i in points:
-        axes.plot(losses[i], aps[i], markersize=5, **{
-            **style, 'marker': _MARKERS[(stages[i] - 1) % len(_MARKERS)]})
-    for i in _labelled(points, stages):
-        axes.annotate(names[i], (losses[i], aps[i]), fontsize=7,
-                      textcoords='offset points', color=style['color'],
-                      **place)
+    stages: dict[int, list[tuple[Validation, float]]] = {}
+    for validation, loss in points:
+        marker = _MARKERS[(validation.stage - 1) % len(_MARKERS)]
+        axes.plot(loss, validation.ap, markersize=5,
+                  **{**style, 'marker': marker})
+        stages.setdefault(validation.stage, []).append((validation, loss))
+    for of_stage in stages.values():
+        # The first and the last, and some between: all would overlap.
+        count = min(len(of_stage), _MAX_LABELS)
+        for k in range(count):
+            index = round(k * (len(of_stage) - 1) / max(1, count - 1))
+            validation, loss = of_stage[index]
+            axes.annotate(validation.label, (loss, validation.ap), fontsize=7,
+                          textcoords='offset points', color=style['color'],
+                          **place)
 
 
-def _labelled(points: Sequence[int], stages: Sequence[int]) -> list[int]:
-    """Each stage's first and last point, and some between, where all would
-    lie on each other."""
-    chosen = []
-    for stage in dict.fromkeys(stages):
-        own = [i for i in points if stages[i] == stage]
-        count = min(len(own), _MOST_LABELS)
-        chosen += [own[round(k * (len(own) - 1) / max(1, count - 1))]
-                   for k in range(count)]
-    return chosen
-
-
-def draw_landscapes(found: Comparison, path: str) -> None:
-    """The loss around both final students: the same directions, the same
-    scale, the same colours and contours.
+def draw_landscapes(comparison: Comparison, path: str) -> None:
+    """The loss around both final students, with the same directions, scale,
+    colours and contours.
 
     Args:
-        found: What was measured.
+        comparison: The two runs.
         path: Where the PNG is written.
     """
-    both = np.stack([found.first.surface, found.second.surface])
+    runs = comparison.first, comparison.second
+    both = np.stack([run.surface for run in runs])
     finite = both[np.isfinite(both) & (both > 0)]
-    norm = LogNorm(finite.min(), finite.max()) if finite.size \
-        and finite.min() < finite.max() else None
-    levels = np.geomspace(finite.min(), finite.max(), 12)[1:-1] if norm \
-        else None
+    norm = levels = None
+    if finite.size and finite.min() < finite.max():
+        norm = LogNorm(finite.min(), finite.max())
+        levels = np.geomspace(finite.min(), finite.max(), 12)[1:-1]
     figure = Figure(figsize=(11, 5), layout='constrained')
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, of in zip(panels, (found.first, found.second), strict=True):
-        image = _panel(axes, found, of, norm, levels)
+    for axes, run in zip(panels, runs, strict=True):
+        image = _draw_panel(axes, comparison, run, norm, levels)
     panels[0].set_ylabel('second direction, in filter norms')
     bar = figure.colorbar(image, ax=list(panels), label='detection loss, mean '
-                          f'over {found.images} training images')
+                          f'over {comparison.images} training images')
     if levels is not None:  # plain numbers, the same as on the contours
-        bar.set_ticks(levels.tolist(),
-                      labels=[f'{level:.2g}' for level in levels])
+        labels = [f'{level:.2g}' for level in levels]
+        bar.set_ticks(levels.tolist(), labels=labels)
         bar.minorticks_off()
     figure.suptitle('Loss around the final students (same filter-normalised '
                     'directions and scale;\ncross: the student, circle: where '
@@ -112,29 +110,28 @@ def draw_landscapes(found: Comparison, path: str) -> None:
     _save(figure, path)
 
 
-def _panel(axes: Axes, found: Comparison, of: Measured, norm: LogNorm | None,
-           levels: np.ndarray | None) -> AxesImage:
-    edge = found.coordinates
+def _draw_panel(axes: Axes, comparison: Comparison, run: Measured,
+                norm: LogNorm | None, levels: np.ndarray | None) -> AxesImage:
+    edge, radius = comparison.coordinates, comparison.settings.radius
     half = (edge[1] - edge[0]) / 2
     image = axes.imshow(
-        of.surface, origin='lower', norm=norm, cmap='viridis',
+        run.surface, origin='lower', norm=norm, cmap='viridis',
         interpolation='nearest',
         extent=(edge[0] - half, edge[-1] + half) * 2)
     if levels is not None:
-        lines = axes.contour(edge, edge, of.surface, levels=levels,
+        lines = axes.contour(edge, edge, run.surface, levels=levels,
                              colors='white', linewidths=0.9)
-        # The innermost leave no room for a number.
+        # The innermost contours have no space for a number.
         axes.clabel(lines, levels[len(levels) // 3:], fontsize=7,
                     fmt=lambda value: f'{value:.2g}')
     axes.plot(0, 0, marker='+', color='white', markersize=9)
     angle = np.linspace(0, 2 * np.pi, 100)
-    axes.plot(found.settings.radius * np.cos(angle),
-              found.settings.radius * np.sin(angle), color='white',
+    axes.plot(radius * np.cos(angle), radius * np.sin(angle), color='white',
               linewidth=0.9, linestyle=':')
     axes.set_xlim(edge[0] - half, edge[-1] + half)
     axes.set_ylim(edge[0] - half, edge[-1] + half)
-    axes.set_title(f'{of.name}\nloss {of.losses.mean():.3g}, sharpness '
-                   f'{of.sharpness("common"):.3g}, AP {of.ap.ap:.1f}',
+    axes.set_title(f'{run.name}\nloss {run.losses.mean():.3g}, sharpness '
+                   f'{run.sharpness("common"):.3g}, AP {run.ap.ap:.1f}',
                    fontsize=9)
     axes.set_xlabel('first direction, in filter norms')
     return image

@@ -1,5 +1,6 @@
 """An order and everything that led to it, as it lies in order.json."""
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Mapping, Sequence
 
 from mtpd.order.baselines import OrderRow, compare_orders
@@ -45,10 +46,15 @@ class FoundOrder:
         """Its name among the costs."""
         return next(n for n in self.costs.names if n not in self.aps)
 
-    def decisions(self) -> list[Decision]:
-        """How sure each step of the order is."""
-        return decision_margins(self.costs, self.order, self.student,
-                                self.aps, self.max_teachers, self.certainty)
+    @cached_property
+    def _decisions(self) -> tuple[Decision, ...]:
+        return tuple(decision_margins(
+            self.costs, self.order, self.student, self.aps,
+            self.max_teachers, self.certainty))
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """How sure each step of the order is; computed once."""
+        return self._decisions
 
     def baselines(self, results: Mapping[tuple[str, ...], float] | None = None
                   ) -> list[OrderRow]:

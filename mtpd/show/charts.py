@@ -1,10 +1,11 @@
 """Charts of costs and order, readable in black and white.
 
-The axes fill their figure, so that sizes can be reckoned from those of texts;
-what stands outside of them is taken in when the file is written.
+The axes fill their figure, so that the figure's size follows from the sizes of
+the texts. What stands outside of the axes is included when the file is
+written.
 """
 import os
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any, Iterable, Mapping
 
 import numpy as np
@@ -24,42 +25,40 @@ from .order_layout import Line, OrderLayout
 
 def draw_costs(costs: AdaptationCosts, path: str) -> None:
     """The cost matrix with its numbers, shaded by share of the target's
-    variance (comparable between columns; the raw costs are not)."""
+    variance, which compares between columns; the costs do not.
+
+    Args:
+        costs: The matrix.
+        path: Where the PNG is written.
+    """
     names = costs.names
-    texts = {(source, target): f'{cost_text(costs, source, target, 3)}\n'
-                               f'{share_text(costs, source, target, 2)}'
-             for source in names for target in names if source != target}
+    texts: dict[tuple[int, int], str] = {}
+    shares = np.full((len(names), len(names)), np.nan)
+    for (i, source), (j, target) in permutations(enumerate(names), 2):
+        texts[i, j] = (f'{cost_text(costs, source, target, 3)}\n'
+                       f'{share_text(costs, source, target, 2)}')
+        if costs.variance[:, j].all():
+            shares[i, j] = costs.normalised_cost(source, target)
     width, height = text_size(texts.values())
     width, height = max(width + 0.3, 0.9), height + 0.3
     figure = Figure(figsize=(width * len(names), height * len(names)))
     axes = figure.add_axes((0, 0, 1, 1))
-    share = _shares(costs)
-    axes.imshow(share, cmap='Greys', vmin=0, vmax=1.3, aspect='auto')
-    for (source, target), text in texts.items():
-        i, j = names.index(source), names.index(target)
+    axes.imshow(shares, cmap='Greys', vmin=0, vmax=1.3, aspect='auto')
+    for (i, j), text in texts.items():
         axes.text(j, i, text, ha='center', va='center',
-                  color='white' if share[i, j] > 0.75 else 'black')
-    # Names that are wider than their column would lie on each other.
-    tilted = text_size(names)[0] > 0.9 * width
-    tilt: dict[str, Any] = dict(
-        rotation=35, ha='right', rotation_mode='anchor') if tilted else {}
+                  color='white' if shares[i, j] > 0.75 else 'black')
+    tilt: dict[str, Any] = {}
+    if text_size(names)[0] > 0.9 * width:
+        # Names that are wider than their column would overlap.
+        tilt = dict(rotation=35, ha='right', rotation_mode='anchor')
     axes.set_xticks(range(len(names)), names, **tilt)
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel('to')
     axes.set_ylabel('from')
-    axes.set_title("Adaptation cost\n(below: share of the target's variance)"
-                   + legend([texts.values()]), fontsize=10)
+    axes.set_title('\n'.join((
+        'Adaptation cost', "(below: share of the target's variance)",
+        *legend(texts.values()))), fontsize=10)
     _save(figure, path)
-
-
-def _shares(costs: AdaptationCosts) -> np.ndarray:
-    """The normalised matrix; nan also into a target without variance."""
-    shares = np.full((len(costs.names), len(costs.names)), np.nan)
-    for i, source in enumerate(costs.names):
-        for j, target in enumerate(costs.names):
-            if i != j and costs.variance[:, j].all():
-                shares[i, j] = costs.normalised_cost(source, target)
-    return shares
 
 
 def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
@@ -68,30 +67,33 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
                student_ap: float | None = None) -> None:
     """The cost graph: the student and the pool, the chosen path in bold.
 
-    Only the costs into chosen teachers are drawn: from those before them and
-    from all that are not chosen.
+    Only the costs into chosen teachers are drawn: from the detectors before
+    them and from all teachers that are not chosen.
 
     Args:
         costs: Between the student and all teachers.
         aps: Teacher -> AP in percent. These are the pool.
-        order: Chosen from it.
+        order: Chosen from the pool.
         path: Where the PNG is written.
-        latencies: Detector, the student too -> seconds of one prediction; one
-            that is missing is shown without.
+        latencies: Detector, the student too -> seconds of one prediction; a
+            detector that is missing here is shown without latency.
         student_ap: In percent.
     """
-    student = next(n for n in costs.names if n not in aps)
+    student = next(name for name in costs.names if name not in aps)
     chain = (student, *order.teachers)
-    others = tuple(n for n in aps if n not in chain)
-    nodes = {name: _node_text(name, {**aps, student: student_ap}[name],
-                              (latencies or {}).get(name))
-             for name in (*chain, *others)}
-    numbers = {(source, target): cost_text(costs, source, target, 3)
-               for i, target in enumerate(order.teachers, 1)
-               for source in (*chain[:i], *others)}
+    others = tuple(name for name in aps if name not in chain)
+    known_aps, latencies = {**aps, student: student_ap}, latencies or {}
+    nodes = {}
+    for name in (*chain, *others):
+        nodes[name] = _node_text(name, known_aps[name], latencies.get(name))
+    numbers = {}
+    for i, target in enumerate(order.teachers, 1):
+        for source in (*chain[:i], *others):
+            numbers[source, target] = cost_text(costs, source, target, 3)
     width, height = text_size(nodes.values())
+    number_width, _ = text_size(numbers.values(), bold=True)
     layout = OrderLayout(chain, others, width + 0.25, height + 0.2,
-                         text_size(numbers.values(), bold=True)[0] + 0.15)
+                         number_width + 0.15)
     left, right, bottom, top = layout.bounds()
     figure = Figure(figsize=(right - left, top - bottom))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right),
@@ -99,12 +101,13 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
     axes.axis('off')
     path_edges = set(pairwise(chain))
     for pair, text in numbers.items():
-        _line(axes, layout.line(*pair), text, chosen=pair in path_edges)
+        _draw_line(axes, layout.line(*pair), text, chosen=pair in path_edges)
     for name, text in nodes.items():
-        _node(axes, layout, name, text)
-    axes.set_title('Order of the teachers: ' + ' > '.join(order.teachers)
-                   + '\nnumbers: adaptation cost; bold: the chosen path'
-                   + legend([numbers.values()]), fontsize=10)
+        _draw_node(axes, layout, name, text)
+    axes.set_title('\n'.join((
+        'Order of the teachers: ' + ' > '.join(order.teachers),
+        'numbers: adaptation cost; bold: the chosen path',
+        *legend(numbers.values()))), fontsize=10)
     _save(figure, path)
 
 
@@ -113,11 +116,13 @@ def _node_text(name: str, ap: float | None, seconds: float | None) -> str:
     if ap is not None:
         lines.append(f'AP {ap:.1f}')
     if seconds is not None:
-        lines.append(f'{1000 * seconds:.{0 if seconds >= .01 else 1}f} ms')
+        decimals = 0 if seconds >= .01 else 1
+        lines.append(f'{1000 * seconds:.{decimals}f} ms')
     return '\n'.join(lines)
 
 
-def _node(axes: Axes, layout: OrderLayout, name: str, text: str) -> None:
+def _draw_node(axes: Axes, layout: OrderLayout, name: str,
+               text: str) -> None:
     x, y = layout.place(name)
     width, height = layout.width_of(name), layout.height
     student, chosen = name == layout.chain[0], name in layout.chain
@@ -130,7 +135,8 @@ def _node(axes: Axes, layout: OrderLayout, name: str, text: str) -> None:
               color='white' if student else 'black')
 
 
-def _line(axes: Axes, line: Line, text: str, chosen: bool) -> None:
+def _draw_line(axes: Axes, line: Line, text: str,
+               chosen: bool) -> None:
     code = Path.CURVE3 if line.curved else Path.LINETO
     codes = [Path.MOVETO] + [code] * (len(line.points) - 1)
     axes.add_patch(FancyArrowPatch(
@@ -145,12 +151,17 @@ def _line(axes: Axes, line: Line, text: str, chosen: bool) -> None:
 
 
 def text_size(texts: Iterable[str], bold: bool = False) -> tuple[float, float]:
-    """Width and height in inches of the largest, in the default font."""
+    """Width and height in inches that hold each of the texts, in the default
+    font."""
     font = FontProperties(weight='bold' if bold else 'normal')
-    lines = [text.split('\n') for text in texts]
-    widths = [TextPath((0, 0), line, prop=font).get_extents().width / 72
-              for text in lines for line in text if line]
-    return max(widths), 0.17 * max(map(len, lines))
+    widths, line_counts = [], []
+    for text in texts:
+        lines = text.split('\n')
+        line_counts.append(len(lines))
+        for line in filter(None, lines):
+            outline = TextPath((0, 0), line, prop=font)
+            widths.append(outline.get_extents().width / 72)
+    return max(widths), 0.17 * max(line_counts)
 
 
 def _save(figure: Figure, path: str) -> None:

@@ -1,8 +1,13 @@
-"""Costs as text; one that is not told from rounding is shown as ``< ``
-bound."""
+"""Costs as text.
+
+A cost that cannot be distinguished from rounding is shown by its upper bound,
+such as ``< 2e-06``.
+"""
 from typing import Iterable
 
 from mtpd.order.costs import AdaptationCosts
+
+_MARK = '< '
 
 
 def level_text(costs: AdaptationCosts, source: str, target: str,
@@ -10,7 +15,7 @@ def level_text(costs: AdaptationCosts, source: str, target: str,
     """One level's mean squared error."""
     level = costs.at(stride, source, target)
     if stride in costs.below_resolution(source, target):
-        return f'< {costs.resolution[level]:.4g}'
+        return f'{_MARK}{costs.resolution[level]:.4g}'
     return f'{costs.mse[level]:.4g}'
 
 
@@ -20,13 +25,15 @@ def cost_text(costs: AdaptationCosts, source: str, target: str,
     if _all_below(costs, source, target):
         limits = [costs.resolution[costs.at(stride, source, target)]
                   for stride in costs.strides]
-        return f'< {sum(limits) / len(limits):.{digits}g}'
+        bound = sum(limits) / len(limits)
+        return f'{_MARK}{bound:.{digits}g}'
     return f'{costs.cost(source, target):.{digits}g}'
 
 
 def share_text(costs: AdaptationCosts, source: str, target: str,
                decimals: int = 3) -> str:
-    """The mean as a part of the target's variance; - where it has none."""
+    """The mean as a part of the target's variance; ``-`` for a target without
+    variance."""
     variances = [costs.variance[costs.at(stride, target)]
                  for stride in costs.strides]
     if not all(variances):
@@ -36,14 +43,15 @@ def share_text(costs: AdaptationCosts, source: str, target: str,
                   for stride in costs.strides]
         shares = [limit / variance for limit, variance
                   in zip(limits, variances, strict=True)]
-        return f'< {sum(shares) / len(shares):.{decimals}g}'
+        return f'{_MARK}{sum(shares) / len(shares):.{decimals}g}'
     return f'{costs.normalised_cost(source, target):.{decimals}f}'
 
 
-def legend(rows: Iterable[Iterable[str]]) -> str:
-    """A line on the mark, empty if no text has it."""
-    marked = any(text.startswith('< ') for row in rows for text in row)
-    return '\n<: too small to be told from rounding' if marked else ''
+def legend(texts: Iterable[str | None]) -> tuple[str, ...]:
+    """A line that explains ``<``; none if no text has it."""
+    if any(text is not None and text.startswith(_MARK) for text in texts):
+        return ('<: cannot be distinguished from rounding',)
+    return ()
 
 
 def _all_below(costs: AdaptationCosts, source: str, target: str) -> bool:

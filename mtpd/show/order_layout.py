@@ -1,20 +1,21 @@
-"""Where everything stands in the chart of an order; plain geometry."""
+"""Where boxes, lines and numbers stand in the chart of an order."""
 from dataclasses import dataclass
 from typing import NamedTuple
 
 Point = tuple[float, float]
 
 _GAP = 0.25  # between neighbours
-_DEEPER = 0.35  # for each link of the chain that a line skips
+_DEEPER = 0.35  # for each link of the chain that a bow spans
 
 
 class Line(NamedTuple):
-    """A line of the graph and its number's centre.
+    """A line of the graph.
 
     Attributes:
         points: From the source's edge to the target's.
-        curved: Whether the second of three points only pulls.
-        number: Where the cost stands.
+        curved: Whether the points are start, control point and end of a
+            quadratic Bezier curve.
+        number: Centre of the cost that is written on it.
     """
     points: tuple[Point, ...]
     curved: bool
@@ -23,19 +24,20 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class OrderLayout:
-    """Places in inches, x to the right and y upwards, from the student.
+    """Positions in inches, x to the right and y upwards, from the student.
 
-    The student and the chosen teachers stand in a row, lines that skip some
-    of them bow below it. The others stand in a row above. Each has its numbers
-    in a row just below it, one for each chosen teacher in their order, and is
-    as wide as these; its lines part only below them, so none crosses a number.
+    The student and the chosen teachers stand in a row; a line that skips some
+    of them is a bow below this row. The other teachers stand in a row above.
+    The costs out of one of these stand in a row just below its box, one for
+    each chosen teacher in their order, and the box is as wide as this row. Its
+    lines separate only below the numbers, so no line crosses a number.
 
     Attributes:
         chain: The student, then the chosen teachers, first to last.
         others: The rest of the pool.
-        width: What a detector's box needs.
+        width: Of the text in the widest box, with its margin.
         height: Of a detector's box.
-        number: Width of the widest number, with what it needs around it.
+        number: Width of the widest number, with its margin.
     """
     chain: tuple[str, ...]
     others: tuple[str, ...]
@@ -48,12 +50,15 @@ class OrderLayout:
         if name in self.chain:
             return self.chain.index(name) * self._step, 0.
         middle = len(self.chain) / 2 * self._step  # of the chosen teachers
-        return middle + _spread(
-            self.others.index(name), len(self.others),
-            (self.width_of(name) + _GAP) * len(self.others)), self._above
+        widths = [self.width_of(other) for other in self.others]
+        offset = _spread(self.others.index(name), len(self.others),
+                         (self.width_of(name) + _GAP) * len(self.others))
+        # Lines that are too flat would overlap.
+        reach = max(len(self.chain) * self._step, sum(widths)) / 2
+        return middle + offset, self.height + max(1.5, 0.3 * reach)
 
     def width_of(self, name: str) -> float:
-        """Of a detector's box."""
+        """Width of a detector's box."""
         return self.width if name in self.chain \
             else max(self.width, self._numbers)
 
@@ -69,14 +74,17 @@ class OrderLayout:
                     ((start + end) / 2, y + 0.13))
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top of it all."""
+        """Left, right, bottom and top of the whole graph."""
+        margin = 0.15  # half a border, half a number
         names = *self.chain, *self.others
-        sides = [self.place(name)[0] + side * self.width_of(name)
-                 for name in names for side in (-0.5, 0.5)]
-        air = 0.15  # half a border, half a number
-        return (min(sides) - air, max(sides) + air,
-                -self.height / 2 - _DEEPER * (len(self.chain) - 1) - air,
-                self.place(names[-1])[1] + self.height / 2 + air)
+        left, right = [], []
+        for name in names:
+            x, y = self.place(name)
+            left.append(x - 0.5 * self.width_of(name))
+            right.append(x + 0.5 * self.width_of(name))
+        deepest = -self.height / 2 - _DEEPER * (len(self.chain) - 1)
+        return (min(left) - margin, max(right) + margin, deepest - margin,
+                y + self.height / 2 + margin)
 
     @property
     def _step(self) -> float:
@@ -85,13 +93,6 @@ class OrderLayout:
     @property
     def _numbers(self) -> float:
         return self.number * (len(self.chain) - 1)
-
-    @property
-    def _above(self) -> float:
-        # Lines that are too flat lie on each other.
-        reach = max(len(self.chain) * self._step, sum(
-            self.width_of(name) for name in self.others)) / 2
-        return self.height + max(1.5, 0.3 * reach)
 
     def _links(self, source: str, target: str) -> int:
         return self.chain.index(target) - self.chain.index(source)
@@ -110,14 +111,16 @@ class OrderLayout:
         start, end = self._below(source, target), self._below(target, source)
         middle = (start[0] + end[0]) / 2
         depth = _DEEPER * self._links(source, target)
-        # A quadratic curve goes half as far as the point that pulls it.
+        # A quadratic curve goes half as far as its control point.
         return Line((start, (middle, start[1] - 2 * depth), end), True,
                     (middle, start[1] - depth))
 
     def _below(self, name: str, other: str) -> Point:
-        """Where a bow between them leaves ``name``: so that no two that leave
-        it cross, from the left those that come, the nearest first, then those
-        that go, the farthest first."""
+        """Where the bow to or from ``other`` touches the box of ``name``.
+
+        Bows of one box do not cross: from left to right stand first the bows
+        from earlier detectors, the nearest first, then the bows to later ones,
+        the farthest first."""
         place = self.chain.index(name)
         ends = [*self.chain[:max(place - 1, 0)][::-1],
                 *self.chain[place + 2:][::-1]]
@@ -127,5 +130,5 @@ class OrderLayout:
 
 
 def _spread(index: int, count: int, width: float) -> float:
-    """The middle of one of ``count`` equal parts of a width about 0."""
+    """The middle of one of ``count`` equal parts of a width centred on 0."""
     return width * ((index + 0.5) / count - 0.5)

@@ -1,4 +1,4 @@
-"""How far a long pass is: live on a terminal, in lines in a log."""
+"""Progress of a long pass: a bar on a terminal, lines in a log."""
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from time import monotonic
@@ -16,7 +16,7 @@ _Show = Callable[[int, int, str], None]
 
 
 @contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(task: str) -> Iterator[Callable[[int, int], None]]:
     """Show how many images are done, how fast, and the time left.
 
     A bar on stderr if that is a terminal; otherwise a log line every
@@ -24,22 +24,17 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     shows anything.
 
     Args:
-        what: Is going on.
+        task: What is being done, in a few words.
 
     Yields:
-        To be called with images done and images in all, first of all
-        before any work: what an earlier run has done is not taken as speed.
+        A function of the number of images done and of all images. Call it
+        once before any work: images of an earlier run do not count for the
+        speed.
     """
     if not is_main_process():
         yield lambda done, total: None
         return
     console = Console(stderr=True)
-    with _bar(what, console) if console.is_interactive \
-            else nullcontext(_log_lines(what)) as show:
-        yield _timed(show)
-
-
-def _timed(show: _Show) -> Callable[[int, int], None]:
     first = None
 
     def update(done: int, total: int) -> None:
@@ -53,27 +48,29 @@ def _timed(show: _Show) -> Callable[[int, int], None]:
             text += f', {new / seconds:.3g} images/s, {left} left'
         show(done, total, text)
 
-    return update
+    with _bar(task, console) if console.is_interactive \
+            else nullcontext(_log_lines(task)) as show:
+        yield update
 
 
 @contextmanager
-def _bar(what: str, console: Console) -> Iterator[_Show]:
+def _bar(task: str, console: Console) -> Iterator[_Show]:
     # Drawn by the calls alone: no thread takes time from the work.
     with Progress(TextColumn('{task.description}'), BarColumn(),
                   TextColumn('{task.fields[text]}'), console=console,
                   auto_refresh=False) as bar:
-        task = bar.add_task(what, total=None, text='')
+        bar_id = bar.add_task(task, total=None, text='')
         yield lambda done, total, text: bar.update(
-            task, completed=done, total=total, text=text, refresh=True)
+            bar_id, completed=done, total=total, text=text, refresh=True)
 
 
-def _log_lines(what: str) -> _Show:
-    said = monotonic()
+def _log_lines(task: str) -> _Show:
+    last = monotonic()
 
     def show(done: int, total: int, text: str) -> None:
-        nonlocal said
-        if done == total or monotonic() - said >= LOG_EVERY:
-            said = monotonic()
-            print_log(f'{what}: {text}', logger='current')
+        nonlocal last
+        if done == total or monotonic() - last >= LOG_EVERY:
+            last = monotonic()
+            print_log(f'{task}: {text}', logger='current')
 
     return show

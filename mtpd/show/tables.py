@@ -1,9 +1,15 @@
-"""Tables for a terminal."""
+"""Tables of costs, orders and stages.
+
+Each is made once, as a :class:`Table`: ``print`` shows it on a terminal, the
+page about a progression shows it as HTML.
+"""
 import io
-from typing import Any, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Iterable, NamedTuple, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from mtpd.order.baselines import OrderRow
 from mtpd.order.costs import AdaptationCosts
@@ -11,15 +17,39 @@ from mtpd.order.costs import AdaptationCosts
 from .cost_text import cost_text, legend, level_text, share_text
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table; ``str`` gives it as text for a terminal.
+
+    Attributes:
+        title: Above it.
+        columns: Their names; none for a table without a head.
+        rows: Cells as text; the first names its row. None where a value is
+            not known or does not exist.
+        notes: Explain marks in the cells, a line each.
+        words: Whether cells are words rather than numbers.
+    """
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | None]]
+    notes: Sequence[str] = ()
+    words: bool = False
+
+    def __str__(self) -> str:
+        title = '\n'.join((self.title, *self.notes))
+        return text_table(title, self.columns, self.rows)
+
+
 def text_table(title: str, columns: Sequence[str],
                rows: Iterable[Sequence[Any]]) -> str:
-    """A table of strings, the first column left-aligned, as text."""
-    table = Table(title=title, title_justify='left')
+    """A table as text, the first column left-aligned; None becomes ``-``."""
+    table = RichTable(title=title, title_justify='left')
     for i, column in enumerate(columns):
         table.add_column(column, justify='left' if i == 0 else 'right',
                          no_wrap=True)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        texts = ('-' if cell is None else str(cell) for cell in row)
+        table.add_row(*texts)
     out = io.StringIO()
     # Wider than any table: a number that is cut off is worse than a long line,
     # and a log file has no width.
@@ -27,70 +57,111 @@ def text_table(title: str, columns: Sequence[str],
     return out.getvalue()
 
 
-def cost_table(costs: AdaptationCosts) -> str:
+def number(value: float | None, form: str = '.1f') -> str | None:
+    """A value as text; None where it is not known."""
+    return None if value is None else format(value, form)
+
+
+def gain(start: float | None, end: float | None) -> str | None:
+    """From one AP to another, with its sign; None where one is not known."""
+    return None if start is None or end is None \
+        else number(end - start, '+.1f')
+
+
+def cost_table(costs: AdaptationCosts) -> Table:
     """The cost matrix; in brackets, divided by the target's variance."""
-    rows = [[source, *(
-        '-' if source == target else
-        f'{cost_text(costs, source, target)} '
-        f'({share_text(costs, source, target)})' for target in costs.names)]
-        for source in costs.names]
+    rows = []
+    for source in costs.names:
+        row: list[str | None] = [source]
+        for target in costs.names:
+            if target == source:
+                row.append(None)
+                continue
+            share = share_text(costs, source, target)
+            row.append(f'{cost_text(costs, source, target)} ({share})')
+        rows.append(row)
     strides = ', '.join(map(str, costs.strides))
-    return text_table(
-        f'Adaptation cost, row to column, strides {strides} '
-        "(in brackets: share of the target's variance)" + legend(rows),
-        ['from \\ to', *costs.names], rows)
+    return Table(f'Adaptation cost, row to column, strides {strides} '
+                 "(in brackets: share of the target's variance)",
+                 ['from \\ to', *costs.names], rows,
+                 legend(chain.from_iterable(rows)))
 
 
-def level_table(costs: AdaptationCosts) -> str:
+def level_table(costs: AdaptationCosts) -> Table:
     """Each pair's mean squared error per level and its mean over levels."""
-    rows = [[f'{source} > {target}',
-             *(level_text(costs, source, target, s) for s in costs.strides),
-             cost_text(costs, source, target)]
-            for source, target in costs.pairs]
-    return text_table(
-        'Mean squared error per level' + legend(row[1:] for row in rows),
-        ['pair', *(f'stride {s}' for s in costs.strides), 'mean'], rows)
+    rows = []
+    for source, target in costs.pairs:
+        levels = [level_text(costs, source, target, stride)
+                  for stride in costs.strides]
+        rows.append([f'{source} > {target}', *levels,
+                     cost_text(costs, source, target)])
+    columns = [f'stride {stride}' for stride in costs.strides]
+    return Table('Mean squared error per level', ['pair', *columns, 'mean'],
+                 rows, legend(chain.from_iterable(rows)))
 
 
-def baselines_table(rows: Iterable[OrderRow]) -> str:
+def baselines_table(orders: Iterable[OrderRow]) -> Table:
     """What other rules would choose from the same costs, and the AP of the
-    student that was trained so, where any was."""
-    rows = list(rows)
-    trained = any(row.result is not None for row in rows)
-
-    def shown(value: float | None, form: str) -> str:
-        return '-' if value is None else format(value, form)
-
-    return text_table(
+    students that were trained in these orders, where any was."""
+    orders = list(orders)
+    trained = any(order.result is not None for order in orders)
+    columns = ['rule', 'order', 'sum', 'largest', 'sum of shares']
+    if trained:
+        columns.append('AP')
+    rows = []
+    for order in orders:
+        row = [order.name, ' > '.join(order.teachers),
+               number(order.total, '.4g'), number(order.bottleneck, '.4g'),
+               number(order.normalised_total, '.3f')]
+        if trained:
+            row.append(number(order.result))
+        rows.append(row)
+    return Table(
         'Other rules, for comparison (their sums are over different units)',
-        ['rule', 'order', 'sum', 'largest', 'sum of shares',
-         *(['AP'] if trained else [])],
-        [[row.name, ' > '.join(row.teachers), f'{row.total:.4g}',
-          f'{row.bottleneck:.4g}', shown(row.normalised_total, '.3f'),
-          *([shown(row.result, '.1f')] if trained else [])] for row in rows])
+        columns, rows)
 
 
-def progression_table(stages: Sequence[Any], taught: bool = True) -> str:
-    """Stage by stage; a stage that ends below its start is named so.
+class StageCells(NamedTuple):
+    """The numbers of a stage as text, None where one is not known.
+
+    Attributes:
+        start: Box AP in percent before it.
+        end: Box AP in percent of what it hands on.
+        gain: From start to end.
+        minutes: Of training.
+    """
+    start: str | None
+    end: str | None
+    gain: str | None
+    minutes: str | None
+
+
+def stage_cells(start: float | None, end: float | None,
+                seconds: float | None) -> StageCells:
+    """A stage's APs in percent and its seconds, as text."""
+    minutes = None if seconds is None else seconds / 60
+    return StageCells(number(start), number(end), gain(start, end),
+                      number(minutes))
+
+
+def progression_table(stages: Sequence[Any], taught: bool = True) -> Table:
+    """Stage by stage; a stage that ends below its start is marked.
 
     Args:
         stages: ``StageResult``s in order.
         taught: Whether the teachers took part (distillation weight above 0).
     """
-    best = max(stages, key=lambda s: s.end)
-
-    def row(stage: Any) -> list[str]:
+    best = max(stages, key=lambda stage: stage.end)
+    rows = []
+    for stage in stages:
         remarks = []
         if stage.start is not None and stage.end < stage.start:
             remarks.append('ended below its start')
         if stage is best and len(stages) > 1:
             remarks.append('best')
-        start, gain = ('-', '-') if stage.start is None else (
-            f'{stage.start:.1f}', f'{stage.end - stage.start:+.1f}')
         name = stage.teacher if taught else '(no teacher)'
-        return [f'{stage.index} {name}', start, f'{stage.end:.1f}', gain,
-                f'{stage.seconds / 60:.1f}', ', '.join(remarks)]
-
-    return text_table('Progression (box AP of the student alone)',
-                      ['stage, teacher', 'start', 'end', 'gain', 'minutes',
-                       ''], [row(s) for s in stages])
+        cells = stage_cells(stage.start, stage.end, stage.seconds)
+        rows.append([f'{stage.index} {name}', *cells, ', '.join(remarks)])
+    return Table('Progression (box AP of the student alone)',
+                 ['stage, teacher', 'start', 'end', 'gain', 'minutes', ''],
+                 rows)

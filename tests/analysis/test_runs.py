@@ -1,4 +1,4 @@
-"""A run on disk, read; and two that cannot be compared."""
+"""Runs read from disk, and pairs of runs that cannot be compared."""
 import json
 import shutil
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtpd.analysis.runs import (NotComparable, _validations, check_comparable,
-                                read_run)
+from mtpd.analysis.runs import (NotComparable, check_comparable, read_run,
+                                stage_validations)
 
 
 def lines_of(folder: Path) -> list[dict]:
@@ -15,7 +15,7 @@ def lines_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_validations_say_what_the_logs_say(two_runs):
+def test_validations_have_the_values_of_the_logs(two_runs):
     run, alone = (read_run(str(folder)) for folder in two_runs)
     assert run.name == 'distilled (wide > swin)' and run.taught
     assert alone.name == 'trained on alone' and not alone.taught
@@ -28,13 +28,13 @@ def test_validations_say_what_the_logs_say(two_runs):
             'wide', 'wide', 'swin', 'swin']
         for v in read.validations:
             stage = folder / f'stage{v.stage}_{v.teacher}'
-            said = lines_of(stage)
+            lines = lines_of(stage)
             # Detection losses by their own names, epoch by epoch.
-            own = [line['loss_cls'] + line['loss_bbox'] for line in said
+            own = [line['loss_cls'] + line['loss_bbox'] for line in lines
                    if line.get('epoch') == v.at and 'loss' in line]
             assert len(own) == 3
             assert v.logged == pytest.approx(sum(own) / 3, rel=1e-5)
-            ap, = [line.get('coco/bbox_mAP', 0.) for line in said
+            ap, = [line.get('coco/bbox_mAP', 0.) for line in lines
                    if 'loss' not in line and line['step'] == v.at]
             assert v.ap == 100 * ap
             assert v.checkpoint == str(stage / f'epoch_{v.at}.pth')
@@ -74,7 +74,7 @@ def test_what_a_resumed_run_repeats_replaces_what_was_lost(tmp_path):
     validated(tmp_path, {2: .1, 4: None})  # nothing was detected
     (tmp_path / 'epoch_2.pth').touch()
     (tmp_path / 'epoch_1_batch_2.pth').touch()
-    found = _validations(str(tmp_path), 1, 't', by_epoch=True)
+    found = stage_validations(str(tmp_path), 1, 't', by_epoch=True)
     assert [(v.at, v.ap, v.logged, v.checkpoint) for v in found] == [
         (1, 10., 4.5, None),
         (2, 0., 1.5, str(tmp_path / 'epoch_2.pth'))]
@@ -85,7 +85,7 @@ def test_iterations_are_counted_where_there_are_no_epochs(tmp_path):
         step(50, 5.), step(100, 4.), step(150, 3.), step(200, 2.)])
     validated(tmp_path, {100: .1, 200: .2})
     (tmp_path / 'iter_200.pth').touch()
-    found = _validations(str(tmp_path), 1, 't', by_epoch=False)
+    found = stage_validations(str(tmp_path), 1, 't', by_epoch=False)
     assert [(v.at, v.logged) for v in found] == [(100, 4.5), (200, 2.5)]
     assert found[0].checkpoint is None
     assert found[1].checkpoint == str(tmp_path / 'iter_200.pth')
@@ -116,21 +116,21 @@ def test_other_students_are_refused(two_runs, copied):
         check_comparable(run, read_run(str(copied)))
 
 
-def test_another_start_is_refused_and_another_length_said(two_runs, copied):
+def test_another_start_is_refused_and_another_length_remarked(two_runs,
+                                                               copied):
     run = read_run(str(two_runs[0]))
     same = read_run(str(copied))
     assert check_comparable(run, same) == [
-        'Both runs are distilled, so this says nothing on distillation '
-        'itself.']
+        'Both runs are distilled, so this comparison shows nothing about '
+        'distillation itself.']
     end = copied / 'stage2_swin' / 'student.pth'
     content = torch.load(end)
     content['meta']['iter'] = 3
     torch.save(content, end)
     changed(copied, 'student.py', 'instances_train.json|other.json')
     remarks = check_comparable(run, read_run(str(copied)))
-    assert 'They were not trained for as long: 12 and 9 iterations.' in \
-        remarks
-    assert any('trained on different data' in said for said in remarks)
+    assert 'The runs differ in length: 12 and 9 iterations.' in remarks
+    assert any('different training data' in remark for remark in remarks)
     state = json.loads((copied / 'progression.json').read_text())
     state['identity']['student'] = 'another'
     (copied / 'progression.json').write_text(json.dumps(state))
@@ -138,7 +138,7 @@ def test_another_start_is_refused_and_another_length_said(two_runs, copied):
         check_comparable(run, read_run(str(copied)))
 
 
-def test_a_config_can_be_named_and_what_is_not_finished_is_said(
+def test_a_config_can_be_named_and_unfinished_runs_are_refused(
         two_runs, copied, toy_in, tmp_path):
     cfg = toy_in(tmp_path / 'elsewhere')
     cfg.train_dataloader.batch_size = 4

@@ -19,7 +19,7 @@ from PIL import Image
 from mtpd.plan.describe import describe_plan
 from mtpd.progression.history import (History, StageHistory, Validation,
                                       read_history, read_plan)
-from mtpd.report.curves import (ap_curve, curve_images, logged_curves,
+from mtpd.report.curves import (ap_curve, curve_charts, logged_curves,
                                 loss_totals)
 from mtpd.report.detectors import DetectorFacts, Facts, detector_facts
 from mtpd.report.examples import Examples, example_images
@@ -100,7 +100,7 @@ def test_every_part_is_there_and_nothing_comes_from_elsewhere(whole):
     html, parts, _, _ = whole
     ids = [v for tag, k, v in parts.attributes if k == 'id']
     assert ids == ['plan', 'order', 'curves', 'stages', 'detectors',
-                   'pictures', 'made']
+                   'images', 'made']
     assert [v for tag, k, v in parts.attributes if k == 'href'] == [
         f'#{part}' for part in ids]
     for _, key, value in parts.attributes:
@@ -126,7 +126,7 @@ def test_every_image_can_be_seen_and_is_described(whole):
         assert f'data:image/{decoded.format.lower()}' == kind
         assert np.asarray(decoded).std() > 5  # not blank
         assert len(image['alt']) > 12
-    assert [im['alt'].split(':')[0] for im in parts.images['pictures'][:4]] \
+    assert [im['alt'].split(':')[0] for im in parts.images['images'][:4]] \
         == ['student before', 'student after', 'teacher swin', 'ground truth']
 
 
@@ -241,7 +241,7 @@ def test_an_unfinished_run(stopped_run):
     assert parts.column('stages', 'handed on') == {
         'start': NOTHING, '1 wide': f'{history.stages[0].end:.1f}',
         '2 swin': NOTHING}
-    titles = [im['alt'].split(':')[0] for im in parts.images['pictures']]
+    titles = [im['alt'].split(':')[0] for im in parts.images['images']]
     assert titles == ['student before', 'student after', 'teacher swin',
                       'ground truth']
 
@@ -253,7 +253,7 @@ def test_only_an_order_and_nothing_at_all(found):
     assert 'No stage has begun' in parts.texts['curves']
     assert parts.column('stages', 'validated after')['1 swin'] == 'not begun'
     assert len(parts.images['order']) == 1
-    assert [im['alt'].split(':')[0] for im in parts.images['pictures']] == [
+    assert [im['alt'].split(':')[0] for im in parts.images['images']] == [
         'student before', 'teacher swin', 'ground truth']
     assert 'no progression.json' in parts.texts['made']
     nothing = parsed(replace(begun, found=None, order=None))
@@ -325,7 +325,7 @@ def test_curves_go_on_over_the_stages(two_stages):
     assert [s.y for s in totals['distillation']] == [(6., 3.), (1.5, 3.)]
     assert logged_curves(two_stages, ['distill_ratio'])['distill_ratio'][
         0].y == (1.5, 1.5)
-    images = curve_images(two_stages, {'wide': 22.})
+    images = curve_charts(two_stages, {'wide': 22.})
     assert [p.title for p in images] == [
         'Box AP', 'Total losses', 'Detection loss, its terms',
         'Distillation loss, its terms',
@@ -388,7 +388,7 @@ def test_weights_that_are_gone_are_left_out(found, tmp_path):
     assert [v.title for v in examples.images[0].views] == [
         'student before', 'student after', 'ground truth']
     text = parsed(history, facts, examples).texts
-    assert gone in text['detectors'] and gone in text['pictures']
+    assert gone in text['detectors'] and gone in text['images']
 
 
 def test_images_that_are_gone_are_left_out(found, drawn, tmp_path):

@@ -1,4 +1,4 @@
-"""What is said in each case, and that it follows from the numbers."""
+"""The words of each case follow from the numbers."""
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,31 +68,31 @@ def test_each_difference_stands_with_its_error():
      'The AP is higher, but not for the reason that the paper gives: the '
      'training loss is lower and the landscape is sharper.'),
     ((.0001, 1.5, -.03, -.02),
-     'The AP is higher; whether for the reason that the paper gives is not '
-     'told, as the difference of the training loss is within noise.'),
+     "The AP is higher. Whether the paper's reason explains it remains open: "
+     'the difference of the training loss is within noise.'),
     ((.0001, 1.5, .0001, -.0001),
-     'The AP is higher; whether for the reason that the paper gives is not '
-     'told, as the difference of the training loss and of flatness is within '
-     'noise.'),
+     "The AP is higher. Whether the paper's reason explains it remains open: "
+     'the difference of the training loss and of flatness is within noise.'),
 ])
-def test_what_they_say_together(differences, words):
+def test_the_conclusion(differences, words):
     assert verdict(compared(*differences))[-2] == words
 
 
 @pytest.mark.parametrize(('common', 'own', 'words'), [
-    (-.03, .03, 'Which is flatter depends on the two ways to measure a step '
-     "(the first student's filters have 1.25 times the second's norm, "
-     'median); that is taken for not told.'),
-    (-.03, .0001, 'Which is flatter is told by one of the two ways'),
+    (-.03, .03, 'The two ways to measure a step disagree on which student is '
+     "flatter (the first student's filters have 1.25 times the second's norm, "
+     'median), so we draw no conclusion.'),
+    (-.03, .0001, 'Only one of the two ways to measure a step shows which '
+     'student is flatter'),
     (float('nan'), -.03, 'The loss is not finite at this distance.'),
 ])
-def test_flatness_is_not_told_where_the_scales_disagree(common, own, words):
+def test_flatness_remains_open_where_the_scales_disagree(common, own, words):
     lines = verdict(compared(.02, 1.5, common, own))
     assert lines[5].startswith(words)
-    assert 'is not told' in lines[6]
+    assert 'remains open' in lines[6]
 
 
-def test_remarks_are_said():
+def test_remarks_are_included():
     lines = verdict(compared(.02, 1.5, -.03, -.02, ('Not as long.',)))
     assert lines[-2] == 'Not as long.'
     assert verdict(compared(.02, 1.5, float('inf'), 0))[3].endswith(

@@ -13,7 +13,7 @@ from matplotlib.transforms import Bbox
 
 from mtpd.order.costs import AdaptationCosts
 from mtpd.order.selection import TeachingOrder, backward_greedy_selection
-from mtpd.show import charts as charts
+from mtpd.show import charts
 from mtpd.show.charts import draw_costs, draw_order
 
 LONG = ('student_r50fpn', 'swin_tiny_mask', 'cascade_x101', 'htc_dcnv2_r10',
@@ -97,7 +97,7 @@ def test_an_order_shows_every_cost_into_the_chosen(published, aps, figures):
     assert sorted((line.get_linestyle(), line.get_linewidth())
                   for line in lines) == [('-', 3)] * 3 + [('--', 1)] * 6
     title = figures[0].axes[0].get_title()
-    assert 'I > III > IV' in title and 'told' not in title
+    assert 'I > III > IV' in title and 'rounding' not in title
 
 
 @pytest.mark.parametrize('pool, chosen', [(1, 1), (3, 2), (8, 1), (8, 3),
@@ -110,9 +110,9 @@ def test_every_number_of_an_order_can_be_read(figures, pool, chosen):
     figure, = figures
     boxes = extents(figure, [patch for patch in figure.axes[0].patches
                              if isinstance(patch, FancyBboxPatch)])
-    said = figure.axes[0].texts
-    nodes = extents(figure, [t for t in said if 'AP' in t.get_text()])
-    numbers = extents(figure, [t for t in said if 'AP' not in t.get_text()])
+    drawn = figure.axes[0].texts
+    nodes = extents(figure, [t for t in drawn if 'AP' in t.get_text()])
+    numbers = extents(figure, [t for t in drawn if 'AP' not in t.get_text()])
     assert len(boxes) == len(nodes) == pool + 1
     assert len(numbers) == sum(range(1, chosen + 1)) + chosen * (pool - chosen)
     for a, b in combinations((*boxes, *numbers), 2):
@@ -131,7 +131,7 @@ def test_costs_below_resolution_are_drawn_as_bounds(published, aps, figures,
     assert '< 2e-06\n< 1e-06' in of_costs and '0.06\n0.03' in of_costs
     assert '< 2e-06' in of_order
     for figure in figures:
-        assert 'told from rounding' in figure.axes[0].get_title()
+        assert 'distinguished from rounding' in figure.axes[0].get_title()
 
 
 @pytest.mark.parametrize('names', [LONG, LONG[:2], tuple('abcde')])

@@ -1,11 +1,11 @@
-"""What is printed says what was measured."""
+"""Tables show what was measured."""
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mtpd.order.baselines import OrderRow, compare_orders
-from mtpd.show.tables import (baselines_table, cost_table, level_table,
-                              progression_table, text_table)
+from mtpd.show.tables import (Table, baselines_table, cost_table, level_table,
+                              progression_table, stage_cells, text_table)
 
 
 @dataclass
@@ -17,9 +17,9 @@ class Stage:
     seconds: float = 90.
 
 
-def cells(table: str) -> dict[str, list[str]]:
+def cells(table: Table | str) -> dict[str, list[str]]:
     """First cell of each row -> the others; the heading is one of them."""
-    lines = table.replace('┃', '│').splitlines()
+    lines = str(table).replace('┃', '│').splitlines()
     rows = ([cell.strip() for cell in line.split('│')[1:-1]]
             for line in lines if line[0] == '│')
     return {first: others for first, *others in rows}
@@ -27,14 +27,15 @@ def cells(table: str) -> dict[str, list[str]]:
 
 def test_tables_show_every_cost(published):
     costs, levels = cells(cost_table(published)), level_table(published)
+    titles = f'{cost_table(published)}{levels}'
     assert costs['from \\ to'] == ['S', 'I', 'II', 'III', 'IV']
     assert costs['S'] == ['-', '0.939 (0.469)', '0.06 (0.030)', '2.5 (1.250)',
                           '3 (1.500)']
-    assert 'strides 8, 16' in cost_table(published)
+    assert 'strides 8, 16' in titles
     assert cells(levels)['pair'] == ['stride 8', 'stride 16', 'mean']
     assert cells(levels)['S > II'] == ['0.05', '0.07', '0.06']
     assert len(cells(levels)) == 1 + 20
-    assert 'told' not in cost_table(published) + levels
+    assert 'rounding' not in titles
 
 
 def test_what_is_below_resolution_is_shown_as_a_bound(published, limits):
@@ -45,24 +46,25 @@ def test_what_is_below_resolution_is_shown_as_a_bound(published, limits):
     costs = replace(published, resolution=limits(published, 1e-6, 1e-5))
     levels = cells(level_table(costs))
     assert levels['S > II'] == ['< 2e-06', '< 6e-05', '< 3.1e-05']
-    # One level that is told makes the mean a number.
+    # One level above its limit makes the mean a number.
     assert levels['I > II'] == ['< 2e-06', '6.1e-05', '3.145e-05']
     assert levels['II > I'] == ['1.171', '1.191', '1.181']
     into = [row[2] for row in cells(cost_table(costs)).values()]
     assert into[:3] == ['II', '< 3.1e-05 (< 5.5e-06)', '3.145e-05 (0.000)']
     for table in (level_table(costs), cost_table(costs)):
-        assert table.count('<: too small to be told from rounding') == 1
+        assert str(table).count(
+            '<: cannot be distinguished from rounding') == 1
     # Costs from an older file.
     unknown = replace(costs, resolution=np.full_like(costs.mse, np.nan))
     assert cells(level_table(unknown))['S > II'] == ['1.9e-06', '0', '9.5e-07']
-    assert 'told' not in level_table(unknown)
+    assert 'rounding' not in str(level_table(unknown))
 
 
 def test_a_mark_in_the_levels_alone_is_explained_there(published, limits):
     published.mse[published.at(8, 'S', 'II')] = 0.
     costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
-    assert 'told from rounding' in level_table(costs)
-    assert 'told from rounding' not in cost_table(costs)
+    assert 'distinguished from rounding' in str(level_table(costs))
+    assert 'distinguished from rounding' not in str(cost_table(costs))
 
 
 def test_a_target_that_is_constant_has_no_share(published, limits):
@@ -76,7 +78,14 @@ def test_no_number_is_cut_off():
     assert cells(text_table('title', wide, [wide]))[wide[0]] == wide[1:]
 
 
-def test_a_stage_below_its_start_and_the_best_are_named():
+def test_what_is_not_known_is_none():
+    assert stage_cells(None, 3., None) == (None, '3.0', None, None)
+    assert stage_cells(1., None, 90.) == ('1.0', None, None, '1.5')
+    assert stage_cells(30., 33.5, 90.) == ('30.0', '33.5', '+3.5', '1.5')
+    assert cells(Table('title', ['a', 'b'], [['x', None]]))['x'] == ['-']
+
+
+def test_a_stage_below_its_start_and_the_best_are_marked():
     table = progression_table([Stage(1, 'a', 30., 33.5),
                                Stage(2, 'b', 33.5, 32.)])
     assert cells(table)['1 a'] == ['30.0', '33.5', '+3.5', '1.5', 'best']
@@ -88,20 +97,20 @@ def test_a_stage_below_its_start_and_the_best_are_named():
         [Stage(1, 'a', 1., 2.)], taught=False))
 
 
-def test_rivals_of_the_published_graph(published, aps):
-    said = cells(baselines_table(compare_orders(published, 'S', aps)))
-    assert said['rule'] == ['order', 'sum', 'largest', 'sum of shares']
-    assert said['backward greedy'][:2] == ['I > III > IV', '2.763']
-    assert said['shortest path'][:2] == ['II > IV', '1.461']
-    assert said['smallest bottleneck'][:2] == ['I > III > IV', '2.763']
+def test_baselines_of_the_published_graph(published, aps):
+    shown = cells(baselines_table(compare_orders(published, 'S', aps)))
+    assert shown['rule'] == ['order', 'sum', 'largest', 'sum of shares']
+    assert shown['backward greedy'][:2] == ['I > III > IV', '2.763']
+    assert shown['shortest path'][:2] == ['II > IV', '1.461']
+    assert shown['smallest bottleneck'][:2] == ['I > III > IV', '2.763']
 
 
-def test_rivals_show_what_training_gave(published, aps):
-    said = cells(baselines_table(compare_orders(
+def test_baselines_show_what_training_gave(published, aps):
+    shown = cells(baselines_table(compare_orders(
         published, 'S', aps, results={('II', 'IV'): 34.56})))
-    assert said['rule'][-1] == 'AP'
-    assert said['shortest path'][-1] == '34.6'
-    assert said['best measured'][-1] == '34.6'
-    assert said['backward greedy'][-1] == '-'
+    assert shown['rule'][-1] == 'AP'
+    assert shown['shortest path'][-1] == '34.6'
+    assert shown['best measured'][-1] == '34.6'
+    assert shown['backward greedy'][-1] == '-'
     assert cells(baselines_table(iter([OrderRow(
         'x', ('I',), 1., 1., None, 0.)])))['x'] == ['I', '1', '1', '-', '0.0']

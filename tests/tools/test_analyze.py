@@ -76,11 +76,11 @@ def test_two_runs_are_measured_alike(two_runs, analyze, tmp_path):
 def test_mistakes_end_with_a_message(two_runs, analyze, tmp_path):
     (tmp_path / 'file').touch()
     for words, flags in (
-            ('--grid 4: an odd number', ['--grid', 4]),
-            ('--images 1: at least 2', ['--images', 1]),
-            ('--directions 1: at least 2', ['--directions', 1]),
-            ('--seed -1: 0 or more', ['--seed', -1]),
-            ('--radius 0.0: it has to be above 0', ['--radius', 0]),
+            ('--grid 4: expected an odd number', ['--grid', 4]),
+            ('--images 1: expected at least 2', ['--images', 1]),
+            ('--directions 1: expected at least 2', ['--directions', 1]),
+            ('--seed -1: expected 0 or more', ['--seed', -1]),
+            ('--radius 0.0: expected a number above 0', ['--radius', 0]),
             ('--out .* cannot be written', ['--out', tmp_path / 'file/x'])):
         with pytest.raises(SystemExit, match=words):
             analyze(*two_runs, '--out', tmp_path / 'out', *flags)

@@ -61,7 +61,7 @@ def test_order_then_training_then_export(config, repository, tmp_path,
             (r'--results .*Expected \{"first > second": AP',
              ['--results', tmp_path / 'no.json']),
             ('--results names .*nobody', ['--results', tmp_path / 'who.json']),
-            ('--images has no place here', ['--images', '3'])):
+            ('--images has no effect here', ['--images', '3'])):
         monkeypatch.setattr(sys, 'argv', list(map(str, (
             'bgs_order.py', '--from', other / 'order.json', '--out', other,
             *flags))))
