@@ -5,7 +5,7 @@
 
 From random weights, on each of the data sets of configs/evidence: the pool,
 the student of each seed, and what the comparisons are made of, each stage once
-however many comparisons share it. Every result is a JSON file in
+however many comparisons share it. Every result is a line of JSON in
 benchmarks/evidence as soon as it is there; run again, the command goes on.
 --jobs processes run at a time, each with its share of the cores; after
 --minutes none is begun. --dataset and --only take some; --list shows what is

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from evidence_store import read_results, results_file
 from matplotlib.figure import Figure
 from scipy import stats
 from scipy.optimize import brentq
@@ -24,7 +25,6 @@ from mtpd.order.baselines import compare_orders
 from mtpd.order.costs import AdaptationCosts
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / 'evidence'
 PAGE = HERE.parent / 'docs' / 'results.md'
 
 DATASETS = {
@@ -186,7 +186,7 @@ class Evidence:
     """All results of one data set.
 
     Args:
-        dataset: Its folder below benchmarks/evidence.
+        dataset: One of :data:`DATASETS`.
 
     Attributes:
         runs: Of students.
@@ -197,15 +197,16 @@ class Evidence:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
+        results = read_results(results_file(dataset))
 
-        def read(pattern: str) -> list[dict[str, Any]]:
-            return [json.loads(path.read_text()) for path in sorted(
-                (RESULTS / dataset).glob(pattern))]
+        def of(prefix: str) -> list[dict[str, Any]]:
+            return [result for job, result in results.items()
+                    if job.startswith(prefix)]
 
-        self.runs = read('seed*.json')
-        self.pool = read('pool_*.json')
-        self.explained = read('why_*.json')
-        self.costs = next(iter(read('costs.json')), None)
+        self.runs = of('seed')
+        self.pool = of('pool_')
+        self.explained = of('why_')
+        self.costs = results.get('costs')
 
     @cached_property
     def adaptation(self) -> AdaptationCosts:

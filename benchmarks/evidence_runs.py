@@ -1,6 +1,7 @@
 """What the evidence is made of: a pool, and students taught stage by stage.
 
-Each job leaves a JSON file with all that is published of it. See evidence.py.
+Each job leaves a line of JSON with all that is published of it. See
+evidence.py.
 """
 import copy
 import hashlib
@@ -16,11 +17,11 @@ from statistics import fmean
 from typing import Any, Iterator, Mapping
 
 import torch
+from evidence_store import append_result, read_results, results_file
 from mmengine.config import Config
 
 from mtpd.analysis.comparison import Settings, compare_runs
 from mtpd.analysis.runs import read_run
-from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.data.drawn_shapes import draw_shapes
 from mtpd.order.costs import AdaptationCosts
@@ -36,7 +37,6 @@ from mtpd.search.found_order import reorder
 from mtpd.search.moment_store import MomentStore
 from mtpd.stage.checkpoints import newest_checkpoint
 
-RESULTS = Path(__file__).with_name('evidence')
 WEIGHTS = Path('work_dirs/evidence')
 
 
@@ -45,8 +45,8 @@ class Job:
 
     Attributes:
         dataset: A folder below configs/evidence.
-        name: Of its JSON in the dataset's folder of :data:`RESULTS`, and of
-            its folder in :data:`WEIGHTS`.
+        name: Of its line in the dataset's results, and of its folder in
+            :data:`WEIGHTS`.
         weights: The checkpoint that it leaves, which is not committed; None
             if it leaves none.
         needs: Those whose weights it starts from.
@@ -57,9 +57,9 @@ class Job:
     needs: 'tuple[Job, ...]' = ()
 
     @property
-    def result(self) -> Path:
-        """Its JSON."""
-        return RESULTS / self.dataset / f'{self.name}.json'
+    def results(self) -> Path:
+        """The file that its result is a line of."""
+        return results_file(self.dataset)
 
     @property
     def folder(self) -> Path:
@@ -68,13 +68,14 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether its JSON is there."""
-        return self.result.exists()
+        """Whether its result is there."""
+        return self.name in read_results(self.results)
 
     @property
     def usable(self) -> bool:
         """Whether others can start from it."""
-        return self.done and os.path.isfile(self.weights or self.result)
+        return self.done and (self.weights is None
+                              or os.path.isfile(self.weights))
 
     def steps(self) -> 'Iterator[Job]':
         """What is to be run for it, itself last: also what was measured
@@ -85,19 +86,19 @@ class Job:
         yield self
 
     def read(self) -> dict[str, Any]:
-        """Its JSON.
+        """Its result, to be read only.
 
         Raises:
-            FileNotFoundError: It was not run.
+            KeyError: It was not run.
         """
-        return json.loads(self.result.read_text())
+        return read_results(self.results)[self.name]
 
     def measure(self) -> dict[str, Any]:
         """Do it; what is published of it."""
         raise NotImplementedError
 
     def run(self) -> None:
-        """Do it and write its JSON; or, where that is there already, make its
+        """Do it and add its result; or, where that is there already, make its
         weights once more.
 
         Raises:
@@ -105,18 +106,17 @@ class Job:
         """
         facts = self.measure()
         if not self.done:
-            atomic_write(self.result, (json.dumps(
-                facts, indent=1, default=str) + '\n').encode())
+            append_result(self.results, self.name, facts)
         elif facts['weights'] != self.read()['weights']:
             assert self.weights is not None
             os.remove(self.weights)
             sys.exit(
                 f'{self.name} was trained once more, as its weights are not '
                 f'here, and came out as {facts["weights"]}; the results in '
-                f'{self.result.parent} are of {self.read()["weights"]} (with '
-                'other hardware or versions, or another number of threads). '
-                'They cannot be gone on with here: move that folder away, and '
-                'all is measured anew.')
+                f'{self.results} are of {self.read()["weights"]} (with other '
+                'hardware or versions, or another number of threads). They '
+                'cannot be gone on with here: move that file away, and all is '
+                'measured anew.')
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import evidence
 import evidence_report
+import evidence_store
 import numpy as np
 import pytest
 import torch
@@ -402,8 +403,8 @@ class Made(Job):
     name: str = 'made'
 
     @property
-    def result(self) -> Path:
-        return self.folder_of_results / 'made.json'
+    def results(self) -> Path:
+        return self.folder_of_results / 'made.jsonl'
 
     @property
     def weights(self) -> str:
@@ -551,11 +552,13 @@ def test_alignment_is_centred_kernel_alignment():
 
 
 def test_results_are_plain_json_without_absolute_paths():
-    paths = list((REPOSITORY / 'benchmarks/evidence').rglob('*.json'))
-    assert len(paths) > 200
-    for path in paths:
-        assert not [text for text in texts(json.loads(path.read_text()))
-                    if text.startswith(('/', '~'))], path.name
+    results = [(job, result) for dataset in evidence_report.DATASETS
+               for job, result in evidence_store.read_results(
+                   evidence_store.results_file(dataset)).items()]
+    assert len(results) > 200
+    for job, result in results:
+        assert not [text for text in texts(result)
+                    if text.startswith(('/', '~'))], job
 
 
 def texts(value):
@@ -574,41 +577,48 @@ def test_the_pilot_is_in_no_comparison(budget):
         assert PILOT_SEED not in {node.seed for node in budget(item, 'full')}
 
 
+def write_results(dataset: str, results: dict) -> None:
+    evidence_store.results_file(dataset).write_text(''.join(
+        json.dumps({'job': job, **result}) + '\n'
+        for job, result in results.items()))
+
+
 @pytest.fixture
 def everything(tmp_path, monkeypatch):
     """everything(pair): results of all jobs of the full budget, of random
     APs, where the order found for two teachers is this one; Evidence."""
     def write(pair: list[str]) -> dict[str, Evidence]:
         random = np.random.default_rng(0)
-        monkeypatch.setattr(evidence_report, 'RESULTS', tmp_path)
-        for dataset in evidence_report.DATASETS:
-            folder = tmp_path / dataset
-            real = REPOSITORY / 'benchmarks/evidence' / dataset
-            folder.mkdir(exist_ok=True)
-            costs = json.loads((real / 'costs.json').read_text())
-            costs['orders']['2'] = pair
-            (folder / 'costs.json').write_text(json.dumps(costs))
-            for path in real.glob('pool_*.json'):
-                (folder / path.name).write_text(path.read_text())
+        real = {dataset: evidence_store.read_results(
+            evidence_store.results_file(dataset))
+            for dataset in evidence_report.DATASETS}
+        monkeypatch.setattr(evidence_store, 'FOLDER', tmp_path)
+        for dataset, measured in real.items():
+            orders = {**measured['costs']['orders'], '2': pair}
+            results = {job: result for job, result in measured.items()
+                       if job.startswith('pool_')}
+            results['costs'] = {**measured['costs'], 'orders': orders}
+            write_results(dataset, results)  # before jobs are listed
             for job in {job for item in evidence.ITEM.values()
                         for job in item(dataset, evidence.SEEDS['full'])}:
                 ap = round(random.normal(30, 2), 1)
                 side = {'training_loss': ap / 100, 'ap': ap,
                         'sharpness': {'common': .01, 'own': ap / 999}}
                 made_with = {'torch': '0', 'hardware': 'none', 'threads': 1}
-                (folder / f'{job.name}.json').write_text(json.dumps({
+                results[job.name] = {
                     'node': asdict(job), 'name': job.name, 'seed': job.seed,
                     'AP': ap, 'start': ap, 'minutes': 2.,
                     'last_epoch': {'distill_ratio': .5},
                     'made_with': made_with} if isinstance(job, Node) else {
                     'arm': job.arm, 'seed': job.first.seed,
-                    'runs': [side, dict(side, ap=ap - 1)]}))
+                    'runs': [side, dict(side, ap=ap - 1)]}
             for seed in evidence.SEEDS['full']:
                 node = Node(dataset, seed)
-                (folder / f'{node.name}.json').write_text(json.dumps({
+                results[node.name] = {
                     'node': asdict(node), 'name': node.name, 'seed': seed,
                     'AP': 25., 'minutes': 2., 'last_epoch': {},
-                    'made_with': made_with}))
+                    'made_with': made_with}
+            write_results(dataset, results)
         return {name: Evidence(name) for name in evidence_report.DATASETS}
     return write
 
@@ -645,15 +655,12 @@ def test_orders_are_tried_again_with_a_change(everything):
 def test_the_page_can_be_written_at_any_moment(results, tmp_path, monkeypatch):
     """With any part of the results: of some seeds, some lengths, without
     costs, without pool."""
-    folder = tmp_path / results.dataset
-    folder.mkdir()
-    monkeypatch.setattr(evidence_report, 'RESULTS', tmp_path)
-    files = sorted((REPOSITORY / 'benchmarks/evidence' / results.dataset)
-                   .glob('*.json'))
-    there = 0
+    lines = evidence_store.results_file(results.dataset).read_text(
+        ).splitlines(keepends=True)
+    order = np.random.default_rng(0).permutation(len(lines))
+    monkeypatch.setattr(evidence_store, 'FOLDER', tmp_path)
     for share in (.03, .1, .2, .4, .6, .8):
-        order = np.random.default_rng(0).permutation(len(files))
-        for at in order[there:(there := int(share * len(files)))]:
-            (folder / files[at].name).symlink_to(files[at])
+        evidence_store.results_file(results.dataset).write_text(''.join(
+            lines[at] for at in order[:int(share * len(lines))]))
         text, _ = evidence_report.compose()
         assert not re.search(r'\bnan\b|\binf\b', text)
