@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from evidence_store import append_result, read_results, results_file
+from evidence.store import append_result, read_results
 
 PROCESSES = multiprocessing.get_context('fork')
 
@@ -118,9 +118,3 @@ def test_any_other_line_is_an_error_with_its_place(path, line):
     append_result(path, 'after', {})
     with pytest.raises(ValueError, match=r'cells.jsonl, line 2: expected'):
         read_results(path)
-
-
-def test_the_data_sets_have_a_line_for_every_job():
-    for dataset, number in (('bccd', 416), ('drawn', 172)):
-        lines = results_file(dataset).read_text().splitlines()
-        assert len(lines) == len(read_results(results_file(dataset))) == number

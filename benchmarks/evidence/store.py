@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Iterator, Mapping
 
-FOLDER = Path(__file__).resolve().with_name('evidence')
+FOLDER = Path(__file__).resolve().parent
 """Of the data sets' files."""
 
 
