@@ -1,31 +1,31 @@
-"""Does it help, and does the order matter? Measured, with seeds.
+"""Does distillation help, and does the order matter? Measured with seeds.
 
     python benchmarks/evidence.py --budget small --jobs 2
     python benchmarks/evidence.py --budget full --jobs 8 --minutes 8
 
-From random weights, on each of the data sets of configs/evidence: the pool,
-the student of each seed, and what the comparisons are made of, each stage once
-however many comparisons share it. Every result is a line of JSON in
-benchmarks/evidence as soon as it is there; run again, the command goes on.
---jobs processes run at a time, each with its share of the cores; after
---minutes none is begun. --dataset and --only take some; --list shows what is
-done.
+Trains from random weights, on each of the data sets of configs/evidence: the
+pool, the student of each seed, and the stages of the comparisons. A stage that
+several comparisons share is trained once. Every result is appended to
+benchmarks/evidence/DATASET.jsonl when it is measured, and the command can be
+stopped and run again to continue. --jobs processes run at a time, each with
+its share of the cores; after --minutes no job is started. --dataset and --only
+select; --list shows what is done.
 
     python benchmarks/evidence.py --report
 
-writes docs/results.md and its plots from the JSON alone.
+writes docs/results.md and its plots from the results alone.
 
 Comparisons (the small budget has the first four and 3 seeds, the full one all
 and 5 seeds):
 
-    pilot       on a seed that no other comparison has: which weight?
+    pilot       which weight? on a seed that no other comparison uses
     main        student trained on alone, direct from the best teacher, all
                 teachers at once, progression in the order found; equal epochs
     orders      every sequence of 1 to 4 teachers, 3 epochs each
-    cost        one stage below each teacher: does the cost predict its gain?
-    mechanisms  five of them, each direct and progressive
+    cost        one stage with each teacher: does the cost predict its gain?
+    mechanisms  five mechanisms, each direct and progressive
     gaps        transformer to CNN, rising resolution, a smaller backbone
-    why         training loss and sharpness of what main trained
+    why         training loss and sharpness of the students of main
     sweeps      number of teachers, weight, adapters
 """
 import argparse

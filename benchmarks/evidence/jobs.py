@@ -187,14 +187,14 @@ class Costs(Job):
         cfg = config_of(self.dataset)
         cfg.mtpd.student.checkpoint = student.weights
         cfg.work_dir = str(self.folder)
-        found = order_teachers(prepare(cfg))
-        folder = moments_folder(cfg.work_dir, found.belongs_to['data'])
+        search = order_teachers(prepare(cfg))
+        moments = MomentStore.read(
+            moments_folder(cfg.work_dir, search.belongs_to['data']))
         orders = {
-            maximum: reorder(found, max_teachers=maximum).order.teachers
-            for maximum in range(1, len(found.aps) + 1)}
-        return {**found.to_json(), 'orders': orders,
-                'similarity': similarities(MomentStore.read(folder),
-                                           found.costs,
+            maximum: reorder(search, max_teachers=maximum).order.teachers
+            for maximum in range(1, len(search.aps) + 1)}
+        return {**search.to_json(), 'orders': orders,
+                'similarity': similarities(moments, search.costs,
                                            pool_of(self.dataset))}
 
 

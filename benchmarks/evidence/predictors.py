@@ -36,15 +36,15 @@ def pair_values(evidence: Evidence, key: str) -> dict[Pair, float]:
 def later_gains(evidence: Evidence) -> dict[Pair, float]:
     """(Teacher before, teacher) -> mean AP after the teacher's short stage,
     minus the mean of its seed and number of stages."""
-    found: dict[Pair, list[float]] = defaultdict(list)
+    gains: dict[Pair, list[float]] = defaultdict(list)
     for aps in evidence.short_aps().values():
         for length in {len(order) for order in aps if len(order) > 1}:
             as_long = {order: ap for order, ap in aps.items()
                        if len(order) == length}
             mean = fmean(as_long.values())
             for order, ap in as_long.items():
-                found[order[-2], order[-1]].append(ap - mean)
-    return {pair: fmean(gains) for pair, gains in found.items()}
+                gains[order[-2], order[-1]].append(ap - mean)
+    return {pair: fmean(values) for pair, values in gains.items()}
 
 
 def choices_right(evidence: Evidence, length: int, key: str, sign: int,
@@ -86,7 +86,7 @@ def predecessors(evidence: Evidence, length: int, changes: Changes = ()
         length: Teachers in a sequence.
         changes: Of the stages.
     """
-    found: dict[tuple[str, str, str], list] = defaultdict(list)
+    compared: dict[tuple[str, str, str], list] = defaultdict(list)
     for aps in evidence.short_aps(changes).values():
         ends: dict[tuple, list] = defaultdict(list)
         for order, ap in sorted(aps.items()):
@@ -94,5 +94,5 @@ def predecessors(evidence: Evidence, length: int, changes: Changes = ()
                 ends[order[1:]].append((order[0], ap))
         for rest, candidates in ends.items():
             for (one, ap), (other, other_ap) in combinations(candidates, 2):
-                found[one, other, rest[0]].append((ap, other_ap))
-    return dict(found)
+                compared[one, other, rest[0]].append((ap, other_ap))
+    return dict(compared)

@@ -78,7 +78,7 @@ class Evidence:
 
     @property
     def pair(self) -> list[str]:
-        """The order found for at most two teachers."""
+        """The order found for a maximum of two teachers."""
         orders = self.costs['orders']
         return orders.get('2', orders['1'])
 
@@ -128,14 +128,14 @@ class Evidence:
     def short_runs(self, changes: Changes = ()
                    ) -> dict[int, dict[Order, Run]]:
         """Seed -> sequence of single teachers -> run, of short stages."""
-        found: dict[int, dict[Order, Run]] = defaultdict(dict)
+        by_seed: dict[int, dict[Order, Run]] = defaultdict(dict)
         for (_, stages), runs in self.by_path.items():
             order = tuple(stage[0][0] for stage in stages if stage[0])
             if stages and stages == tuple(
                     short_stage((name,), changes) for name in order):
                 for seed, run in runs.items():
-                    found[seed][order] = run
-        return dict(found)
+                    by_seed[seed][order] = run
+        return dict(by_seed)
 
     def short_aps(self, changes: Changes = ()
                   ) -> dict[int, dict[Order, float]]:

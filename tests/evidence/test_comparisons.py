@@ -1,4 +1,4 @@
-"""What is compared differs in what it is compared by, and in nothing else."""
+"""The arms of a comparison differ in what is compared, and in nothing else."""
 from itertools import permutations
 
 import pytest
@@ -16,7 +16,7 @@ from mtpd.progression import make_plan
 POOL = ('deformable', 'resnext', 'swin', 'two_stage')
 
 
-def test_all_arms_are_as_long(budget):
+def test_all_arms_have_equal_epochs(budget):
     nodes = budget('main')
     assert len(nodes) == 3 * 4
     assert {(len(n.stages), *(s.epochs for s in n.stages))
@@ -27,7 +27,7 @@ def test_all_arms_are_as_long(budget):
                       (POOL, POOL), (('resnext',), ('two_stage',))]
 
 
-def test_all_sequences_are_one_tree_of_64_stages(budget):
+def test_all_sequences_form_one_tree_of_64_stages(budget):
     nodes = {n for n in budget('orders') if n.seed == 0 and n.teachers}
     assert {tuple(s.teachers[0] for s in n.stages) for n in nodes} == {
         order for k in range(1, 5) for order in permutations(POOL, k)}
@@ -67,7 +67,7 @@ def test_the_pilot_is_in_no_comparison(budget):
 
 @pytest.mark.parametrize('equal, weight', [
     (True, dict(loss_weight=dict(share=.5, iterations=20))), (False, {})])
-def test_mechanisms_are_changed_as_a_whole(equal, weight):
+def test_a_mechanism_is_replaced_as_a_whole(equal, weight):
     for name, settings in (('CWDLoss', {}),
                            ('FeatureL2Loss', dict(normalise=True))):
         node = Node('bccd', 0, (Stage(('swin',), 6, changes=with_mechanism(
@@ -76,7 +76,7 @@ def test_mechanisms_are_changed_as_a_whole(equal, weight):
             type=name, **settings, **weight)
 
 
-def test_settings_are_changed_one_by_one():
+def test_other_settings_are_changed_one_by_one():
     node = Node('bccd', 0, (Stage(('swin',), 6, changes=(
         ('distill.loss_weight', 'auto'), ('adapter', 'conv'),
         *at_scale('swin', 1))),))
@@ -88,7 +88,8 @@ def test_settings_are_changed_one_by_one():
 
 
 @pytest.mark.parametrize('teachers, weight', [((), 0), (('swin',), None)])
-def test_a_stage_restarts_the_rate_from_the_student_before(teachers, weight):
+def test_a_stage_restarts_the_rate_and_starts_from_the_node_before(
+        teachers, weight):
     node = Node('bccd', 3, (Stage(('resnext',), 8), Stage(teachers, 8)))
     cfg = node.config()
     assert cfg.mtpd.student.checkpoint == node.before.weights
@@ -117,7 +118,7 @@ def test_before_there_is_an_order_only_the_student_alone_can_be_trained(
 
 
 @pytest.mark.parametrize('dataset', DATASETS)
-def test_constants_are_those_of_the_configs(dataset):
+def test_constants_match_the_configs(dataset):
     cfg = config_of(dataset)
     assert cfg.mtpd.distill.loss_weight == WEIGHT
     configs = [cfg, *(spec.config for spec in pool_of(dataset).values())]

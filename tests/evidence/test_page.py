@@ -1,5 +1,4 @@
-"""docs/results.md holds what the results say, and so do the pages that quote
-it."""
+"""docs/results.md matches the results, and so do the pages that quote it."""
 import json
 import re
 from dataclasses import asdict
@@ -21,14 +20,14 @@ def composed():
     return page.compose()
 
 
-def test_the_page_is_what_the_results_say(
+def test_the_page_matches_the_results(
         composed, repository):
     text, _ = composed
     assert (repository / 'docs/results.md').read_text() == text, (
-        'python benchmarks/evidence.py --report writes it anew')
+        'python benchmarks/evidence.py --report writes it')
 
 
-def test_the_plots_are_what_the_results_say(composed, repository):
+def test_the_plots_match_the_results(composed, repository):
     _, plots = composed
     folder = repository / 'docs/results'
     assert {file.name for file in folder.glob('*')} == set(plots)
@@ -64,7 +63,7 @@ def test_the_readme_has_the_main_comparison(section_of_the_readme):
                 assert cells[column + 1] == f'{mean:+.1f} ± {half:.1f}'
 
 
-def test_the_published_rows_are_those_of_the_page(repository):
+def test_the_rows_in_published_match_the_results(repository):
     published = (repository / 'docs/published.md').read_text()
     lines = [line for line in published.splitlines()
              if '(results.md#main' in line]
@@ -149,18 +148,18 @@ def test_the_page_of_a_full_budget(everything, pair):
     assert len(plots) == 4
 
 
-def test_orders_are_tried_again_with_a_change(everything):
+def test_orders_are_also_shown_with_a_changed_setting(everything):
     """The table against the results themselves."""
     results = everything(['swin', 'two_stage'])['bccd']
     text, _ = orders(results)
-    again = text[text.index('With a trained 1x1 convolution'):]
+    text = text[text.index('With a trained 1x1 convolution'):]
     for first, last in permutations(results.teachers, 2):
         mean = np.mean([run['AP'] for run in results.runs
                         if [s['teachers'] for s in run['node']['stages']]
                         == [[first], [last]]
                         and run['node']['stages'][0]['changes']
                         == [['adapter', 'conv']]])
-        assert f'| {first} > {last} | {mean:.1f} |' in again
+        assert f'| {first} > {last} | {mean:.1f} |' in text
 
 
 def test_the_page_can_be_written_at_any_moment(results, tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def test_no_more_run_at_a_time_than_were_asked_for(queue):
     assert max(len(beside) for _, beside in starts) == 1
 
 
-def test_what_is_done_is_made_again_only_where_its_weights_are_needed(queue):
+def test_a_result_is_measured_again_only_where_its_weights_are_needed(queue):
     """As in a fresh clone: results are there, checkpoints are not."""
     needed, idle = Fake('needed', done=True), Fake('idle', done=True)
     before = Fake('before', needed, done=True)
@@ -123,7 +123,7 @@ class Made(Job):
         return {'weights': self.text}
 
 
-def test_weights_that_are_made_again_have_to_be_the_same(tmp_path):
+def test_weights_that_are_made_again_must_be_the_same(tmp_path):
     Made(tmp_path, 'these').run()
     Path(Made(tmp_path, 'these').weights).unlink()
     assert not Made(tmp_path, 'these').usable

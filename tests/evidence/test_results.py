@@ -1,4 +1,5 @@
-"""Each result starts from the one that it names, and is of today's config."""
+"""Each result starts from the result that it names, and its config is still
+the same."""
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from evidence.store import read_results, results_file
 from evidence.training import describe_config, pool_of
 
 
-def test_every_result_starts_from_the_one_it_names(results):
+def test_every_result_starts_from_the_result_it_names(results):
     by_name = {run['name']: run for run in results.runs}
     pool = {run['name']: run['weights'] for run in results.pool}
     assert len(by_name) == len(results.runs)
@@ -26,7 +27,7 @@ def test_every_result_starts_from_the_one_it_names(results):
             name: pool[name] for name in node.teachers}, run['name']
 
 
-def test_every_result_says_how_it_was_made(results):
+def test_every_result_records_how_it_was_made(results):
     for run in (*results.runs, *results.pool):
         assert {'AP', 'AP50', 'AP75', 'minutes', 'seed', 'config'} <= set(run)
         assert {'mtpd', 'mmdet', 'mmengine', 'torch', 'python', 'threads',
@@ -34,7 +35,7 @@ def test_every_result_says_how_it_was_made(results):
         assert Path(run['config']['file']).is_file()
 
 
-def test_a_result_is_of_the_config_that_its_name_stands_for_today(results):
+def test_the_config_of_every_result_is_still_the_same(results):
     for run in results.runs:
         assert run['config']['sha256'] == describe_config(
             as_node(run).config())['sha256'], run['name']
@@ -45,13 +46,13 @@ def test_a_result_is_of_the_config_that_its_name_stands_for_today(results):
 
 
 def test_the_pool_is_above_the_student(results):
-    """The gap that the evidence is to have: 8 AP."""
+    """The evidence needs a gap of at least 8 AP."""
     assert len(results.pool) == 4
     best = max(run['AP'] for run in results.pool)
     assert best - np.mean(list(results.aps([]).values())) >= 8
 
 
-def test_what_is_made_of_results_is_made_of_todays(results):
+def test_costs_and_explanations_are_of_the_same_results(results):
     by_name = {run['name']: run for run in results.runs}
     pool = {run['name']: run['AP'] for run in results.pool}
     assert results.costs['aps'] == pytest.approx(pool, abs=.051)

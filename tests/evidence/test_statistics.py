@@ -1,4 +1,4 @@
-"""The statistics are what they are called."""
+"""The statistics agree with scipy, simulations and written-out formulas."""
 import math
 from itertools import permutations
 
@@ -19,8 +19,8 @@ def test_the_smallest_difference_is_found_four_times_in_five(seeds):
     """Simulated."""
     random = np.random.default_rng(0)
     drawn = random.normal(smallest_difference(seeds, 2.), 2., (40000, seeds))
-    found = stats.ttest_1samp(drawn, 0, axis=1).pvalue < .05
-    assert found.mean() == pytest.approx(.8, abs=.008)
+    detected = stats.ttest_1samp(drawn, 0, axis=1).pvalue < .05
+    assert detected.mean() == pytest.approx(.8, abs=.008)
 
 
 def test_interval_is_that_of_the_t_test():
@@ -57,10 +57,10 @@ def test_noise_of_orders_is_that_of_a_two_way_analysis_of_variance():
     """Simulated: seeds shift all orders alike, orders mean nothing, and a
     seed moves an order by 0.4."""
     random = np.random.default_rng(0)
-    found = [noise_of_orders(random.normal(0, 2, (3, 1))
-                             + random.normal(0, .4, (3, 12)))
-             for _ in range(2000)]
-    noise, chance = np.array(found).T
+    results = [noise_of_orders(random.normal(0, 2, (3, 1))
+                               + random.normal(0, .4, (3, 12)))
+               for _ in range(2000)]
+    noise, chance = np.array(results).T
     assert np.sqrt((noise**2).mean()) == pytest.approx(.4, rel=.02)
     assert (chance < .05).mean() == pytest.approx(.05, abs=.015)
     different = np.tile(np.arange(12.), (3, 1)) + random.normal(0, .4, (3, 12))
@@ -78,14 +78,14 @@ def test_concordance_counts_pairs_within_groups_only():
     assert math.isnan(concordance([[(1, 5)], [(2, 3)]]))
 
 
-def test_rank_correlation_is_none_of_a_constant():
+def test_rank_correlation_with_a_constant_is_nan():
     assert rank_correlation([(x, x**3) for x in range(8)]) == pytest.approx(1)
     assert math.isnan(rank_correlation([(1, 2), (1, 3)]))
 
 
 def test_relabelled_counts_all_names():
-    """Simulated: a measure that says nothing is below 5% one time in twenty
-    at most, and one that says all is as far out as 24 relabellings allow."""
+    """Simulated: an uninformative measure is below 5% at most one time in
+    twenty, and a perfect one is as far out as 24 relabellings allow."""
     random = np.random.default_rng(0)
     pairs = list(permutations('abcd', 2))
     gains = dict(zip(pairs, random.normal(size=12)))

@@ -14,7 +14,7 @@ from ..predictors import choices_right
 from ..results import Evidence, Order, complete_seeds
 from ..statistics import f_chance, noise_of_orders
 from . import cells
-from .cells import Section
+from .cells import Section, Values
 from .plots import points
 
 
@@ -35,11 +35,12 @@ def orders(evidence: Evidence) -> Section:
     file = f'{evidence.dataset}_orders.svg'
     return (
         f'### Orders\n\nEvery sequence of 1 to {count} teachers, {SHORT} '
-        'epochs each, the rate falling linearly; seed 0, from '
-        f'{start:.1f} AP; {len(first)} of {total} sequences were run.\n\n'
-        + _table_of_lengths(evidence, first)
-        + '\nWhat the rules choose (for at most so many teachers), and its '
-        'rank among the sequences of its length, 1 is best; seed 0.\n\n'
+        'epochs each, with a linear decay of the learning rate; seed 0, '
+        f'starting at {start:.1f} AP. {len(first)} of {total} sequences were '
+        'run.\n\n' + _table_of_lengths(evidence, first)
+        + '\nThe orders that the rules choose (in brackets: for which maximum '
+        'number of teachers), and their ranks among the sequences of the same '
+        'length, 1 is best; seed 0.\n\n'
         + ranks(evidence, first) + _between_seeds(evidence)
         + _with_changes(
             evidence, GENTLE, 'With a fifth of the weight ('
@@ -47,8 +48,9 @@ def orders(evidence: Evidence) -> Section:
             'does not outweigh detection')
         + _with_changes(
             evidence, ADAPTED, 'Student and teachers have equal channels '
-            'here, so nothing but the maps themselves is compared. With a '
-            "trained 1x1 convolution in between (`adapter='conv'`)")
+            'here and therefore no adapter: their maps are compared as they '
+            'are. With a trained 1x1 convolution in between '
+            "(`adapter='conv'`)")
         + f'\n![AP by length](results/{file})\n'), {
             file: points(groups, 'box AP', beside=alone)}
 
@@ -138,7 +140,7 @@ def _longer_sequences(first: Mapping[Order, float], noise: float,
         more = 'more than' if chance < .05 else 'not more than'
         text += (
             f'\nThe {len(aps)} sequences of {length} teachers, seed 0, vary '
-            f'by {np.std(aps, ddof=1):.2f}: {more} such noise would make them '
+            f'by {np.std(aps, ddof=1):.2f} AP: {more} this noise explains '
             f'(F test with the noise of 2 teachers, {cells.chance(chance)}'
             ').\n')
     return text
@@ -158,34 +160,56 @@ def spread_of(sequences: Sequence[Order],
     worst, best = (f'{means[order]:.1f} ({cells.path(order)})'
                    for order in (ranked[-1], ranked[0]))
     verdict = 'The sequences differ' if chance < .05 else \
-        'Within noise: a rank among them means nothing'
+        'Within noise: their ranks mean nothing'
     return (
-        f'{len(table)} seeds, all {len(means)} sequences: between seeds one '
-        f'sequence varies by {noise:.2f} AP (deviation beside the means of '
-        "seed and sequence); the sequences' means over seeds vary by "
-        f'{np.std(list(means.values()), ddof=1):.2f}, from {worst} to {best}. '
-        f'{verdict} (F test, {cells.chance(chance)}).\n')
+        f'{len(table)} seeds, all {len(means)} sequences: one sequence varies '
+        f'between seeds by {noise:.2f} AP (standard deviation after removing '
+        'the means of seed and sequence); the means of the sequences over '
+        f'seeds vary by {np.std(list(means.values()), ddof=1):.2f} AP, from '
+        f'{worst} to {best}. {verdict} (F test, {cells.chance(chance)}).\n')
 
 
 def _sequences_of_two(evidence: Evidence, seeds: Sequence[int],
                       changes: Changes = ()) -> str:
     """All of them by their mean, and each against its reverse."""
-    runs = evidence.short_runs(changes)
-    aps = {order: {s: runs[s][order]['AP'] for s in seeds}
-           for order in runs[seeds[0]] if len(order) == 2}
+    short_aps = evidence.short_aps(changes)
+    aps = {order: {s: short_aps[s][order] for s in seeds}
+           for order in _of_length(short_aps[seeds[0]], 2)}
+    rows = []
+    for order in sorted(aps):
+        reverse = order[::-1]
+        if order < reverse and reverse in aps:
+            rows.append([cells.path(order),
+                         cells.difference(aps[order], aps[reverse])])
+    return ('\n' + _table_by_mean(evidence, aps, changes)
+            + '\nThe same two teachers in both orders:\n\n'
+            + cells.table(['', 'minus its reverse'], rows))
+
+
+def _table_by_mean(evidence: Evidence, aps: Mapping[Order, Values],
+                   changes: Changes) -> str:
+    """Each sequence of two, beside training on alone; with changes, also
+    beside the same sequence without them.
+
+    Args:
+        evidence: Of one data set.
+        aps: Sequence -> seed -> AP, of the same seeds.
+        changes: Of the stages.
+    """
+    runs, unchanged = evidence.short_runs(changes), evidence.short_aps()
+    seeds = set.union(*map(set, aps.values()))
     alone = {s: ap for s, ap in evidence.short_alone(2).items() if s in seeds}
-    plain = evidence.short_aps()
     rows = []
     for order in sorted(aps, key=lambda order: -cells.average(aps[order])):
+        values = aps[order]
         ratio = fmean(runs[s][order]['last_epoch']['distill_ratio']
-                      for s in seeds)
-        unchanged = {s: plain[s][order] for s in seeds
-                     if order in plain.get(s, {})}
-        rows.append([cells.path(order), cells.mean(aps[order]),
-                     cells.by_seed(aps[order]),
-                     cells.difference(aps[order], alone),
+                      for s in values)
+        same = {s: unchanged[s][order] for s in values
+                if order in unchanged.get(s, {})}
+        rows.append([cells.path(order), cells.mean(values),
+                     cells.by_seed(values), cells.difference(values, alone),
                      cells.number(ratio, '.2f'),
-                     cells.difference(aps[order], unchanged)])
+                     cells.difference(values, same)])
     if alone:
         every = {s: fmean(values[s] for values in aps.values())
                  for s in alone}
@@ -197,13 +221,7 @@ def _sequences_of_two(evidence: Evidence, seeds: Sequence[int],
                'distill_ratio at the end', 'minus the same without the change']
     if not changes:
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    reverse = [[cells.path(order),
-                cells.difference(aps[order], aps[order[::-1]])]
-               for order in sorted(aps)
-               if order < order[::-1] and order[::-1] in aps]
-    return ('\n' + cells.table(columns, rows)
-            + '\nThe same two teachers in both orders:\n\n'
-            + cells.table(['', 'minus its reverse'], reverse))
+    return cells.table(columns, rows)
 
 
 def _with_changes(evidence: Evidence, changes: Changes, what: str) -> str:
@@ -223,9 +241,9 @@ def _with_changes(evidence: Evidence, changes: Changes, what: str) -> str:
         text += f'The order found ranks {place} by its mean.\n'
     share, chance = choices_right(evidence, 2, 'cost', -1, changes)
     if not math.isnan(share):
-        text += ('Of two predecessors the one of the smaller cost is the '
-                 f'better one in {share:.0%} ({cells.chance(chance)}; see '
-                 'below).\n')
+        text += ('Of two predecessors, the one with the smaller cost is '
+                 f'better in {share:.0%} of comparisons '
+                 f'({cells.chance(chance)}; see below).\n')
     return text + _sequences_of_two(evidence, seeds, changes)
 
 

@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'results.md'
 
 SECTIONS: Mapping[str, Callable[[Evidence], Section]] = {
     '': pool, 'pilot': pilot, 'main comparison': main_comparison,
-    'orders': orders, 'does the cost predict?': predictions,
+    'orders': orders, 'does the cost predict the AP?': predictions,
     'mechanisms': mechanisms, 'crossing gaps': gaps, 'why': why,
     'sweeps': sweeps}
 
@@ -58,7 +58,7 @@ def compose() -> Section:
     return '\n'.join(parts), plots
 
 
-HEAD = '''<!-- Written by benchmarks/evidence.py --report from its JSON;
+HEAD = '''<!-- Written by benchmarks/evidence.py --report from the results;
 change the program, not this page. -->
 # Does it help, and does the order matter?
 
@@ -67,33 +67,34 @@ python benchmarks/evidence.py --budget full --jobs 2
 python benchmarks/evidence.py --report
 ```
 
-Small detectors from random weights on data that fits in a hand: not the
+Small detectors, trained from random weights on small data sets: not the
 paper's setting (detectors pretrained on COCO), but one that anybody can
 repeat. `--budget small` runs the pilot, the main comparison, the orders and
-the cost on 3 seeds.
+the cost with 3 seeds.
 '''
 METHOD = f'''## How it was measured
 
-AP is box AP in percent on the validation split, of each training's last
-epoch; the same split has told which teacher is the best and which weight the
-pilot preferred. A seed changes first weights, order and augmentation of
-pictures, and sampling. All arms of a seed start from the same student, so
-differences are paired by seed; ± is half of a 95% interval (Student's t over
-seeds, not below what rounding to 0.1 AP makes). The teachers are the same for
-all seeds: no interval here is over teachers. Distillation is `FeatureL2Loss`
-with `normalise=True` unless said otherwise, its weight that of
-configs/evidence, from a pilot on a seed that is in no comparison. Raw results
-with config, seed, versions and time:
-[benchmarks/evidence](../benchmarks/evidence).
+AP is box AP in percent on the validation split, after the last epoch of each
+training. The same split determined which teacher is the best and which weight
+the pilot preferred. "Trained on alone" means that the student trains for the
+same number of epochs without a teacher. A seed changes the first weights, the
+order and augmentation of images, and sampling. All arms of a seed start from
+the same student, so differences are paired by seed; ± is half of a 95%
+interval (Student's t over seeds, at least as wide as rounding to 0.1 AP makes
+it). The teachers are the same for all seeds, so no interval covers the choice
+of teachers. Distillation is `FeatureL2Loss` with `normalise=True` unless
+stated otherwise. Its weight is that of configs/evidence, from a pilot on a
+seed that no comparison uses. The raw results, with config, seed, versions and
+time, are in [benchmarks/evidence](../benchmarks/evidence), one a line.
 
-**What can be seen** was stated before the first run of a comparison: with a
-deviation of a paired difference of {ASSUMED_DEVIATION} AP, an assumption, 3
-seeds show differences of {smallest_difference(3):.1f} AP and more, 5 seeds of
-{smallest_difference(5):.1f} (found four times in five, at 5%); what the
-deviations were stands below. What an interval does not tell from zero is
-called noise, whatever its sign; and of twenty intervals about one leaves zero
-out by chance. The one comparison that all this was made for is the progression
-against direct distillation from the best teacher.
+**Detectable differences** were stated before the first run of a comparison.
+If the standard deviation of a paired difference is {ASSUMED_DEVIATION} AP,
+which we assumed, 3 seeds detect differences of {smallest_difference(3):.1f} AP
+and more, and 5 seeds of {smallest_difference(5):.1f} AP and more (four times
+in five, at the 5% level). The measured deviations are given below. A
+difference whose interval contains zero is called noise, whatever its sign;
+about one interval in twenty excludes zero by chance. The main question is one
+comparison: the progression against direct distillation from the best teacher.
 '''
 
 
@@ -110,9 +111,9 @@ QUESTIONS = (
     'distillation from the best teacher, minus trained on alone',
     'progression, minus trained on alone',
     'progression, minus directly from the best teacher',
-    'do the orders of two teachers differ by more than seeds do?',
+    'do orders of two teachers differ by more than seeds do?',
     'the same, with a fifth of the weight',
-    'of two predecessors the one of the smaller cost is better in')
+    'of two predecessors, the one with the smaller cost is better in')
 
 
 def _answers(evidence: Evidence) -> dict[str, str]:
@@ -143,6 +144,7 @@ def runs_made_with(evidence: Evidence) -> str:
         environments.add(f'{libraries}; {made_with["hardware"]}, '
                          f'{made_with["threads"]} thread(s)')
     minutes = sum(run['minutes'] for run in everything)
-    return (f'{len(evidence.pool)} teachers and {len(evidence.runs)} trainings'
-            f' of a student or a stage, {minutes:.0f} minutes of processes '
-            'together: ' + ' and '.join(sorted(environments)) + '.\n')
+    return (f'{len(evidence.pool)} trainings of a teacher and '
+            f'{len(evidence.runs)} of a student or a stage, '
+            f'{minutes:.0f} minutes of all processes together: '
+            + ' and '.join(sorted(environments)) + '.\n')

@@ -1,4 +1,4 @@
-"""The page's section about what tells how much a teacher helps."""
+"""The page's section about whether costs predict how much a teacher helps."""
 import math
 from itertools import permutations
 from statistics import fmean
@@ -14,17 +14,17 @@ from .cells import Section
 
 
 def predictions(evidence: Evidence) -> Section:
-    """What of a teacher goes with what is learnt from it."""
+    """Which properties of a teacher correlate with the AP after it."""
     if evidence.costs is None:
         return '', {}
     text = _from_the_student(evidence) + _from_another_teacher(evidence) \
         + _choices(evidence)
     if not text:
         return '', {}
-    return ('### Does the cost predict?\n\nA cost is a mean squared distance '
-            "in the units of the teacher's maps: costs into one teacher "
-            'compare with each other, costs into different ones only over '
-            "the teacher's variance.\n" + text), {}
+    return ('### Does the cost predict the AP?\n\nA cost is a mean squared '
+            "distance in the units of the teacher's maps. Costs into the same "
+            'teacher can be compared; costs into different teachers only '
+            "after division by the teacher's variance.\n" + text), {}
 
 
 def _from_the_student(evidence: Evidence) -> str:
@@ -42,12 +42,12 @@ def _from_the_student(evidence: Evidence) -> str:
                      f'{permutation_chance(pairs):.2f}'])
     smallest = 2 / math.factorial(len(aps))
     return (
-        f'\n**From the student**, one stage of {EPOCHS} epochs below each '
-        f'teacher, mean over {len(seeds)} seeds: rank correlation (Spearman) '
-        'with the AP after it; costs and similarities from the student of '
-        'seed 0. p: how often a random ranking agrees or disagrees as much '
-        f'(with {len(aps)} teachers never less than {smallest:.2f}, so '
-        'nothing can be shown here).\n\n'
+        f'\n**From the student**: one stage of {EPOCHS} epochs with each '
+        f'teacher, mean over {len(seeds)} seeds. The table shows the rank '
+        'correlation (Spearman) with the AP after the stage; costs and '
+        'similarities are from the student of seed 0. p: how often a random '
+        f'ranking agrees or disagrees as much (with {len(aps)} teachers never '
+        f'less than {smallest:.2f}, so nothing can be shown here).\n\n'
         + cells.table(['measure', 'correlation', 'p'], rows))
 
 
@@ -69,13 +69,14 @@ def _from_another_teacher(evidence: Evidence) -> str:
             rows.append([name, cells.number(value, '+.2f'),
                          cells.chance(chance)])
     return (
-        f'\n**From another teacher**, stages of {SHORT} epochs of the orders: '
-        'rank correlation of a measure with the AP after the stage, over the '
-        f'{len(gains)} pairs (teacher before, teacher), both beside their '
-        'mean over what comes before the same teacher; the AP also beside '
-        'that of its seed and number of stages. The method expects a negative '
-        'one for the cost. p: how often it is as far from 0 where the '
-        "teachers bear each other's names, over all "
+        f'\n**From another teacher**: stages of {SHORT} epochs of the orders. '
+        'The table shows the rank correlation of a measure with the AP after '
+        f'the stage, over the {len(gains)} pairs (previous teacher, teacher). '
+        'From both we subtract the mean over all previous teachers of the '
+        'same teacher, and from the AP also the mean of its seed and number '
+        'of stages. The method expects a negative correlation for the cost. '
+        'p: how often the correlation is as far from 0 if the teachers swap '
+        'their names, over all '
         f'{math.factorial(len(evidence.teachers))} relabellings.\n\n'
         + cells.table(['measure', 'correlation', 'p'], rows))
 
@@ -96,13 +97,14 @@ def _choices(evidence: Evidence) -> str:
     if not rows:
         return ''
     return (
-        '\n**The choice that the selection makes**: of two candidates, which '
-        'comes before those that are chosen already? How often does the '
-        'student end higher below the one that the measure prefers (a tie '
-        'counts half)? With two teachers over all seeds, with three on seed '
-        '0. p as above, of a share as far from a half.\n\n' + cells.table(
-            ['teachers in all', 'preferred', 'comparisons', 'right', 'p'],
-            rows) + _predecessors_by_cost(evidence))
+        '\n**The choice that the selection makes**: which of two candidates '
+        'comes before the teachers that are already chosen? "Right" is the '
+        'share of comparisons in which the student ends higher with the '
+        'candidate that the measure prefers (a tie counts half): with two '
+        'teachers over all seeds, with three on seed 0. p as above, of a '
+        'share as far from a half.\n\n' + cells.table(
+            ['teachers in all', 'preferred candidate', 'comparisons', 'right',
+             'p'], rows) + _predecessors_by_cost(evidence))
 
 
 def _predecessors_by_cost(evidence: Evidence) -> str:
@@ -121,6 +123,6 @@ def _predecessors_by_cost(evidence: Evidence) -> str:
         rows.append(row)
     columns = ['last', 'smallest cost', *[''] * (len(rows[0]) - 3), 'largest']
     return (
-        '\nTwo teachers: who comes before the last one, by rising cost (in '
-        f'brackets), and the AP at the end, mean over {len(seeds)} '
-        'seeds.\n\n' + cells.table(columns, rows))
+        '\nTwo teachers: the first teachers for each last one, by increasing '
+        'cost (in brackets), and the AP at the end, mean over '
+        f'{len(seeds)} seeds.\n\n' + cells.table(columns, rows))

@@ -36,15 +36,15 @@ def mechanisms(evidence: Evidence) -> Section:
 
 
 EQUAL_GRADIENTS = f'''
-Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`,
-so in the first {CALIBRATION} iterations of a stage the weight is found,
-without distilling, at which the mechanism's gradient at the student's maps is
-half of the detection loss's. distill_ratio as above.
+Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`.
+The first {CALIBRATION} iterations of a stage do not distil; they determine the
+weight at which the mechanism's gradient at the student's maps is half of the
+detection loss's. distill_ratio as above.
 
 '''
 DEFAULT_WEIGHTS = '''
-With their default weights, which are published ones, for larger maps of more
-channels: a weak result may be the weight.
+With their default weights, which were published for larger maps with more
+channels: a weak result may be due to the weight.
 
 '''
 
@@ -86,9 +86,9 @@ def _spread_of_mechanisms(aps: Mapping[str, Mapping[str, Values]]) -> str:
         noise, chance = noise_of_orders(table)
         text += (
             f'\n{arm.capitalize()}: the means of the mechanisms vary by '
-            f'{np.std(np.mean(table, 0), ddof=1):.2f} AP, one of them '
-            f'between seeds by {noise:.2f} (F test, {cells.chance(chance)}'
-            ').\n')
+            f'{np.std(np.mean(table, 0), ddof=1):.2f} AP; one mechanism '
+            f'varies between seeds by {noise:.2f} AP (F test, '
+            f'{cells.chance(chance)}).\n')
     return text
 
 
@@ -103,9 +103,9 @@ def gaps(evidence: Evidence) -> Section:
     compared = [
         ('transformer to CNN', 'swin > swin', evidence.aps([('swin',)] * 2),
          'resnext > swin', evidence.aps([('resnext',), ('swin',)])),
-        ('resolution', f'{best} twice at its own size',
+        ('resolution', f'{best} twice at its own scale',
          evidence.aps([(best,)] * 2),
-         f"{best} at the student's size, then at its own", rising)]
+         f"{best} at the student's scale, then at its own", rising)]
     small = {arm: evidence.aps(stages, student='small')
              for arm, stages in arms.items()}
     names = {arm: cells.path(['+'.join(names) for names in stages])
@@ -122,9 +122,9 @@ def gaps(evidence: Evidence) -> Section:
     if not rows:
         return '', {}
     return ('### Crossing gaps\n\nA teacher at a smaller scale is the same '
-            'detector, which was never trained at it.\n\n' + cells.table(
-                ['', 'the one', 'AP by seed', 'the other', 'AP by seed',
-                 'the other minus the one'], rows)), {}
+            'detector, which was never trained at that scale.\n\n'
+            + cells.table(['', 'first', 'AP by seed', 'second', 'AP by seed',
+                           'second minus first'], rows)), {}
 
 
 EXPLAINED = {
@@ -152,10 +152,10 @@ def why(evidence: Evidence) -> Section:
     if not rows:
         return '', {}
     return ('### Why\n\nThe students at the end of the main comparison, on '
-            'the same 128 training pictures ([how](analysis.md)). The paper '
-            'finds the loss higher, the AP higher and the sharpness lower '
-            'after distillation.\n\n' + cells.table(
-                ['', '', 'taught', 'trained on alone', 'difference'],
+            'the same 128 training images ([how](analysis.md)). The paper '
+            'reports a higher loss, a higher AP and a lower sharpness after '
+            'distillation.\n\n' + cells.table(
+                ['', '', 'distilled', 'trained on alone', 'difference'],
                 rows)), {}
 
 
@@ -165,12 +165,12 @@ def sweeps(evidence: Evidence) -> Section:
         return '', {}
     rows = _changed_stages(evidence)
     text = '' if len(rows) < 2 else (
-        f'One stage of {EPOCHS} epochs below {evidence.best}; '
+        f'One stage of {EPOCHS} epochs taught by {evidence.best}. '
         "`'auto'` finds the weight in the first iterations, without "
-        'distillation. distill_ratio in the last epoch, of the first '
+        'distillation. distill_ratio: in the last epoch, of the first '
         'seed.\n\n' + cells.table(
-            ['', 'AP by seed', 'minus as in the main comparison',
-             'minus trained on alone', 'distill_ratio'],
+            ['', 'AP by seed', 'minus unchanged', 'minus trained on alone',
+             'distill_ratio'],
             [rows[0], *sorted(rows[1:])]))
     numbers = _numbers_of_teachers(evidence)
     if numbers:
@@ -205,7 +205,8 @@ def _changed_stages(evidence: Evidence) -> list[list[str]]:
         aps = aps_of(runs)
         name = ', '.join(f'{key} {value}' for key, value in changes)
         rows.append([
-            name or 'as in the main comparison', cells.by_seed(aps),
+            name or 'unchanged, as in the main comparison',
+            cells.by_seed(aps),
             cells.difference(aps, evidence.aps([(evidence.best,)]))
             if name else '', cells.difference(aps, alone),
             cells.ratio(runs[min(runs)]) if runs else ''])
@@ -228,8 +229,8 @@ def _numbers_of_teachers(evidence: Evidence) -> str:
         rows.append([cells.path(order), cells.by_seed(values),
                      cells.by_seed(alone), cells.difference(values, alone),
                      *against_direct])
-    return ('The number of teachers, so also of epochs: each line has its '
-            'own controls.\n\n' + cells.table(
+    return ('The number of teachers, and with it the number of epochs: each '
+            'line has its own controls.\n\n' + cells.table(
                 ['order', 'AP by seed', 'trained on alone, as long',
                  'minus that', 'direct from the best, as long', 'minus that'],
                 rows))

@@ -21,15 +21,18 @@ def pool(evidence: Evidence) -> Section:
             evidence.student, run['name']):.3f}''' if known else ''
         rows.append([f'teacher {run["name"]}', *cells.aps(run), cost])
     text = '### The pool\n\n' + cells.table(
-        ['', *cells.APS, 'cost into it from the student of seed 0'], rows)
+        ['', *cells.APS, 'cost from the student of seed 0'], rows)
     if students and evidence.pool:
         gap = max(run['AP'] for run in evidence.pool) \
             - cells.average(aps_of(students))
-        text += (f'\nThe best teacher is {gap:.1f} AP above the students.')
+        text += (f'\nThe best teacher is {gap:.1f} AP above the mean of the '
+                 'students.')
     if known:
-        text += (' Order found for at most 1, 2, ... teachers: ' + '; '.join(
-            map(cells.path, evidence.costs['orders'].values())) + '.')
-        text += ' Its decisions (standard errors are over pictures):\n'
+        orders = '; '.join(map(cells.path,
+                               evidence.costs['orders'].values()))
+        text += (' The orders found for a maximum of 1, 2, ... teachers: '
+                 f'{orders}. The decisions behind them (standard errors are '
+                 'over images):\n')
         for decision in evidence.costs['decisions']:
             if decision and 'no cost was compared' not in decision:
                 text += f'\n- {decision}'
@@ -49,9 +52,10 @@ def pilot(evidence: Evidence) -> Section:
     if not rows:
         return '', {}
     return (f'### Pilot\n\nSeed {PILOT_SEED}, one stage of {EPOCHS} epochs '
-            'below the best teacher. One seed tells only what is far too '
-            f'small or too large: {WEIGHT:g} was taken for all comparisons, '
-            'from the middle of those that do not differ.\n\n' + cells.table(
+            'taught by the best teacher. One seed shows only which weights '
+            f'are far too small or too large: {WEIGHT:g} was taken for all '
+            'comparisons, from the middle of the weights that do not '
+            'differ.\n\n' + cells.table(
                 ['', 'AP before', 'AP after', 'distill_ratio at the end'],
                 sorted(rows))), {}
 
@@ -73,19 +77,20 @@ def main_comparison(evidence: Evidence) -> Section:
              '', '', ''], *_arm_rows(evidence, runs, aps)]
     file = f'{evidence.dataset}_main.svg'
     adapters = (
-        'Student and teachers have equal channels and so no adapter, and '
-        'one map cannot equal those of several teachers: the ratio of '
-        '"all at once" stays high. '
+        'Student and teachers have equal channels and therefore no adapter. '
+        'One map cannot equal the maps of several teachers, so the ratio of '
+        '"all teachers at once" stays high. '
     ) if evidence.dataset in WITHOUT_ADAPTERS else ''
     text = (
         f'### Main comparison\n\n{len(evidence.arms["alone"])} stages of '
-        f'{EPOCHS} epochs in every arm, the rate restarting; the progression '
-        'is what the selection finds for at most 2 teachers, as in most of '
-        "the paper's experiments. distill_ratio: distillation over detection "
-        f'loss in the last epoch, seed {seeds[0]}. Time: of the last stage, '
-        'over that of the student alone (median over seeds): epochs are '
-        f'equal, the time is not. {adapters}The weight is from a pilot of '
-        'direct distillation; the other arms had none of their own.\n\n')
+        f'{EPOCHS} epochs in every arm; the learning rate restarts with each '
+        'stage. The progression has the order found for a maximum of 2 '
+        "teachers, as in most of the paper's experiments. distill_ratio: "
+        'distillation loss over detection loss in the last epoch, seed '
+        f'{seeds[0]}. Time: of the last stage, relative to the student '
+        'trained on alone (median over seeds); all arms have the same number '
+        f'of epochs, but not the same time. {adapters}The weight is from a '
+        'pilot of direct distillation; the other arms had no pilot.\n\n')
     text += cells.table(
         ['', 'AP by seed', 'mean', 'minus trained on alone', 'minus direct',
          'distill_ratio', 'time'], rows)
@@ -128,8 +133,9 @@ def _arm_differences(aps: dict[str, Values], seeds: list[int]) -> str:
         spread = float(np.std([aps['progression'][s] - aps['direct'][s]
                                for s in seeds], ddof=1))
         text += (
-            '\nThe deviation of a paired difference (progression minus '
-            f'direct) was {spread:.2f}, taken to be {ASSUMED_DEVIATION} '
-            f'beforehand: with it, {len(seeds)} seeds show '
+            '\nThe standard deviation of a paired difference (progression '
+            f'minus direct) was {spread:.2f} AP, where {ASSUMED_DEVIATION} '
+            f'was assumed. With the measured deviation, {len(seeds)} seeds '
+            'detect differences of '
             f'{smallest_difference(len(seeds), spread):.1f} AP and more.\n')
     return text
