@@ -2,16 +2,16 @@
 
     python benchmarks/kill.py --kills 20 --workers 2
 
-Three small stages (random teachers, drawn images) with augmentation, masks
-of MGD, momentum, averaged weights, a checkpoint every 3 iterations, a
-validation every epoch of 12 and the best weights handed on. The command runs
-once in peace. Then, for each of the seeded moments, in a folder of its own, it
-is killed (kill -9; --signal TERM asks it to stop) and run again with --resume;
-every stage's student has to be equal bit for bit. With --processes 2 by
-torchrun, of whose processes one is killed.
+Three small stages (random teachers, drawn images) with augmentation, MGD's
+masks, momentum, averaged weights, a checkpoint every 3 iterations, a
+validation after every epoch of 12, and the best weights handed over. The
+command first runs undisturbed. Then, for each of the seeded moments and in a
+folder of its own, it is killed (kill -9; --signal TERM asks it to stop) and
+resumed with --resume; every stage's student has to be equal bit for bit. With
+--processes 2 it runs under torchrun, and one of the two processes is killed.
 
-Ends with exit code 1 if a weight differs. Writes kill.json and one work folder
-for every kind of moment to --out.
+Exits with code 1 if a weight differs. Writes kill.json and one work folder for
+every kind of moment to --out.
 """
 import argparse
 import json
@@ -24,6 +24,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -40,81 +41,121 @@ from mtpd.stage.preemption import EXIT_CODE
 
 TEACHERS = ('resnext', 'swin', 'two_stage')
 REPOSITORY = Path(__file__).resolve().parent.parent
+LOG = 'log.txt'
+OVER = 'over already'
+
+Students = dict[str, dict[str, torch.Tensor]]
+"""Folder of a stage -> the weights of its student."""
 
 
 def main() -> None:
-    made = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('--kills', type=int, default=20)
-    made.add_argument('--seed', type=int, default=0)
-    made.add_argument('--workers', type=int, default=0)
-    made.add_argument('--processes', type=int, default=1)
-    made.add_argument('--signal', choices=['KILL', 'TERM'], default='KILL')
-    made.add_argument('--out', type=Path, default=Path('work_dirs/kill'))
-    args = made.parse_args()
-    if args.out.exists():
-        sys.exit(f'{args.out} is there already. Name another --out, or remove '
-                 'it.')
+    args = read_arguments()
     DefaultScope.get_instance('kill', scope_name='mmdet')
     config = prepare(args.out, args.workers)
-    start = [sys.executable, *(
-        [] if args.processes == 1 else
-        ['-m', 'torch.distributed.run', '--standalone',
-         f'--nproc_per_node={args.processes}']),
-        'tools/train.py', str(config), '--resume', '--no-probe', '--launcher',
-        'none' if args.processes == 1 else 'pytorch']
-    peace = args.out / 'undisturbed'
-    began, process = started(start, peace)
-    finished(process, peace)
+    command_line = train_command(config, args.processes)
+    undisturbed = args.out / 'undisturbed'
+    began, process = start(command_line, undisturbed)
+    check_success(process, undisturbed)
     seconds = time.monotonic() - began
-    expected = students(peace)
+    expected = students(undisturbed)
     print(f'Undisturbed: {seconds:.1f} s from its first file to its end')
 
     draw = random.Random(args.seed)
     rows = []
     for number in range(args.kills):
-        moment = draw.uniform(0, seconds)
         folder = args.out / f'kill_{number}'
-        began, process = started(start, folder)
-        time.sleep(max(0, began + moment - time.monotonic()))
-        hit = victim(process, args.processes, draw)
-        over = process.poll() is not None
-        if not over:
-            os.kill(hit, getattr(signal, f'SIG{args.signal}'))
-        code = process.wait()
-        where = 'over already' if over else phase(folder)
-        checkpoint = newest(folder)
-        _, process = started(start, folder)
-        finished(process, folder)
-        found = students(folder)
-        wrong = [f'{stage}: {key}' for stage in expected
-                 for key in expected[stage] if not torch.equal(
-                     expected[stage][key], found[stage][key])]
-        rows.append(dict(moment=round(moment, 2), where=where,
-                         checkpoint=checkpoint, exit_code=code,
-                         different_tensors=len(wrong)))
-        print(f'{number}: {rows[-1]}', flush=True)
-        if not wrong:
+        row = kill_once(command_line, folder, args, draw, seconds)
+        row['different_tensors'] = differences(expected, students(folder))
+        rows.append(row)
+        print(f'{number}: {row}', flush=True)
+        if not row['different_tensors']:
             shutil.rmtree(folder)
-    counts = Counter(row['where'] for row in rows)
-    equal = Counter(row['where'] for row in rows
-                    if not row['different_tensors'])
-    print(text_table(
-        f'{args.signal} at {args.kills} moments, seed {args.seed}, '
-        f'{args.workers} workers, {args.processes} processes',
-        ['while', 'killed', 'ended bit-equal'],
-        [[where, n, equal[where]] for where, n in counts.most_common()]
-        + [['in all', len(rows), sum(equal.values())]]))
+    print(table(rows, args))
     (args.out / 'kill.json').write_text(json.dumps(dict(
         command=command(), versions=versions(), seed=args.seed,
         undisturbed_seconds=seconds, kills=rows), indent=1))
-    codes = {row['exit_code'] for row in rows
-             if row['where'] != 'over already'}
+    codes = {row['exit_code'] for row in rows if row['where'] != OVER}
     if args.signal == 'TERM' and args.processes == 1 and codes != {EXIT_CODE}:
         sys.exit(f'Exit codes {codes}; {EXIT_CODE} was expected.')
     if any(row['different_tensors'] for row in rows):
         sys.exit('Not equal.')
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kills', type=int, default=20)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--workers', type=int, default=0)
+    parser.add_argument('--processes', type=int, default=1)
+    parser.add_argument('--signal', choices=['KILL', 'TERM'], default='KILL')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/kill'))
+    args = parser.parse_args()
+    if args.out.exists():
+        sys.exit(f'{args.out} exists. Name another --out, or remove it.')
+    return args
+
+
+def train_command(config: Path, processes: int) -> list[str]:
+    """tools/train.py, under torchrun for several processes."""
+    launcher = ['-m', 'torch.distributed.run', '--standalone',
+                f'--nproc_per_node={processes}'] if processes > 1 else []
+    return [sys.executable, *launcher, 'tools/train.py', str(config),
+            '--resume', '--no-probe', '--launcher',
+            'pytorch' if processes > 1 else 'none']
+
+
+def kill_once(command_line: list[str], folder: Path,
+              args: argparse.Namespace, draw: random.Random,
+              seconds: float) -> dict[str, Any]:
+    """Run, kill at a random moment, and resume to the end.
+
+    Args:
+        command_line: Of the progression.
+        folder: For this run.
+        args: Of this program.
+        draw: Source of random numbers.
+        seconds: How long the undisturbed run took.
+
+    Returns:
+        The moment in seconds, what the process was doing, its newest
+        checkpoint and its exit code.
+    """
+    moment = draw.uniform(0, seconds)
+    began, process = start(command_line, folder)
+    time.sleep(max(0, began + moment - time.monotonic()))
+    pid = victim(process, args.processes, draw)
+    over = process.poll() is not None
+    if not over:
+        os.kill(pid, getattr(signal, f'SIG{args.signal}'))
+    code = process.wait()
+    row = dict(moment=round(moment, 2), where=OVER if over else phase(folder),
+               checkpoint=newest_checkpoint(folder), exit_code=code)
+    _, process = start(command_line, folder)
+    check_success(process, folder)
+    return row
+
+
+def differences(expected: Students, actual: Students) -> int:
+    """How many tensors differ."""
+    return sum(not torch.equal(tensor, actual[stage][key])
+               for stage, tensors in expected.items()
+               for key, tensor in tensors.items())
+
+
+def table(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
+    """Kills by what they interrupted."""
+    counts = Counter(row['where'] for row in rows)
+    equal = Counter(row['where'] for row in rows
+                    if not row['different_tensors'])
+    return text_table(
+        f'{args.signal} at {args.kills} moments, seed {args.seed}, '
+        f'{args.workers} workers, {args.processes} processes',
+        ['while', 'killed', 'ended bit-equal'],
+        [[where, count, equal[where]]
+         for where, count in counts.most_common()]
+        + [['in all', len(rows), sum(equal.values())]])
 
 
 def prepare(out: Path, workers: int) -> Path:
@@ -152,7 +193,7 @@ def prepare(out: Path, workers: int) -> Path:
         teachers={name: dict(config=f'configs/demo/{name}.py',
                              checkpoint=str(out / f'{name}.pth'), ap=1.)
                   for name in TEACHERS},
-        order=list(TEACHERS), handover='best', checkpoint_every=3,
+        order=list(TEACHERS), handover='best',
         distill=dict(type='WeightedSum', losses=[
             dict(type='FeatureL2Loss', normalise=True, loss_weight=.3),
             dict(type='MGDLoss')]))
@@ -161,35 +202,39 @@ def prepare(out: Path, workers: int) -> Path:
     return path
 
 
-def started(start: list[str], folder: Path
-            ) -> tuple[float, subprocess.Popen]:
-    """The command and when it had written its first file, or ended."""
+def start(command_line: list[str], folder: Path
+          ) -> tuple[float, subprocess.Popen]:
+    """Start the command; returns the time (:func:`time.monotonic`) of its
+    first file, or of its end, and the process."""
     folder.mkdir(exist_ok=True)
-    with open(folder / 'said.txt', 'a') as said:
+    environment = {
+        **os.environ, 'PYTHONPATH': str(REPOSITORY),
+        'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '1')}
+    with open(folder / LOG, 'a') as log:
         process = subprocess.Popen(
-            [*start, '--work-dir', str(folder / 'work')], stdout=said,
-            stderr=said, cwd=REPOSITORY, env={
-                **os.environ, 'PYTHONPATH': str(REPOSITORY),
-                'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '1')})
-    before = record(folder)
-    while record(folder) == before and process.poll() is None:
+            [*command_line, '--work-dir', str(folder / 'work')], stdout=log,
+            stderr=log, cwd=REPOSITORY, env=environment)
+    before = record_time(folder)
+    while record_time(folder) == before and process.poll() is None:
         time.sleep(.005)
     return time.monotonic(), process
 
 
-def record(folder: Path) -> int:
+def record_time(folder: Path) -> int:
+    """When the progression's record was written, in ns; 0 without one."""
     path = folder / 'work' / 'progression.json'
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def finished(process: subprocess.Popen, folder: Path) -> None:
+def check_success(process: subprocess.Popen, folder: Path) -> None:
+    """Wait for the end; leave this program if the process failed."""
     if process.wait():
-        sys.exit(f'It failed:\n{(folder / "said.txt").read_text()[-3000:]}')
+        sys.exit(f'It failed:\n{(folder / LOG).read_text()[-3000:]}')
 
 
 def victim(process: subprocess.Popen, processes: int,
            draw: random.Random) -> int:
-    """The process itself, or one of those that torchrun has started."""
+    """The id of the process, or of one that torchrun has started."""
     if processes == 1:
         return process.pid
     children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
@@ -197,11 +242,11 @@ def victim(process: subprocess.Popen, processes: int,
 
 
 def phase(folder: Path) -> str:
-    """What it was doing, by the files and the last line that it logged."""
+    """What the process was doing, by its files and its last log line."""
     work = folder / 'work'
     if list(work.rglob('*.partial')):
         return 'writing a file'
-    lines = [line for line in (folder / 'said.txt').read_text().splitlines()
+    lines = [line for line in (folder / LOG).read_text().splitlines()
              if 'INFO' in line and 'SIGTERM' not in line]
     last = lines[-1] if lines else ''
     if 'Saving' in last or 'is saved' in last:
@@ -213,15 +258,18 @@ def phase(folder: Path) -> str:
     return 'starting or ending a stage'
 
 
-def newest(folder: Path) -> str | None:
-    found = sorted((folder / 'work').rglob('epoch_*.pth'),
+def newest_checkpoint(folder: Path) -> str | None:
+    """Its path in the work folder; None without one."""
+    paths = sorted((folder / 'work').rglob('epoch_*.pth'),
                    key=lambda path: path.stat().st_mtime_ns)
-    return str(found[-1].relative_to(folder / 'work')) if found else None
+    return str(paths[-1].relative_to(folder / 'work')) if paths else None
 
 
-def students(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
-    return {str(path.parent.relative_to(folder)): torch.load(path)[
-        'state_dict'] for path in folder.rglob('student.pth')}
+def students(folder: Path) -> Students:
+    """All exported students of a run."""
+    return {str(path.parent.relative_to(folder)):
+            torch.load(path)['state_dict']
+            for path in folder.rglob('student.pth')}
 
 
 if __name__ == '__main__':

@@ -4,8 +4,8 @@
 
 Runs the reference cases of tests/data/mmcv_ops_reference.npz (values and
 gradients of mmcv's compiled CPU operators) on a device and prints the largest
-error of each, relative to the largest value; and the focal loss, which mmdet
-calls on CUDA only, against mmdet's formula in Python.
+error of each case, relative to the largest value. The focal loss, which mmdet
+calls on CUDA only, is compared with mmdet's formula in Python.
 """
 import argparse
 import json
@@ -31,34 +31,36 @@ def error(ours: torch.Tensor, reference: torch.Tensor) -> float:
 
 
 def run(name: str, case: dict, device: str) -> dict[str, float]:
-    """One reference case: what was compared -> relative error."""
+    """Run one reference case; returns output or gradient -> relative error."""
     kwargs = json.loads(str(case.pop('kwargs')))
-    given = {k: torch.from_numpy(v) for k, v in case.items()}
-    if 'dets' in given:
-        boxes, scores = given['boxes'].to(device), given['scores'].to(device)
+    tensors = {k: torch.from_numpy(v) for k, v in case.items()}
+    if 'dets' in tensors:
+        boxes = tensors['boxes'].to(device)
+        scores = tensors['scores'].to(device)
         if name == 'batched_nms':
             dets, keep = mmcv.ops.batched_nms(
-                boxes, scores, given['idxs'].to(device), kwargs)
+                boxes, scores, tensors['idxs'].to(device), kwargs)
         else:
             function = mmcv.ops.soft_nms if name.startswith('soft') \
                 else mmcv.ops.nms
             dets, keep = function(boxes, scores, **kwargs)
-        return {'dets': error(dets, given['dets']),
-                'keep': float(not torch.equal(keep.cpu(), given['keep']))}
-    inputs = {k: given[k].to(device).requires_grad_(k != 'rois')
+        return {'dets': error(dets, tensors['dets']),
+                'keep': float(not torch.equal(keep.cpu(), tensors['keep']))}
+    inputs = {k: tensors[k].to(device).requires_grad_(k != 'rois')
               for k in ('x', 'rois', 'offset', 'mask', 'weight', 'bias')
-              if k in given}
+              if k in tensors}
     function = {'roi': mmcv.ops.roi_align, 'def': mmcv.ops.deform_conv2d,
                 'mod': mmcv.ops.modulated_deform_conv2d}[name[:3]]
     y = function(*inputs.values(), *kwargs.values())
-    y.backward(given['grad_y'].to(device))
-    return {'y': error(y.detach(), given['y']),
-            **{f'grad_{k}': error(v.grad, given[f'grad_{k}'])
+    y.backward(tensors['grad_y'].to(device))
+    return {'y': error(y.detach(), tensors['y']),
+            **{f'grad_{k}': error(v.grad, tensors[f'grad_{k}'])
                for k, v in inputs.items() if v.requires_grad}}
 
 
 def focal_loss(device: str) -> dict[str, float]:
-    """The loss and its gradient, background (label 80) among the targets."""
+    """Errors of the loss and its gradient; the targets include background
+    (label 80)."""
     torch.manual_seed(0)
     logits = 3 * torch.randn(4096, 80)
     labels = torch.randint(0, 81, (4096,))
@@ -80,8 +82,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--device', default='cuda')
     device = parser.parse_args().device
-    where = torch.cuda.get_device_name() if device == 'cuda' else device
-    print(f'{where}, torch {torch.__version__}')
+    name = torch.cuda.get_device_name() if device == 'cuda' else device
+    print(f'{name}, torch {torch.__version__}')
     with np.load(REFERENCE) as file:
         values = {key: file[key] for key in file.files}
     for name in dict.fromkeys(key.split('/')[0] for key in values):

@@ -24,8 +24,7 @@ from mtpd.compat.processes import init_processes
 from mtpd.plan.data_check import missing_data
 from mtpd.plan.errors import PlanError
 from mtpd.processes import on_main
-from mtpd.progression import (Plan, Progression, make_plan,
-                              run_progression)
+from mtpd.progression import Plan, Progression, make_plan, run_progression
 from mtpd.progression.pool_training import train_if_missing
 from mtpd.search.measure import latency, measured_aps, validation_config
 from mtpd.show.tables import text_table

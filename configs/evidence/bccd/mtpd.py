@@ -1,6 +1,6 @@
-# The evidence on BCCD: what benchmarks/evidence.py trains, with which pool.
+# The evidence on BCCD: the student and the pool of benchmarks/evidence.py.
 #   python benchmarks/evidence.py --budget small
-# Teachers see 320x240, the student half of it; each stage restarts the rate.
+# Teachers see images at 320x240, the student at half of it.
 _base_ = './student.py'
 custom_imports = dict(imports=['mtpd'])
 work_dir = 'work_dirs/evidence/bccd'

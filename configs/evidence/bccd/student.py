@@ -1,9 +1,10 @@
-"""The student of the evidence on BCCD: a RetinaNet of a quarter of ResNet-18's
+"""The student of the evidence on BCCD: a RetinaNet on a quarter of ResNet-18's
 width, which sees the images at 160x120."""
 _base_ = '../../bccd/student.py'
 
 scale = (160, 120)
-# Lists are replaced as a whole: the base's own, with another Resize.
+# A list in a config replaces the base's list as a whole: here it is the base's
+# list with another Resize.
 train_pipeline = _base_.train_pipeline
 train_pipeline[2].scale = scale
 test_pipeline = _base_.test_pipeline

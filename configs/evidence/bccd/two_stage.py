@@ -1,2 +1,2 @@
-"""A teacher of the evidence: the two-stage one of BCCD, as it is."""
+"""A teacher of the evidence: BCCD's two-stage teacher, unchanged."""
 _base_ = '../../bccd/two_stage.py'

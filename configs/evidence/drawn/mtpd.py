@@ -1,4 +1,5 @@
-# The evidence on drawn shapes: what benchmarks/evidence.py trains.
+# The evidence on drawn shapes: the student and the pool of
+# benchmarks/evidence.py.
 #   python benchmarks/evidence.py --dataset drawn
 _base_ = './student.py'
 custom_imports = dict(imports=['mtpd'])

@@ -1,0 +1,173 @@
+"""Which jobs each comparison is made of."""
+import itertools
+from dataclasses import replace
+from typing import Callable, Iterator, Mapping, Sequence
+
+from .design import (ADAPTED, EPOCHS, GENTLE, MECHANISMS, PILOT_SEED, SHORT,
+                     WEIGHT, WITHOUT_ADAPTERS, Changes, at_scale,
+                     with_mechanism)
+from .job import Job
+from .jobs import Costs, Explanation, Node, Stage
+from .results import Evidence
+from .training import pool_of
+
+SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
+BUDGETS = {'small': ('pilot', 'main', 'orders', 'cost'),
+           'full': ('pilot', 'main', 'orders', 'cost', 'mechanisms', 'gaps',
+                    'why', 'sweeps')}
+
+
+def all_jobs(datasets: Sequence[str], comparisons: Sequence[str],
+             seeds: tuple[int, ...]) -> list[Job]:
+    """All jobs of some comparisons, each once; without those that need an
+    order that is not found yet."""
+    return list(dict.fromkeys(
+        job for dataset in datasets
+        for job in jobs_on(dataset, comparisons, seeds)))
+
+
+def jobs_on(dataset: str, comparisons: Sequence[str],
+            seeds: tuple[int, ...]) -> Iterator[Job]:
+    """The jobs on one data set, with repetitions."""
+    yield Costs(dataset)
+    for comparison in comparisons:
+        for job in COMPARISONS[comparison](dataset, seeds):
+            if isinstance(job, Node):
+                for number in range(len(job.stages)):
+                    yield replace(job, stages=job.stages[:number])
+            yield job
+
+
+def pilot_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """One stage with several weights, and without a teacher."""
+    evidence = Evidence(dataset)
+    yield chain(dataset, PILOT_SEED, ())
+    if evidence.costs is not None:
+        for weight in (.03, .1, .3, 1.):
+            yield chain(dataset, PILOT_SEED, (evidence.best,), changes=(
+                ('distill.loss_weight', weight),))
+
+
+def main_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Equal epochs, restarts and seeds in every arm."""
+    for seed in seeds:
+        for stages in Evidence(dataset).arms.values():
+            yield chain(dataset, seed, *stages)
+
+
+def order_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Every sequence for the first seed; for the others the sequences of one
+    and two teachers; beside them the student trained on alone."""
+    costs = Evidence(dataset).costs
+    if costs is None:
+        return
+    teachers = sorted(costs['aps'])
+    for length in range(1, len(teachers) + 1):
+        for seed in seeds if length < 3 else seeds[:1]:
+            for order in itertools.permutations(teachers, length):
+                yield short_chain(dataset, seed, *((n,) for n in order))
+            yield short_chain(dataset, seed, *[()] * length)
+
+
+def cost_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """One stage with each teacher, for every seed."""
+    for seed in seeds:
+        for name in sorted(pool_of(dataset)):
+            yield chain(dataset, seed, (name,))
+
+
+def mechanism_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Each mechanism direct and progressive, with gradients of equal size,
+    and with the weight that it has by default."""
+    arms = Evidence(dataset).arms
+    for equal, seed, mechanism, arm in itertools.product(
+            (True, False), seeds[:3], MECHANISMS, ('direct', 'progression')):
+        if arm in arms and (equal or mechanism != 'FeatureL2Loss'):
+            yield chain(dataset, seed, *arms[arm],
+                        changes=with_mechanism(mechanism, equal))
+
+
+def gap_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """A Swin teacher directly and after a convolutional one; rising
+    resolutions, where the pool sees larger images than the student; a
+    smaller student directly and after another teacher."""
+    evidence = Evidence(dataset)
+    if evidence.costs is None:
+        return
+    best = evidence.best
+    for seed in seeds[:3]:
+        if {'swin', 'resnext'} <= set(evidence.costs['aps']):
+            for first in 'swin', 'resnext':
+                yield chain(dataset, seed, (first,), ('swin',))
+        if pool_of(dataset)[best].scale > 1:
+            yield chain(dataset, seed, (best,), (best,))
+            yield Node(dataset, seed, (
+                Stage((best,), EPOCHS, changes=at_scale(best, 1)),
+                Stage((best,), EPOCHS)))
+        for arm in ('alone', 'direct', 'progression'):
+            if arm in evidence.arms:
+                yield replace(chain(dataset, seed, *evidence.arms[arm]),
+                              student='small')
+
+
+def why_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """The distilled students beside the student trained on alone."""
+    arms = Evidence(dataset).arms
+    for seed in seeds[:3]:
+        for arm in ('direct', 'progression'):
+            if arm in arms:
+                yield Explanation(arm, chain(dataset, seed, *arms[arm]),
+                                  chain(dataset, seed, *arms['alone']))
+
+
+def sweep_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """The weight, the first values of adapters, the number of teachers; on a
+    data set without adapters, the orders of two teachers also with them, and
+    at a smaller weight."""
+    evidence = Evidence(dataset)
+    if evidence.costs is None:
+        return
+    for changes, seed in itertools.product(
+            _sweep_changes(dataset in WITHOUT_ADAPTERS), seeds[:3]):
+        yield chain(dataset, seed, (evidence.best,), changes=changes)
+    for order, seed in itertools.product(evidence.costs['orders'].values(),
+                                         seeds[:3]):
+        yield chain(dataset, seed, *((name,) for name in order))
+        yield chain(dataset, seed, *[()] * len(order))
+        if len(order) > 1:
+            yield chain(dataset, seed, *[(evidence.best,)] * len(order))
+    if dataset in WITHOUT_ADAPTERS:
+        orders = itertools.permutations(sorted(evidence.costs['aps']), 2)
+        for changes, seed, order in itertools.product(
+                (GENTLE, ADAPTED), seeds[:3], orders):
+            yield short_chain(dataset, seed, *((n,) for n in order),
+                              changes=changes)
+
+
+def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:
+    for start in ('fitted', 'random', 'identity', 'zero'):
+        yield (*(ADAPTED if add_adapters else ()), ('init_adapters', start))
+    yield ('distill.loss_weight', 'auto'), ('init_adapters', 'random')
+    for factor in (10., 3., .3, .1):
+        yield ('distill.loss_weight', round(factor * WEIGHT, 3)),
+
+
+COMPARISONS: Mapping[str, Callable[[str, tuple[int, ...]], Iterator[Job]]] = {
+    'pilot': pilot_jobs, 'main': main_jobs, 'orders': order_jobs,
+    'cost': cost_jobs, 'mechanisms': mechanism_jobs, 'gaps': gap_jobs,
+    'why': why_jobs, 'sweeps': sweep_jobs}
+"""Name -> its jobs on a data set, for some seeds."""
+
+
+def chain(dataset: str, seed: int, *teachers: tuple[str, ...],
+          changes: Changes = ()) -> Node:
+    """Stages of full length, one for each tuple of teachers."""
+    return Node(dataset, seed, tuple(
+        Stage(names, EPOCHS, changes=changes) for names in teachers))
+
+
+def short_chain(dataset: str, seed: int, *teachers: tuple[str, ...],
+                changes: Changes = ()) -> Node:
+    """Short stages, in which orders are tried."""
+    return Node(dataset, seed, tuple(
+        Stage(names, SHORT, 'linear', changes) for names in teachers))

@@ -1,0 +1,57 @@
+"""What is compared: data sets, lengths of stages, mechanisms, arms."""
+from typing import Any
+
+DATASETS = {
+    'bccd': 'Blood cells (BCCD): 205 training and 87 validation images, 3 '
+            'classes. The student sees them at 160x120, the teachers at '
+            '320x240.',
+    'drawn': "Drawn shapes (the demo's): 400 training and 100 validation "
+             'images of 128x112, 5 classes that differ only in outline. '
+             'Student and teachers see them at the same size.'}
+WITHOUT_ADAPTERS = ('bccd',)
+"""Where student and teachers have equal channels."""
+EPOCHS, SHORT = 6, 3
+"""Epochs of a stage in all comparisons, and where all orders are tried."""
+PILOT_SEED = 9
+MECHANISMS: dict[str, dict[str, Any]] = {
+    'FeatureL2Loss': dict(normalise=True), 'CWDLoss': {}, 'FGDLoss': {},
+    'MGDLoss': {}, 'PKDLoss': {}}
+"""With their settings; all other comparisons use the first."""
+WEIGHT = .3
+"""The weight of configs/evidence, from the pilot."""
+SHARE, CALIBRATION = .5, 20
+"""Where mechanisms are compared: the gradient at the student's maps over the
+detection loss's, and the iterations in which the weight is found."""
+ARMS = {'alone': 'trained on alone', 'direct': 'direct from the best teacher',
+        'together': 'all teachers at once', 'progression': 'progression'}
+ASSUMED_DEVIATION = 0.3
+"""Of a paired difference, in AP: fixed before the first run."""
+
+Changes = tuple[tuple[str, Any], ...]
+"""Changes of ``mtpd`` in a stage, as pairs of dotted key and value."""
+
+ADAPTED: Changes = (('adapter', 'conv'),)
+"""A trained adapter where channels are equal."""
+GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)
+"""A fifth of the weight."""
+
+
+def with_mechanism(name: str, equal: bool = True) -> Changes:
+    """The changes of a stage with another mechanism.
+
+    Args:
+        name: One of :data:`MECHANISMS`.
+        equal: Its weight is found, so that gradients are as large with all of
+            them; otherwise it is the mechanism's default.
+    """
+    mechanism = 'distill', (('type', name), *MECHANISMS[name].items())
+    if not equal:
+        return (mechanism,)
+    return (mechanism, ('distill.loss_weight.share', SHARE),
+            ('distill.loss_weight.iterations', CALIBRATION),
+            ('init_adapters', 'random'))
+
+
+def at_scale(teacher: str, scale: int) -> Changes:
+    """The change of a stage whose teacher sees images of another size."""
+    return (f'teachers.{teacher}.scale', scale),

@@ -1,0 +1,126 @@
+"""The arms of a comparison differ in what is compared, and in nothing else."""
+from itertools import permutations
+
+import pytest
+from evidence import comparisons
+from evidence.design import (DATASETS, EPOCHS, PILOT_SEED, SHORT, WEIGHT,
+                             WITHOUT_ADAPTERS, at_scale, with_mechanism)
+from evidence.jobs import Node, Stage
+from evidence.results import Evidence
+from evidence.training import changes, config_of, pool_of
+from mmdet.registry import MODELS
+
+from mtpd.distill.losses import Mechanism
+from mtpd.progression import make_plan
+
+POOL = ('deformable', 'resnext', 'swin', 'two_stage')
+
+
+def test_all_arms_have_equal_epochs(budget):
+    nodes = budget('main')
+    assert len(nodes) == 3 * 4
+    assert {(len(n.stages), *(s.epochs for s in n.stages))
+            for n in nodes} == {(2, EPOCHS, EPOCHS)}
+    taught = [tuple(s.teachers for s in n.stages) for n in nodes
+              if n.seed == 1]
+    assert taught == [((), ()), (('two_stage',), ('two_stage',)),
+                      (POOL, POOL), (('resnext',), ('two_stage',))]
+
+
+def test_all_sequences_form_one_tree_of_64_stages(budget):
+    nodes = {n for n in budget('orders') if n.seed == 0 and n.teachers}
+    assert {tuple(s.teachers[0] for s in n.stages) for n in nodes} == {
+        order for k in range(1, 5) for order in permutations(POOL, k)}
+    assert len(nodes) == 64
+    assert all(n.before in nodes or not n.before.stages for n in nodes)
+    assert {s.epochs for n in nodes for s in n.stages} == {SHORT}
+
+
+@pytest.mark.parametrize('item', ['pilot', 'mechanisms', 'gaps', 'sweeps'])
+def test_every_setting_that_is_compared_can_be_planned(budget, item):
+    for node in {(job.student, job.stages[-1].changes): job
+                 for job in budget(item, 'full')}.values():
+        plan = make_plan(node.config())
+        assert plan.order == (node.teachers or (POOL[1],),)
+        assert issubclass(MODELS.get(plan.distill['type']), Mechanism)
+
+
+@pytest.mark.parametrize('item, number', [
+    # Of mechanisms, gaps, why and sweeps 3 seeds; the pilot has its own.
+    ('pilot', 1 + 4), ('main', 5 * 4), ('orders', 64 + 4 + 4 * (4 + 12 + 2)),
+    ('cost', 5 * 4), ('mechanisms', 3 * (5 + 4) * 2),
+    ('gaps', 3 * (2 + 2 + 3)), ('why', 3 * 2),
+    ('sweeps', 3 * (4 + 4 + 1 + 4 + 4 + 3 + 2 * 12))])
+def test_every_job_of_the_full_budget_has_a_name_of_its_own(
+        budget, item, number):
+    jobs = budget(item, 'full')
+    assert len(jobs) == number
+    assert len({job.name for job in jobs}) == len(set(jobs)) == number
+
+
+def test_the_pilot_is_in_no_comparison(budget):
+    assert {node.seed for node in budget('pilot', 'full')} == {PILOT_SEED}
+    for comparison in comparisons.COMPARISONS.keys() - {'pilot', 'why'}:
+        assert PILOT_SEED not in {
+            node.seed for node in budget(comparison, 'full')}
+
+
+@pytest.mark.parametrize('equal, weight', [
+    (True, dict(loss_weight=dict(share=.5, iterations=20))), (False, {})])
+def test_a_mechanism_is_replaced_as_a_whole(equal, weight):
+    for name, settings in (('CWDLoss', {}),
+                           ('FeatureL2Loss', dict(normalise=True))):
+        node = Node('bccd', 0, (Stage(('swin',), 6, changes=with_mechanism(
+            name, equal)),))
+        assert node.config().mtpd.distill == dict(
+            type=name, **settings, **weight)
+
+
+def test_other_settings_are_changed_one_by_one():
+    node = Node('bccd', 0, (Stage(('swin',), 6, changes=(
+        ('distill.loss_weight', 'auto'), ('adapter', 'conv'),
+        *at_scale('swin', 1))),))
+    mtpd = node.config().mtpd
+    assert mtpd.distill == dict(type='FeatureL2Loss', loss_weight='auto',
+                                normalise=True)
+    assert mtpd.adapter == 'conv'
+    assert mtpd.teachers.swin.scale == 1 and mtpd.teachers.resnext.scale == 2
+
+
+@pytest.mark.parametrize('teachers, weight', [((), 0), (('swin',), None)])
+def test_a_stage_restarts_the_rate_and_starts_from_the_node_before(
+        teachers, weight):
+    node = Node('bccd', 3, (Stage(('resnext',), 8), Stage(teachers, 8)))
+    cfg = node.config()
+    assert cfg.mtpd.student.checkpoint == node.before.weights
+    assert cfg.mtpd.order == [teachers or ('resnext',)]
+    if weight is not None:
+        assert cfg.mtpd.distill.loss_weight == weight
+    assert cfg.randomness.seed == 3
+    assert [s.type for s in cfg.param_scheduler] == [
+        'LinearLR', 'CosineAnnealingLR']
+    assert cfg.train_cfg.max_epochs == cfg.param_scheduler[1].T_max == 8
+
+
+def test_changes_name_every_difference():
+    assert dict(changes({'a': {'b': 1, 'c': 2}, 'd': 3},
+                        {'a': {'b': 1, 'c': 4, 'e': 5}})) == {
+        'a.c': 4, 'a.e': 5, 'd': None}
+
+
+def test_before_there_is_an_order_only_the_student_alone_can_be_trained(
+        monkeypatch):
+    monkeypatch.setattr(Evidence, '__init__', lambda self, dataset:
+                        self.__dict__.update(dataset=dataset, costs=None))
+    assert list(Evidence('bccd').arms) == ['alone']
+    for comparison in ('orders', 'gaps', 'sweeps', 'mechanisms', 'why'):
+        assert not list(comparisons.COMPARISONS[comparison]('bccd', (0,)))
+
+
+@pytest.mark.parametrize('dataset', DATASETS)
+def test_constants_match_the_configs(dataset):
+    cfg = config_of(dataset)
+    assert cfg.mtpd.distill.loss_weight == WEIGHT
+    configs = [cfg, *(spec.config for spec in pool_of(dataset).values())]
+    channels = {config.model.neck.out_channels for config in configs}
+    assert (len(channels) == 1) == (dataset in WITHOUT_ADAPTERS)

@@ -1,0 +1,176 @@
+"""docs/results.md matches the results, and so do the pages that quote it."""
+import json
+import re
+from dataclasses import asdict
+from itertools import permutations
+
+import numpy as np
+import pytest
+from evidence import comparisons, store
+from evidence.design import DATASETS
+from evidence.jobs import Node
+from evidence.report import page
+from evidence.report.orders import orders
+from evidence.results import Evidence
+from evidence.statistics import interval
+
+
+@pytest.fixture(scope='module')
+def composed():
+    return page.compose()
+
+
+def test_the_page_matches_the_results(
+        composed, repository):
+    text, _ = composed
+    assert (repository / 'docs/results.md').read_text() == text, (
+        'python benchmarks/evidence.py --report writes it')
+
+
+def test_the_plots_match_the_results(composed, repository):
+    _, plots = composed
+    folder = repository / 'docs/results'
+    assert {file.name for file in folder.glob('*')} == set(plots)
+    for name, svg in plots.items():
+        assert (folder / name).read_text() == svg, name
+
+
+@pytest.fixture
+def section_of_the_readme(repository):
+    readme = (repository / 'README.md').read_text()
+    return readme.split('## Does it help?')[1].split('\n## ')[0]
+
+
+def test_the_readme_has_the_main_comparison(section_of_the_readme):
+    """Its table, row by row, against the results."""
+    rows = {}
+    for line in section_of_the_readme.splitlines():
+        if line.startswith('|'):
+            name, *cells = (cell.strip() for cell in
+                            line.strip('|').split('|'))
+            rows[name] = cells
+    for column, dataset in ((0, 'bccd'), (2, 'drawn')):
+        results = Evidence(dataset)
+        alone = results.aps(results.arms['alone'])
+        for arm, start in (('alone', 'trained on alone'),
+                           ('direct', 'direct'), ('together', 'all teachers'),
+                           ('progression', 'progression')):
+            aps = results.aps(results.arms[arm])
+            cells = next(v for k, v in rows.items() if k.startswith(start))
+            assert cells[column] == f'{np.mean(list(aps.values())):.1f}'
+            if arm != 'alone':
+                mean, half = interval([aps[s] - alone[s] for s in aps], .1)
+                assert cells[column + 1] == f'{mean:+.1f} ± {half:.1f}'
+
+
+def test_the_rows_in_published_match_the_results(repository):
+    published = (repository / 'docs/published.md').read_text()
+    lines = [line for line in published.splitlines()
+             if '(results.md#main' in line]
+    for dataset, line in zip(('bccd', 'drawn'), lines, strict=True):
+        results = Evidence(dataset)
+        arms = results.arms
+        means = [np.mean(list(results.aps(stages).values()))
+                 for stages in ([], arms['alone'], arms['progression'])]
+        assert re.findall(r'\b\d\d\.\d\b', line) == [
+            f'{mean:.1f}' for mean in means]
+
+
+def test_the_figures_of_the_readme_stand_on_the_page(
+        composed, section_of_the_readme):
+    text, _ = composed
+    figures = set(re.findall(
+        r'[+-]\d+\.\d ± \d+\.\d|\b\d\d\.\d\b|\d+%|\d+ of \d\d\b',
+        section_of_the_readme))
+    assert len(figures) > 10
+    assert not {figure for figure in figures if figure not in text}
+
+
+def write_results(dataset: str, results: dict) -> None:
+    store.results_file(dataset).write_text(''.join(
+        json.dumps({'job': job, **result}) + '\n'
+        for job, result in results.items()))
+
+
+@pytest.fixture
+def everything(tmp_path, monkeypatch):
+    """everything(pair): results of all jobs of the full budget, of random
+    APs, where the order found for two teachers is this one; Evidence."""
+    def write(pair: list[str]) -> dict[str, Evidence]:
+        random = np.random.default_rng(0)
+        real = {dataset: store.read_results(
+            store.results_file(dataset))
+            for dataset in DATASETS}
+        monkeypatch.setattr(store, 'FOLDER', tmp_path)
+        for dataset, measured in real.items():
+            orders = {**measured['costs']['orders'], '2': pair}
+            results = {job: result for job, result in measured.items()
+                       if job.startswith('pool_')}
+            results['costs'] = {**measured['costs'], 'orders': orders}
+            write_results(dataset, results)  # before jobs are listed
+            seeds = comparisons.SEEDS['full']
+            for job in {job for jobs_of in comparisons.COMPARISONS.values()
+                        for job in jobs_of(dataset, seeds)}:
+                ap = round(random.normal(30, 2), 1)
+                side = {'training_loss': ap / 100, 'ap': ap,
+                        'sharpness': {'common': .01, 'own': ap / 999}}
+                made_with = {'torch': '0', 'hardware': 'none', 'threads': 1}
+                results[job.name] = {
+                    'node': asdict(job), 'name': job.name, 'seed': job.seed,
+                    'AP': ap, 'start': ap, 'minutes': 2.,
+                    'last_epoch': {'distill_ratio': .5},
+                    'made_with': made_with} if isinstance(job, Node) else {
+                    'arm': job.arm, 'seed': job.first.seed,
+                    'runs': [side, dict(side, ap=ap - 1)]}
+            for seed in seeds:
+                node = Node(dataset, seed)
+                results[node.name] = {
+                    'node': asdict(node), 'name': node.name, 'seed': seed,
+                    'AP': 25., 'minutes': 2., 'last_epoch': {},
+                    'made_with': made_with}
+            write_results(dataset, results)
+        return {name: Evidence(name) for name in DATASETS}
+    return write
+
+
+@pytest.mark.parametrize('pair', [['swin', 'two_stage'], ['two_stage']])
+def test_the_page_of_a_full_budget(everything, pair):
+    """Also where the order found stops at one teacher."""
+    everything(pair)
+    text, plots = page.compose()
+    assert not re.search(r'\bnan\b|\binf\b|Not run|not run|too few', text[
+        text.index('## How it was measured'):])
+    for section in ('Mechanisms', 'Crossing gaps', 'Sweeps', 'Why'):
+        assert text.count(f'### {section}\n') == 2
+    assert text.count('With a trained 1x1 convolution') == 1
+    assert text.count('With a fifth of the weight') == 1
+    assert ('| progression (' in text) == (len(pair) == 2)
+    assert len(plots) == 4
+
+
+def test_orders_are_also_shown_with_a_changed_setting(everything):
+    """The table against the results themselves."""
+    results = everything(['swin', 'two_stage'])['bccd']
+    text, _ = orders(results)
+    text = text[text.index('With a trained 1x1 convolution'):]
+    for first, last in permutations(results.teachers, 2):
+        mean = np.mean([run['AP'] for run in results.runs
+                        if [s['teachers'] for s in run['node']['stages']]
+                        == [[first], [last]]
+                        and run['node']['stages'][0]['changes']
+                        == [['adapter', 'conv']]])
+        assert f'| {first} > {last} | {mean:.1f} |' in text
+
+
+def test_the_page_can_be_written_at_any_moment(results, tmp_path, monkeypatch):
+    """With any part of the results: of some seeds, some lengths, without
+    costs, without pool."""
+    lines = store.results_file(results.dataset).read_text(
+        ).splitlines(keepends=True)
+    order = np.random.default_rng(0).permutation(len(lines))
+    monkeypatch.setattr(store, 'FOLDER', tmp_path)
+    for share in (.03, .1, .2, .4, .6, .8):
+        store.results_file(results.dataset).write_text(''.join(
+            lines[at] for at in order[:int(share * len(lines))]))
+        text, _ = page.compose()
+        assert not re.search(r'\bnan\b|\binf\b', text)
