@@ -274,7 +274,7 @@ def _finish(figure: Figure, axes: Axes, title: str, text: str, unit: str,
     axes.set_ylabel(unit)
     axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _RIGHT), 0.5)
     handles, names = axes.get_legend_handles_labels()
-    # The same name stands in every stage.
+    # Every stage has the same names.
     handle_of = dict(zip(names, handles, strict=True))
     if len(handle_of) > 1:
         axes.legend(handle_of.values(), handle_of, ncols=columns,
