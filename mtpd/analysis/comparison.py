@@ -187,7 +187,7 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
     runs = (first, second)
     images = TrainingImages(first.student.config, settings.images,
                             settings.seed)
-    loss = _counted(images, _count_passes(settings, runs), progress)
+    loss = _counted(images, settings, runs, progress)
     with isolate_rng(settings.seed):
         students = [as_measured(build_detector(run.student.model))
                     for run in runs]
@@ -231,21 +231,18 @@ def compare_runs(first: FinishedRun, second: FinishedRun, settings: Settings,
                       coordinates, float(ratio.nanmedian()), tuple(remarks))
 
 
-def _count_passes(settings: Settings, runs: Sequence[FinishedRun]) -> int:
-    """How often :func:`compare_runs` evaluates the loss on all images."""
+def _counted(images: TrainingImages, settings: Settings,
+             runs: Sequence[FinishedRun],
+             progress: Callable[[int, int], None]
+             ) -> Callable[[BaseDetector], np.ndarray]:
+    """The loss on the images, with each pass of :func:`compare_runs` reported
+    to ``progress``."""
     passes = 0
     for run in runs:
         passes += 1 + settings.grid**2
         passes += len(SCALES) * (2 * settings.directions + 1)
         passes += sum(validation.checkpoint is not None
                       for validation in run.validations)
-    return passes
-
-
-def _counted(images: TrainingImages, passes: int,
-             progress: Callable[[int, int], None]
-             ) -> Callable[[BaseDetector], np.ndarray]:
-    """The loss on the images, with each pass reported to ``progress``."""
     done, total = 0, passes * images.count
     progress(done, total)
 

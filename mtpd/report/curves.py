@@ -200,7 +200,14 @@ def _chart(history: History, title: str, curves: Curves, unit: str,
                       marker='.' if len(segment.x) == 1 else None, label=name)
             values += segment.y
     if log and min(values) > 0 and max(values) > _LOG_FROM * min(values):
-        _log_axis(axes, max(values) / min(values))
+        # With plain numbers; where the axis has few powers of ten, also with
+        # numbers between them.
+        span = max(values) / min(values)
+        axes.set_yscale('log')
+        axes.yaxis.set_major_locator(LogLocator(
+            subs=(1, 2, 5) if span < 1000 else (1,)))
+        axes.yaxis.set_major_formatter(FormatStrFormatter('%g'))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         unit += ' (log)'
     texts = [f'{name} {_describe_range(segments[0], segments[-1])}'
              for name, segments in curves.items()]
@@ -220,16 +227,6 @@ def _finite(curves: Curves) -> Curves:
             if points:
                 finite.setdefault(name, []).append(_segment(points))
     return finite
-
-
-def _log_axis(axes: Axes, span: float) -> None:
-    """With plain numbers, and some between the powers of ten where the axis
-    has few of these."""
-    axes.set_yscale('log')
-    axes.yaxis.set_major_locator(LogLocator(
-        subs=(1, 2, 5) if span < 1000 else (1,)))
-    axes.yaxis.set_major_formatter(FormatStrFormatter('%g'))
-    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _describe_range(first: Segment, last: Segment) -> str:
@@ -277,7 +274,7 @@ def _finish(figure: Figure, axes: Axes, title: str, text: str, unit: str,
     axes.set_ylabel(unit)
     axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _RIGHT), 0.5)
     handles, names = axes.get_legend_handles_labels()
-    # The same name stands in every stage.
+    # Every stage has the same names.
     handle_of = dict(zip(names, handles, strict=True))
     if len(handle_of) > 1:
         axes.legend(handle_of.values(), handle_of, ncols=columns,

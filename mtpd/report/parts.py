@@ -71,7 +71,14 @@ def state(history: History, now: datetime) -> str:
 def summary(history: History,
             facts: Facts) -> list[tuple[str, str | None]]:
     """Names and values at the top of the page."""
-    start, present = _start_ap(history, facts), _present_ap(history)
+    start, present = _start_ap(history, facts), None
+    if not history.finished:
+        for stage in history.stages:
+            for validation in stage.validations:
+                present = validation.aps.get('AP', present)
+    if present is None:  # finished, or not validated
+        for stage in history.stages:
+            present = present if stage.end is None else stage.end
     when = 'after' if history.finished else 'now'
     order = ' > '.join(history.order or ())
     return [('student before, box AP', number(start)),
@@ -273,17 +280,6 @@ def _start_ap(history: History, facts: Facts) -> float | None:
             history.start == history.plan.student.checkpoint:
         return facts.aps().get('student')
     return history.start_ap
-
-
-def _present_ap(history: History) -> float | None:
-    """Box AP in percent of the newest student that was validated; of a
-    finished progression, of what it handed on."""
-    validated = end = None
-    for stage in history.stages:
-        for validation in stage.validations:
-            validated = validation.aps.get('AP', validated)
-        end = end if stage.end is None else stage.end
-    return end if history.finished or validated is None else validated
 
 
 def _checkpoint(path: str | None, digest: str | None) -> str:

@@ -1,7 +1,7 @@
 """Charts of costs and order, readable in black and white.
 
 The axes fill their figure, so that the figure's size follows from the sizes of
-the texts. What stands outside of the axes is included when the file is
+the texts. What lies outside of the axes is included when the file is
 written.
 """
 import os

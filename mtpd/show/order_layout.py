@@ -64,14 +64,26 @@ class OrderLayout:
 
     def line(self, source: str, target: str) -> Line:
         """From a detector to a chosen teacher."""
-        if source in self.others:
-            return self._down(source, target)
-        if self._links(source, target) > 1:
-            return self._bow(source, target)
-        (start, y), (end, _) = self.place(source), self.place(target)
-        start, end = start + self.width / 2, end - self.width / 2
-        return Line(((start, y), (end, y)), False,
-                    ((start + end) / 2, y + 0.13))
+        (x, y), (x_end, y_end) = self.place(source), self.place(target)
+        if source in self.others:  # down, first through its number
+            x += _spread(self.chain.index(target) - 1, len(self.chain) - 1,
+                         self._numbers)
+            x_end += _spread(self.others.index(source), len(self.others),
+                             0.9 * self.width)
+            y, y_end = y - self.height / 2, y_end + self.height / 2
+            return Line(((x, y), (x, y - 0.4), (x_end, y_end)), False,
+                        (x, y - 0.25))
+        links = self.chain.index(target) - self.chain.index(source)
+        if links == 1:  # along the row
+            x, x_end = x + self.width / 2, x_end - self.width / 2
+            return Line(((x, y), (x_end, y)), False,
+                        ((x + x_end) / 2, y + 0.13))
+        start, end = self._below(source, target), self._below(target, source)
+        middle = (start[0] + end[0]) / 2
+        depth = _DEEPER * links
+        # A quadratic curve goes half as far as its control point.
+        return Line((start, (middle, start[1] - 2 * depth), end), True,
+                    (middle, start[1] - depth))
 
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, right, bottom and top of the whole graph."""
@@ -93,27 +105,6 @@ class OrderLayout:
     @property
     def _numbers(self) -> float:
         return self.number * (len(self.chain) - 1)
-
-    def _links(self, source: str, target: str) -> int:
-        return self.chain.index(target) - self.chain.index(source)
-
-    def _down(self, source: str, target: str) -> Line:
-        (x, y), (end, y_end) = self.place(source), self.place(target)
-        x += _spread(self.chain.index(target) - 1, len(self.chain) - 1,
-                     self._numbers)
-        end += _spread(self.others.index(source), len(self.others),
-                       0.9 * self.width)
-        y, y_end = y - self.height / 2, y_end + self.height / 2
-        return Line(((x, y), (x, y - 0.4), (end, y_end)), False,
-                    (x, y - 0.25))
-
-    def _bow(self, source: str, target: str) -> Line:
-        start, end = self._below(source, target), self._below(target, source)
-        middle = (start[0] + end[0]) / 2
-        depth = _DEEPER * self._links(source, target)
-        # A quadratic curve goes half as far as its control point.
-        return Line((start, (middle, start[1] - 2 * depth), end), True,
-                    (middle, start[1] - depth))
 
     def _below(self, name: str, other: str) -> Point:
         """Where the bow to or from ``other`` touches the box of ``name``.

@@ -1,4 +1,4 @@
-"""What is drawn is what was measured, alike for both."""
+"""The charts show what was measured, both runs alike."""
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -86,9 +86,9 @@ def test_a_trajectory_has_a_point_per_validation(found, figures):
         assert list(lines[0].get_xdata()) == [losses[i] for i in kept]
         assert list(lines[0].get_ydata()) == [
             found.first.trajectory[i][0].ap for i in kept]
-        said = [text.get_text() for text in axes.texts]
+        labels = [text.get_text() for text in axes.texts]
         # Each stage's first and last, for both runs.
-        assert all(said.count(label) == 2
+        assert all(labels.count(label) == 2
                    for label in ('1.1', '1.6', '2.1', '2.6'))
     assert len(left.lines) == 2 * (1 + 12)
     assert len(right.lines) == 2 * (1 + 10)

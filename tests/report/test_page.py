@@ -1,4 +1,4 @@
-"""The page, parsed as a browser would, against the files it is about."""
+"""The page, parsed as by a browser, against the files of its progression."""
 import base64
 import copy
 import io
@@ -96,7 +96,7 @@ def whole(found) -> tuple[str, Page, Facts, Examples]:
     return html, Page(html), facts, examples
 
 
-def test_every_part_is_there_and_nothing_comes_from_elsewhere(whole):
+def test_every_part_exists_and_nothing_is_loaded_from_elsewhere(whole):
     html, parts, _, _ = whole
     ids = [v for tag, k, v in parts.attributes if k == 'id']
     assert ids == ['plan', 'order', 'curves', 'stages', 'detectors',
@@ -130,7 +130,7 @@ def test_every_image_can_be_seen_and_is_described(whole):
         == ['student before', 'student after', 'teacher swin', 'ground truth']
 
 
-def test_the_plan_and_the_order_are_said(whole, found):
+def test_the_page_has_the_plan_and_the_order(whole, found):
     _, parts, _, _ = whole
     assert describe_plan(found.plan) in parts.texts['plan']
     assert 'Found by Backward Greedy Selection' in parts.texts['order']
@@ -300,7 +300,7 @@ def two_stages(found) -> History:
         ('wide', 'swin'), 'c', 18.)
 
 
-def test_aps_stand_in_their_rows(two_stages):
+def test_aps_are_in_their_rows(two_stages):
     parts = parsed(two_stages)
     table = parts.tables['stages'][0]
     assert table[0] == ['stage, teacher', 'validated after', 'AP', 'AP50',
@@ -316,7 +316,7 @@ def test_aps_stand_in_their_rows(two_stages):
     assert '+6.0' in parts.texts['']  # from 18 to the 24 that was handed on
 
 
-def test_curves_go_on_over_the_stages(two_stages):
+def test_curves_continue_over_the_stages(two_stages):
     assert ap_curve(two_stages)['student'] == [
         ((0, 10, 20, 40), (18., 19., 20.5, 25.))]
     totals = loss_totals(two_stages)
@@ -375,7 +375,7 @@ def test_what_is_missing_is_measured_only_if_asked(found, tmp_path,
     assert again == facts and len(asked) == 2
 
 
-def test_weights_that_are_gone_are_left_out(found, tmp_path):
+def test_missing_weights_are_left_out(found, tmp_path):
     gone = str(tmp_path / 'gone.pth')
     teachers = {**found.plan.teachers, 'swin': replace(
         found.plan.teachers['swin'], checkpoint=gone)}
@@ -391,7 +391,7 @@ def test_weights_that_are_gone_are_left_out(found, tmp_path):
     assert gone in text['detectors'] and gone in text['images']
 
 
-def test_images_that_are_gone_are_left_out(found, drawn, tmp_path):
+def test_missing_images_are_left_out(found, drawn, tmp_path):
     shutil.copytree(drawn / 'annotations', tmp_path / 'annotations')
     config = copy.deepcopy(found.plan.student.config)
     dataset = config.val_dataloader.dataset

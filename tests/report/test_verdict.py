@@ -33,7 +33,7 @@ def compared(loss: float, ap: float, common: float, own: float,
         np.array([-1., 0., 1.]), 1.25, remarks)
 
 
-def test_each_difference_stands_with_its_error():
+def test_each_difference_has_its_error():
     found = compared(.02, 1.5, -.03, 0)
     lines = verdict(found)
     assert lines[0].startswith('distilled against alone')

@@ -1,4 +1,4 @@
-"""Nothing in the chart of an order lies on anything else."""
+"""Boxes, numbers and lines in the chart of an order do not overlap."""
 from itertools import combinations, product
 
 import numpy as np
@@ -37,7 +37,7 @@ def number_box(layout: OrderLayout, line: Line) -> np.ndarray:
 
 
 def points(line: Line) -> np.ndarray:
-    """(200, 2) of its way."""
+    """Points along a line: (200, 2)."""
     share = np.linspace(0, 1, 200)[:, None]
     corners = np.array(line.points)
     if line.curved:

@@ -1,4 +1,4 @@
-"""A bar that says how long it will take, by a clock that the tests turn."""
+"""The bar and its estimates, by a clock that the tests set."""
 import io
 import re
 
@@ -78,7 +78,7 @@ def test_what_was_done_before_is_not_taken_as_speed(clock, lines):
         'Costs: 9010 of 10000 images, 0.5 images/s, 0:33:00 left']
 
 
-def test_before_the_first_image_no_time_is_made_up(clock, lines):
+def test_before_the_first_image_no_time_is_shown(clock, lines):
     with progress_bar('Costs') as update:
         update(5, 50)
         clock.now += 30

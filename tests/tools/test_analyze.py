@@ -25,14 +25,14 @@ def test_two_runs_are_measured_alike(two_runs, analyze, tmp_path):
     out = tmp_path / 'out'
     weights = {path: path.read_bytes()
                for path in two_runs[0].rglob('*.pth')}
-    said = analyze(*two_runs, '--out', out, *SMALL, '--radius', '.05')
+    printed = analyze(*two_runs, '--out', out, *SMALL, '--radius', '.05')
     content = json.loads((out / 'analysis.json').read_text())
-    assert content['verdict'] == said.splitlines()[-1 - len(
+    assert content['verdict'] == printed.splitlines()[-1 - len(
         content['verdict']):-1]
     for words in ('distilled (wide > swin) against trained on alone',
                   'Training detection loss on 3 training images',
                   'Validation box AP', 'at 0.05 of', 'One run each'):
-        assert words in said
+        assert words in printed
     assert {'trajectory.png', 'landscape.png', 'analysis.json'} == {
         path.name for path in out.iterdir()}
     assert content['command'][1:3] == list(map(str, two_runs))

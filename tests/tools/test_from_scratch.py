@@ -1,4 +1,4 @@
-"""The main job from nothing, on the toy: what is missing is trained."""
+"""Everything from scratch, on the toy: missing detectors are trained."""
 import json
 import subprocess
 import sys
@@ -30,12 +30,12 @@ def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 
-    said = run()
+    printed = run()
     for words in ('Training student from random', 'Training wide from random',
                   'Probe of stage 2, swin', 'student trained on alone',
                   'stage 2, taught by swin', 'teacher wide', '(no teacher)',
                   'AP from the student trained on alone'):
-        assert words in said
+        assert words in printed
     rows = json.load(open(tmp_path / 'work/results.json'))
     assert [r['what'] for r in rows] == [
         'student alone', 'student trained on alone, as long as stages 1 to 1',
@@ -43,8 +43,9 @@ def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
         'stage 1, taught by wide', 'stage 2, taught by swin', 'teacher swin',
         'teacher wide']
     # Again: nothing is trained twice, the results are the same.
-    said = run()
-    assert 'from random weights' not in said and 'Epoch(train)' not in said
+    printed = run()
+    assert 'from random weights' not in printed
+    assert 'Epoch(train)' not in printed
     again = json.load(open(tmp_path / 'work/results.json'))
     assert [(r['what'], r['box_ap']) for r in again] \
         == [(r['what'], r['box_ap']) for r in rows]

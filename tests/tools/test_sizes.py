@@ -55,12 +55,13 @@ def test_the_table(sizes, tmp_path, retinanet, swin_mask_rcnn, capsys):
                                  for word in cell.split())
             assert 0 < low <= middle <= high
     assert columns[1][6] == '1.000 [1.000, 1.000]'
-    said = capsys.readouterr().out
-    assert 'median of 3 rounds with its range' in said
-    assert said.splitlines()[-1] in out.read_text()
+    printed = capsys.readouterr().out
+    assert 'median of 3 rounds with its range' in printed
+    assert printed.splitlines()[-1] in out.read_text()
 
 
-def test_what_is_wrong_is_said(sizes, tmp_path, retinanet, capsys):
+def test_wrong_flags_and_configs_are_reported(sizes, tmp_path, retinanet,
+                                              capsys):
     plain = written(tmp_path, 'plain', retinanet)
     with pytest.raises(SystemExit, match='Set --shape W H'):
         sizes(plain)
