@@ -20,7 +20,7 @@ from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
 from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
-from mtpd.distill.teacher_view.transform import as_fraction
+from mtpd.distill.teacher_view.scale import as_fraction
 
 from .settings import CostSettings, read_cost_settings
 

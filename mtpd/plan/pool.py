@@ -13,8 +13,8 @@ from mtpd.distill.detector import CheckpointMismatch, build_detector
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.pyramid import pyramid_channels
-from mtpd.distill.teacher_view.transform import (unsupported_steps,
-                                                 with_teacher_view)
+from mtpd.distill.teacher_view.steps import unsupported_steps
+from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.randomness import isolate_rng
 
 from .plan import DetectorSpec, Plan, PlanError, inner_datasets
@@ -89,7 +89,7 @@ def _unpairable(plan: Plan, pool: Mapping[str, BaseDetector],
                 'as 2, 3/2 or 4/3.')
         if teacher.scale != 1:
             dataset = plan.student.config.train_dataloader.dataset
-            with_teacher_view(dataset, [str(teacher.scale)])
+            with_teacher_view(dataset, [teacher.scale])
             for _, inner in inner_datasets(dataset, ''):
                 problems += unsupported_steps(inner.pipeline)
             problems += [
