@@ -13,6 +13,8 @@ from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.plan import Plan, stage_label
 from mtpd.plan.student_names import name_students_modules
 
+from .seeding import training_parts_seed
+
 
 def stage_dir(plan: Plan, index: int, names: tuple[str, ...]) -> str:
     """Where stage ``index`` (from 1) writes, e.g. ``.../stage1_swin_t``."""
@@ -53,11 +55,12 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
         distill=plan.distill, strides=plan.strides, adapter=plan.adapter,
         init_adapters=fitted_file(plan, index, names)
         if plan.init_adapters == 'fitted' else plan.init_adapters,
-        fast_teacher=plan.fast_teacher, on_nonfinite=plan.on_nonfinite)
+        fast_teacher=plan.fast_teacher, on_nonfinite=plan.on_nonfinite,
+        seed=training_parts_seed(plan.seed, index))
     scales = sorted({t.scale for t in teachers} - {1})
     if scales and not is_disabled(plan.distill):
         cfg.train_dataloader.dataset = with_teacher_view(
-            cfg.train_dataloader.dataset, [str(s) for s in scales])
+            cfg.train_dataloader.dataset, scales)
     name_students_modules(cfg)
     cfg.pop('data_preprocessor', None)
     cfg.work_dir = folder
