@@ -18,8 +18,8 @@ __all__ = [
     'AutoWeight', 'BatchContext', 'DistillCheckpointHook',
     'DistillDataPreprocessor', 'DistillOptimWrapperConstructor',
     'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
-    'FrozenDetector', 'MapReader', 'Mechanism', 'NonFiniteHook', 'NotFinite', 'Pairing',
-    'PyramidAdapter', 'TeacherBranch', 'build_detector', 'inherit',
+    'FrozenDetector', 'MapReader', 'Mechanism', 'NonFiniteHook', 'NotFinite',
+    'Pairing', 'PyramidAdapter', 'TeacherBranch', 'build_detector', 'inherit',
     'make_branch', 'pyramid_channels', 'record_output', 'resample',
     'shared_strides'
 ]
