@@ -4,7 +4,7 @@ from .auto_weight import AutoWeight
 from .branch import NotFinite, TeacherBranch, make_branch
 from .detector import build_detector
 from .distiller import FeatureDistiller
-from .frozen import FrozenDetector
+from .frozen import FrozenDetector, MapReader
 from .hooks.checkpoint import DistillCheckpointHook
 from .hooks.fade import FadeDistillHook
 from .hooks.nonfinite import NonFiniteHook
@@ -18,8 +18,8 @@ __all__ = [
     'AutoWeight', 'BatchContext', 'DistillCheckpointHook',
     'DistillDataPreprocessor', 'DistillOptimWrapperConstructor',
     'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
-    'FrozenDetector', 'Mechanism', 'NonFiniteHook', 'NotFinite', 'Pairing',
-    'PyramidAdapter', 'TeacherBranch', 'build_detector', 'inherit',
+    'FrozenDetector', 'MapReader', 'Mechanism', 'NonFiniteHook', 'NotFinite',
+    'Pairing', 'PyramidAdapter', 'TeacherBranch', 'build_detector', 'inherit',
     'make_branch', 'pyramid_channels', 'record_output', 'resample',
     'shared_strides'
 ]

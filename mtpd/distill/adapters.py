@@ -131,11 +131,21 @@ class PyramidAdapter(nn.Module):
         return tuple(s for s in self.strides if isinstance(
             self.levels[str(s)].project, nn.Conv2d))
 
+    def adapt(self, stride: int, student: Tensor, teacher: Tensor) -> Tensor:
+        """The student's map of one level with the teacher's channels and grid,
+        in the precision of the adapter's own weights (float32).
+
+        Args:
+            stride: Of the level, in pixels.
+            student: (N, C, H, W).
+            teacher: (N, C', H', W').
+        """
+        return self.levels[str(stride)](in_full_precision(student),
+                                        grid_of(teacher))
+
     def forward(self, student: Features, teacher: Features) -> Features:
-        """The student's maps on the teacher's channels and grids, in the
-        precision of the adapter's own weights (float32)."""
-        return {s: self.levels[str(s)](in_full_precision(student[s]),
-                                       grid_of(teacher[s]))
+        """:meth:`adapt` of all levels."""
+        return {s: self.adapt(s, student[s], teacher[s])
                 for s in self.strides}
 
     def start_from(self, fitted: Mapping[int, Mapping[str, Tensor]]) -> None:

@@ -128,9 +128,9 @@ def split_auto(distill: Mapping[str, Any]
         ValueError: Another string, or a term of a sum that asks for one.
     """
     weight = distill.get('loss_weight')
-    for term in distill.get('losses') or ():
-        if isinstance(term, Mapping) and isinstance(
-                term.get('loss_weight'), (str, Mapping)):
+    terms = [t for t in distill.get('losses') or () if isinstance(t, Mapping)]
+    for term in terms:
+        if isinstance(term.get('loss_weight'), (str, Mapping)):
             raise ValueError(
                 'mtpd.distill.losses: the automatic weight is that of the '
                 "whole sum. Set mtpd.distill.loss_weight='auto' and numbers "
@@ -145,7 +145,9 @@ def split_auto(distill: Mapping[str, Any]
     if unknown:
         raise ValueError(f'mtpd.distill.loss_weight has {sorted(unknown)}; '
                          'known are share and iterations.')
-    return {k: v for k, v in distill.items() if k != 'loss_weight'}, settings
+    mechanism = dict(distill)
+    del mechanism['loss_weight']
+    return mechanism, settings
 
 
 def is_disabled(distill: Mapping[str, Any]) -> bool:

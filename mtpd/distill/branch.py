@@ -1,5 +1,5 @@
 """One teacher's part in a training step."""
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -22,14 +22,19 @@ class NotFinite(ArithmeticError):
 class TeacherBranch(nn.Module):
     """A frozen teacher, the adapters onto its maps, and the mechanism.
 
-    The teacher is no module and so no part of the parameters.
+    The teacher is no module, so its weights are none of the parameters.
 
     Args:
         name: The teacher's.
-        teacher: It.
-        adapter: From the student's maps to its maps.
+        teacher: The teacher.
+        adapter: From the student's maps to the teacher's.
         mechanism: Their distance.
         auto: Finds the weight; None keeps the mechanism's own.
+
+    Attributes:
+        label: Follows ``loss_distill`` in the names of the losses. It is set
+            by the distiller, empty for one teacher and ``_{name}`` for each
+            of several.
     """
 
     def __init__(self, name: str, teacher: FrozenDetector,
@@ -37,6 +42,7 @@ class TeacherBranch(nn.Module):
                  auto: AutoWeight | None = None) -> None:
         super().__init__()
         self.name = name
+        self.label = ''
         self.teacher = teacher
         self.adapter = adapter
         self.mechanism = mechanism
@@ -50,49 +56,52 @@ class TeacherBranch(nn.Module):
         Args:
             student: All of the student's maps, stride -> (N, C, H, W).
             inputs: (N, 3, H', W'), normalised for the teacher.
-            scene: What the batch shows; its scores are filled in here.
+            context: The batch beyond its maps; its scores are filled in here.
             scores: The student's classification maps, empty where the
                 mechanism uses none.
             detection: The student's detection loss, for the automatic weight.
         """
-        auto, attached = self.auto, (student, scores)
-        calibrating = auto is not None and not auto.found
-        if calibrating:  # leaves: nothing reaches the student yet
-            student, scores = map(_leaves, attached)
-        losses, target = self._losses(student, inputs, context, scores)
-        if auto is None:
-            return losses, target
-        if calibrating:
-            self._calibrate(auto, detection, sum(
-                losses.values(), detection.new_zeros(())), attached,
-                (student, scores))
-            return losses, target
-        return {k: v * auto.factor for k, v in losses.items()}, target
-
-    def _losses(self, student: Features, inputs: Tensor, context: BatchContext,
-                scores: Features) -> tuple[dict[str, Tensor], Features]:
-        strides = self.adapter.strides
         uses_scores = self.mechanism.uses_scores
-        maps = self.teacher(inputs, None if uses_scores else strides)
-        # The cost of the teacher's head, paid only where it is asked for.
-        theirs = self.teacher.scores(maps) if uses_scores else {}
+        attached = [*student.values(), *scores.values()]
+        calibrating = self.auto is not None and not self.auto.found
+        if calibrating:  # leaves: no gradient reaches the student yet
+            student, scores = _leaves(student), _leaves(scores)
+        maps = self.teacher(
+            inputs, None if uses_scores else self.adapter.strides)
+        # The teacher's head costs time and runs only for a mechanism that
+        # compares scores.
+        teacher_scores = self.teacher.scores(maps) if uses_scores else {}
+        adapted, target, compared = {}, {}, {}
         with torch.autocast(inputs.device.type, enabled=False):
-            if uses_scores:
-                context = BatchContext(context.size, context.boxes, {
-                    s: (resample(in_full_precision(scores[s]),
-                                 grid_of(theirs[s])),
-                        in_full_precision(theirs[s])) for s in strides})
-            target = {s: in_full_precision(maps[s]) for s in strides}
-            return self.mechanism(self.adapter(student, target), target,
-                                  context), target
+            for stride in self.adapter.strides:
+                target[stride] = in_full_precision(maps[stride])
+                adapted[stride] = self.adapter.adapt(
+                    stride, student[stride], target[stride])
+                if uses_scores:
+                    compared[stride] = _compared(scores[stride],
+                                                 teacher_scores[stride])
+            losses = self.mechanism(adapted, target, BatchContext(
+                context.size, context.boxes, compared))
+        if self.auto is not None and calibrating:
+            total = sum(losses.values(), detection.new_zeros(()))
+            self._calibrate(self.auto, detection, total, attached,
+                            [*student.values(), *scores.values()])
+        elif self.auto is not None:
+            losses = {k: v * self.auto.factor for k, v in losses.items()}
+        return self._named(losses), target
+
+    def _named(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        if not self.label:
+            return losses
+        prefix = f'loss_distill{self.label}'
+        return {key.replace('loss_distill', prefix, 1): value
+                for key, value in losses.items()}
 
     def _calibrate(self, auto: AutoWeight, detection: Tensor, total: Tensor,
-                   attached: tuple[Features, Features],
-                   leaves: tuple[Features, Features]) -> None:
-        # Maps and scores: a mechanism may look at either or both.
-        task_maps = [m for maps in attached for m in maps.values()]
-        own_maps = [m for maps in leaves for m in maps.values()]
-        if auto.look(detection, total, task_maps, own_maps):
+                   attached: Sequence[Tensor],
+                   leaves: Sequence[Tensor]) -> None:
+        # Maps and scores: a mechanism may read either or both.
+        if auto.look(detection, total, attached, leaves):
             print_log(
                 f'{self.name}: automatic weight, '
                 f'{auto.factor.item():.4g} times '
@@ -124,12 +133,18 @@ def _leaves(maps: Features) -> Features:
             for s, m in maps.items()}
 
 
+def _compared(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    # Both on the teacher's grid.
+    return (resample(in_full_precision(student), grid_of(teacher)),
+            in_full_precision(teacher))
+
+
 def make_branch(student: BaseDetector, teacher: FrozenDetector, name: str,
                 distill: Mapping[str, Any],
                 strides: Iterable[int] | None = None,
                 adapter: str = 'auto',
                 start: str | None = None) -> TeacherBranch:
-    """Pair a student with a teacher, or say why they cannot be paired.
+    """Pair a student with a teacher.
 
     Args:
         student: The student.

@@ -53,7 +53,7 @@ def build_detector(model: Mapping[str, Any],
 
 
 def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
-    """Load a checkpoint's ``state_dict`` strictly and say how much matched.
+    """Load a checkpoint's ``state_dict`` strictly and log the matches.
 
     Args:
         detector: Receives the weights.
@@ -69,24 +69,28 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
     weights = {key.removeprefix('module.'): value
                for key, value in weights.items()}
     own = detector.state_dict()
-    # torch fills these in for checkpoints from before they existed.
-    missing = [key for key in own if key not in weights
-               and not key.endswith('num_batches_tracked')]
+    matched, missing, reshaped = 0, [], []
+    for key, value in own.items():
+        if key not in weights:
+            # torch adds these to checkpoints from before they existed.
+            if not key.endswith('num_batches_tracked'):
+                missing.append(key)
+        elif weights[key].shape == value.shape:
+            matched += 1
+        else:
+            reshaped.append(f'{key}: {tuple(weights[key].shape)} in the file, '
+                            f'{tuple(value.shape)} in the model')
     unexpected = [key for key in weights if key not in own]
-    reshaped = [f'{key}: {tuple(weights[key].shape)} in the file, '
-                f'{tuple(own[key].shape)} in the model'
-                for key in own if key in weights
-                and weights[key].shape != own[key].shape]
-    matched = len([key for key in own if key in weights]) - len(reshaped)
-    # Modules may rename old keys while they load (mmdet's ResNet heads do), so
-    # only torch decides; what was compared above is for the message.
+    # Only torch decides, because modules may rename old keys while they load
+    # (mmdet's ResNet heads do); the comparison above is for the message.
     try:
         detector.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         def some(kind: str, names: list[str]) -> str:
+            if not names:
+                return ''
             more = f', and {len(names) - 4} more' if len(names) > 4 else ''
-            return f'\n  {kind}: ' + ', '.join(names[:4]) + more if names \
-                else ''
+            return f'\n  {kind}: ' + ', '.join(names[:4]) + more
         raise CheckpointMismatch(
             f'{field}: {checkpoint} is not a checkpoint of this '
             f'{type(detector).__name__}: {matched} of {len(own)} tensors '

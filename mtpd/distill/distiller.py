@@ -2,23 +2,22 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Mapping, Sequence
 
-import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
-from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mtpd.compat.checkpoints import read_checkpoint
-from mtpd.randomness import isolate_rng
+from mtpd.randomness import derived_seed, isolate_rng
 
 from .adapters import STARTS
 from .auto_weight import is_disabled
-from .branch import NotFinite, TeacherBranch, make_branch
+from .branch import TeacherBranch, make_branch
 from .detector import build_detector
 from .frozen import FrozenDetector
 from .heads import dense_head, score_maps
+from .hooks.nonfinite import check_finite
 from .losses import BatchContext
 from .preprocessor import DistillDataPreprocessor
 from .pyramid import (Features, by_stride, grid_of, pyramid_channels,
@@ -30,11 +29,11 @@ class FeatureDistiller(BaseDetector):
     """A student that also learns to match frozen teachers' maps.
 
     The total loss is the student's own detection loss plus the mechanism's
-    distance between adapted student maps and teacher maps. To every other
-    part of mmdet it is the student: it predicts as the student does, and its
-    ``state_dict`` has the student's weights under plain mmdet keys, so that
-    stock mmdet loads any checkpoint of it. With a mechanism of weight 0 no
-    teacher is built and training is plain mmdet's, bit for bit.
+    distance between adapted student maps and teacher maps. The rest of mmdet
+    sees the student: the distiller predicts as the student does, and its
+    ``state_dict`` has the student's weights under plain mmdet keys, so stock
+    mmdet loads any checkpoint of it. With a mechanism of weight 0 no teacher
+    is built and training is plain mmdet's, bit for bit.
 
     Args:
         student: The ``model`` part of the student's config.
@@ -54,14 +53,20 @@ class FeatureDistiller(BaseDetector):
             ``bias`` (C_t); None is the mechanism's choice.
         fast_teacher: Options of :class:`FrozenDetector`.
         on_nonfinite: 'stop' raises :class:`NotFinite` at a loss or a map that
-            is not finite; 'skip' leaves it to :class:`NonFiniteHook` to leave
-            the iteration out.
-        seed: Of the adapters' and the mechanism's initial weights, which are
-            drawn apart from everybody else's.
+            is not finite; 'skip' lets :class:`NonFiniteHook` leave the
+            iteration out.
+        seed: Of the initial weights of adapters and mechanism. Their draws
+            leave all other random numbers as they are.
+        built: Name -> a teacher that is built already, with its weights
+            loaded, from the ``model`` of ``teachers``; it is used as it is,
+            switched to eval mode and frozen. A teacher that is missing here is
+            built and loaded. No part of a dumped config: it is given by
+            ``MODELS.build(cfg.model, default_args=dict(built=...))``.
+            :meth:`FrozenDetector.release` gives a teacher back afterwards.
 
     Attributes:
-        found_not_finite: What was found that is not finite, in words, until
-            :class:`NonFiniteHook` has acted on it.
+        found_not_finite: Describes a loss or a map that is not finite, from
+            :func:`check_finite` until :class:`NonFiniteHook` has acted on it.
 
     Raises:
         ValueError: A student and a teacher that cannot be paired.
@@ -86,29 +91,30 @@ class FeatureDistiller(BaseDetector):
         preprocessor = detector.data_preprocessor
         guidances: list[TeacherBranch] = []
         if not is_disabled(distill):
-            with isolate_rng(seed):
-                fitted = None if init_adapters in (None, *STARTS) \
-                    else read_checkpoint(init_adapters)
-                for teacher in teachers:
-                    name = teacher['name']
-                    whole = (built or {}).get(name)
+            fitted = None
+            if init_adapters not in (None, *STARTS):
+                fitted = read_checkpoint(init_adapters)
+            for index, teacher in enumerate(teachers):
+                name = teacher['name']
+                with isolate_rng(seed):
+                    frozen = _frozen(teacher, built, fast_teacher)
+                # Building a teacher draws too, and it may be built already.
+                with isolate_rng(derived_seed(seed, index)):
                     branch = make_branch(
-                        detector, FrozenDetector.build(
-                            teacher['model'], teacher['checkpoint'],
-                            f'mtpd.teachers.{name}.checkpoint',
-                            **(fast_teacher or {})) if whole is None else FrozenDetector(whole, **(fast_teacher or {})),
-                        name, distill, strides, adapter,
+                        detector, frozen, name, distill, strides, adapter,
                         None if fitted else init_adapters)
-                    if fitted:
-                        branch.adapter.start_from(fitted[name])
-                    guidances.append(branch)
+                if fitted:
+                    branch.adapter.start_from(fitted[name])
+                if len(teachers) > 1:
+                    branch.label = f'_{name}'
+                guidances.append(branch)
             preprocessor = DistillDataPreprocessor(
                 preprocessor,
                 {t['name']: t['model']['data_preprocessor'] for t in teachers},
                 {t['name']: t.get('scale', 1) for t in teachers})
         super().__init__(data_preprocessor=preprocessor)
         self.student = detector
-        # Of TeacherBranch, which ModuleList's type cannot say.
+        # Of TeacherBranch; the type of ModuleList cannot express it.
         self.guidances: Any = nn.ModuleList(guidances)
         self.strength = 1.
         self.on_nonfinite = on_nonfinite
@@ -117,6 +123,7 @@ class FeatureDistiller(BaseDetector):
         self._starts_loaded = student_checkpoint is not None
         self._student_strides = tuple(pyramid_channels(detector)) \
             if guidances else ()
+        self._uses_scores = any(b.mechanism.uses_scores for b in guidances)
         for branch in guidances:
             print_log(f'Matching {branch.name}: '
                       f'{branch.adapter.describe()}', logger='current')
@@ -124,8 +131,8 @@ class FeatureDistiller(BaseDetector):
         self.register_load_state_dict_pre_hook(_from_student_keys)
 
     def __getattr__(self, name: str) -> Any:
-        """What the distiller has not is the student's: mmdet's hooks reach
-        for ``bbox_head`` and the like (YOLOX switches its loss there)."""
+        """Missing attributes are looked up on the student: mmdet's hooks use
+        ``bbox_head`` and others (YOLOX switches its loss there)."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -139,7 +146,7 @@ class FeatureDistiller(BaseDetector):
             self.student.init_weights()
 
     def set_strength(self, strength: float) -> None:
-        """What the distillation losses are multiplied by from the next step
+        """Multiply the distillation losses by ``strength`` from the next step
         on; at 0 neither teacher nor mechanism runs."""
         self.strength = strength
         if self.guidances:
@@ -172,98 +179,60 @@ class FeatureDistiller(BaseDetector):
         if not self.guidances or self.strength == 0:
             losses = self.student.loss(batch_inputs, batch_data_samples)
             total, _ = self.parse_losses(losses)
-            if self.guidances:
-                idle = self._idle()
-                # mmengine logs the last value of a name for ever.
-                losses = {**losses,
-                          **dict.fromkeys(self.logged, idle.detach()),
-                          'loss_distill_idle': idle}
-            return self._finite(total, losses)
+            return check_finite(self, total, {**losses, **self._idle_losses()})
         losses, maps, scores = self._student_step(batch_inputs,
                                                   batch_data_samples)
         detection, _ = self.parse_losses(losses)
-        context = BatchContext(grid_of(batch_inputs), tuple(
-            get_box_tensor(sample.gt_instances.bboxes)
-            for sample in batch_data_samples))
+        boxes = [get_box_tensor(sample.gt_instances.bboxes)
+                 for sample in batch_data_samples]
+        context = BatchContext(grid_of(batch_inputs), tuple(boxes))
+        share = self.strength / len(self.guidances)
         distill, targets = {}, []
-        seen = teacher_inputs or {}
         for branch in self.guidances:
-            own, target = branch(maps, seen[branch.name], context, scores,
-                                 detection)
+            inputs = (teacher_inputs or {})[branch.name]
+            branch_losses, target = branch(maps, inputs, context, scores,
+                                           detection)
+            for name, value in branch_losses.items():
+                distill[name] = value * share
             targets.append(target)
-            share = self.strength / len(self.guidances)
-            distill.update({self._loss_name(key, branch): value * share
-                            for key, value in own.items()})
         total = sum(distill.values()).detach()
-        self.logged = (*distill, 'distill_ratio')
-        return self._finite(detection + total, {
-            **losses, **distill,
-            # No "loss" in its name: mmengine logs it and adds it nowhere.
-            'distill_ratio': total / detection.detach()}, maps, targets)
-
-    def _finite(self, total: Tensor, losses: dict[str, Any],
-                maps: Features | None = None,
-                targets: Sequence[Features] = ()) -> dict[str, Any]:
-        """The losses, if their sum is finite.
-
-        Raises:
-            NotFinite: It is not, and this process may stop by itself.
-        """
-        # The one time in a step that the device is waited for.
-        if bool(total.detach().isfinite()):
-            return losses
-        said = self._not_finite(losses, maps, targets)
-        if self.on_nonfinite == 'stop' and get_world_size() == 1:
-            raise NotFinite(said)
-        # All processes have to learn of it: by their common gradient.
-        self.found_not_finite = said
-        trained = next(p for p in self.student.parameters() if p.requires_grad)
-        return {**losses, 'loss_not_finite': trained.sum() * torch.nan}
-
-    def _not_finite(self, losses: Mapping[str, Any], maps: Features | None,
-                    targets: Sequence[Features]) -> str:
-        for branch, target in zip(self.guidances, targets, strict=False):
-            said = branch.not_finite(maps, target)
-            if said:
-                return said
-        wrong = [name for name, value in losses.items()
-                 if 'loss' in name and not torch.stack(
-                     list(value) if isinstance(value, (list, tuple))
-                     else [value]).isfinite().all()]
-        return (f'{", ".join(wrong) or "the sum of all losses"} is not finite'
-                + (', although all maps are' if maps else '') + '. Lower the '
-                'learning rate or mtpd.distill.loss_weight, or clip gradients '
-                '(optim_wrapper.clip_grad).')
+        # No "loss" in the ratio's name: mmengine logs it and adds it nowhere.
+        ratio = {'distill_ratio': total / detection.detach()}
+        self.logged = (*distill, *ratio)
+        return check_finite(self, detection + total,
+                            {**losses, **distill, **ratio}, maps, targets)
 
     def _student_step(self, inputs: Tensor, samples: list
                       ) -> tuple[dict[str, Any], Features, Features]:
         """The student's losses, its maps, and, where a mechanism asks for
         them, its classification maps."""
-        uses_scores = any(g.mechanism.uses_scores for g in self.guidances)
-        recorded: AbstractContextManager[list[Any]] = record_output(
-            dense_head(self.student)) if uses_scores else nullcontext([])
+        recorded: AbstractContextManager[list[Any]] = nullcontext([])
+        if self._uses_scores:
+            recorded = record_output(dense_head(self.student))
         with record_output(self.student.neck) as necks, recorded as heads:
             losses = self.student.loss(inputs, samples)
-        if len(necks) != 1 or len(heads) != int(uses_scores):
+        if len(necks) != 1 or len(heads) != int(self._uses_scores):
             raise RuntimeError(
                 f'{type(self.student).__name__}.loss ran the neck '
                 f'{len(necks)} times and the dense head {len(heads)} times; '
-                'one run per step is expected.')
+                'one run per step is expected. Choose a detector whose loss '
+                'runs each of them once.')
         maps = by_stride(necks[0], self._student_strides)
         scores = by_stride(score_maps(heads[0]), self._student_strides) \
-            if uses_scores else {}
+            if heads else {}
         return losses, maps, scores
 
-    def _loss_name(self, key: str, branch: TeacherBranch) -> str:
-        if len(self.guidances) == 1:
-            return key
-        return key.replace('loss_distill', f'loss_distill_{branch.name}', 1)
-
-    def _idle(self) -> Tensor:
+    def _idle_losses(self) -> dict[str, Tensor]:
+        """Zeros for the time in which no teacher runs."""
+        if not self.guidances:
+            return {}
         # DistributedDataParallel waits for a gradient of every parameter;
         # zeros change no sum, no mean and no clipped norm.
-        return sum((p.sum() * 0 for p in self.guidances.parameters()),
+        idle = sum((p.sum() * 0 for p in self.guidances.parameters()),
                    next(self.student.parameters()).new_zeros(()))
+        # mmengine would log the last value of a name for ever.
+        return {**dict.fromkeys(self.logged, idle.detach()),
+                'loss_distill_idle': idle}
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: list) -> list:
         """The student's predictions."""
@@ -278,13 +247,26 @@ class FeatureDistiller(BaseDetector):
         return self.student.extract_feat(batch_inputs)
 
     def training_parts(self) -> nn.ModuleDict:
-        """What is trained beside the student, and never handed over."""
+        """The parts that are trained beside the student; no export has
+        them."""
         return nn.ModuleDict({'guidances': self.guidances})
 
 
-# Hooks and not an overridden state_dict(): EMAHook wraps the model and asks
-# with a prefix, which overriding by name was seen to break. Plain functions,
-# so that a copied model does not call back into the original.
+def _frozen(teacher: Mapping[str, Any],
+            built: Mapping[str, BaseDetector] | None,
+            options: Mapping[str, Any] | None) -> FrozenDetector:
+    """A teacher, from ``built`` if it is there, else from its config."""
+    name = teacher['name']
+    if built is not None and name in built:
+        return FrozenDetector(built[name], **(options or {}))
+    return FrozenDetector.build(
+        teacher['model'], teacher['checkpoint'],
+        f'mtpd.teachers.{name}.checkpoint', **(options or {}))
+
+
+# Hooks and not an overridden state_dict(): EMAHook wraps the model and calls
+# it with a prefix, which an override by name was seen to break. They are plain
+# functions, so that a copied model does not call the original.
 
 def _to_student_keys(module: nn.Module, state: dict[str, Tensor], prefix: str,
                      _metadata: dict) -> None:

@@ -1,4 +1,4 @@
-"""The frozen teacher."""
+"""Detectors whose maps are read: measured as they are, or frozen teachers."""
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Mapping, Sequence
 
@@ -8,29 +8,67 @@ from torch import Tensor
 
 from .detector import build_detector
 from .heads import dense_head, score_maps
-from .pyramid import Features, by_stride, pyramid_channels
+from .pyramid import Features, by_stride, evaluation_mode, pyramid_channels
 
 _DTYPES = {'bf16': torch.bfloat16, 'fp16': torch.half}
 
 
-class FrozenDetector:
-    """A detector that only ever looks: backbone and neck, eval, no gradient.
+class MapReader:
+    """Reads a detector's maps and leaves the detector as it is.
 
-    It is no ``nn.Module`` and so no part of the distiller's module tree:
-    ``train()``, ``init_weights()``, optimizers, DDP buckets and checkpoints
-    do not reach it. Copies (EMA deep-copies the model) are the teacher itself.
+    Backbone and neck run in eval mode and without gradients. The modes of all
+    modules and ``requires_grad`` of all parameters are the same afterwards,
+    so a student may be measured and then trained. The detector moves to the
+    device of its images.
 
     Args:
-        detector: Built and loaded; it is switched to eval and frozen here.
-        precision: 'bf16' or 'fp16' runs it in mixed precision; None as it is
-            called.
+        detector: Built and loaded.
+
+    Attributes:
+        detector: The same.
+        channels: Stride -> channels of its maps.
+    """
+
+    def __init__(self, detector: BaseDetector) -> None:
+        self.detector = detector
+        self.channels = pyramid_channels(detector)
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor, strides: Sequence[int]) -> Features:
+        """Maps of a batch, stride -> (N, C, H, W).
+
+        Args:
+            inputs: (N, 3, H, W), normalised for this detector.
+            strides: Of the maps to return.
+        """
+        with evaluation_mode(self.detector):
+            outputs = self.detector.to(inputs.device).extract_feat(inputs)
+        maps = by_stride(outputs, tuple(self.channels))
+        return {s: maps[s] for s in strides}
+
+
+class FrozenDetector:
+    """A teacher: a detector in eval mode whose parameters take no gradient.
+
+    Only its backbone and neck run, and its dense head where a mechanism asks
+    for scores. It is no ``nn.Module`` and so no part of the distiller's module
+    tree: ``train()``, ``init_weights()``, optimizers, DDP buckets and
+    checkpoints do not reach it. A copy (EMA deep-copies the model) is the
+    teacher itself. To measure a detector that is trained later, use
+    :class:`MapReader`.
+
+    Args:
+        detector: Built and loaded. It is switched to eval mode and frozen for
+            good.
+        precision: 'bf16' or 'fp16' runs it in mixed precision; None leaves
+            the caller's.
         channels_last: Whether images and weights lie channels last in
             memory.
         compile: Whether ``torch.compile`` compiles backbone and neck, at the
             first image of each shape.
 
     Attributes:
-        channels: stride -> channels of its maps.
+        channels: Stride -> channels of its maps.
 
     Raises:
         ValueError: Another precision.
@@ -53,7 +91,14 @@ class FrozenDetector:
     @classmethod
     def build(cls, model: Mapping[str, Any], checkpoint: str, field: str,
               **options: Any) -> 'FrozenDetector':
-        """From the ``model`` part of its config and a strictly loaded file."""
+        """From the ``model`` part of its config and a strictly loaded file.
+
+        Args:
+            model: The ``model`` part of the teacher's config.
+            checkpoint: File or URL.
+            field: The config field that names the checkpoint, for messages.
+            options: ``precision``, ``channels_last``, ``compile``.
+        """
         return cls(build_detector(model, checkpoint, field), **options)
 
     def __deepcopy__(self, memo: dict) -> 'FrozenDetector':
@@ -61,8 +106,16 @@ class FrozenDetector:
 
     @property
     def detector(self) -> BaseDetector:
-        """The frozen detector, for measuring; do not train it."""
+        """The frozen detector; do not train it."""
         return self._detector
+
+    def release(self) -> BaseDetector:
+        """The detector on the CPU, in contiguous memory, for another use.
+
+        Its weights are bit for bit those that it came with. It stays frozen;
+        this wrapper moves it back to the device when it is called again.
+        """
+        return self._detector.to('cpu', memory_format=torch.contiguous_format)
 
     @torch.no_grad()  # inference-mode tensors could not be saved for backward
     def __call__(self, inputs: Tensor,
@@ -70,15 +123,15 @@ class FrozenDetector:
         """Maps of a batch.
 
         Args:
-            inputs: (N, 3, H, W), normalised as this teacher wants it.
-            strides: Which maps to return; None returns all.
+            inputs: (N, 3, H, W), normalised for this teacher.
+            strides: Of the maps to return; None returns all.
         """
-        if inputs.device != self._device:
-            # The one place that moves the teacher: where its images are.
+        if inputs.device != next(self._detector.parameters()).device:
+            # No other place moves the teacher.
             self._detector.to(inputs.device)
         if self._channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with self._precision():
+        with self._precision(inputs.device):
             maps = by_stride(self._extract(inputs), tuple(self.channels))
         return {s: maps[s] for s in strides or maps}
 
@@ -91,14 +144,11 @@ class FrozenDetector:
             maps: All maps of a batch.
         """
         head = dense_head(self._detector)
-        with self._precision():
+        device = next(self._detector.parameters()).device
+        with self._precision(device):
             return by_stride(score_maps(head(tuple(maps.values()))),
                              tuple(maps))
 
-    @property
-    def _device(self) -> torch.device:
-        return next(self._detector.parameters()).device
-
-    def _precision(self) -> AbstractContextManager:
+    def _precision(self, device: torch.device) -> AbstractContextManager:
         return nullcontext() if self._dtype is None else torch.autocast(
-            self._device.type, dtype=self._dtype)
+            device.type, dtype=self._dtype)

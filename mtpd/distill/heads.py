@@ -1,10 +1,10 @@
-"""Dense heads, for mechanisms that compare what detectors say of an image."""
-from typing import Any, Mapping, Sequence
+"""Dense heads, for mechanisms that compare classification scores."""
+from typing import Any, Sequence
 
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
 
-from .pyramid import dry_pass
+from .pyramid import dry_pass, once_per_detector
 
 
 def dense_head(detector: BaseDetector) -> nn.Module:
@@ -15,23 +15,25 @@ def dense_head(detector: BaseDetector) -> nn.Module:
         ValueError: The detector has neither.
     """
     for name in ('rpn_head', 'bbox_head'):
-        # A two-stage detector answers for its RoI head's parts as well.
+        # getattr would also find a RoI head's parts in a two-stage detector.
         head = detector._modules.get(name)
         if head is not None:
             return head
     raise ValueError(f'{type(detector).__name__} has no dense head (bbox_head '
-                     'or rpn_head) that could be compared.')
+                     'or rpn_head) to compare. Choose a mechanism on feature '
+                     'maps.')
 
 
 def score_maps(output: Sequence[Any]) -> tuple[Tensor, ...]:
-    """The classification maps among what a dense head returns: mmdet's heads
-    return them first, one per level."""
+    """The classification maps in a dense head's output: mmdet's heads return
+    them first, one per level."""
     return tuple(output[0])
 
 
+@once_per_detector
 def score_channels(detector: BaseDetector) -> dict[int, int]:
     """Stride -> channels (anchors x classes) of a dense head's classification
-    maps, seen in one dry pass.
+    maps, from one dry pass.
 
     Raises:
         ValueError: The detector has no dense head.
@@ -44,7 +46,7 @@ def score_channels(detector: BaseDetector) -> dict[int, int]:
 
 def check_heads_agree(student: BaseDetector, teacher: BaseDetector,
                       strides: tuple[int, ...], name: str) -> None:
-    """Refuse heads whose scores do not mean the same.
+    """Check that the scores of two heads have the same meaning.
 
     Args:
         student: The student.
@@ -56,24 +58,24 @@ def check_heads_agree(student: BaseDetector, teacher: BaseDetector,
         ValueError: One is an RPN and the other a detector's box head, or
             their maps have other channels, or they are no sigmoids.
     """
-    heads = dense_head(student), dense_head(teacher)
-    kinds = [type(h).__name__ for h in heads]
-    roles = ['rpn_head' in d._modules for d in (student, teacher)]
+    def describe(detector: BaseDetector) -> str:
+        channels = score_channels(detector)
+        paired = {s: channels.get(s) for s in strides}
+        return f'{type(dense_head(detector)).__name__} {paired}'
+
+    same_role = ('rpn_head' in student._modules) \
+        == ('rpn_head' in teacher._modules)
     own, other = score_channels(student), score_channels(teacher)
-
-    def said(kind: str, channels: Mapping[int, int]) -> str:
-        return f'{kind} {({s: channels.get(s) for s in strides})}'
-
-    if roles[0] != roles[1] or any(own.get(s) != other.get(s)
-                                   for s in strides):
+    if not same_role or any(own.get(s) != other.get(s) for s in strides):
         raise ValueError(
             f'mtpd.distill compares classification maps, and the heads of '
             f'{name} and of the student do not agree (stride: anchors x '
-            f'classes): {said(kinds[1], other)}, the student '
-            f'{said(kinds[0], own)}. Choose a teacher with the same head and '
+            f'classes): {describe(teacher)}, the student '
+            f'{describe(student)}. Choose a teacher with the same head and '
             'classes, or a mechanism on feature maps.')
-    for kind, head in zip(kinds, heads, strict=True):
+    for detector in (student, teacher):
+        head = dense_head(detector)
         if not getattr(head, 'use_sigmoid_cls', True):
             raise ValueError(f'mtpd.distill compares sigmoid scores, and '
-                             f'{kind} uses a softmax. Choose a mechanism on '
-                             'feature maps.')
+                             f'{type(head).__name__} uses a softmax. Choose a '
+                             'mechanism on feature maps.')

@@ -76,13 +76,7 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
     for key, own in student.items():
         if part_of(key) not in wanted:
             continue
-        source = _renamed(key, every_second)
-        value = teacher.get(source)
-        first = _HEAD.sub(r'\g<0>0.', key)
-        if value is None and first in teacher:
-            source, value = first, teacher[first]
-            if '.fc_reg.' in key and len(value) == 4 and len(own) % 4 == 0:
-                value = value.repeat(len(own) // 4, *[1] * (own.ndim - 1))
+        source, value = _source(key, own, teacher, every_second)
         if value is None:
             left[key] = f'the teacher has no {source}'
         elif value.shape != own.shape:
@@ -122,6 +116,19 @@ def _every_second(student: Mapping[str, Tensor],
             "student's. Set 'backbone', or start with a deeper teacher of the "
             'same family.')
     return found
+
+
+def _source(key: str, own: Tensor, teacher: Mapping[str, Tensor],
+            every_second: set[str]) -> tuple[str, Tensor | None]:
+    """The teacher's key for a student's tensor, and the value to take."""
+    source = _renamed(key, every_second)
+    first = _HEAD.sub(r'\g<0>0.', key)
+    if source in teacher or first not in teacher:
+        return source, teacher.get(source)
+    value = teacher[first]
+    if '.fc_reg.' in key and len(value) == 4 and len(own) % 4 == 0:
+        value = value.repeat(len(own) // 4, *[1] * (own.ndim - 1))
+    return first, value
 
 
 def _lengths(weights: Mapping[str, Tensor]) -> dict[str, int]:

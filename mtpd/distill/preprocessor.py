@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.model.base_model import BaseDataPreprocessor
 from torch import Tensor, nn
 
-from .teacher_view.transform import as_fraction, scale_key
+from .teacher_view.scale import as_fraction
 
 
 @MODELS.register_module()
@@ -139,7 +139,7 @@ def _images(data: Mapping[str, Any], name: str,
             scale: Fraction) -> list[Tensor]:
     if scale == 1:
         return data['inputs']
-    images = (data.get('teacher_inputs') or {}).get(scale_key(scale))
+    images = (data.get('teacher_inputs') or {}).get(str(scale))
     if images is None:
         raise ValueError(
             f'mtpd.teachers.{name}.scale is {scale}, and the batch holds no '

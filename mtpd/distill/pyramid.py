@@ -1,7 +1,9 @@
-"""A detector's maps: what they are called, recorded and looked at."""
+"""A detector's maps: their strides and channels, and how to record them."""
 import math
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, Callable, Iterator, Mapping
+from weakref import WeakKeyDictionary
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -29,8 +31,43 @@ def record_output(module: nn.Module) -> Iterator[list[Any]]:
         handle.remove()
 
 
+@contextmanager
+def evaluation_mode(detector: nn.Module) -> Iterator[None]:
+    """Within the block, a detector is in eval mode; after it, each of its
+    modules is in the mode that it had before."""
+    modes = {module: module.training for module in detector.modules()}
+    detector.eval()
+    try:
+        yield
+    finally:
+        # One by one: train() would also reset modules in eval on purpose.
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def once_per_detector(
+        measure: Callable[[BaseDetector], dict[int, int]]
+) -> Callable[[BaseDetector], dict[int, int]]:
+    """Remember what a function has measured, as long as the detector lives.
+
+    A copy of the detector is another detector. So is, in truth, one whose
+    neck was replaced after it was measured; no part of mtpd does that.
+    """
+    measured: WeakKeyDictionary[BaseDetector, dict[int, int]] = \
+        WeakKeyDictionary()
+
+    @wraps(measure)
+    def remembered(detector: BaseDetector) -> dict[int, int]:
+        if detector not in measured:
+            measured[detector] = measure(detector)
+        return dict(measured[detector])
+
+    return remembered
+
+
+@once_per_detector
 def pyramid_channels(detector: BaseDetector) -> dict[int, int]:
-    """Stride -> channels of a detector's maps, seen in one dry forward pass.
+    """Stride -> channels of a detector's maps, from one dry forward pass.
 
     Leaves the detector's mode, buffers and every random generator as they
     were.
@@ -38,7 +75,7 @@ def pyramid_channels(detector: BaseDetector) -> dict[int, int]:
     Raises:
         ValueError: The neck does not return maps of distinct strides.
     """
-    # Beyond 256 pixels only for levels that cannot be told apart there
+    # More than 256 pixels only for levels that cannot be distinguished there
     # (SSDLite's of strides 256 and 512 have one position each).
     for side in (256, 1024):
         strides, maps = dry_pass(detector, side=side)
@@ -62,7 +99,7 @@ def dry_pass(detector: BaseDetector,
     Args:
         detector: Its mode, its buffers and every random generator are left as
             they were.
-        further: What to make of the maps, in the same mode.
+        further: Applied to the maps, in the same mode.
         side: Of the image in pixels, a multiple of every stride up to P8
             and of Swin's patch x window sizes; in a smaller one P7 would have
             one position.
@@ -71,9 +108,7 @@ def dry_pass(detector: BaseDetector,
         ValueError: There is no feature pyramid.
     """
     device = next(detector.parameters()).device
-    modes = {module: module.training for module in detector.modules()}
-    detector.eval()
-    with torch.no_grad(), isolate_rng(0):
+    with evaluation_mode(detector), torch.no_grad(), isolate_rng(0):
         maps = detector.extract_feat(torch.zeros(1, 3, side, side,
                                                  device=device))
         if not isinstance(maps, (tuple, list)) or not all(
@@ -82,10 +117,8 @@ def dry_pass(detector: BaseDetector,
                 f'{type(detector).__name__}.extract_feat returns no feature '
                 'pyramid (a tuple of maps N, C, H, W), so there is nothing to '
                 'match. Choose a detector with an FPN-like neck.')
-        made = further(tuple(maps))
-    for module, mode in modes.items():
-        module.training = mode
-    return [_stride(side, m.shape[-1]) for m in maps], made
+        results = further(tuple(maps))
+    return [_stride(side, m.shape[-1]) for m in maps], results
 
 
 def _stride(side: int, positions: int) -> int:
@@ -109,8 +142,8 @@ def describe_pyramid(channels: Mapping[int, int]) -> str:
 
 
 def by_stride(maps: tuple[Tensor, ...], strides: tuple[int, ...]) -> Features:
-    """Name a neck's output maps by the strides that the dry pass has found."""
+    """Name a neck's output maps by the strides of the dry pass."""
     if len(maps) != len(strides):
-        raise ValueError(f'The neck returned {len(maps)} maps, {len(strides)} '
-                         f'at strides {strides} were seen in the dry pass.')
+        raise ValueError(f'The neck returned {len(maps)} maps; its dry pass '
+                         f'had {len(strides)}, at strides {strides}.')
     return dict(zip(strides, maps, strict=True))

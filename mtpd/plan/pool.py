@@ -12,8 +12,8 @@ from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.pyramid import pyramid_channels
-from mtpd.distill.teacher_view.transform import (unsupported_steps,
-                                                 with_teacher_view)
+from mtpd.distill.teacher_view.steps import unsupported_steps
+from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.randomness import isolate_rng
 
 from .data_check import inner_datasets
@@ -129,7 +129,7 @@ def _scale_problems(plan: Plan, teacher: DetectorSpec) -> list[str]:
     """
     cfg = plan.student.config
     dataset = cfg.train_dataloader.dataset
-    with_teacher_view(dataset, [str(teacher.scale)])
+    with_teacher_view(dataset, [teacher.scale])
     problems = []
     for _, inner in inner_datasets(dataset, ''):
         problems += unsupported_steps(inner.pipeline)

@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
-from mtpd.distill.teacher_view.transform import as_fraction
+from mtpd.distill.teacher_view.scale import as_fraction
 from mtpd.statistics import TWO_ERRORS
 
 from .errors import did_you_mean

@@ -16,7 +16,7 @@ from mmengine.model.utils import stack_batch
 from torch import Tensor
 
 from mtpd.distill.adapters import resample
-from mtpd.distill.frozen import FrozenDetector
+from mtpd.distill.frozen import MapReader
 from mtpd.distill.preprocessor import common_divisor
 from mtpd.distill.pyramid import Features, grid_of
 from mtpd.order.map_batch import MapBatch
@@ -66,7 +66,7 @@ class FeatureMaps:
                  most_on_disk: int | None = None,
                  folder: str | None = None) -> None:
         self.images = images
-        self._views = {name: FrozenDetector(detector)
+        self._views = {name: MapReader(detector)
                        for name, detector in detectors.items()}
         self.scales = {name: (scales or {}).get(name, Fraction(1))
                        for name in detectors}

@@ -66,7 +66,7 @@ class Images:
         self._steps = [dict(step) for step in steps]
         config = _plain(student[f'{split}_dataloader'].dataset, steps)
         self._dataset = DATASETS.build(with_teacher_view(
-            config, [str(s) for s in scales]) if scales else config)
+            config, scales) if scales else config)
         self._dataset.full_init()
         # Asked for one by one, each would be unpacked again and again.
         self._about = [_About.of(self._dataset.get_data_info(i), i)

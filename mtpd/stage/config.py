@@ -74,7 +74,7 @@ def _wrap_model(cfg: Config, plan: Plan, index: int, names: tuple[str, ...],
     scales = sorted({teacher.scale for teacher in teachers} - {1})
     if scales and plan.distils:
         cfg.train_dataloader.dataset = with_teacher_view(
-            cfg.train_dataloader.dataset, [str(scale) for scale in scales])
+            cfg.train_dataloader.dataset, scales)
 
 
 def _name_run(cfg: Config, folder: str) -> None:

@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 
+from mtpd.distill.detector import build_detector
 from mtpd.distill.distiller import FeatureDistiller
 
 SGD = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01))
@@ -20,7 +21,7 @@ def batch(with_mask: bool = False) -> dict:
 
 @pytest.fixture
 def distiller(retinanet, swin_mask_rcnn, checkpoint_of):
-    """A RetinaNet student below a Mask R-CNN Swin teacher."""
+    """A RetinaNet student taught by a Mask R-CNN Swin teacher."""
     def build(loss_weight: float = 2.0, **changes) -> FeatureDistiller:
         return MODELS.build({
             'type': 'FeatureDistiller', 'student': retinanet,
@@ -235,7 +236,7 @@ def test_predictions_are_the_students(distiller):
                            other.pred_instances.scores)
 
 
-def test_two_stage_student_below_a_one_stage_teacher(
+def test_two_stage_student_taught_by_a_one_stage_teacher(
         swin_mask_rcnn, retinanet, checkpoint_of):
     model = MODELS.build(dict(
         type='FeatureDistiller', student=swin_mask_rcnn,
@@ -283,3 +284,21 @@ def test_hooks_find_the_students_parts(distiller):
     assert copied.bbox_head is copied.student.bbox_head is not model.bbox_head
     with pytest.raises(AttributeError, match="RetinaNet.*'no_such_part'"):
         model.no_such_part
+
+
+def test_a_built_teacher_is_used_and_not_loaded_again(
+        distiller, swin_mask_rcnn, checkpoint_of):
+    path = checkpoint_of(swin_mask_rcnn, 1, 'swin')
+    teacher = build_detector(swin_mask_rcnn, path)
+    loaded, given = distiller().train(), distiller(
+        built={'swin': teacher}, teachers=[dict(
+            name='swin', model=swin_mask_rcnn,
+            checkpoint='no such file')]).train()
+    assert given.guidances[0].teacher.detector is teacher
+    data = batch()
+    one, other = (step(model, data) for model in (loaded, given))
+    assert one[0].keys() == other[0].keys()
+    assert one[1].keys() == other[1].keys()
+    assert all(torch.equal(one[1][k], other[1][k]) for k in one[1])
+    # A teacher that is not there is built from its config.
+    assert distiller(built={}).guidances[0].teacher.detector is not teacher

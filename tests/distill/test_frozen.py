@@ -1,11 +1,12 @@
-"""The frozen teacher's ways to run faster give the same maps."""
+"""Readers of maps: frozen, fast or for measuring, they give the same maps."""
+import copy
 import os
 import shutil
 
 import pytest
 import torch
 
-from mtpd.distill import FrozenDetector, build_detector
+from mtpd.distill import FrozenDetector, MapReader, build_detector, pyramid
 
 
 @pytest.mark.parametrize('options, tolerance', [
@@ -45,3 +46,52 @@ def test_a_compiled_teacher_sees_the_same(retinanet, checkpoint_of):
     for stride, one in expected.items():
         assert (maps[stride] - one).norm() <= 1e-5 * one.norm()
         assert not maps[stride].requires_grad
+
+
+def test_measuring_leaves_a_detector_as_it_was(retinanet):
+    detector = build_detector(retinanet).train()
+    detector.backbone.bn1.eval()
+    modes = {name: m.training for name, m in detector.named_modules()}
+    trained = {name: p.requires_grad for name, p in
+               detector.named_parameters()}
+    state = copy.deepcopy(detector.state_dict())
+    images = torch.randn(2, 3, 64, 96)
+    maps = MapReader(detector)(images, (8, 32))
+    assert list(maps) == [8, 32]
+    assert not any(m.requires_grad for m in maps.values())
+    assert modes == {name: m.training for name, m in detector.named_modules()}
+    assert trained == {name: p.requires_grad for name, p in
+                       detector.named_parameters()}
+    after = detector.state_dict()
+    assert all(torch.equal(state[k], after[k]) for k in state)
+    frozen = FrozenDetector(detector)(images, (8, 32))
+    assert all(torch.equal(maps[s], frozen[s]) for s in maps)
+    assert not any(p.requires_grad for p in detector.parameters())
+
+
+def test_a_released_teacher_has_its_weights_in_contiguous_memory(retinanet):
+    detector = build_detector(retinanet)
+    before = copy.deepcopy(detector.state_dict())
+    teacher = FrozenDetector(detector, channels_last=True)
+    assert not detector.backbone.layer1[0].conv2.weight.is_contiguous()
+    assert teacher.release() is detector
+    for key, value in detector.state_dict().items():
+        assert torch.equal(value, before[key])
+        assert value.is_contiguous() and value.device.type == 'cpu'
+
+
+def test_one_dry_pass_for_each_detector(retinanet, monkeypatch):
+    detector = build_detector(retinanet)
+    passes = []
+    whole = pyramid.dry_pass
+    monkeypatch.setattr(pyramid, 'dry_pass', lambda *args, **options: (
+        passes.append(args[0]), whole(*args, **options))[1])
+    channels = pyramid.pyramid_channels(detector)
+    channels.clear()  # the caller's own
+    for reader in (MapReader, FrozenDetector):
+        assert list(reader(detector).channels) == [8, 16, 32, 64, 128]
+    assert passes == [detector]
+    copied = copy.deepcopy(detector)
+    assert pyramid.pyramid_channels(copied) \
+        == pyramid.pyramid_channels(detector)
+    assert passes == [detector, copied]

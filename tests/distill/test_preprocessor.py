@@ -8,7 +8,6 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 
 from mtpd.distill.preprocessor import common_divisor
-from mtpd.distill.teacher_view.transform import as_fraction
 
 
 def both(student, teacher):
@@ -85,14 +84,6 @@ def test_the_common_divisor_is_the_smallest_that_serves_all(student, teachers):
     found = common_divisor(student, teachers)
     assert serves(found)
     assert found == next(n for n in range(1, 10 ** 5) if serves(n))
-
-
-def test_scales_are_simple_fractions():
-    assert [as_fraction(s) for s in (2, 0.75, 1 / 3, '4/3', '2')] == [
-        Fraction(2), Fraction(3, 4), Fraction(1, 3), Fraction(4, 3), 2]
-    for wrong in (0, -1, math.inf, math.nan, 'x', None, '1/0'):
-        with pytest.raises(ValueError, match='number above 0'):
-            as_fraction(wrong)
 
 
 @pytest.mark.parametrize('scale', ['2', '3', '3/2', '1/2', '1/4', '4/3'])

@@ -17,10 +17,10 @@ class LogitLoss(Mechanism):
             \mathrm{KL}\left(\sigma(t / T) \,\Vert\, \sigma(u / T)\right)
 
     with the student's score u and the teacher's t before the sigmoid, for
-    every anchor a and class k, over the levels S of ``scene.scores``. As dense
-    heads decide each class by itself, KL is that of two outcomes, where the
+    every anchor a and class k, over the levels S of ``context.scores``. Dense
+    heads decide each class by itself, so KL is that of two outcomes, where the
     paper has one softmax over classes; :math:`T^2` keeps the gradient's size
-    independent of T, as there. The maps themselves are not looked at.
+    independent of T, as in the paper. The maps themselves are not used.
 
     Both heads need the same classes and the same number of anchors. The
     teacher's and the student's anchors should also mean the same shapes, which
@@ -56,7 +56,7 @@ class LogitLoss(Mechanism):
 
     def forward(self, student: Features, teacher: Features,
                 context: BatchContext) -> dict[str, Tensor]:
-        """See :class:`Mechanism`; over ``scene.scores``, not over the maps.
+        """See :class:`Mechanism`; over ``context.scores``, not over the maps.
 
         Raises:
             ValueError: No scores, or maps of different shape.

@@ -1,4 +1,4 @@
-"""What every distillation mechanism has in common."""
+"""The base class of all distillation mechanisms."""
 import importlib
 import inspect
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Pairing:
 
 @dataclass(frozen=True)
 class BatchContext:
-    """What a batch shows, for mechanisms that look at more than maps.
+    """A batch beyond its maps, for mechanisms that need more.
 
     Attributes:
         size: (height, width) of the student's padded batch in pixels.
@@ -45,9 +45,9 @@ class BatchContext:
 class Mechanism(nn.Module):
     """A distance between adapted student maps and teacher maps.
 
-    A mechanism of one's own derives from this class, says in ``level_loss``
-    how far two maps are apart, and is named in the config by registering it in
-    mmdet's ``MODELS`` or by its import path:
+    Your own mechanism derives from this class and computes the distance of two
+    maps in ``level_loss``. The config names it as registered in mmdet's
+    ``MODELS`` or by its import path:
     ``distill=dict(type='my_package.my_file.MyLoss')``. Modules that it makes
     in its constructor are trained with the student, saved for resuming and
     never exported.
@@ -62,11 +62,11 @@ class Mechanism(nn.Module):
         adapts_channels: Whether the student's maps need the teacher's number
             of channels; without, they are only brought onto its grid.
         adapter_start: How adapters start (:class:`FeatureAdapter`) unless the
-            user says.
+            user sets it.
         divides_by_scale: Whether it divides by the scale of the adapted map,
             so that an adapter must not start at zero.
-        uses_scores: Whether it reads ``scene.scores``, for which the teacher's
-            dense head has to run.
+        uses_scores: Whether it reads ``context.scores``, for which the
+            teacher's dense head has to run.
 
     Raises:
         ValueError: A negative weight.
@@ -99,7 +99,7 @@ class Mechanism(nn.Module):
         Args:
             student: Adapted maps, stride -> (N, C, H, W), float32.
             teacher: Maps of the same strides and grids, float32.
-            scene: What the batch shows.
+            context: The batch beyond its maps.
 
         Raises:
             ValueError: Other strides, or maps of different shape.
@@ -123,11 +123,11 @@ class Mechanism(nn.Module):
             stride: Of the level, in pixels.
             student: (N, C, H, W), adapted.
             teacher: (N, C, H, W), without gradient.
-            scene: What the batch shows.
+            context: The batch beyond its maps.
         """
         raise NotImplementedError(
             f'{type(self).__name__} has to define level_loss(stride, student, '
-            'teacher, scene).')
+            'teacher, context).')
 
     def _check_shapes(self, stride: int, student: Tensor,
                       teacher: Tensor) -> None:
@@ -145,8 +145,8 @@ def build_mechanism(config: Mapping[str, Any], pairing: Pairing) -> Mechanism:
     """A mechanism by its registered name or its import path.
 
     Raises:
-        ValueError: It is not known (the message lists those that are), it is
-            no :class:`Mechanism`, or it does not take its arguments.
+        ValueError: An unknown type (the message lists the known ones), a class
+            that is no :class:`Mechanism`, or wrong arguments.
     """
     kind = config.get('type')
     cls = _class_of(kind) if isinstance(kind, str) else kind
@@ -167,7 +167,7 @@ def _class_of(kind: str) -> type | None:
     cls = MODELS.get(kind)
     module, _, name = kind.rpartition('.')
     if cls is None and module:
-        # mmengine keeps quiet about a file that cannot be imported.
+        # mmengine ignores a file that cannot be imported.
         try:
             cls = getattr(importlib.import_module(module), name, None)
         except ImportError as error:

@@ -39,21 +39,26 @@ class WeightedSum(Mechanism):
     def __init__(self, pairing: Pairing, losses: Sequence[Mapping[str, Any]],
                  loss_weight: float | None = None) -> None:
         super().__init__(pairing, loss_weight)
-        if not losses or not isinstance(losses, (list, tuple)) or not all(
-                isinstance(cfg, Mapping) for cfg in losses):
+        valid = isinstance(losses, (list, tuple)) and bool(losses)
+        if not valid or not all(isinstance(c, Mapping) for c in losses):
             raise ValueError(
                 f'WeightedSum: distill.losses is {losses!r}; it has to list '
                 "at least one mechanism, such as [dict(type='PKDLoss')].")
         parts = [build_mechanism(cfg, pairing) for cfg in losses]
-        names = _short_names(parts)
-        kept = [i for i, part in enumerate(parts) if part.loss_weight > 0]
-        self.names = tuple(names[i] for i in kept)
+        kept: dict[str, Mechanism] = {}
+        starts = set()
+        self.adapts_channels = self.uses_scores = self.divides_by_scale = False
+        for name, part in zip(_short_names(parts), parts, strict=True):
+            if part.loss_weight > 0:
+                kept[name] = part
+                self.adapts_channels |= part.adapts_channels
+                self.uses_scores |= part.uses_scores
+                self.divides_by_scale |= part.divides_by_scale
+                if part.adapts_channels:
+                    starts.add(part.adapter_start)
+        self.names = tuple(kept)
         self.losses = nn.ModuleList(  # type: ignore[assignment]
-            parts[i] for i in kept)
-        self.adapts_channels = any(p.adapts_channels for p in self.losses)
-        self.uses_scores = any(p.uses_scores for p in self.losses)
-        self.divides_by_scale = any(p.divides_by_scale for p in self.losses)
-        starts = {p.adapter_start for p in self.losses if p.adapts_channels}
+            kept.values())
         if len(starts) == 1 and not self.divides_by_scale:
             self.adapter_start = starts.pop()
         if not kept:
@@ -67,11 +72,12 @@ class WeightedSum(Mechanism):
         where a class occurs twice, its place in ``losses``: ``cwd``, ``pkd0``.
         See :class:`Mechanism` for the arguments; each part checks them.
         """
-        return {
-            key.replace('loss_distill', f'loss_distill_{name}', 1):
-                self.loss_weight * value
-            for name, part in zip(self.names, self.losses, strict=True)
-            for key, value in part(student, teacher, context).items()}
+        losses = {}
+        for name, part in zip(self.names, self.losses, strict=True):
+            for key, value in part(student, teacher, context).items():
+                key = key.replace('loss_distill', f'loss_distill_{name}', 1)
+                losses[key] = self.loss_weight * value
+        return losses
 
 
 def _short_names(parts: Sequence[Mechanism]) -> list[str]:

@@ -1,0 +1,49 @@
+"""A stage's config: where its adapters and mechanisms start."""
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mtpd.plan.plan import make_plan
+from mtpd.stage.config import stage_config
+
+
+def model_of(cfg, index: int, name: str):
+    """The ``model`` of a stage's config after it was dumped and read."""
+    plan = make_plan(cfg)
+    stage = stage_config(plan, index, (name,), None, {})
+    path = f'{plan.work_dir}_stage{index}.py'
+    stage.dump(path)
+    read = Config.fromfile(path).model
+    assert isinstance(read.seed, int) and read.seed == stage.model.seed
+    return read
+
+
+def start(model) -> dict[str, torch.Tensor]:
+    """The initial weights of adapters and mechanism."""
+    return MODELS.build(model).training_parts().state_dict()
+
+
+@pytest.mark.parametrize('mechanism, part', [
+    ('PKDLoss', 'adapter.levels.8.project.weight'),
+    ('MGDLoss', 'mechanism.generators.8.0.weight'),
+    ('FGDLoss', 'mechanism.relations.8.student.conv_mask.weight')])
+def test_training_parts_start_by_the_seed_and_the_stage(toy, mechanism, part):
+    def weight(seed: int, index: int = 1) -> torch.Tensor:
+        cfg = toy(order=['wide', 'swin'], distill=dict(type=mechanism))
+        cfg.randomness = dict(seed=seed)
+        return start(model_of(cfg, index, 'wide'))[f'guidances.0.{part}']
+
+    first = weight(seed=0)
+    assert torch.equal(first, weight(seed=0))
+    assert not torch.equal(first, weight(seed=1))
+    assert not torch.equal(first, weight(seed=0, index=2))
+
+
+def test_zero_adapters_start_at_zero_under_every_seed(toy):
+    for seed in (0, 1):
+        cfg = toy(order=['wide'], distill=dict(type='FeatureL2Loss'))
+        cfg.randomness = dict(seed=seed)
+        weights = start(model_of(cfg, 1, 'wide'))
+        assert weights
+        assert not any(value.any() for value in weights.values())
