@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.errors import PlanError
+from mtpd.plan.identity import identity_of
 from mtpd.plan.plan import Plan, Stages
 from mtpd.plan.pool import build_pool
 from mtpd.processes import on_main
@@ -28,7 +29,7 @@ from mtpd.stage.seeding import stateful_components
 from .export import export_student, plain_config
 from .prepare import full_disks_named, prepare
 from .probe import StageEstimate, probe
-from .record import identity_of, is_started, read_record, write_record
+from .record import is_started, read_record, write_record
 from .stages import StageResult, run_stages
 from .start import seed_of, starting_ap, starting_weights
 from .teacher_order import search_order

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher
+from mtpd.plan.identity import other_identity
 from mtpd.plan.plan import Plan, Stages, stage_label
 from mtpd.plan.work_dir import StageDir
 from mtpd.processes import on_main
@@ -23,7 +24,6 @@ from mtpd.stage.runner import run_stage
 from mtpd.stage.validations import read_validations
 
 from .export import export_student
-from .record import other_identity
 from .start import build_student, save_atomically
 
 

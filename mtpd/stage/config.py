@@ -6,6 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mtpd.distill.teacher_view.transform import with_teacher_view
+from mtpd.plan.identity import identity_defaults
 from mtpd.plan.plan import Plan, stage_label
 from mtpd.plan.student_names import name_students_modules
 
@@ -44,7 +45,8 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     cfg.log_processor = {**log, 'mean_pattern': f'{pattern}|distill_ratio'}
     _set_loop(cfg, index, save_every=_set_checkpoints(cfg, plan.handover))
     hooks = [
-        dict(type='DistillCheckpointHook', provenance=provenance),
+        dict(type='DistillCheckpointHook', provenance=provenance,
+             identity_defaults=identity_defaults()),
         dict(type='NonFiniteHook', action=plan.on_nonfinite),
         dict(type='RecordValidationsHook'),
         dict(type='StageProgressHook', stage=index, later=later)]

@@ -1,5 +1,5 @@
 """What a checkpoint of a distilled student says beside its weights."""
-from typing import Any
+from typing import Any, Mapping
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
@@ -29,11 +29,15 @@ class DistillCheckpointHook(Hook):
     Args:
         provenance: Plain values to record. Its ``identity`` entry has to be
             the same in a checkpoint that is resumed.
+        identity_defaults: Entry of the identity -> its value in a checkpoint
+            of an earlier version, which lacks it.
     """
 
-    def __init__(self, provenance: dict[str, Any]) -> None:
+    def __init__(self, provenance: dict[str, Any],
+                 identity_defaults: Mapping[str, Any] | None = None) -> None:
         # The registry hands over its ConfigDict, which no checkpoint needs.
         self.provenance = as_plain(provenance)
+        self._identity_defaults = as_plain(identity_defaults or {})
 
     def before_save_checkpoint(self, runner: Runner,
                                checkpoint: dict) -> None:
@@ -53,8 +57,9 @@ class DistillCheckpointHook(Hook):
                 'The checkpoint to resume was not written by this '
                 'progression (it has no "mtpd" entry). Start without '
                 '--resume in another --work-dir.')
-        differing = differences(saved.get('identity', {}),
-                                self.provenance.get('identity', {}))
+        differing = differences(
+            {**self._identity_defaults, **saved.get('identity', {})},
+            self.provenance.get('identity', {}))
         if differing:
             raise OtherTeacher(
                 'The checkpoint to resume belongs to another progression:\n  '

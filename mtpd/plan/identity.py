@@ -1,0 +1,55 @@
+"""What has to be equal for a run to be resumed."""
+import json
+from typing import Any, Mapping
+
+from mtpd.provenance import differences
+
+from .plan import Plan, Stages, stage_label
+from .settings import settings_of
+
+# Options that change what is trained. The others change how long it takes,
+# or how it is watched over.
+_OPTIONS = ('distill', 'strides', 'handover', 'adapter', 'init_adapters',
+            'inherit', 'fade')
+
+
+def identity_of(plan: Plan, order: Stages) -> dict[str, Any]:
+    """What has to be equal for a run to be resumed, as plain JSON values.
+
+    Args:
+        plan: The progression.
+        order: Its stages.
+    """
+    names = [name for stage in order for name in stage]
+    return plain_json({
+        'student': plan.student.hash(),
+        'teachers': {name: plan.teachers[name].hash() for name in names},
+        'scales': {name: plan.teachers[name].scale for name in names},
+        'order': [stage_label(stage) for stage in order],
+        **{option: getattr(plan, option) for option in _OPTIONS},
+        'seed': plan.seed})
+
+
+def identity_defaults() -> dict[str, Any]:
+    """What it means if the identity in a file of an earlier version lacks an
+    option: that it had the option's default."""
+    known = settings_of(Plan)
+    return plain_json({
+        option: known[option].default for option in _OPTIONS
+        if option != 'distill'})
+
+
+def other_identity(recorded: Mapping[str, Any],
+                   expected: Mapping[str, Any]) -> list[str]:
+    """Where the identity in a file is not the expected one, line by line.
+
+    Args:
+        recorded: As in the file; an option that is absent has its default.
+        expected: From :func:`identity_of`.
+    """
+    return differences({**identity_defaults(), **recorded}, expected)
+
+
+def plain_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as they are after a way through JSON."""
+    return json.loads(json.dumps(values, default=str))

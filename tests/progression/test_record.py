@@ -1,0 +1,67 @@
+"""A progression that an earlier version started is the same progression."""
+import json
+
+import pytest
+
+from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.plan.identity import identity_defaults, identity_of, other_identity
+from mtpd.progression import make_plan
+from mtpd.progression.record import read_record
+
+# As version 0.1.0 wrote it before the rooms were rearranged; hashes shortened.
+EARLIER = json.loads("""{
+ "student": "5f0c", "teachers": {"wide": "31ab", "swin": "77d2"},
+ "scales": {"wide": "1", "swin": "1"}, "order": ["wide", "swin"],
+ "distill": {"type": "FeatureL2Loss", "loss_weight": 1.0},
+ "strides": null, "handover": "last", "adapter": "auto",
+ "init_adapters": null, "inherit": [], "fade": null, "seed": 0}""")
+
+
+@pytest.fixture
+def plan(toy):
+    return make_plan(toy())
+
+
+def with_hashes(identity, earlier):
+    return {**earlier, 'student': identity['student'],
+            'teachers': identity['teachers']}
+
+
+def test_the_identity_is_that_of_the_earlier_version(plan):
+    identity = identity_of(plan, plan.order)
+    assert identity == with_hashes(identity, EARLIER)
+    assert list(identity) == list(EARLIER)
+
+
+def test_an_option_that_a_file_lacks_has_its_default(plan):
+    identity = identity_of(plan, plan.order)
+    older = {key: value for key, value in identity.items()
+             if key not in ('adapter', 'fade', 'inherit')}
+    assert other_identity(older, identity) == []
+    assert other_identity(older, {**identity, 'adapter': 'conv'}) == [
+        "adapter: 'auto' there, 'conv' here"]
+    # A seed or an order cannot be absent: nothing stands for them.
+    del older['order']
+    assert other_identity(older, identity) == [
+        f"order: None there, {identity['order']!r} here"]
+    assert set(identity_defaults()) == {
+        'strides', 'handover', 'adapter', 'init_adapters', 'inherit', 'fade'}
+
+
+def test_the_record_of_an_earlier_version_is_read(plan, tmp_path):
+    identity = identity_of(plan, plan.order)
+    record = {'identity': with_hashes(identity, EARLIER),
+              'aps': {'swin': 30., 'wide': 20.}, 'costs': None,
+              'versions': {'mtpd': '0.1.0'}, 'seed': 0, 'start_ap': 1.5,
+              'seconds_per_step': None, 'starts': []}
+    assert read_record(plan, identity) == {}
+    (tmp_path / 'work').mkdir()
+    path = tmp_path / 'work' / 'progression.json'
+    assert str(path) == plan.paths.record
+    path.write_text(json.dumps(record))
+    assert read_record(plan, identity) == record
+    record['identity']['handover'] = 'best'
+    path.write_text(json.dumps(record))
+    with pytest.raises(OtherTeacher, match="(?s)handover: 'best' there, "
+                                           "'last' here.*--work-dir"):
+        read_record(plan, identity)
