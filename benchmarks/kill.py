@@ -41,6 +41,7 @@ from mtpd.stage.preemption import EXIT_CODE
 
 TEACHERS = ('resnext', 'swin', 'two_stage')
 REPOSITORY = Path(__file__).resolve().parent.parent
+TRAIN = 'tools/train.py'
 LOG = 'log.txt'
 OVER = 'over already'
 
@@ -51,10 +52,11 @@ Students = dict[str, dict[str, torch.Tensor]]
 def main() -> None:
     args = read_arguments()
     DefaultScope.get_instance('kill', scope_name='mmdet')
-    config = prepare(args.out, args.workers)
+    config = prepare(args.out, args.workers, with_mgd=args.before is None)
     command_line = train_command(config, args.processes)
     undisturbed = args.out / 'undisturbed'
-    began, process = start(command_line, undisturbed)
+    began, process = start(command_line, undisturbed,
+                           source_of(args.out, args.before))
     check_success(process, undisturbed)
     seconds = time.monotonic() - began
     expected = students(undisturbed)
@@ -90,6 +92,10 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument('--workers', type=int, default=0)
     parser.add_argument('--processes', type=int, default=1)
     parser.add_argument('--signal', choices=['KILL', 'TERM'], default='KILL')
+    parser.add_argument('--before', metavar='COMMIT', help='start each run '
+                        'with the version of this commit, and resume it with '
+                        'the present one; without MGD, whose generators start '
+                        'differently from version to version')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/kill'))
     args = parser.parse_args()
     if args.out.exists():
@@ -97,11 +103,24 @@ def read_arguments() -> argparse.Namespace:
     return args
 
 
+def source_of(out: Path, commit: str | None) -> Path:
+    """The source of a commit, checked out in ``out``; None for this one."""
+    if commit is None:
+        return REPOSITORY
+    source = (out / 'before').resolve()
+    if not source.exists():
+        subprocess.run(['git', 'clone', '--quiet', str(REPOSITORY),
+                        str(source)], check=True)
+        subprocess.run(['git', '-C', str(source), 'checkout', '--quiet',
+                        commit], check=True)
+    return source
+
+
 def train_command(config: Path, processes: int) -> list[str]:
     """tools/train.py, under torchrun for several processes."""
     launcher = ['-m', 'torch.distributed.run', '--standalone',
                 f'--nproc_per_node={processes}'] if processes > 1 else []
-    return [sys.executable, *launcher, 'tools/train.py', str(config),
+    return [sys.executable, *launcher, TRAIN, str(config),
             '--resume', '--no-probe', '--launcher',
             'pytorch' if processes > 1 else 'none']
 
@@ -123,7 +142,8 @@ def kill_once(command_line: list[str], folder: Path,
         checkpoint and its exit code.
     """
     moment = draw.uniform(0, seconds)
-    began, process = start(command_line, folder)
+    began, process = start(command_line, folder,
+                           source_of(args.out, args.before))
     time.sleep(max(0, began + moment - time.monotonic()))
     pid = victim(process, args.processes, draw)
     over = process.poll() is not None
@@ -158,7 +178,7 @@ def table(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
         + [['in all', len(rows), sum(equal.values())]])
 
 
-def prepare(out: Path, workers: int) -> Path:
+def prepare(out: Path, workers: int, with_mgd: bool) -> Path:
     """Images, random detectors and the config, in ``out``."""
     data = out / 'data'
     draw_shapes(data, train=48, val=12, size=(128, 112), seed=0)
@@ -184,7 +204,8 @@ def prepare(out: Path, workers: int) -> Path:
     cfg.param_scheduler = [
         dict(type='LinearLR', start_factor=.1, by_epoch=False, begin=0,
              end=10), dict(type='MultiStepLR', milestones=[1], gamma=.1)]
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', interval=3,
+                                        by_epoch=False)
     cfg.default_hooks.logger = dict(type='LoggerHook', interval=1)
     cfg.custom_hooks = [dict(type='EMAHook', momentum=.1)]
     cfg.randomness = dict(seed=0, deterministic=True)
@@ -196,23 +217,26 @@ def prepare(out: Path, workers: int) -> Path:
         order=list(TEACHERS), handover='best',
         distill=dict(type='WeightedSum', losses=[
             dict(type='FeatureL2Loss', normalise=True, loss_weight=.3),
-            dict(type='MGDLoss')]))
+            *([dict(type='MGDLoss')] if with_mgd else [])]))
     path = out / 'config.py'
     Config(cfg._cfg_dict).dump(str(path))
     return path
 
 
-def start(command_line: list[str], folder: Path
+def start(command_line: list[str], folder: Path, source: Path = REPOSITORY
           ) -> tuple[float, subprocess.Popen]:
-    """Start the command; returns the time (:func:`time.monotonic`) of its
-    first file, or of its end, and the process."""
+    """Start the command of the version in ``source``; returns the time
+    (:func:`time.monotonic`) of its first file, or of its end, and the
+    process."""
     folder.mkdir(exist_ok=True)
     environment = {
-        **os.environ, 'PYTHONPATH': str(REPOSITORY),
+        **os.environ, 'PYTHONPATH': str(source),
         'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', '1')}
+    words = [str(source / word) if word == TRAIN else word
+             for word in command_line]
     with open(folder / LOG, 'a') as log:
         process = subprocess.Popen(
-            [*command_line, '--work-dir', str(folder / 'work')], stdout=log,
+            [*words, '--work-dir', str(folder / 'work')], stdout=log,
             stderr=log, cwd=REPOSITORY, env=environment)
     before = record_time(folder)
     while record_time(folder) == before and process.poll() is None:
