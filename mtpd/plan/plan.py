@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Any, Iterator, Mapping
 from urllib.parse import urlparse
 
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
@@ -18,11 +19,13 @@ from mmengine.hub import get_config
 from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
 from mtpd.distill.adapters import ADAPTERS, STARTS
+from mtpd.distill.detector import build_detector
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
 from mtpd.distill.teacher_view.transform import as_fraction
 
 from .settings import CostSettings, read_cost_settings
+from .work_dir import WorkDir
 
 FIELDS = {
     'student': 'dict(checkpoint=...)',
@@ -94,6 +97,11 @@ class DetectorSpec:
             else f'mtpd.teachers.{self.name}'
 
     @property
+    def checkpoint_field(self) -> str:
+        """Where the user wrote the checkpoint."""
+        return f'{self.field}.checkpoint'
+
+    @property
     def model(self) -> ConfigDict:
         """The ``model`` part, with its data preprocessor inside."""
         model = self.config.model.copy()
@@ -110,9 +118,21 @@ class DetectorSpec:
             ValueError: It has none.
         """
         if self.checkpoint is None:
-            raise ValueError(f'{self.field}.checkpoint is None; expected a '
+            raise ValueError(f'{self.checkpoint_field} is None; expected a '
                              'file or URL of trained weights. Set it.')
         return self.checkpoint
+
+    def build(self) -> BaseDetector:
+        """The detector, with exactly its checkpoint's weights; without a
+        checkpoint, with weights as constructed.
+
+        Raises:
+            CheckpointMismatch, CheckpointUnavailable, CorruptCheckpoint,
+            UnsafeCheckpoint, FileNotFoundError: The checkpoint cannot be used.
+            TypeError: The config builds no detector with a neck.
+        """
+        return build_detector(self.model, self.checkpoint,
+                              self.checkpoint_field)
 
     def hash(self) -> str | None:
         """sha256 of the checkpoint file, None without one."""
@@ -164,6 +184,11 @@ class Plan:
     on_nonfinite: str
     work_dir: str
     seed: int | None = None
+
+    @property
+    def paths(self) -> WorkDir:
+        """Where everything is written."""
+        return WorkDir(self.work_dir)
 
     @property
     def used(self) -> tuple[str, ...]:

@@ -1,0 +1,138 @@
+"""Every path in the folder of a progression."""
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StageDir:
+    """The folder of one stage, an ordinary mmengine run.
+
+    Attributes:
+        folder: Its path.
+    """
+    folder: str
+
+    @property
+    def student(self) -> str:
+        """What the stage hands on; its presence makes the stage finished."""
+        return os.path.join(self.folder, 'student.pth')
+
+    @property
+    def fitted_adapters(self) -> str:
+        """The linear maps from which the stage's adapters start."""
+        return os.path.join(self.folder, 'fitted_adapters.pth')
+
+    @property
+    def validations(self) -> str:
+        """Metrics of each validation."""
+        return os.path.join(self.folder, 'validations.json')
+
+
+@dataclass(frozen=True)
+class WorkDir:
+    """The folder of a progression.
+
+    Attributes:
+        folder: Its path, ``work_dir`` of the user's config.
+    """
+    folder: str
+
+    @property
+    def config(self) -> str:
+        """The user's config as it was run."""
+        return self._path('config.py')
+
+    @property
+    def record(self) -> str:
+        """What is run: hashes, order, costs, versions, starts. Its presence
+        means that the progression has started."""
+        return self._path('progression.json')
+
+    @property
+    def seed(self) -> str:
+        """The seed that was drawn because the config has none."""
+        return self._path('seed.json')
+
+    @property
+    def start(self) -> str:
+        """The weights of the first stage, where ``student.checkpoint`` alone
+        is not what it starts from."""
+        return self._path('start.pth')
+
+    @property
+    def measured(self) -> str:
+        """APs and latencies of detectors, so that none is measured twice."""
+        return self._path('measured.json')
+
+    @property
+    def student(self) -> str:
+        """The result, a plain mmdet checkpoint."""
+        return self._path('student.pth')
+
+    @property
+    def student_config(self) -> str:
+        """The plain mmdet config of the result."""
+        return self._path('student.py')
+
+    @property
+    def results(self) -> str:
+        """The table of ``tools/from_scratch.py``."""
+        return self._path('results.json')
+
+    @property
+    def report(self) -> str:
+        """The page of ``tools/report.py``."""
+        return self._path('report.html')
+
+    @property
+    def baseline(self) -> str:
+        """The work dir of the student trained without a teacher."""
+        return self._path('alone')
+
+    @property
+    def order_folder(self) -> str:
+        """Where the search for the order writes."""
+        return self._path('order')
+
+    @property
+    def order_file(self) -> str:
+        """The order with its costs and reasons."""
+        return self._path('order', 'order.json')
+
+    @property
+    def cost_chart(self) -> str:
+        """The matrix of adaptation costs, PNG."""
+        return self._path('order', 'adaptation_cost.png')
+
+    @property
+    def order_chart(self) -> str:
+        """The graph of costs with the order, PNG."""
+        return self._path('order', 'teacher_order.png')
+
+    def moments(self, digest: str) -> str:
+        """The folder of the moments of one choice of images.
+
+        Args:
+            digest: What tells the choices apart.
+        """
+        return self._path('order', f'moments_{digest}')
+
+    def pool(self, name: str) -> str:
+        """The work dir of a detector of the pool that is trained first.
+
+        Args:
+            name: The detector's.
+        """
+        return self._path('pool', name)
+
+    def stage(self, index: int, label: str) -> StageDir:
+        """The folder of a stage, such as ``stage1_swin_t``.
+
+        Args:
+            index: From 1.
+            label: Its teachers, see ``stage_label``.
+        """
+        return StageDir(self._path(f'stage{index}_{label}'))
+
+    def _path(self, *names: str) -> str:
+        return os.path.join(self.folder, *names)
