@@ -43,9 +43,7 @@ FIELDS = {
     'init_adapters': "'zero', 'random', 'identity' or 'fitted'",
     'inherit': "some of 'backbone', 'neck', 'head' and 'alternate_blocks'",
     'fade': 'dict(begin=..., end=..., by_epoch=True)',
-    'costs': 'dict(images=..., split=..., precision=..., stride4_share=..., '
-             'certainty=..., sequential=..., estimator=..., epochs=..., '
-             'lr=...)',
+    'costs': 'dict(images=..., split=..., certainty=..., sequential=...)',
     'checkpoint_every': 'iterations between two checkpoints within an epoch, '
                         'or None for epoch ends only',
     'on_nonfinite': "'stop' or 'skip'",

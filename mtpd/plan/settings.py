@@ -15,26 +15,15 @@ class CostSettings:
             'auto', until every decision is certain. None for all, unless a
             result of fewer is there whose decisions are all certain.
         split: Whose images, 'train' or, as in the paper, 'val'.
-        precision: Of the products of maps, 'float32' or 'float64'.
-        stride4_share: Share of the positions that are taken at strides up to
-            4, drawn by image: they are three quarters of all positions.
         certainty: How often a decision between equal costs may not look
             certain: of 1, two standard errors as it stands here.
         sequential: GiB of maps on disk for detectors that do not fit together:
             one runs after the other, chunk by chunk; None runs all at once.
-        estimator: 'exact', or 'sgd', the paper's way, for comparison.
-        epochs: Of 'sgd'.
-        lr: Of 'sgd'.
     """
     images: int | str | None = None
     split: str = 'train'
-    precision: str = 'float32'
-    stride4_share: float = 0.25
     certainty: float = TWO_ERRORS
     sequential: float | None = None
-    estimator: str = 'exact'
-    epochs: int = 12
-    lr: float = 0.01
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -46,17 +35,10 @@ _RULES = {
     'images': ("'all', 'auto' or a number of images",
                lambda v: v in (None, 'all', 'auto') or _whole(v)),
     'split': ("'train' or 'val'", lambda v: v in ('train', 'val')),
-    'precision': ("'float32' or 'float64'",
-                  lambda v: v in ('float32', 'float64')),
-    'stride4_share': ('above 0 and at most 1',
-                      lambda v: _number(v) and 0 < v <= 1),
     'certainty': ('above 0 and below 1; two standard errors are 0.9545',
                   lambda v: _number(v) and 0 < v < 1),
     'sequential': ('GiB of disk space for maps, above 0, or None',
                    lambda v: v is None or _number(v) and v > 0),
-    'estimator': ("'exact' or 'sgd'", lambda v: v in ('exact', 'sgd')),
-    'epochs': ('a whole number of at least 1', lambda v: _whole(v)),
-    'lr': ('above 0', lambda v: _number(v) and v > 0),
 }
 
 
@@ -84,23 +66,7 @@ def read_cost_settings(given: Any) -> tuple[CostSettings, list[str]]:
                             f'{_RULES[key][0]}.')
     if problems:
         return CostSettings(), problems
-    settings = CostSettings(**given)
-    if settings.estimator == 'sgd':
-        if settings.images == 'auto':
-            problems.append(
-                "mtpd.costs.images is 'auto', and mtpd.costs.estimator 'sgd' "
-                "cannot look in between. Set a number or 'all', or use "
-                "estimator='exact'.")
-        if settings.split == 'val':
-            problems.append(
-                "mtpd.costs.split is 'val'; mtpd.costs.estimator 'sgd' fits "
-                'on the training images and scores on the validation '
-                'images, as the paper does. Leave split out.')
-        if settings.sequential is not None:
-            problems.append(
-                "mtpd.costs.sequential is for mtpd.costs.estimator 'exact': "
-                "'sgd' needs every image's maps in every epoch.")
-    return settings, problems
+    return CostSettings(**given), []
 
 
 def _number(value: Any) -> bool:

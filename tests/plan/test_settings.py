@@ -21,15 +21,12 @@ def test_defaults_and_what_is_given():
     (dict(images=0), 'mtpd.costs.images is 0'),
     (dict(images=True), 'mtpd.costs.images is True'),
     (dict(split='test'), "mtpd.costs.split is 'test'; .*'train' or 'val'"),
-    (dict(precision='bf16'), "'float32' or 'float64'"),
-    (dict(stride4_share=0), 'above 0 and at most 1'),
     (dict(certainty=95), 'certainty is 95; .*0.9545'),
     (dict(sequential=0), 'sequential is 0; .*GiB'),
-    (dict(estimator='adam'), "'exact' or 'sgd'"),
-    (dict(epochs=1.5), 'epochs is 1.5'), (dict(lr=-1), 'lr is -1'),
-    (dict(estimator='sgd', images='auto'), 'cannot look in between'),
-    (dict(estimator='sgd', split='val'), 'scores on the validation'),
-    (dict(estimator='sgd', sequential=1), "for mtpd.costs.estimator 'exact'"),
+    (dict(estimator='sgd'), 'estimator is not known'),
+    (dict(epochs=12), 'epochs is not known'), (dict(lr=1), 'lr is not known'),
+    (dict(precision='float64'), 'precision is not known'),
+    (dict(stride4_share=1), 'stride4_share is not known'),
 ])
 def test_each_mistake_is_named(given, words):
     settings, problems = read_cost_settings(given)
@@ -39,5 +36,5 @@ def test_each_mistake_is_named(given, words):
 
 
 def test_all_mistakes_are_told_together():
-    _, problems = read_cost_settings(dict(images=0, split='x', lr=0))
+    _, problems = read_cost_settings(dict(images=0, split='x', sequential=0))
     assert len(problems) == 3
