@@ -31,7 +31,7 @@ from mtpd.progression import (export_student, make_plan, order_teachers,
 from mtpd.progression.history import StageHistory, read_log
 from mtpd.progression.run import run_stage
 from mtpd.provenance import versions
-from mtpd.search.find_order import moments_folder
+from mtpd.search.exact import moments_folder
 from mtpd.search.found_order import reorder
 from mtpd.search.moment_store import MomentStore
 from mtpd.stage.checkpoints import newest_checkpoint

@@ -9,8 +9,8 @@ from mtpd.plan.plan import DetectorSpec
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.progression.history import History
 from mtpd.randomness import isolate_rng
-from mtpd.search.measure import (known_measures, measured_aps,
-                                 measured_latencies, seconds_here)
+from mtpd.search.measure import (known_measures, latency_key, measured_aps,
+                                 measured_latencies)
 
 UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
             CheckpointMismatch)
@@ -140,4 +140,4 @@ def _machine(known: Iterable[dict[str, float]]) -> str | None:
     """Where most latencies were measured; this machine if it has as many."""
     where = [key for of in known for key in of if key.startswith('seconds')]
     return max(where, key=lambda name: (where.count(name),
-                                        name == seconds_here()), default=None)
+                                        name == latency_key()), default=None)
