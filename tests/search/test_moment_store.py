@@ -250,7 +250,7 @@ def test_a_full_disk_is_an_os_error_and_loses_nothing(tmp_path):
         'resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n'
         'try:\n'
         f'    with atomic_file({str(tmp_path / "m" / "x.pt")!r}) as file:\n'
-        '        save_tensors(file, torch.zeros(10**6))\n'
+        '        save_tensors(torch.zeros(10**6), file)\n'
         'except OSError as error:\n'
         '    print("errno", error.errno)\n')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True,
