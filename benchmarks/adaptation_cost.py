@@ -77,12 +77,11 @@ from mtpd.order.map_batch import MapBatch
 from mtpd.order.moments import FeatureMoments
 from mtpd.plan.detectors import load_config
 from mtpd.plan.pool import build_pool, common_strides
-from mtpd.plan.settings import CostSettings
 from mtpd.progression import make_plan
 from mtpd.randomness import isolate_rng
-from mtpd.search.feature_maps import FeatureMaps
+from mtpd.search.feature_maps import FINE_SHARE, FeatureMaps
 from mtpd.search.gather import gather
-from mtpd.search.images import FOLDS, Images
+from mtpd.search.images import FOLDS, ImageBatch, Images
 from mtpd.search.moment_store import MomentStore
 from mtpd.statistics import median_interval
 from torch import Tensor
@@ -405,10 +404,10 @@ def stride4(args: argparse.Namespace, folder: str) -> dict:
     cfg = student_config('stride4', args, folder, names[0])
     pool = detectors(names, args)
     images = Loaded(cfg, count_of('stride4', args))
-    drawn = CostSettings().stride4_share
     sums, sides = {}, {}
-    for share in (1., drawn):
-        feature_maps = FeatureMaps(pool, images, (4, *STRIDES), share=share)
+    for share in (1., FINE_SHARE):
+        feature_maps = FeatureMaps(pool, images, (4, *STRIDES),
+                                   fine_share=share)
         sums[share] = FeatureMoments(feature_maps.channels, FOLDS)
 
         def add(index: int, feature_maps: FeatureMaps = feature_maps,
@@ -520,13 +519,13 @@ class Loaded(Images):
         self.chosen = self.spread(count)
         if len(self.chosen) < count:
             print(f'There are only {len(self.chosen)} images.')
-        self.raw = {index: views['1'][0] for (index,), views
+        self.raw = {index: views[GRID][0] for (index,), views
                     in Images.load(self, [[i] for i in self.chosen])}
 
-    def load(self, batches: Sequence[Sequence[int]]
-             ) -> Iterator[tuple[list[int], dict[str, list[Tensor]]]]:
+    def load(self, batches: Sequence[list[int]]) -> Iterator[ImageBatch]:
         for batch in batches:
-            yield batch, {'1': [self.raw[index] for index in batch]}
+            yield ImageBatch(batch, {
+                GRID: [self.raw[index] for index in batch]})
 
 
 class OneFold(Loaded):
@@ -552,16 +551,15 @@ class InTurn(Loaded):
         self.passes: dict[int, float] = {}
         self._pool, self._device = pool, device
 
-    def load(self, batches: Sequence[Sequence[int]]
-             ) -> Iterator[tuple[list[int], dict[str, list[Tensor]]]]:
-        for batch, views in super().load(batches):
-            index, = batch
+    def load(self, batches: Sequence[list[int]]) -> Iterator[ImageBatch]:
+        for batch in super().load(batches):
+            index, = batch.indices
             # Who goes first alternates: heat and caches favour neither.
             first = len(self.floor) % 2 == 0
             if first:
                 self._bare(index)
             began = clock(self._device)
-            yield batch, views
+            yield batch
             self.passes[index] = clock(self._device) - began
             if not first:
                 self._bare(index)

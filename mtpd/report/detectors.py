@@ -9,8 +9,8 @@ from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.progression.history import History
 from mtpd.randomness import isolate_rng
-from mtpd.search.measure import (known_measures, measured_aps,
-                                 measured_latencies, seconds_here)
+from mtpd.search.measure import (known_measures, latency_key, measured_aps,
+                                 measured_latencies)
 
 UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
             CheckpointMismatch)
@@ -119,7 +119,7 @@ def _read_measured(specs: Mapping[str, DetectorSpec], history: History
         except (FileNotFoundError, CheckpointUnavailable):
             known[name] = {}  # without the weights nothing is known of them
         keys += [key for key in known[name] if key.startswith('seconds')]
-    here = seconds_here()
+    here = latency_key()
     machine = max(keys, key=lambda key: (keys.count(key), key == here),
                   default=None)
     return known, machine

@@ -1,4 +1,5 @@
-"""How adapters start: the best linear maps from a student to its teachers."""
+"""Where adapters start: the best linear maps from a student to its
+teachers."""
 import tempfile
 from typing import Mapping, Sequence
 
@@ -8,81 +9,91 @@ from mmengine.logging import print_log
 
 from mtpd.distill.branch import make_branch
 from mtpd.distill.frozen import FrozenDetector
-from mtpd.distill.pyramid import pyramid_channels
-from mtpd.order.least_squares import POSITIONS_PER_COEFFICIENT, fit_linear_map
+from mtpd.order import fit_linear_map
+from mtpd.order.least_squares import POSITIONS_PER_COEFFICIENT
+from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.plan import Plan
 
-from .feature_maps import FeatureMaps
+from .feature_maps import FeatureMaps, left_as_found
 from .gather import gather
 from .images import Images
 from .moment_store import MomentStore
 
 FITTING_IMAGES = 1000
-"""Over these even P7 (11x7 positions of 1333x800) gives 300 positions for
-each of 257 coefficients."""
+"""Of these even P7 (11x7 positions of 1333x800) has 300 positions for each of
+257 coefficients."""
 
 
-def fitted_maps(plan: Plan, student: BaseDetector,
-                names: tuple[str, ...], built: Mapping[str, BaseDetector]) -> dict[str, dict[int, dict]]:
-    """The best linear maps from a student to teachers, as adapters start.
+def fitted_maps(plan: Plan, student: BaseDetector, names: Sequence[str],
+                pool: Mapping[str, BaseDetector] | None = None
+                ) -> dict[str, dict[int, dict]]:
+    """The best linear maps from a student to its teachers, for their adapters
+    to start from.
 
-    Measured on :data:`FITTING_IMAGES` training images, as costs are; a
-    later stage's student is not the one that the costs are of.
+    Measured on :data:`FITTING_IMAGES` training images, as costs are. A map
+    from the costs' moments would not do: a later stage's student is another
+    one.
 
     Args:
         plan: The progression.
-        student: As it is now.
+        student: The student as it is at the start of the stage. Its mode and
+            ``requires_grad`` are the same afterwards.
         names: The teachers.
+        pool: Teachers that are built already, by name, so that no checkpoint
+            is read twice; those that are missing are built.
 
     Returns:
         Name -> stride -> ``weight`` (C_teacher, C_student), ``bias``
-        (C_teacher), float32. Levels with too few positions to fit a map that
-        holds on other images are left out and said. Processes other than
-        the first take part and get no level.
+        (C_teacher), float32. Levels are left out, with a message, that have
+        too few positions for a map that also holds on other images. Processes
+        other than the first take part and get no level.
     """
-    maps: dict[str, dict[int, dict]] = {}
-    own = pyramid_channels(student)
-    for name in names:
-        spec = plan.teachers[name]
-        teacher = FrozenDetector.build(spec.model, spec.weights,
-                                       f'{spec.field}.checkpoint')
-        strides = make_branch(
-            student, teacher, name, plan.distill, plan.strides,
-            plan.adapter).adapter.convolved_strides
-        if not strides:
-            maps[name] = {}
-            continue
-        images = Images(plan.student.config, 'train',
-                        [spec.scale] if spec.scale != 1 else [])
-        feature_maps = FeatureMaps(
-            {'student': student, name: teacher.detector}, images, strides,
-            {name: spec.scale}, [spec.scale], 0.25)
-        maps[name] = _fitted(feature_maps, name,
-                             images.spread(FITTING_IMAGES), own, spec.field)
+    pool = pool or {}
+    maps = {}
+    with left_as_found([student, *pool.values()]):
+        for name in names:
+            spec = plan.teachers[name]
+            teacher = pool[name] if name in pool else spec.build()
+            maps[name] = _fit(plan, student, spec, teacher)
     return maps
 
 
-def _fitted(feature_maps: FeatureMaps, name: str, images: Sequence[int],
-            own: Mapping[int, int], field: str) -> dict[int, dict]:
+def _fit(plan: Plan, student: BaseDetector, spec: DetectorSpec,
+         teacher: BaseDetector) -> dict[int, dict]:
     """Stride -> weight and bias; only the first process has them."""
-    grid, strides = feature_maps.grids[0], tuple(feature_maps.channels)
+    branch = make_branch(student, FrozenDetector(teacher), spec.name,
+                         plan.distill, plan.strides, plan.adapter)
+    strides = branch.adapter.convolved_strides
+    if not strides:
+        return {}
+    images = Images(plan.student.config, 'train',
+                    [spec.scale] if spec.scale != 1 else [])
+    detectors = {'student': student, spec.name: teacher}
+    feature_maps = FeatureMaps(detectors, images, strides,
+                               {spec.name: spec.scale}, [spec.scale])
     with tempfile.TemporaryDirectory() as folder:
-        store = MomentStore(folder, {}, dict.fromkeys(
-            ('student', name))) if is_main_process() else None
-        gather(feature_maps, store, images)
+        store = MomentStore(folder, {}, dict.fromkeys(detectors)) \
+            if is_main_process() else None
+        gather(feature_maps, store, images.spread(FITTING_IMAGES))
         if store is None:
             return {}
-        moments = store.moments(grid)
-        enough = [s for s in strides if sum(
-            moments.count(s, fold) for fold in moments.filled_folds(s))
-            >= POSITIONS_PER_COEFFICIENT * (own[s] + 1)]
-        if len(enough) < len(strides):
-            print_log(
-                f'{field}: the adapters at strides '
-                f'{sorted(set(strides) - set(enough))} do not start fitted: '
-                'the training images have fewer than '
-                f'{POSITIONS_PER_COEFFICIENT} positions for each coefficient '
-                'there, and a map fitted to them would not hold on others.',
-                logger='current')
-        return {s: {key: value.float() for key, value in fit_linear_map(
-            moments, s, 'student', name)._asdict().items()} for s in enough}
+        moments = store.moments(spec.scale)
+        maps, sparse = {}, []
+        for stride in strides:
+            positions = sum(moments.count(stride, fold)
+                            for fold in moments.filled_folds(stride))
+            coefficients = feature_maps.channels[stride]['student'] + 1
+            if positions < POSITIONS_PER_COEFFICIENT * coefficients:
+                sparse.append(stride)
+                continue
+            fit = fit_linear_map(moments, stride, 'student', spec.name)
+            maps[stride] = {'weight': fit.weight.float(),
+                            'bias': fit.bias.float()}
+    if sparse:
+        print_log(
+            f'{spec.field}: the adapters at strides {sparse} do not start '
+            'fitted: the training images have fewer than '
+            f'{POSITIONS_PER_COEFFICIENT} positions for each coefficient, so '
+            'a map fitted to them would not hold on other images.',
+            logger='current')
+    return maps

@@ -1,12 +1,13 @@
-"""One pass: every image once through every detector, sums and no maps."""
+"""One pass: each image once through each detector; sums are kept, no maps."""
 import time
 from itertools import chain
-from typing import Callable, Sequence
+from typing import Callable, Mapping, Sequence
 
 from mmengine.dist import (all_reduce, get_rank, get_world_size,
                            is_main_process)
+from torch import Tensor
 
-from mtpd.order.moments import FeatureMoments
+from mtpd.order import FeatureMoments
 from mtpd.processes import on_main
 
 from .feature_maps import FeatureMaps
@@ -14,83 +15,92 @@ from .images import FOLDS
 from .moment_store import MomentStore, in_first
 
 SAVE_SECONDS = 120
-"""About so often the sums are saved."""
+"""The time between two saves, roughly."""
+
+PRECISION = 'float32'
+"""Of the products of maps; they are added up in float64."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of images done and of all images."""
 
 
 def gather(feature_maps: FeatureMaps, store: MomentStore | None,
-           images: Sequence[int],
-           progress: Callable[[int, int], None] = lambda *_: None,
-           precision: str = 'float32') -> None:
-    """Add images to a store, as far as they are not in it.
+           indices: Sequence[int],
+           progress: Progress = lambda *_: None) -> None:
+    """Add the images to a store that it does not hold yet.
 
-    Several processes share the images: batches are the same however many
-    there are, every second one is the second of two processes', and the sums
-    meet by all-reduce about one shift, the mean of the first batch.
+    Several processes divide the images among them. The batches do not depend
+    on the number of processes: with two processes, the second takes every
+    other batch. The sums are about one shift, the mean of the first batch, and
+    meet by all-reduce.
 
     Args:
-        pyramids: Of the store's detectors, in the store's order.
+        feature_maps: Of the store's detectors, in the store's order.
         store: In the first process; None in the others.
-        images: Which ones.
-        progress: Called with images done and images in all, also before
-            the first.
-        precision: Of the products, 'float32' or 'float64'.
+        indices: Of the images.
+        progress: Called before the first image and after each batch.
 
     Raises:
         ValueError: A map that is not finite, with its detector and stride.
         OSError: The sums could not be saved.
     """
-    there, shift, known = on_main(lambda: (
+    images, processes = feature_maps.images, get_world_size()
+    wanted = set(indices)
+    done, shift, known = on_main(lambda: (
         set(in_first(store).done), in_first(store).shift,
         in_first(store).known))
-    folds: dict[int, list[int]] = {}
-    for index in images:
-        if index not in there:
-            folds.setdefault(feature_maps.images.fold(index), []).append(index)
-    done, total = len(there & set(images)), len(set(images))
-    progress(done, total)
-    share = get_world_size()  # batches until the next save
-    for fold, of_fold in sorted(folds.items()):
-        queue = feature_maps.images.batches(of_fold)
-        while queue:
-            began = time.monotonic()
-            batches, queue = queue[:share], queue[share:]
-            looks = feature_maps(batches[get_rank()::get_world_size()])
+    count, total = len(done & wanted), len(wanted)
+    progress(count, total)
+    chunk_size = processes
+    for fold, missing in images.by_fold(indices, without=done).items():
+        batches = images.batches(missing)
+        while batches:
+            start = time.monotonic()
+            chunk, batches = batches[:chunk_size], batches[chunk_size:]
+            maps = feature_maps(chunk[get_rank()::processes])
             if shift is None:
-                first = [next(looks)] if is_main_process() else []
+                first = [next(maps)] if is_main_process() else []
                 shift = on_main(lambda: {
-                    grid: _empty(feature_maps, precision).mean_of(
-                        batch.maps, batch.valid)
+                    grid: _no_sums(feature_maps).mean_of(batch.maps,
+                                                         batch.valid)
                     for grid, batch in first[0][1].items()})
-                looks = chain(first, looks)
-            sums = {grid: _empty(feature_maps, precision, shift[grid], known)
+                maps = chain(first, maps)
+            sums = {grid: _no_sums(feature_maps, shift[grid], known)
                     for grid in feature_maps.grids}
-            mine = 0
-            for indices, maps in looks:
-                for grid in feature_maps.grids:
-                    sums[grid].add(*maps.pop(grid))
-                mine += len(indices)
-                progress(min(done + mine * get_world_size(), total), total)
-            for of_grid in sums.values():
-                of_grid.reduce(fold, all_reduce)
-            new = [index for batch in batches for index in batch]
-            on_main(lambda: in_first(store).add(fold, sums, new))
-            done += len(new)
-            share = on_main(lambda: _next_share(
-                share, time.monotonic() - began))
-    if get_world_size() > 1:  # the others' last batches may be shorter
-        progress(done, total)
+            own_count = 0
+            for batch, grids in maps:
+                for grid, moments in sums.items():
+                    moments.add(*grids.pop(grid))
+                own_count += len(batch)
+                progress(min(count + own_count * processes, total), total)
+            for moments in sums.values():
+                moments.reduce(fold, all_reduce)
+            added = list(chain.from_iterable(chunk))
+            on_main(lambda: in_first(store).add(fold, sums, added))
+            count += len(added)
+            chunk_size = on_main(lambda: next_chunk_size(
+                chunk_size, time.monotonic() - start))
+    if processes > 1:  # the others' last batches may be shorter
+        progress(count, total)
 
 
-def _next_share(share: int, seconds: float) -> int:
-    """Batches for about SAVE_SECONDS, from how long the last ones took; the
-    same for each process, and no sudden leap."""
-    wanted = int(share * SAVE_SECONDS / max(seconds, 1e-3))
-    size = get_world_size()
-    return max(size, min(wanted, 4 * share) // size * size)
+def next_chunk_size(size: int, seconds: float) -> int:
+    """The number of batches for about SAVE_SECONDS.
+
+    Args:
+        size: The number of batches between the last two saves.
+        seconds: How long these took.
+
+    Returns:
+        At most four times ``size``, and the same number for each process.
+    """
+    wanted = int(size * SAVE_SECONDS / max(seconds, 1e-3))
+    processes = get_world_size()
+    return max(processes, min(wanted, 4 * size) // processes * processes)
 
 
-def _empty(feature_maps: FeatureMaps, precision: str,
-           shift: dict | None = None,
-           known: Sequence[str] = ()) -> FeatureMoments:
-    return FeatureMoments(feature_maps.channels, FOLDS, precision, shift,
+def _no_sums(feature_maps: FeatureMaps,
+             shift: Mapping[int, Tensor] | None = None,
+             known: Sequence[str] = ()) -> FeatureMoments:
+    return FeatureMoments(feature_maps.channels, FOLDS, PRECISION, shift,
                           known)

@@ -1,9 +1,9 @@
-"""The images that costs are measured on."""
+"""The images on which costs are measured."""
 import hashlib
 import json
 import os
 from fractions import Fraction
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Collection, Iterable, Iterator, NamedTuple, Sequence
 
 import torch
 from mmdet.registry import DATASETS
@@ -11,67 +11,69 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtpd.distill.teacher_view.scale import scale_key
 from mtpd.distill.teacher_view.transform import with_teacher_view
-from mtpd.order.map_batch import fold_of
+from mtpd.order import fold_of
 from mtpd.plan.data_check import inner_datasets
 
 FOLDS = 10
-"""Into so many parts the images are divided, each held out once."""
+"""The number of parts into which the images are divided; each is held out
+once."""
 
 
-def test_pipeline(cfg: Config) -> list[dict]:
-    """A config's validation pipeline, also where its data set is wrapped."""
-    _, dataset = next(inner_datasets(cfg.val_dataloader.dataset, ''))
-    return dataset.pipeline
+class ImageBatch(NamedTuple):
+    """Raw images of one size.
+
+    Attributes:
+        indices: Of the images in the data set.
+        views: Scale -> the images at this scale, (3, H, W) each.
+    """
+    indices: list[int]
+    views: dict[Fraction, list[Tensor]]
 
 
-vars(test_pipeline)['__test__'] = False  # by its name pytest would run it
-
-
-class _About(NamedTuple):
-    """What the annotations say of an image; ``size`` is equal for those that
-    may share a batch."""
+class _Annotation(NamedTuple):
+    """What the annotations hold about an image; images of equal ``size`` may
+    share a batch."""
     name: str
     path: str
     size: tuple
 
-    @classmethod
-    def of(cls, info: Mapping[str, Any], index: int) -> '_About':
-        path = info.get('img_path', '')
-        return cls(str(info.get('img_id', path or index)), path, (
-            info['height'], info['width']) if 'height' in info
-            and 'width' in info else ('alone', index))
-
 
 class Images:
-    """One split through the student's test pipeline.
+    """The images of one split after the student's test pipeline.
 
-    Nothing is random and no label is read, so images without any serve too.
-    A repeated or mixed data set counts each of its own images once.
+    Nothing is random and no label is read, so images without labels serve
+    too. A repeated or mixed data set counts each of its images once.
 
     Args:
         student: The student's config.
         split: 'train' or 'val'.
-        scales: Sizes beside 1 at which images are wanted as well.
-
-    Attributes:
-        scales: As given.
+        scales: Sizes over the student's at which images are wanted, besides 1.
     """
 
     def __init__(self, student: Config, split: str = 'train',
                  scales: Sequence[Fraction] = ()) -> None:
-        self.scales = tuple(scales)
+        self._keys = {scale: scale_key(scale) for scale in scales}
         steps = [step for step in test_pipeline(student)
                  if step['type'] != 'LoadAnnotations']
         self._steps = [dict(step) for step in steps]
-        config = _plain(student[f'{split}_dataloader'].dataset, steps)
-        self._dataset = DATASETS.build(with_teacher_view(
-            config, scales) if scales else config)
+        config = _unwrapped(student[f'{split}_dataloader'].dataset, steps)
+        if scales:
+            config = with_teacher_view(config, list(self._keys.values()))
+        self._dataset = DATASETS.build(config)
         self._dataset.full_init()
-        # Asked for one by one, each would be unpacked again and again.
-        self._about = [_About.of(self._dataset.get_data_info(i), i)
-                       for i in range(len(self._dataset))]
-        # What a validation takes at once also fits here: no gradient either.
+        self._annotations = []
+        for index in range(len(self._dataset)):
+            # Read once: the data set unpacks an entry at each access.
+            info = self._dataset.get_data_info(index)
+            path = info.get('img_path', '')
+            size = ('alone', index)
+            if 'height' in info and 'width' in info:
+                size = (info['height'], info['width'])
+            self._annotations.append(_Annotation(
+                str(info.get('img_id', path or index)), path, size))
+        # A batch of the validation fits here too: there are no gradients.
         self._batch_size = student.val_dataloader.batch_size
         self._workers = student.val_dataloader.num_workers
 
@@ -79,11 +81,11 @@ class Images:
         return len(self._dataset)
 
     def fingerprint(self) -> str:
-        """Of the files' names and sizes and of what is done to them. Files
-        that are replaced by others of the same size are not noticed."""
+        """A hash of the files' names and sizes and of the pipeline. A file
+        that is replaced by another one of the same size keeps the hash."""
         digest = hashlib.sha256(json.dumps(
             self._steps, sort_keys=True, default=str).encode())
-        for name, path, _ in self._about:
+        for name, path, _ in self._annotations:
             size = os.path.getsize(path) if os.path.isfile(path) else None
             digest.update(
                 f'{name} {os.path.basename(path)} {size}\n'.encode())
@@ -91,81 +93,114 @@ class Images:
 
     def name(self, index: int) -> str:
         """The image's id."""
-        return self._about[index].name
+        return self._annotations[index].name
 
     def fold(self, index: int) -> int:
-        """By the image's id: the same whatever the order or the process."""
+        """The image's fold. It follows from the id, so it is the same in
+        every order and in every process."""
         return fold_of(self.name(index), FOLDS)
 
+    def by_fold(self, indices: Iterable[int],
+                without: Collection[int] = ()) -> dict[int, list[int]]:
+        """Fold -> its indices; folds ascend, indices stay in their order.
+
+        Args:
+            indices: Of the images.
+            without: Indices that are left out.
+        """
+        folds: dict[int, list[int]] = {}
+        for index in indices:
+            if index not in without:
+                folds.setdefault(self.fold(index), []).append(index)
+        return dict(sorted(folds.items()))
+
     def spread(self, count: int | None) -> list[int]:
-        """So many images, evenly spread; None for all."""
+        """Indices of ``count`` images, evenly spread; None for all."""
         if count is None or count >= len(self):
             return list(range(len(self)))
         return [len(self) * i // count for i in range(count)]
 
     def shuffled(self) -> list[int]:
-        """All images in a random order that is the same in every run."""
+        """All indices in a random order that is the same in every run."""
         return torch.randperm(len(self), generator=torch.Generator()
                               .manual_seed(0)).tolist()
 
     def batches(self, indices: Sequence[int]) -> list[list[int]]:
         """Batches of images of one size, the same in every process.
 
-        An image's maps change by a tenth when it is padded beside a larger
-        one.
+        The maps of an image change by a tenth when it is padded beside a
+        larger one.
         """
-        by_size: dict[Any, list[int]] = {}
+        groups: dict[tuple, list[int]] = {}
         for index in indices:
-            by_size.setdefault(self._about[index].size, []).append(index)
-        size = self._batch_size
-        return [group[i:i + size] for group in by_size.values()
-                for i in range(0, len(group), size)]
+            groups.setdefault(self._annotations[index].size, []).append(index)
+        batches = []
+        for group in groups.values():
+            for start in range(0, len(group), self._batch_size):
+                batches.append(group[start:start + self._batch_size])
+        return batches
 
-    def load(self, batches: Sequence[list[int]]
-             ) -> Iterator[tuple[list[int], dict[str, list[Tensor]]]]:
-        """The indices of a batch, and scale -> its raw images (3, H, W).
+    def load(self, batches: Sequence[list[int]]) -> Iterator[ImageBatch]:
+        """The images of each batch.
 
-        A batch is divided where its images turn out to differ in size: an
-        annotation can be wrong about one.
+        A batch is divided where its images turn out to differ in size,
+        because an annotation can be wrong.
         """
         loader = DataLoader(
             self._dataset, batch_sampler=batches, num_workers=self._workers,
-            collate_fn=_as_they_are)
-        for batch, samples in zip(batches, loader, strict=True):
-            groups: dict[tuple, list[tuple[int, dict]]] = {}
-            for index, sample in zip(batch, samples, strict=True):
-                views = {'1': sample['inputs'],
-                         **sample.get('teacher_inputs', {})}
-                groups.setdefault(tuple(views['1'].shape), []).append(
-                    (index, views))
-            for group in groups.values():
-                yield ([index for index, _ in group],
-                       {scale: [views[scale] for _, views in group]
-                        for scale in group[0][1]})
+            collate_fn=list)
+        for indices, samples in zip(batches, loader, strict=True):
+            by_shape: dict[tuple, ImageBatch] = {}
+            for index, sample in zip(indices, samples, strict=True):
+                image = sample['inputs']
+                batch = by_shape.setdefault(
+                    tuple(image.shape), ImageBatch([], {Fraction(1): []}))
+                batch.indices.append(index)
+                batch.views[Fraction(1)].append(image)
+                for scale, key in self._keys.items():
+                    batch.views.setdefault(scale, []).append(
+                        sample['teacher_inputs'][key])
+            yield from by_shape.values()
 
-    def drawn_share(self, index: int, stride: int, size: tuple[int, int],
-                    share: float) -> Tensor:
-        """(H, W), bool: a share of a map's positions, drawn by image."""
+    def drawn_positions(self, index: int, stride: int, size: tuple[int, int],
+                        share: float) -> Tensor:
+        """A share of a map's positions, drawn by the image's id.
+
+        Args:
+            index: The image.
+            stride: Of the map.
+            size: (H, W) of the map.
+            share: The probability of a position.
+
+        Returns:
+            (H, W), bool.
+        """
         digest = hashlib.sha256(f'{self.name(index)}:{stride}'.encode())
         generator = torch.Generator().manual_seed(
             int.from_bytes(digest.digest()[:7], 'big'))
         return torch.rand(size, generator=generator) < share
 
 
-def _plain(dataset: ConfigDict, steps: list[dict]) -> ConfigDict:
-    """A data set's images, each once, through these steps."""
+def test_pipeline(cfg: Config) -> list[dict]:
+    """A config's validation pipeline, also of a wrapped data set."""
+    _, dataset = next(inner_datasets(cfg.val_dataloader.dataset, ''))
+    return dataset.pipeline
+
+
+vars(test_pipeline)['__test__'] = False  # pytest would run it for its name
+
+
+def _unwrapped(dataset: ConfigDict, steps: list[dict]) -> ConfigDict:
+    """A data set's config that has each image once, with these steps."""
     dataset = dataset.copy()
     if 'datasets' in dataset:
-        dataset.datasets = [_plain(d, steps) for d in dataset.datasets]
+        dataset.datasets = [_unwrapped(inner, steps)
+                            for inner in dataset.datasets]
         dataset.pop('pipeline', None)
     elif 'dataset' in dataset:
         # A repeated or mixed data set has no other images than its own.
-        return _plain(dataset.dataset, steps)
+        return _unwrapped(dataset.dataset, steps)
     else:
         dataset.pipeline = steps
         dataset.test_mode = True  # keeps images without boxes
     return dataset
-
-
-def _as_they_are(samples: list[dict]) -> list[dict]:
-    return samples

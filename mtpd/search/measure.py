@@ -1,4 +1,4 @@
-"""Frozen detectors and images -> their AP and how fast they are."""
+"""Box AP and latency of detectors, and what both depend on."""
 import copy
 import hashlib
 import io
@@ -9,7 +9,7 @@ import statistics
 import time
 from contextlib import redirect_stdout
 from itertools import islice
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -23,43 +23,54 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import Plan
+from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
 
 from .images import test_pipeline
 
 
-def validation_config(student: Config, own: Config | None = None) -> Config:
+def validation_config(student: Config,
+                      teacher: Config | None = None) -> Config:
     """Loader and evaluator of a detector's box AP on the student's data.
 
-    The images and annotations are the student's validation set; a teacher
+    The images and annotations are the student's validation set. A teacher
     sees them through its own test pipeline, as it was trained to.
 
     Args:
         student: The student's config.
-        own: The teacher's config; None for the student itself.
+        teacher: The teacher's config; None for the student itself.
     """
     loader = copy.deepcopy(student.val_dataloader)
-    if own is not None and own.get('val_dataloader'):
+    if teacher is not None and teacher.get('val_dataloader'):
         # Annotations as the student loads them: its data set may lack masks.
         annotations = [step for step in test_pipeline(student)
                        if step['type'] == 'LoadAnnotations']
-        steps = [new for step in test_pipeline(own) for new in (
-            annotations if step['type'] == 'LoadAnnotations' else [step])]
+        steps = []
+        for step in test_pipeline(teacher):
+            steps += annotations if step['type'] == 'LoadAnnotations' \
+                else [step]
         for _, dataset in inner_datasets(loader.dataset, ''):
             dataset.pipeline = steps
     evaluator = copy.deepcopy(student.val_evaluator)
     metrics = evaluator if isinstance(evaluator, (list, tuple)) \
         else [evaluator]
-    coco = [m for m in metrics if m.get('type') == 'CocoMetric']
-    if coco:
-        # Boxes only, once: a pool may mix detectors with and without masks.
-        coco[0].metric = 'bbox'
-        evaluator = coco[0]
+    for metric in metrics:
+        if metric.get('type') == 'CocoMetric':
+            # Boxes only, once: a pool may mix detectors with and without
+            # masks.
+            metric.metric = 'bbox'
+            evaluator = metric
+            break
     return Config(dict(loader=loader, evaluator=evaluator))
 
 
 def box_ap(detector: BaseDetector, validation: Config) -> float:
-    """Box AP in percent; every process takes part and gets the same value.
+    """Box AP in percent. Every process takes part and gets the same value.
+
+    Args:
+        detector: On any device; it is moved and stays in eval mode.
+        validation: From :func:`validation_config`.
 
     Raises:
         PlanError: The evaluator reports no mean AP.
@@ -68,7 +79,7 @@ def box_ap(detector: BaseDetector, validation: Config) -> float:
     evaluator = Evaluator(validation.evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     detector = detector.to(get_device()).eval()
-    # pycocotools prints its own table; the caller prints one of all.
+    # pycocotools prints a table; the caller prints one of all detectors.
     with torch.no_grad(), redirect_stdout(io.StringIO()):
         for batch in loader:
             evaluator.process(data_samples=detector.val_step(batch),
@@ -79,9 +90,15 @@ def box_ap(detector: BaseDetector, validation: Config) -> float:
 
 def latency(detector: BaseDetector, validation: Config,
             images: int = 20) -> float:
-    """Median seconds of a prediction, one image at a time, pre-processing
-    and post-processing included; after three that do not count."""
-    # With a seed, or the sampler asks all processes for one.
+    """Median seconds of the prediction for one image, preprocessing and
+    postprocessing included.
+
+    Args:
+        detector: On any device; it is moved and stays in eval mode.
+        validation: From :func:`validation_config`.
+        images: The number of timed images; three more come before them.
+    """
+    # Without a seed the sampler asks all processes for one.
     loader = Runner.build_dataloader({
         **validation.loader, 'batch_size': 1,
         'sampler': dict(type='DefaultSampler', shuffle=False, seed=0)})
@@ -95,7 +112,7 @@ def latency(detector: BaseDetector, validation: Config,
 
 def timed(step: Callable[[], Any],
           clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one call, until the device has done what it started."""
+    """Seconds of one call, until the device has finished its work."""
     start = clock()
     step()
     if torch.cuda.is_available():
@@ -104,9 +121,10 @@ def timed(step: Callable[[], Any],
 
 
 def mean_ap(metrics: Mapping[str, float]) -> float:
-    """The box mAP among an evaluator's metrics, in its own units (0 to 1).
+    """The box mAP among an evaluator's metrics, in its units (0 to 1).
 
-    CocoMetric reports nothing at all where nothing was detected: 0.
+    It is 0 without metrics: CocoMetric reports none where nothing was
+    detected.
 
     Raises:
         PlanError: There are metrics, and none is a mean AP.
@@ -117,9 +135,45 @@ def mean_ap(metrics: Mapping[str, float]) -> float:
         for key, value in metrics.items():
             if key.endswith(ending):
                 return float(value)
-    raise PlanError([f'val_evaluator reports {sorted(metrics)}, none of which '
-                     "is a mean AP of boxes. Use mmdet's CocoMetric (with "
-                     "metric='bbox' among its metrics) or VOCMetric."])
+    raise PlanError([f'val_evaluator reports {sorted(metrics)}, and none of '
+                     "them is a mean AP of boxes. Use mmdet's CocoMetric "
+                     "(with metric='bbox' among its metrics) or VOCMetric."])
+
+
+def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
+             ) -> tuple[dict[str, float], float | None]:
+    """Box AP of each teacher in percent, as declared or else measured; and of
+    the student, where it was measured with them.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors, by name.
+        cache: As in :func:`measured_aps`.
+
+    Raises:
+        PlanError: A teacher's AP that cannot be measured on the student's
+            data, or no teacher with an AP above 0: the best one would be
+            arbitrary.
+    """
+    aps = {name: teacher.ap for name, teacher in plan.teachers.items()
+           if teacher.ap is not None}
+    student_ap = None
+    if not aps:
+        problems = unmeasurable_aps(plan)
+        if problems:
+            raise PlanError(problems)
+        detectors = dict(pool)
+        if plan.student.checkpoint is None:
+            del detectors['student']
+        specs = {'student': plan.student, **plan.teachers}
+        aps = measured_aps(specs, detectors, plan.student.config, cache)
+        student_ap = aps.pop('student', None)
+    if aps and max(aps.values()) <= 0:
+        raise PlanError([
+            'No teacher detects anything on the validation set (AP 0): '
+            'mtpd.teachers hold untrained checkpoints, or val_dataloader '
+            'shows other classes.'])
+    return aps, student_ap
 
 
 def measured_aps(specs: Mapping[str, DetectorSpec],
@@ -128,35 +182,34 @@ def measured_aps(specs: Mapping[str, DetectorSpec],
     """Box AP of each detector on the student's validation set, in percent.
 
     Args:
-        specs: What each is, by name.
+        specs: The detectors as the config names them, by name.
         detectors: The built detectors, by name.
         student: The student's config.
-        cache: A JSON file of what was measured before, by checkpoint hash and
+        cache: A JSON file of earlier measurements, by checkpoint hash and
             validation set.
     """
-    return {name: of['ap'] for name, of in _remembered(
-        specs, detectors, student, cache, 'ap', box_ap).items()}
+    return _measured(specs, detectors, student, cache, 'ap', box_ap)
 
 
 def measured_latencies(specs: Mapping[str, DetectorSpec],
                        detectors: Mapping[str, BaseDetector], student: Config,
                        cache: str) -> dict[str, float]:
-    """Seconds that each detector takes for one prediction on this machine, by
+    """Seconds of each detector's prediction on this machine, by
     :func:`latency` of five images in the first process.
 
     Args:
         specs: As in :func:`measured_aps`, and so are the others.
     """
-    where = on_main(seconds_here)
-    return {name: of[where] for name, of in _remembered(
-        specs, detectors, student, cache, where,
-        lambda detector, validation: on_main(
-            lambda: latency(detector, validation, 5))).items()}
+    def measure(detector: BaseDetector, validation: Config) -> float:
+        return on_main(lambda: latency(detector, validation, 5))
+
+    return _measured(specs, detectors, student, cache, on_main(latency_key),
+                     measure)
 
 
 def known_measures(spec: DetectorSpec, student: Config,
                    cache: str) -> dict[str, float]:
-    """What was measured of a detector before; nothing is measured.
+    """Earlier measurements of a detector; nothing is measured.
 
     Args:
         spec: The detector.
@@ -167,12 +220,13 @@ def known_measures(spec: DetectorSpec, student: Config,
         prediction, as far as they are known.
 
     Raises:
-        FileNotFoundError: Its checkpoint is not there.
+        FileNotFoundError: There is no such checkpoint.
         CheckpointUnavailable: It cannot be downloaded.
     """
-    return _read_cache(cache).get(
-        _cache_key(spec, validation_of(spec, student)), {}) \
-        if spec.checkpoint else {}
+    if not spec.checkpoint:
+        return {}
+    key = _cache_key(spec, validation_of(spec, student))
+    return _read_cache(cache).get(key, {})
 
 
 def validation_of(spec: DetectorSpec, student: Config) -> Config:
@@ -181,26 +235,34 @@ def validation_of(spec: DetectorSpec, student: Config) -> Config:
         student, None if spec.name == 'student' else spec.config)
 
 
-def _remembered(specs: Mapping[str, DetectorSpec],
-                detectors: Mapping[str, BaseDetector], student: Config,
-                cache: str, what: str,
-                measure: Callable[[BaseDetector, Config], float]
-                ) -> dict[str, dict[str, float]]:
+def latency_key() -> str:
+    """The key of this machine's latencies in the cache."""
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() \
+        else f'{platform.machine()}, {torch.get_num_threads()} threads'
+    return f'seconds on {machine}'
+
+
+def _measured(specs: Mapping[str, DetectorSpec],
+              detectors: Mapping[str, BaseDetector], student: Config,
+              cache: str, quantity: str,
+              measure: Callable[[BaseDetector, Config], float]
+              ) -> dict[str, float]:
+    """Name -> a quantity, from the cache or else measured and cached."""
     known = on_main(lambda: _read_cache(cache))
-    found = {}
+    values = {}
     for name, detector in detectors.items():
         validation = validation_of(specs[name], student)
         checkpoint = specs[name].hash()
         entry = known.setdefault(_cache_key(specs[name], validation), {})
-        if checkpoint is None or what not in entry:
-            entry[what] = measure(detector, validation)
+        if checkpoint is None or quantity not in entry:
+            entry[quantity] = measure(detector, validation)
             detector.cpu()  # all of them need not fit on the device
             if is_main_process() and checkpoint is not None:
-                atomic_write(cache, json.dumps(
-                    {key: of for key, of in known.items()
-                     if not key.startswith('None:')}, indent=1).encode())
-        found[name] = dict(entry)
-    return found
+                kept = {key: known[key] for key in known
+                        if not key.startswith('None:')}
+                atomic_write(cache, json.dumps(kept, indent=1).encode())
+        values[name] = entry[quantity]
+    return values
 
 
 def _read_cache(cache: str) -> dict[str, dict[str, float]]:
@@ -215,18 +277,8 @@ def _cache_key(spec: DetectorSpec, validation: Config) -> str:
             f'{fingerprint(spec.model)}')
 
 
-def seconds_here() -> str:
-    """Under which name this machine's latencies are remembered."""
-    return f'seconds on {_machine()}'
-
-
-def _machine() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else \
-        f'{platform.machine()}, {torch.get_num_threads()} threads'
-
-
 def weights_hash(detector: BaseDetector) -> str:
-    """Of a detector without a checkpoint."""
+    """A hash of the weights of a detector without a checkpoint."""
     digest = hashlib.sha256()
     for key, value in detector.state_dict().items():
         digest.update(key.encode())
@@ -239,28 +291,20 @@ def fingerprint(config: Mapping | list) -> str:
     plain = config.to_dict() if hasattr(config, 'to_dict') else config
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True,
                                        default=str).encode())
-
-    def walk(part: Any) -> None:
-        if isinstance(part, (list, tuple)):
-            for inner in part:
-                walk(inner)
-        elif isinstance(part, Mapping):
-            path = os.path.join(part.get('data_root') or '',
-                                str(part.get('ann_file') or ''))
-            if part.get('ann_file') and os.path.isfile(path):
-                with open(path, 'rb') as file:
-                    digest.update(file.read())
-            for inner in part.values():
-                walk(inner)
-
-    walk(plain)
+    for path in _annotation_files(plain):
+        with open(path, 'rb') as file:
+            digest.update(file.read())
     return digest.hexdigest()[:16]
 
 
-def check_aps(aps: Mapping[str, float]) -> None:
-    """Refuse a pool in which nothing was detected: its best is arbitrary."""
-    if aps and max(aps.values()) <= 0:
-        raise PlanError([
-            'No teacher detects anything on the validation set (AP 0): '
-            'mtpd.teachers hold untrained checkpoints, or val_dataloader '
-            'shows other classes.'])
+def _annotation_files(part: Any) -> Iterator[str]:
+    """Those that exist, at any depth of a config."""
+    if isinstance(part, Mapping):
+        path = os.path.join(part.get('data_root') or '',
+                            str(part.get('ann_file') or ''))
+        if part.get('ann_file') and os.path.isfile(path):
+            yield path
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for inner in part:
+            yield from _annotation_files(inner)

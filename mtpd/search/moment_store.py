@@ -1,8 +1,8 @@
-"""Moments on disk: what was measured is not measured again.
+"""Moments on disk, so that no image is measured twice.
 
 A folder with one file per fold and a list of what they hold. The list is
-replaced as a whole and names only files that are complete, so a run that is
-killed at any moment loses what it had not saved yet, and nothing else.
+replaced as a whole and names only files that are complete: a run that is
+killed at any time loses the sums since the last save, and nothing else.
 """
 import json
 import logging
@@ -10,13 +10,15 @@ import os
 import re
 import shutil
 from fractions import Fraction
-from typing import Any, BinaryIO, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any, BinaryIO, Iterable, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_file, atomic_write
-from mtpd.order.moments import FeatureMoments
+from mtpd.order import FeatureMoments
 from mtpd.provenance import differences
 
 SCHEMA = 1
@@ -24,13 +26,13 @@ LIST = 'moments.json'
 
 
 class MomentStore:
-    """Moments of the images that were looked at, on one or several grids.
+    """Moments of the images that were measured, on one or several grids.
 
-    Held in memory is one fold at a time, while it is added to; all others lie
-    on disk and are mapped when they are read.
+    Only the fold that is added to is held in memory. All others are on disk
+    and are mapped when they are read.
 
     Args:
-        folder: Its own; made when something is added.
+        folder: Of this store alone; made when sums are added.
         belongs_to: What all sums depend on, plain values.
         detectors: Name -> what this detector's sums depend on, plain values;
             in the order of the channels.
@@ -50,23 +52,23 @@ class MomentStore:
 
     @classmethod
     def read(cls, folder: str) -> 'MomentStore | None':
-        """What lies in a folder, without the folds that cannot be read, which
-        are said; None where there is nothing."""
+        """The store in a folder, without the folds that cannot be read, each
+        with a warning; None where there is no fold."""
         path = os.path.join(folder, LIST)
         if not os.path.isfile(path):
             return None
         try:
             with open(path) as file:
-                said = json.load(file)
-            if said['schema'] != SCHEMA:
-                raise ValueError(f'schema {said["schema"]}')
-            store = cls(folder, said['belongs_to'], said['detectors'],
-                        said['known'], said['made_on'])
+                content = json.load(file)
+            if content['schema'] != SCHEMA:
+                raise ValueError(f'schema {content["schema"]}')
+            store = cls(folder, content['belongs_to'], content['detectors'],
+                        content['known'], content['made_on'])
             store._folds = {int(fold): entry
-                            for fold, entry in said['folds'].items()}
+                            for fold, entry in content['folds'].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             print_log(f'{path} cannot be used ({error}); its images are '
-                      'measured anew.', logger='current',
+                      'measured again.', logger='current',
                       level=logging.WARNING)
             return None
         for fold, entry in [*store._folds.items()]:
@@ -75,18 +77,20 @@ class MomentStore:
             # Of a torn archive torch raises nearly anything.
             except Exception as error:
                 print_log(f'{os.path.join(folder, entry["file"])} cannot be '
-                          f'used ({error}); its images are measured anew.',
+                          f'used ({error}); its images are measured again.',
                           logger='current', level=logging.WARNING)
                 del store._folds[fold]
         return store if store._folds else None
 
     @property
     def done(self) -> list[int]:
-        """The images that the sums are over."""
-        return [i for entry in self._folds.values() for i in entry['pictures']]
+        """The indices of the images that the sums are over."""
+        return list(chain.from_iterable(
+            entry['pictures'] for entry in self._folds.values()))
 
     @property
     def strides(self) -> list[int]:
+        """The levels of the sums."""
         return self.belongs_to['strides']
 
     @property
@@ -98,20 +102,24 @@ class MomentStore:
                 self._load(next(iter(self._folds))).items()}
 
     def add(self, fold: int, sums: Mapping[Fraction, FeatureMoments],
-            images: Sequence[int]) -> None:
-        """Add sums over more images of a fold, and save; ``sums`` are used,
-        not copied.
+            indices: Sequence[int]) -> None:
+        """Add sums over more images of a fold, and save.
+
+        Args:
+            fold: The fold.
+            sums: Grid -> sums of this fold; they are changed.
+            indices: The images of the sums.
 
         Raises:
-            OSError: They could not be written; what was there stays.
+            OSError: They could not be written; the earlier sums stay.
         """
         entry = self._folds.get(fold, {'pictures': []})
         if fold in self._folds:
             # Into the new ones: the old ones are mapped and need no memory.
-            for grid, before in self._load(fold).items():
-                sums[grid].merge(before)
-        images = [*entry['pictures'], *images]
-        self._save(fold, f'fold{fold}.{len(images)}.pt', sums, images)
+            for grid, old in self._load(fold).items():
+                sums[grid].merge(old)
+        indices = [*entry['pictures'], *indices]
+        self._save(fold, f'fold{fold}.{len(indices)}.pt', sums, indices)
 
     def moments(self, grid: Fraction) -> FeatureMoments:
         """All folds' sums; the files are mapped, not read."""
@@ -119,22 +127,24 @@ class MomentStore:
             [self._load(fold)[grid] for fold in sorted(self._folds)])
 
     def complete_from(self, base: 'MomentStore') -> None:
-        """Take over what ``base`` knows, and its folder.
+        """Take over the sums that only ``base`` has, and its folder.
 
         May be called again where it was interrupted.
         """
         for fold, entry in base._folds.items():
-            own = self._folds.get(fold, {})
-            if own.get('complete'):
+            present = self._folds.get(fold, {})
+            if present.get('complete'):
                 continue
-            new = self._load(fold) if own else {}
-            old = base._load(fold)
-            self._save(fold, f'fold{fold}.complete.pt', {
-                grid: new[grid].completed(sums) if new else sums.narrowed(
-                    list(self.detectors), self.strides)
-                for grid, sums in old.items()
-                if str(grid) in self.belongs_to['grids']},
-                entry['pictures'], complete=True)
+            new = self._load(fold) if present else {}
+            sums = {}
+            for grid, old in base._load(fold).items():
+                if grid in new:
+                    sums[grid] = new[grid].completed(old)
+                elif str(grid) in self.belongs_to['grids']:
+                    sums[grid] = old.narrowed(list(self.detectors),
+                                              self.strides)
+            self._save(fold, f'fold{fold}.complete.pt', sums,
+                       entry['pictures'], complete=True)
         for entry in self._folds.values():
             del entry['complete']
         self.known = ()
@@ -142,12 +152,18 @@ class MomentStore:
         _replace(base.folder, self.folder)
         self.folder = base.folder
 
+    def has_same_sums(self, other: 'MomentStore') -> bool:
+        """Whether both hold sums of the same data and detectors."""
+        return (self.belongs_to == other.belongs_to
+                and self.known == other.known
+                and [*self.detectors.items()] == [*other.detectors.items()])
+
     def tidy(self) -> None:
-        """Remove what a killed run has left half written or replaced."""
-        named = {entry['file'] for entry in self._folds.values()}
+        """Remove files that a killed run has left incomplete or replaced."""
+        listed = {entry['file'] for entry in self._folds.values()}
         for name in os.listdir(self.folder):
             ours = re.fullmatch(r'fold\d+\.\w+\.pt|.*\.partial', name)
-            if ours and name not in named:
+            if ours and name not in listed:
                 os.remove(os.path.join(self.folder, name))
 
     def _load(self, fold: int) -> dict[Fraction, FeatureMoments]:
@@ -159,15 +175,15 @@ class MomentStore:
 
     def _save(self, fold: int, name: str,
               sums: Mapping[Fraction, FeatureMoments],
-              images: Sequence[int], **more: Any) -> None:
+              indices: Sequence[int], **flags: bool) -> None:
         with atomic_file(os.path.join(self.folder, name)) as file:
-            _write_to(file, {str(grid): of.state_dict(copy=False)
-                             for grid, of in sums.items()})
-        before = self._folds.get(fold, {}).get('file')
-        self._folds[fold] = {'file': name, 'pictures': list(images), **more}
+            save_tensors({str(grid): moments.state_dict(copy=False)
+                          for grid, moments in sums.items()}, file)
+        replaced = self._folds.get(fold, {}).get('file')
+        self._folds[fold] = {'file': name, 'pictures': list(indices), **flags}
         self._write_list()
-        if before not in (None, name):
-            os.remove(os.path.join(self.folder, before))
+        if replaced not in (None, name):
+            os.remove(os.path.join(self.folder, replaced))
 
     def _write_list(self) -> None:
         atomic_write(os.path.join(self.folder, LIST), json.dumps({
@@ -177,7 +193,7 @@ class MomentStore:
 
 
 def in_first(store: MomentStore | None) -> MomentStore:
-    """A store that the first process has and the others have not.
+    """The store, which only the first process has.
 
     Raises:
         RuntimeError: This is another process.
@@ -189,118 +205,134 @@ def in_first(store: MomentStore | None) -> MomentStore:
 
 
 def open_store(folder: str, belongs_to: Mapping[str, Any],
-               detectors: Mapping[str, Any], wanted: Sequence[int],
+               detectors: Mapping[str, Any], indices: Iterable[int],
                made_on: Mapping[str, Any]
                ) -> tuple[MomentStore, MomentStore | None]:
-    """The moments to go on with.
+    """The moments to add to.
 
-    What is there is used as far as it belongs to the same data: of a detector
-    that has changed or is new, only its own products are wanted; one that is
-    no longer in the pool is kept as long as nothing has to be added. What
-    cannot be used is said, with what differs.
+    Moments on disk are used as far as they belong to the same data. Of a
+    detector that is new or has changed, only its own products are missing. One
+    that has left the pool is kept until more images are added. Moments that
+    cannot be used are reported, with the differences.
 
     Args:
         folder: Of the store.
         belongs_to: What all sums depend on, with ``strides`` and ``grids``.
         detectors: Name -> what this detector's sums depend on.
-        wanted: The images.
-        made_on: Device and versions of this run. Products of one pass are
-            not put beside those of another on something else.
+        indices: The images that are wanted.
+        made_on: Device and versions of this run. Products from one device
+            are not put beside those from another.
 
     Returns:
-        The store, and the one that it has to be completed from after it has
-        seen that one's images; None where it stands by itself.
+        The store; and the store from which it has to be completed after it has
+        seen that one's images, None where there is nothing to complete.
     """
     adding = folder + '_adding'
-    begun = MomentStore.read(adding)
-    if begun is not None and not begun.known:
-        _replace(folder, adding)  # completed, and stopped before it moved
-        begun = None
-    base = MomentStore.read(folder)
-    for store in (base, begun):
-        if store is not None:
-            store.tidy()
-    known = _usable(base, belongs_to, detectors, made_on) if base else []
+    base, begun = _read_both(folder, adding)
+    known = [] if base is None else _usable(base, belongs_to, detectors,
+                                            made_on)
     if base is None or not known:
         _forget(folder, adding)
         return MomentStore(folder, belongs_to, detectors, (), made_on), None
-    same = list(base.detectors) == known and all(
-        base.belongs_to[k] == belongs_to[k] for k in ('strides', 'grids'))
-    if len(known) == len(detectors) and (
-            same or set(wanted) <= set(base.done)):
+    layout = itemgetter('strides', 'grids')
+    same_sums = list(base.detectors) == known \
+        and layout(base.belongs_to) == layout(belongs_to)
+    adds_images = not set(indices) <= set(base.done)
+    if len(known) == len(detectors) and (same_sums or not adds_images):
         _forget(adding)
         if base.made_on != made_on:
             base.made_on = dict.fromkeys(made_on, 'several')
         return base, None
-    new = [n for n in detectors if n not in known]
-    late = MomentStore(adding, belongs_to,
-                       {n: detectors[n] for n in (*known, *new)}, known,
-                       made_on)
-    if begun is not None and (
-            begun.belongs_to, [*begun.detectors.items()], begun.known) == (
-            late.belongs_to, [*late.detectors.items()], late.known):
+    known_first = dict.fromkeys(known) | dict(detectors)
+    store = MomentStore(adding, belongs_to, known_first, known, made_on)
+    if begun is not None and begun.has_same_sums(store):
         return begun, base
     _forget(adding)
-    return late, base
+    return store, base
 
 
-def _usable(base: MomentStore, belongs_to: Mapping[str, Any],
-            detectors: Mapping[str, Any], made_on: Mapping[str, Any]
-            ) -> list[str]:
-    """The detectors whose products can be used, in the store's order; says
-    what cannot, with what differs."""
-    differing = _differing(base.belongs_to, belongs_to)
-    known = [n for n in base.detectors
-             if detectors.get(n) == base.detectors[n]]
-    if not differing and len(known) < len(detectors):
-        differing = differences(base.made_on, made_on)
-    if differing:
-        print_log(f'{base.folder} is of other data, so all is measured anew:'
-                  '\n  ' + '\n  '.join(differing), logger='current')
-        return []
-    changed = differences(
-        {n: base.detectors[n] for n in detectors if n in base.detectors},
-        {n: of for n, of in detectors.items() if n in base.detectors})
-    if changed:
-        print_log(f'{base.folder} is of other detectors; what is not is used:'
-                  '\n  ' + '\n  '.join(changed), logger='current')
-    return known
+def save_tensors(content: Any, file: BinaryIO) -> None:
+    """``torch.save``, whose error on a full disk is an OSError.
 
-
-def _differing(there: Mapping[str, Any],
-               here: Mapping[str, Any]) -> list[str]:
-    """What of the data differs; fewer levels and grids are there as well."""
-    lines = [f'{key}: {there[key]} there, {here[key]} here'
-             for key in ('strides', 'grids')
-             if not set(here[key]) <= set(there[key])]
-    # None where no level is so fine that it has a say.
-    free = {'strides', 'grids', *(
-        ['stride4_share'] if here.get('stride4_share') is None else [])}
-    return lines + differences(
-        {k: v for k, v in there.items() if k not in free},
-        {k: v for k, v in here.items() if k not in free})
-
-
-def _write_to(file: BinaryIO, content: Any) -> None:
+    Raises:
+        OSError: The file could not be written.
+    """
     try:
         torch.save(content, file)
     except RuntimeError as error:
-        # torch's archive fails by itself after the file did, e.g. of a full
-        # disk.
+        # torch's archive fails by itself after the file did.
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
 
 
+def _read_both(folder: str, adding: str
+               ) -> tuple[MomentStore | None, MomentStore | None]:
+    """The store in a folder and the one with which a run began to complete
+    it, without the traces of killed runs."""
+    begun = MomentStore.read(adding)
+    if begun is not None and not begun.known:
+        # It was completed; the run was killed before it took the place.
+        _replace(folder, adding)
+        begun = None
+    base = MomentStore.read(folder)
+    for store in (base, begun):
+        if store is not None:
+            store.tidy()
+    return base, begun
+
+
+def _usable(base: MomentStore, belongs_to: Mapping[str, Any],
+            detectors: Mapping[str, Any], made_on: Mapping[str, Any]
+            ) -> list[str]:
+    """The detectors whose products can be used, in the store's order. The
+    reasons against the others are printed."""
+    lines = _data_differences(base.belongs_to, belongs_to)
+    present = {name: value for name, value in base.detectors.items()
+               if name in detectors}
+    known = [name for name, value in present.items()
+             if detectors[name] == value]
+    if not lines and len(known) < len(detectors):
+        lines = differences(base.made_on, made_on)
+    if lines:
+        print_log(f'{base.folder} belongs to other data, so all images are '
+                  'measured again:\n  ' + '\n  '.join(lines),
+                  logger='current')
+        return []
+    lines = differences(present, {name: detectors[name] for name in present})
+    if lines:
+        print_log(f'{base.folder} belongs to other detectors in part; the '
+                  'sums of the same ones are used:\n  '
+                  + '\n  '.join(lines), logger='current')
+    return known
+
+
+def _data_differences(saved: Mapping[str, Any],
+                      wanted: Mapping[str, Any]) -> list[str]:
+    """Lines about data that differ. Moments of more levels and grids than are
+    wanted hold the wanted ones too."""
+    lines = []
+    compared = {*saved, *wanted}
+    for key in ('strides', 'grids'):
+        compared.discard(key)
+        if not set(wanted[key]) <= set(saved[key]):
+            lines.append(f'{key}: {saved[key]} there, {wanted[key]} here')
+    if wanted.get('stride4_share') is None:
+        compared.discard('stride4_share')  # no wanted level is that fine
+    return lines + differences(
+        {key: value for key, value in saved.items() if key in compared},
+        {key: value for key, value in wanted.items() if key in compared})
+
+
 def _forget(*folders: str) -> None:
     for folder in folders:
         if os.path.isdir(folder):
-            # First: what it lists may be gone in part.
+            # The list first: files that it names may be gone in part.
             if os.path.isfile(os.path.join(folder, LIST)):
                 os.remove(os.path.join(folder, LIST))
             shutil.rmtree(folder)
 
 
-def _replace(folder: str, by: str) -> None:
+def _replace(folder: str, replacement: str) -> None:
     _forget(folder)
-    os.rename(by, folder)
+    os.rename(replacement, folder)

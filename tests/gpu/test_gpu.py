@@ -12,7 +12,7 @@ from mmengine.optim import build_optim_wrapper
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.order import FeatureMoments, adaptation_costs
-from mtpd.order.moments import full_precision
+from mtpd.order.precision import full_precision
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan, run_progression
 from mtpd.progression.probe import probe

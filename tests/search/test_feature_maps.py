@@ -6,6 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.registry import MODELS
 
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan
@@ -23,7 +24,7 @@ def pool(toy_in, tmp_path_factory):
     return cfg, build_pool(make_plan(cfg))
 
 
-def looks(feature_maps, batches):
+def maps_of(feature_maps, batches):
     return list(feature_maps(batches))
 
 
@@ -33,11 +34,11 @@ def test_maps_are_those_of_each_detectors_own_preprocessing(pool):
     feature_maps = FeatureMaps(detectors, images, STRIDES)
     assert feature_maps.divisor == 32 and feature_maps.grids == (1,)
     assert feature_maps.channels[8] == dict(student=16, wide=24, swin=24)
-    (indices, batch), = looks(feature_maps, [[3, 5]])
+    (indices, batch), = maps_of(feature_maps, [[3, 5]])
     assert indices == [3, 5]
     maps, folds, valid = batch[Fraction(1)]
     assert folds == [images.fold(i) for i in indices]
-    raw = [next(images.load([[i]]))[1]['1'][0] for i in indices]
+    raw = [next(images.load([[i]])).views[1][0] for i in indices]
     for name, detector in detectors.items():
         with torch.no_grad():
             own = detector.extract_feat(detector.data_preprocessor(
@@ -53,7 +54,7 @@ def test_padding_is_marked(pool, monkeypatch):
     cfg = copy.deepcopy(cfg)
     cfg.val_dataloader.dataset.pipeline[1].update(scale=(75, 50))
     feature_maps = FeatureMaps(detectors, Images(cfg), STRIDES)
-    (_, batch), = looks(feature_maps, [[0]])
+    (_, batch), = maps_of(feature_maps, [[0]])
     maps, _, valid = batch[Fraction(1)]
     assert maps['student'][8].shape[-2:] == (8, 12)
     for s in STRIDES:
@@ -67,13 +68,13 @@ def test_padding_is_marked(pool, monkeypatch):
 
 def test_a_share_of_the_fine_positions(pool, monkeypatch):
     cfg, detectors = pool
-    monkeypatch.setattr(module, 'FINE', 8)
+    monkeypatch.setattr(module, 'FINE_STRIDE', 8)
     images = Images(cfg)
-    (_, batch), = looks(FeatureMaps(detectors, images, STRIDES, share=.25),
-                        [[1, 2]])
+    feature_maps = FeatureMaps(detectors, images, STRIDES, fine_share=.25)
+    (_, batch), = maps_of(feature_maps, [[1, 2]])
     valid = batch[Fraction(1)].valid
     assert valid[16].all() and valid[32].all()
-    assert torch.equal(valid[8], torch.stack([images.drawn_share(
+    assert torch.equal(valid[8], torch.stack([images.drawn_positions(
         i, 8, (8, 12), .25) for i in (1, 2)]))
 
 
@@ -82,7 +83,7 @@ def test_maps_of_two_scales_meet_on_both_grids(pool):
     images = Images(cfg, scales=[Fraction(2)])
     scales = {'swin': Fraction(2)}
     feature_maps = FeatureMaps(detectors, images, (8, 16), scales)
-    (_, batch), = looks(feature_maps, [[0]])
+    (_, batch), = maps_of(feature_maps, [[0]])
     one, two = batch[Fraction(1)].maps, batch[Fraction(2)].maps
     assert {n: m[8].shape[-2:] for n, m in two.items()} == dict.fromkeys(
         detectors, (16, 24))
@@ -91,35 +92,35 @@ def test_maps_of_two_scales_meet_on_both_grids(pool):
     torch.testing.assert_close(two['wide'][8], F.interpolate(
         one['wide'][8], size=(16, 24), mode='bilinear'))
     only = FeatureMaps(detectors, images, (8, 16), scales, [Fraction(2)])
-    (_, batch), = looks(only, [[0]])
+    (_, batch), = maps_of(only, [[0]])
     assert list(batch) == [2]
 
 
-def test_one_at_a_time_gives_the_same_within_the_bound(pool, tmp_path,
+def test_one_at_a_time_gives_the_same_within_the_limit(pool, tmp_path,
                                                        monkeypatch):
-    """Bit by bit the same maps; on disk never more than was said, and not
-    much less; every detector is put away after its chunk."""
+    """The same bits. The files on disk use most of the limit and never exceed
+    it, and every detector leaves the device after its chunk."""
     cfg, detectors = pool
     images = Images(cfg)
     batches = images.batches(range(12))
-    together = looks(FeatureMaps(detectors, images, STRIDES), batches)
+    together = maps_of(FeatureMaps(detectors, images, STRIDES), batches)
     one_image = sum(4 * c * (64 // s) * (96 // s) for s in STRIDES
                     for c in (16, 24, 24))
-    bound = int(2.7 * 3 * one_image)  # two batches of three images
-    sizes, put_away = [], []
+    limit = int(2.7 * 3 * one_image)  # two batches of three images
+    sizes, left_device = [], []
     load = torch.load
 
-    def look(*args, **kwargs):
+    def load_and_record(*args, **kwargs):
         sizes.append(sum(os.path.getsize(os.path.join(root, f))
                          for root, _, files in os.walk(tmp_path)
                          for f in files))
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(module.torch, 'load', look)
+    monkeypatch.setattr(module.torch, 'load', load_and_record)
     for name, detector in detectors.items():
         monkeypatch.setattr(detector, 'cpu', lambda name=name:
-                            put_away.append(name), raising=False)
-    feature_maps = FeatureMaps(detectors, images, STRIDES, most_on_disk=bound,
+                            left_device.append(name), raising=False)
+    feature_maps = FeatureMaps(detectors, images, STRIDES, disk_limit=limit,
                                folder=str(tmp_path))
     for (indices, one), (others, other) in zip(together, feature_maps(batches),
                                                strict=True):
@@ -128,20 +129,98 @@ def test_one_at_a_time_gives_the_same_within_the_bound(pool, tmp_path,
             for s in STRIDES:
                 assert torch.equal(one[1].maps[name][s],
                                    other[1].maps[name][s])
-    assert put_away == [*detectors] * 2  # two chunks of two batches
-    assert .6 * bound < max(sizes) <= bound
+    assert left_device == [*detectors] * 2  # two chunks of two batches
+    assert .6 * limit < max(sizes) <= limit
     assert os.listdir(tmp_path) == []  # nothing stays
 
 
-def test_a_batch_beyond_the_bound_is_said_and_done(pool, tmp_path,
+def test_a_batch_beyond_the_limit_is_reported_and_measured(pool, tmp_path,
                                                    monkeypatch):
     cfg, detectors = pool
-    said = []
+    messages = []
     monkeypatch.setattr(module, 'print_log',
-                        lambda text, **_: said.append(text))
+                        lambda text, **_: messages.append(text))
     images = Images(cfg)
-    feature_maps = FeatureMaps(detectors, images, STRIDES, most_on_disk=1000,
+    feature_maps = FeatureMaps(detectors, images, STRIDES, disk_limit=1000,
                                folder=str(tmp_path))
-    assert len(looks(feature_maps, [[0], [1, 2]])) == 2
-    assert 'maps of 1 images alone are' in said[0]
-    assert 'mtpd.costs.sequential allows' in said[0]
+    assert len(maps_of(feature_maps, [[0], [1, 2]])) == 2
+    assert 'maps of one batch of 1 images are' in messages[0]
+    assert 'mtpd.costs.sequential allows' in messages[0]
+
+
+def precisions():
+    """All that decides whether TF32 is used."""
+    backends = torch.backends
+    values = [operation.fp32_precision for operation in (
+        getattr(backends.cudnn, 'conv', None),
+        getattr(backends.cudnn, 'rnn', None),
+        getattr(backends.mkldnn, 'conv', None), backends.cuda.matmul)
+        if hasattr(operation, 'fp32_precision')]
+    for read in (lambda: backends.cudnn.allow_tf32,
+                 torch.get_float32_matmul_precision):
+        try:
+            values.append(read())
+        except RuntimeError:  # it refuses after fp32_precision was used
+            values.append('unreadable')
+    return values
+
+
+def set_old_switches():
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision('medium')
+
+
+def set_each_operation():
+    if not hasattr(torch.backends.cudnn, 'conv'):
+        pytest.skip('this torch has no fp32_precision of operations')
+    torch.backends.cudnn.conv.fp32_precision = 'tf32'
+    torch.backends.cudnn.rnn.fp32_precision = 'ieee'
+    torch.backends.cuda.matmul.fp32_precision = 'tf32'
+
+
+@pytest.mark.parametrize('setting', [set_old_switches, set_each_operation])
+def test_forwards_are_in_full_precision_whatever_is_set(pool, setting):
+    """The settings hold during each detector's forward pass and are put back,
+    also after an error."""
+    cfg, detectors = pool
+    feature_maps = FeatureMaps(detectors, Images(cfg), STRIDES)
+    inside = []
+
+    def record(*_):
+        inside.append(precisions())
+        if len(inside) == 2:
+            raise KeyboardInterrupt
+
+    handle = detectors['swin'].backbone.register_forward_hook(record)
+    matmul = torch.get_float32_matmul_precision()
+    try:
+        setting()
+        before = precisions()
+        maps_of(feature_maps, [[0]])
+        assert precisions() == before
+        with pytest.raises(KeyboardInterrupt):
+            maps_of(feature_maps, [[0]])
+        assert precisions() == before
+    finally:
+        handle.remove()
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = True
+    for values in inside:
+        assert set(values) <= {'ieee', 'highest', False}
+
+
+def test_detectors_are_left_as_they_were_found(retinanet):
+    detector = MODELS.build(retinanet).train()
+    detector.backbone.eval()
+    detector.neck.requires_grad_(False)
+    modes = {name: module.training
+             for name, module in detector.named_modules()}
+    gradients = {name: parameter.requires_grad
+                 for name, parameter in detector.named_parameters()}
+    with pytest.raises(KeyboardInterrupt), module.left_as_found([detector]):
+        detector.eval().requires_grad_(False)
+        raise KeyboardInterrupt
+    assert modes == {name: module.training
+                     for name, module in detector.named_modules()}
+    assert gradients == {name: parameter.requires_grad for name, parameter
+                         in detector.named_parameters()}

@@ -1,4 +1,6 @@
-"""Costs and order: from disk as far as they belong to it, else measured."""
+"""Costs and order: from disk where they belong to the config, else
+measured."""
+import hashlib
 import json
 import os
 import re
@@ -18,7 +20,7 @@ from PIL import Image
 from mtpd.order import AdaptationCosts
 from mtpd.plan.pool import build_pool
 from mtpd.progression import PlanError, make_plan
-from mtpd.search import find_order as search_module
+from mtpd.search import exact, find_order as search_module, found_order
 from mtpd.search.find_order import find_order
 from mtpd.search.found_order import FoundOrder, reorder
 from mtpd.search.moment_store import MomentStore
@@ -34,38 +36,38 @@ LEVELS = (8, 16)
 
 
 class Search:
-    """Searches of one work dir, and what they said and did."""
+    """Searches of one work dir, their messages and their passes."""
 
     def __init__(self, monkeypatch):
-        self.said, self.seen, self.known = [], [], []
-        for module in ('find_order', 'moment_store'):
+        self.messages, self.steps, self.known = [], [], []
+        for module in ('exact', 'find_order', 'found_order', 'moment_store'):
             monkeypatch.setattr(
                 f'mtpd.search.{module}.print_log',
-                lambda text, **_: self.said.append(text))
-        # Half of a toy's search; test_the_file_says_everything puts it back.
+                lambda text, **_: self.messages.append(text))
+        # Half of a toy's search; test_the_file_holds_everything puts it back.
         self.latencies = search_module.measured_latencies
         monkeypatch.setattr(search_module, 'measured_latencies',
                             lambda _, pool, *rest: dict.fromkeys(pool, .01))
-        gather = search_module.gather
-        monkeypatch.setattr(search_module, 'gather', lambda *args: (
+        gather = exact.gather
+        monkeypatch.setattr(exact, 'gather', lambda *args: (
             self.known.append(args[1].known), gather(*args))[1])
 
     def __call__(self, cfg) -> FoundOrder:
-        for notes in (self.said, self.seen, self.known):
-            notes.clear()
+        for record in (self.messages, self.steps, self.known):
+            record.clear()
         plan = make_plan(cfg)
         return find_order(plan, build_pool(plan),
-                          lambda *done: self.seen.append(done))
+                          lambda *done: self.steps.append(done))
 
-    def told(self, words: str) -> bool:
-        """Whether one of the things said matches."""
-        return any(re.search(words, text) for text in self.said)
+    def printed(self, words: str) -> bool:
+        """Whether a message matches."""
+        return any(re.search(words, text) for text in self.messages)
 
     @property
-    def looked_at(self) -> int:
-        """How many images were run through detectors."""
+    def measured(self) -> int:
+        """The number of images that ran through the detectors."""
         return sum(max(0, b[0] - a[0])
-                   for a, b in zip(self.seen, self.seen[1:]))
+                   for a, b in zip(self.steps, self.steps[1:]))
 
 
 @pytest.fixture
@@ -74,7 +76,7 @@ def search(monkeypatch):
 
 
 def with_third(cfg, tmp_path, name='third', spoil=1e-3, ap=29.):
-    """A slightly disturbed copy of the best teacher."""
+    """Add a slightly disturbed copy of the best teacher."""
     swin = cfg.mtpd.teachers.swin
     copied = torch.load(swin.checkpoint)
     torch.manual_seed(0)
@@ -89,27 +91,27 @@ def with_third(cfg, tmp_path, name='third', spoil=1e-3, ap=29.):
 
 def assert_same_costs(one, other, tolerance=1e-4):
     assert one.names == other.names and one.strides == other.strides
-    for pair in one.pairs:
+    for pair in one.mse:
         assert one.cost(*pair) == pytest.approx(other.cost(*pair),
                                                 rel=tolerance)
 
 
-def test_what_is_found_is_found_again(toy, search):
+def test_a_result_on_disk_is_used_again(toy, search):
     first = search(toy(order='bgs', strides=LEVELS))
-    assert search.looked_at == 24
+    assert search.measured == 24
     again = search(toy(order='bgs', strides=LEVELS))
-    assert search.looked_at == 0 and search.told('Costs taken from')
+    assert search.measured == 0 and search.printed('Costs taken from')
     assert again.costs == first.costs
-    # Without the result, from the sums; without these, from the result.
+    # From the sums without the result, then the other way round.
     path = Path(toy().work_dir) / 'order'
     os.remove(path / 'order.json')
     assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
-    assert search.looked_at == 0 and not search.told('anew')
+    assert search.measured == 0 and not search.printed('again')
     shutil.rmtree(moments_in(toy().work_dir).folder)
     assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
 
 
-def test_the_file_says_everything(toy, search, monkeypatch):
+def test_the_file_holds_everything(toy, search, monkeypatch):
     monkeypatch.setattr(search_module, 'measured_latencies', search.latencies)
     found = search(toy(order='bgs', strides=LEVELS, max_teachers=1))
     content = json.load(open(Path(toy().work_dir) / 'order/order.json'))
@@ -137,109 +139,200 @@ def test_the_file_says_everything(toy, search, monkeypatch):
 
 @pytest.mark.parametrize('spoil', [
     '{', '{"schema": 99}', '{"schema": 3}'])
-def test_a_result_that_cannot_be_read_is_said(toy, search, spoil):
+def test_a_result_that_cannot_be_read_is_reported(toy, search, spoil):
     first = search(toy(order='bgs', strides=LEVELS))
     (Path(toy().work_dir) / 'order/order.json').write_text(spoil)
     assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
-    assert search.told('cannot be used') and search.looked_at == 0
+    assert search.printed('cannot be used') and search.measured == 0
 
 
-def test_another_teacher_meets_the_known_ones(toy, search, tmp_path):
+def test_a_new_teacher_is_added_to_the_known_ones(toy, search, tmp_path):
     before = search(toy(order='bgs', strides=LEVELS))
     added = search(with_third(toy(order='bgs', strides=LEVELS), tmp_path))
-    assert search.looked_at == 24
+    assert search.measured == 24
     assert search.known[0] == ('student', 'swin', 'wide')
-    assert search.told('only products with third are added')
+    assert search.printed('only products with third are added')
     assert added.costs.names == ('student', 'swin', 'wide', 'third')
-    for pair in before.costs.pairs:
+    for pair in before.costs.mse:
         assert added.costs.cost(*pair) == pytest.approx(
             before.costs.cost(*pair), rel=1e-9)
     cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path)
     cfg.work_dir = str(tmp_path / 'fresh')
     assert_same_costs(added.costs, search(cfg).costs)
-    # Left out again, it is not forgotten, and nothing is looked at.
+    # Without it nothing is measured, and its sums are kept.
     assert search(toy(order='bgs', strides=LEVELS)).costs.names == (
         'student', 'swin', 'wide')
-    assert search.looked_at == 0
+    assert search.measured == 0
     search(with_third(toy(order='bgs', strides=LEVELS), tmp_path))
-    assert search.looked_at == 0
+    assert search.measured == 0
 
 
-def test_a_checkpoint_that_changed_is_said_and_measured_anew(
+def test_a_changed_checkpoint_is_reported_and_measured_again(
         toy, search, tmp_path):
     cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path)
     search(cfg)
-    # A head has no say in maps.
+    # A head does not change the maps.
     cfg.model.test_cfg.score_thr = 0.5
     search(cfg)
-    assert search.looked_at == 0
+    assert search.measured == 0
     changed = with_third(toy(order='bgs', strides=LEVELS), tmp_path,
                          spoil=1e-1)
     found = search(changed)
-    assert search.told(r"detectors\.third\.checkpoint: '\w{64}' there, "
+    assert search.printed(r"detectors\.third\.checkpoint: '\w{64}' there, "
                        r"'\w{64}' here")
     assert search.known[0] == ('student', 'swin', 'wide')
     changed.work_dir = str(tmp_path / 'fresh')
     assert_same_costs(found.costs, search(changed).costs)
 
 
-@pytest.mark.parametrize('change, words', [
-    (dict(costs=dict(split='val')), "data.split: 'train' there, 'val' here"),
-    (dict(costs=dict(precision='float64')), "precision: 'float32' there"),
-])
-def test_other_data_is_not_mixed(toy, search, change, words):
+def test_other_data_is_not_mixed(toy, search):
     search(toy(order='bgs', strides=LEVELS))
-    found = search(toy(order='bgs', strides=LEVELS, **change))
-    assert search.told(words)
-    images = 8 if 'split' in change['costs'] else 24
-    assert search.looked_at == images
-    assert found.costs.positions[0] == 96 * images
-    costs = found.costs
-    limit = (costs.resolution[costs.at(8, 'student', 'swin')]
-             / costs.variance[costs.at(8, 'swin')])
-    assert (limit < 1e-8) == ('precision' in change['costs'])
+    found = search(toy(order='bgs', strides=LEVELS, costs=dict(split='val')))
+    assert search.printed("data.split: 'train' there, 'val' here")
+    assert search.measured == 8
+    assert found.costs.positions[8] == 96 * 8
 
 
-def test_more_images_go_on_from_fewer(toy, search):
+def test_moments_of_another_precision_are_not_used(toy, search, monkeypatch):
+    rounded = search(toy(order='bgs', strides=LEVELS))
+    for module in ('find_order', 'gather'):
+        monkeypatch.setattr(f'mtpd.search.{module}.PRECISION', 'float64')
+    exactly = search(toy(order='bgs', strides=LEVELS))
+    assert search.printed("precision: 'float32' there, 'float64' here")
+    assert search.measured == 24
+    for found in (rounded, exactly):
+        limit = found.costs.resolution['student', 'swin'][8] \
+            / found.costs.variance['swin'][8]
+        assert (limit < 1e-8) == (found is exactly)
+
+
+def test_results_and_moments_of_the_version_before_are_used(toy, search):
+    """Its order.json held more settings, and its folder of moments is named
+    by a hash of five entries."""
+    first = search(toy(order='bgs', strides=LEVELS))
+    order = Path(toy().work_dir) / 'order'
+    content = json.loads((order / 'order.json').read_text())
+    data = content['belongs_to']['data']
+    assert data == dict(
+        split='train', pictures=data['pictures'], padding=32, folds=10,
+        precision='float32', stride4_share=None, strides=[8, 16],
+        grids=['1'])
+    assert set(content['belongs_to']) == {'data', 'detectors', 'estimator'}
+    assert content['belongs_to']['estimator'] == 'exact'
+    assert all(set(entry) == {'checkpoint', 'maps', 'scale'}
+               for entry in content['belongs_to']['detectors'].values())
+    text = ('{"folds": 10, "padding": 32, "pictures": "PICTURES", '
+            '"precision": "float32", "split": "train"}')
+    digest = hashlib.sha256(text.replace(
+        'PICTURES', data['pictures']).encode()).hexdigest()
+    assert moments_in(toy().work_dir).folder == str(
+        order / f'moments_{digest[:8]}')
+    content['made_with']['costs'].update(
+        estimator='exact', epochs=12, lr=0.01, precision='float32',
+        stride4_share=0.25)
+    (order / 'order.json').write_text(json.dumps(content))
+    again = search(toy(order='bgs', strides=LEVELS))
+    assert search.measured == 0 and search.printed('Costs taken from')
+    assert again.costs == first.costs
+    # Costs by gradient descent, which that version had too, are others.
+    content['belongs_to'].update(estimator='sgd', epochs=12, lr=0.01)
+    (order / 'order.json').write_text(json.dumps(content))
+    again = search(toy(order='bgs', strides=LEVELS))
+    assert search.printed("estimator: 'sgd' there, 'exact' here")
+    assert search.measured == 0 and again.costs == first.costs
+
+
+def test_detectors_are_left_as_they_were_found(toy, search):
+    plan = make_plan(toy(order='bgs', strides=LEVELS))
+    pool = build_pool(plan)
+    pool['student'].train().backbone.eval()
+    pool['student'].neck.requires_grad_(False)
+
+    def states():
+        return {name: ([module.training for module in detector.modules()],
+                       [p.requires_grad for p in detector.parameters()])
+                for name, detector in pool.items()}
+
+    before = states()
+    find_order(plan, pool)
+    assert states() == before
+    assert pool['student'].training and not pool['student'].backbone.training
+
+
+def test_no_products_are_put_beside_those_of_convolutions_in_tf32(
+        toy, search, monkeypatch, tmp_path):
+    """Moments of a GPU and a version that did not turn TF32 off."""
+    monkeypatch.setattr(exact, 'versions',
+                        lambda: dict(torch='2.11', device='cuda'))
+    search(toy(order='bgs', strides=LEVELS))
+    store = moments_in(toy().work_dir)
+    assert store.made_on == dict(torch='2.11', device='cuda', tf32='off')
+    path = Path(store.folder) / 'moments.json'
+    content = json.loads(path.read_text())
+    del content['made_on']['tf32']
+    path.write_text(json.dumps(content))
+    search(with_third(toy(order='bgs', strides=LEVELS), tmp_path))
+    assert search.printed("tf32: None there, 'off' here")
+    assert search.known[0] == () and search.measured == 24
+
+
+def test_the_order_is_chosen_once_a_sample_and_written_once(toy, search,
+                                                          monkeypatch):
+    calls = []
+    for module, name in ((search_module, 'backward_greedy_selection'),
+                         (found_order, 'decision_margins'),
+                         (found_order, 'atomic_write')):
+        function = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *args, name=name, function=function: (
+                calls.append(name), function(*args))[1])
+    monkeypatch.setattr(exact, 'FIRST_SAMPLE', 12)
+    search(toy(order='bgs', strides=(8,), costs=dict(images='auto')))
+    assert search.printed('12 of 24') and search.printed('24 of 24')
+    assert calls == ['backward_greedy_selection', 'decision_margins'] * 2 + [
+        'decision_margins', 'atomic_write']
+
+
+def test_more_images_are_added_to_fewer(toy, search):
     few = search(toy(order='bgs', strides=LEVELS, costs=dict(images=12)))
-    assert search.looked_at == 12 and few.costs.positions[0] == 12 * 96
+    assert search.measured == 12 and few.costs.positions[8] == 12 * 96
     whole = search(toy(order='bgs', strides=LEVELS))
-    assert search.looked_at == 12 and whole.costs.positions[0] == 24 * 96
+    assert search.measured == 12 and whole.costs.positions[8] == 24 * 96
     fewer = search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
-    assert search.looked_at == 0
-    assert search.told('Costs taken from .*, of 24 images')
+    assert search.measured == 0
+    assert search.printed('Costs taken from .*, of 24 images')
     assert fewer.costs == whole.costs
 
 
-def test_fewer_levels_are_no_new_pass(toy, search):
+def test_fewer_levels_need_no_new_pass(toy, search):
     whole = search(toy(order='bgs', strides=(8, 16, 32)))
     few = search(toy(order='bgs', strides=(16,)))
-    assert search.looked_at == 0
+    assert search.measured == 0
     assert few.costs == whole.costs.restricted(strides=[16])
 
 
-def test_replaced_images_are_seen(toy, search, drawn, tmp_path):
+def test_replaced_images_are_noticed(toy, search, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / 'data')
     cfg = toy(order='bgs', strides=LEVELS)
     cfg.train_dataloader.dataset.data_root = str(tmp_path / 'data')
     before = search(cfg)
     search(cfg)
-    assert search.looked_at == 0
+    assert search.measured == 0
     for path in (tmp_path / 'data' / 'train').iterdir():
         with Image.open(path) as image:
             turned = image.transpose(Image.Transpose.ROTATE_180)
         turned.save(path, quality=60)
     after = search(cfg)
-    assert search.looked_at == 24 and search.told('data.images: ')
+    assert search.measured == 24 and search.printed('data.pictures: ')
     assert after.costs != before.costs
 
 
 def test_a_trial_on_other_images_loses_nothing(toy, search):
     first = search(toy(order='bgs', strides=LEVELS))
     search(toy(order='bgs', strides=LEVELS, costs=dict(split='val')))
-    assert search.looked_at == 8
+    assert search.measured == 8
     assert search(toy(order='bgs', strides=LEVELS)).costs == first.costs
-    assert search.looked_at == 0
+    assert search.measured == 0
 
 
 def test_a_student_without_a_checkpoint_is_its_own_initialisation(
@@ -256,7 +349,7 @@ def test_a_student_without_a_checkpoint_is_its_own_initialisation(
     cfg.model.backbone.init_cfg = dict(
         type='Pretrained', checkpoint=str(tmp_path / 'backbone.pth'))
     pretrained = search(cfg)
-    assert search.told('detectors.student.checkpoint')
+    assert search.printed('detectors.student.checkpoint')
     assert pretrained.costs.cost('student', 'swin') != pytest.approx(
         plain.costs.cost('student', 'swin'), rel=1e-3)
     assert pretrained.costs.cost('wide', 'swin') == pytest.approx(
@@ -265,16 +358,16 @@ def test_a_student_without_a_checkpoint_is_its_own_initialisation(
                 for k, v in weights.items()},
                tmp_path / 'backbone.pth')
     search(cfg)
-    assert search.looked_at == 24
+    assert search.measured == 24
 
 
-def test_a_choice_from_the_file_is_not_taken_for_the_whole(toy, search):
+def test_a_reordered_file_is_not_used_for_the_whole_pool(toy, search):
     whole = search(toy(order='bgs', strides=LEVELS))
     path = Path(toy().work_dir) / 'order/order.json'
     path.write_text(json.dumps(reorder(whole, ['swin'],
                                        strides=[16]).to_json()))
     assert search(toy(order='bgs', strides=LEVELS)).costs == whole.costs
-    assert search.told('chosen_anew') and search.looked_at == 0
+    assert search.printed('chosen_anew') and search.measured == 0
 
 
 def test_a_latency_that_cannot_be_measured_stops_nothing(toy, search,
@@ -284,7 +377,7 @@ def test_a_latency_that_cannot_be_measured_stops_nothing(toy, search,
 
     monkeypatch.setattr(search_module, 'measured_latencies', fails)
     assert search(toy(order='bgs', strides=LEVELS)).latencies == {}
-    assert search.told('Latencies were not measured .*no panopticapi')
+    assert search.printed('Latencies were not measured .*no panopticapi')
     assert (Path(toy().work_dir) / 'order/order.json').exists()
 
 
@@ -294,11 +387,12 @@ def test_two_runs_do_not_write_to_one_place(toy, search):
     with lock, pytest.raises(PlanError, match='Another run is measuring'):
         search(toy(order='bgs', strides=LEVELS))
     search(toy(order='bgs', strides=LEVELS))
-    assert search.looked_at == 18
+    assert search.measured == 18
 
 
-def test_a_level_that_auto_cannot_use_is_named_again(toy, search, monkeypatch):
-    monkeypatch.setattr(search_module, 'FIRST_LOOK', 12)
+def test_a_level_that_auto_cannot_use_is_named_each_time(toy, search,
+                                                         monkeypatch):
+    monkeypatch.setattr(exact, 'FIRST_SAMPLE', 12)
     for _ in range(2):  # the second time from what was saved
         cfg = toy(order='bgs', strides=(8, 128), costs=dict(images='auto'))
         cfg.mtpd.teachers.pop('swin')  # the others have stride 128
@@ -313,37 +407,11 @@ def test_one_detector_at_a_time(toy, search, tmp_path):
     cfg = toy(order='bgs', strides=LEVELS, costs=dict(sequential=.001))
     cfg.work_dir = str(tmp_path / 'other')
     assert search(cfg).costs == together.costs
-    assert search.told('at most 0.001 GiB of maps per process lie in')
+    assert search.printed('up to 0.001 GiB of maps per process are in')
     cfg.mtpd.costs.sequential = 1e9
     cfg.work_dir = str(tmp_path / 'no room')
     with pytest.raises(PlanError, match='sequential is 1e.09 GiB.*has room'):
         search(cfg)
-
-
-def test_the_papers_way(toy, search, tmp_path):
-    """Fitted on training, scored on validation images; not above the error
-    that predicting each channel's mean makes, and worse than the exact fit
-    of the same images can be."""
-    cfg = toy(order='bgs', strides=LEVELS, costs=dict(
-        estimator='sgd', epochs=8, lr=1.))
-    found = search(cfg)
-    assert search.seen[-1] == (8 * 24 + 8,) * 2
-    assert found.costs.positions.tolist() == [8 * 96, 8 * 24]
-    assert found.costs.names == ('student', 'swin', 'wide')
-    for pair in found.costs.pairs:
-        assert 0 < found.costs.normalised_cost(*pair) < 1.5
-    search(cfg)
-    assert search.told('Costs taken from')
-    search(toy(order='bgs', strides=LEVELS))
-    assert search.told("estimator: 'sgd' there, 'exact' here")
-    assert search.looked_at == 24
-    # What else it depends on is looked at, too.
-    for change in (dict(epochs=2), dict(lr=.5)):
-        other = toy(order='bgs', strides=LEVELS, costs=dict(
-            estimator='sgd', **{'epochs': 8, 'lr': 1., **change}))
-        other.work_dir = cfg.work_dir
-        search(other)
-        assert search.seen and not search.told('Costs taken from')
 
 
 def test_constant_maps_are_named(toy, search, tmp_path):
@@ -379,7 +447,7 @@ def test_a_saved_order_is_changed_without_a_pass(toy, search, tmp_path):
     assert fewer.costs == found.costs.restricted(
         ['student', 'wide', 'swin'], [8])
     assert fewer.latencies == found.latencies
-    with pytest.raises(ValueError, match='named twice'):
+    with pytest.raises(ValueError, match='occurs twice'):
         reorder(found, ['swin', 'swin'])
     turned = reorder(replace(found, student_ap=10.), ['student', 'swin'],
                      student='wide')
@@ -399,7 +467,7 @@ def test_certainty_is_a_setting(toy, search):
     assert all(d.certain for d in lenient.decisions() if d.compared)
     cfg.mtpd.costs.certainty = 1 - 1e-15
     strict = search(cfg)
-    assert search.looked_at == 0  # no image has a say in it
+    assert search.measured == 0  # it does not depend on the images
     assert not any(d.certain for d in strict.decisions() if d.compared)
     content = json.loads(json.dumps(strict.to_json()))
     assert FoundOrder.from_json(content).certainty == 1 - 1e-15
@@ -407,40 +475,43 @@ def test_certainty_is_a_setting(toy, search):
 
 def test_auto_images_stop_as_soon_as_every_decision_is_certain(
         toy, search, monkeypatch, tmp_path):
-    """One look, at 12 of 24 images. That a slightly disturbed copy of the
-    last teacher is the nearest to it is certain there; whether the student or
-    the other teacher is nearer is not, and more images are taken."""
-    monkeypatch.setattr(search_module, 'FIRST_LOOK', 12)
+    """The first sample has 12 of 24 images. It is certain there that a
+    slightly disturbed copy of the last teacher is nearest to it. Whether the
+    student or the other teacher is nearer is not, so more images are
+    measured."""
+    monkeypatch.setattr(exact, 'FIRST_SAMPLE', 12)
     auto = toy(order='bgs', costs=dict(images='auto'), strides=(8,))
     search(auto)
-    assert search.looked_at == 24
-    assert search.told('12 of 24 .*not certain: stop before swin: the student')
-    assert search.told('24 of 24 .*not certain: .*; there are no more pict')
+    assert search.measured == 24
+    assert search.printed(
+        '12 of 24 .*not certain: stop before swin: the student')
+    assert search.printed(
+        '24 of 24 .*not certain: .*; there are no more images')
 
     auto = with_third(auto, tmp_path, 'near')
     auto.mtpd.max_teachers = 2
     auto.work_dir = str(tmp_path / 'auto')
     certain = search(auto)
-    assert search.looked_at == 12
-    assert search.told('12 of 24 .*near > swin, every decision certain')
+    assert search.measured == 12
+    assert search.printed('12 of 24 .*near > swin, every decision certain')
     search(auto)
-    assert search.looked_at == 0 and search.told('Costs taken from')
+    assert search.measured == 0 and search.printed('Costs taken from')
     everything = toy(order='bgs', strides=(8,), max_teachers=2)
     everything.mtpd.teachers = auto.mtpd.teachers
     everything.work_dir = auto.work_dir
     whole = search(everything)
-    assert search.looked_at == 0 and search.told('Costs taken from')
+    assert search.measured == 0 and search.printed('Costs taken from')
     everything.mtpd.costs = dict(images='all')  # by name
     whole = search(everything)
-    assert search.looked_at == 12
+    assert search.measured == 12
     assert certain.order.teachers == whole.order.teachers
     decisions = [d for d in certain.decisions() if d.compared]
     assert [d.certain for d in decisions] == [True]
-    # One more decision, which is not certain: the rest is looked at too.
+    # One more decision, which is not certain: all images are measured.
     auto.mtpd.max_teachers = 3
     auto.work_dir = str(tmp_path / 'more')
     search(auto)
-    assert search.looked_at == 24
+    assert search.measured == 24
 
 
 KILLED = """
@@ -462,7 +533,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 
 
 def test_killed_and_started_again(toy, search, repository, tmp_path):
-    """kill -9 in the middle of the command; the sums go on from there."""
+    """kill -9 in the middle of the command; the next one uses its sums."""
     cfg = toy(order='bgs', strides=LEVELS)
     cfg.val_dataloader.batch_size = 2
     cfg.dump(str(tmp_path / 'toy.py'))
@@ -475,11 +546,11 @@ def test_killed_and_started_again(toy, search, repository, tmp_path):
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     resumed = search(cfg)
     # Saved after every batch of two; the last one's was on its way.
-    assert 0 < 24 - search.looked_at <= 13
-    assert search.seen[0][0] == 24 - search.looked_at
+    assert 0 < 24 - search.measured <= 13
+    assert search.steps[0][0] == 24 - search.measured
     cfg.work_dir = str(tmp_path / 'undisturbed')
     assert_same_costs(resumed.costs, search(cfg).costs, 1e-6)
-    assert search.looked_at == 24
+    assert search.measured == 24
 
 
 TORCHRUN = ['-m', 'torch.distributed.run', '--standalone',
@@ -487,8 +558,8 @@ TORCHRUN = ['-m', 'torch.distributed.run', '--standalone',
 
 
 def test_two_processes_find_the_same(toy, repository, tmp_path):
-    """The whole command: APs, costs and order. Maps are those of the same
-    batches, so the sums differ by the order of adding up alone."""
+    """The whole command: APs, costs and order. The batches are the same, so
+    the sums differ only by the order of addition."""
     cfg = toy(order='bgs', strides=LEVELS)
     for teacher in cfg.mtpd.teachers.values():
         teacher.ap = None
@@ -503,7 +574,7 @@ def test_two_processes_find_the_same(toy, repository, tmp_path):
             cwd=repository, capture_output=True, text=True,
             env={**os.environ, 'OMP_NUM_THREADS': '1'})
         assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count('Order: ') == 1  # one process speaks
+        assert done.stdout.count('Order: ') == 1  # only one process prints
         content = json.load(open(tmp_path / name / 'order/order.json'))
         found.append((content, moments_in(tmp_path / name)))
     (one, moments), (two, others) = found
@@ -513,11 +584,11 @@ def test_two_processes_find_the_same(toy, repository, tmp_path):
     assert sorted(moments.done) == sorted(others.done) == [*range(24)]
     for stride in LEVELS:
         for fold in moments.moments(1).filled_folds(stride):
-            mine, theirs = (m.moments(1).over(stride, [fold])
-                            for m in (moments, others))
-            assert torch.equal(mine.shift, theirs.shift)
-            assert mine.count == theirs.count
-            torch.testing.assert_close(mine.outer, theirs.outer, rtol=1e-10,
+            first, second = (store.moments(1).over(stride, [fold])
+                             for store in (moments, others))
+            assert torch.equal(first.shift, second.shift)
+            assert first.count == second.count
+            torch.testing.assert_close(first.outer, second.outer, rtol=1e-10,
                                        atol=1e-10)
     costs, others = (AdaptationCosts.from_json(c['costs'])
                      for c in (one, two))

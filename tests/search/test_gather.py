@@ -1,4 +1,4 @@
-"""The pass over the images against sums made by hand."""
+"""The pass over the images, compared with sums computed by hand."""
 import copy
 from fractions import Fraction
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from mtpd.order.held_out import adaptation_costs
-from mtpd.order.map_batch import fold_of
+from mtpd.order import adaptation_costs, fold_of
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan
 from mtpd.search import gather as module
@@ -114,8 +113,8 @@ def test_costs_of_a_real_pool_against_lstsq(gathered):
                 rest = side(target, True) - with_one(side(source, True)) @ fit
                 error += (rest ** 2).sum().item()
                 count += rest.numel()
-            pair = costs.at(stride, source, target)
-            assert costs.mse[pair] == pytest.approx(error / count, rel=1e-3)
+            assert costs.mse[source, target][stride] == pytest.approx(
+                error / count, rel=1e-3)
 
 
 def test_progress_counts_every_image(gathered):
@@ -124,7 +123,7 @@ def test_progress_counts_every_image(gathered):
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_no_label_and_no_chance_enters_the_sums(gathered, tmp_path):
+def test_the_sums_depend_on_no_label_and_no_random_number(gathered, tmp_path):
     cfg, pool, moments, _ = gathered
     cfg = copy.deepcopy(cfg)
     cfg.train_dataloader.dataset = dict(
@@ -137,7 +136,7 @@ def test_detectors_that_run_one_at_a_time_have_the_same_sums(gathered,
                                                              tmp_path):
     cfg, pool, moments, _ = gathered
     assert_same(moments, pass_over(
-        tmp_path / 'm', cfg, pool, most_on_disk=10**6, folder=str(tmp_path)),
+        tmp_path / 'm', cfg, pool, disk_limit=10**6, folder=str(tmp_path)),
         0)
 
 
@@ -149,9 +148,9 @@ def test_other_batches_have_nearly_the_same_sums(gathered, tmp_path):
 
 
 @pytest.mark.parametrize('stop', [1, 7, 23])
-def test_stopped_and_started_again(gathered, tmp_path, monkeypatch, stop):
-    """It goes on from what was saved: what had been done is not done again,
-    and the sums are those of an undisturbed pass."""
+def test_a_stopped_pass_is_resumed(gathered, tmp_path, monkeypatch, stop):
+    """Saved images are not measured again, and the sums are those of an
+    undisturbed pass."""
     cfg, pool, moments, _ = gathered
     monkeypatch.setattr(module, 'SAVE_SECONDS', 0)  # after every batch
 
@@ -178,9 +177,9 @@ def test_few_images_first_and_the_others_later(gathered, tmp_path):
     assert_same(moments, pass_over(tmp_path / 'm', cfg, pool), 1e-5)
 
 
-def test_a_new_detector_meets_the_known_ones(gathered, tmp_path):
-    """Products among the known are not taken again; costs are those of one
-    pass over all."""
+def test_a_new_detector_is_added_to_the_known_ones(gathered, tmp_path):
+    """Products among the known detectors are not computed again; the costs are
+    those of one pass over all detectors."""
     cfg, pool, moments, _ = gathered
     known = {n: pool[n] for n in ('student', 'swin')}
     store = MomentStore(str(tmp_path / 'base'), {}, dict.fromkeys(known))
@@ -194,15 +193,14 @@ def test_a_new_detector_meets_the_known_ones(gathered, tmp_path):
            late, range(24))
     late.complete_from(store)
     whole, completed = map(adaptation_costs, (moments, late.moments(ONE)))
-    for pair in whole.pairs:
+    for pair, levels in whole.mse.items():
         # Levels with fewer positions than channels are chance.
         for stride in (8, 16):
-            assert completed.mse[completed.at(stride, *pair)] == (
-                pytest.approx(whole.mse[whole.at(stride, *pair)], rel=1e-4))
+            assert completed.mse[pair][stride] == pytest.approx(
+                levels[stride], rel=1e-4)
     for stride in (8, 16):
-        pair = stride, 'student', 'swin'
-        assert completed.mse[completed.at(*pair)] == pytest.approx(
-            before.mse[before.at(*pair)], rel=1e-9)
+        assert completed.mse['student', 'swin'][stride] == pytest.approx(
+            before.mse['student', 'swin'][stride], rel=1e-9)
 
 
 def test_a_map_that_is_not_finite_is_named(gathered, tmp_path):
@@ -214,10 +212,11 @@ def test_a_map_that_is_not_finite_is_named(gathered, tmp_path):
 
 
 def test_how_often_sums_are_saved(monkeypatch):
-    """About every two minutes, without a leap, alike in all processes."""
+    """About every two minutes. The number of batches grows by a factor of four
+    at most and is a multiple of the number of processes."""
     monkeypatch.setattr(module, 'get_world_size', lambda: 4)
-    assert module._next_share(4, 3.) == 16  # 160 would be a leap
-    assert module._next_share(16, 12.) == 64
-    assert module._next_share(400, 480.) == 100
-    assert module._next_share(4, 4000.) == 4
-    assert module._next_share(4, 0.) == 16
+    assert module.next_chunk_size(4, 3.) == 16  # not 160
+    assert module.next_chunk_size(16, 12.) == 64
+    assert module.next_chunk_size(400, 480.) == 100
+    assert module.next_chunk_size(4, 4000.) == 4
+    assert module.next_chunk_size(4, 0.) == 16

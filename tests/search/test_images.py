@@ -1,4 +1,4 @@
-"""Which images costs see, and in which company."""
+"""Which images costs are measured on, and in which batches."""
 import json
 from collections import Counter
 from fractions import Fraction
@@ -47,8 +47,8 @@ def test_a_batch_is_of_one_size_and_nothing_is_left_out(mixed):
     assert [indices for indices, _ in loaded] == batches
     for indices, views in loaded:
         assert {i % 3 for i in indices} == {indices[0] % 3}
-        assert set(views) == {'1'}
-        for index, image in zip(indices, views['1'], strict=True):
+        assert set(views) == {1}
+        for index, image in zip(indices, views[1], strict=True):
             assert image.dtype == torch.uint8
             # mmcv reads BGR: the image's own red.
             assert (image[2] == index).all() and not image[:2].any()
@@ -65,7 +65,7 @@ def test_a_wrong_size_in_the_annotations_divides_the_batch(mixed, tmp_path):
     loaded = list(images.load(batches))
     assert sorted(i for indices, _ in loaded for i in indices) == [*range(24)]
     for _, views in loaded:
-        assert len({image.shape for image in views['1']}) == 1
+        assert len({image.shape for image in views[1]}) == 1
 
 
 def test_splits_subsets_and_folds(toy, drawn):
@@ -78,8 +78,13 @@ def test_splits_subsets_and_folds(toy, drawn):
     ids = [image['id'] for image in json.load(open(
         drawn / 'annotations/instances_train.json'))['images']]
     assert [images.name(i) for i in range(24)] == list(map(str, ids))
-    assert [images.fold(i) for i in range(24)] == [
-        fold_of(str(i), 10) for i in ids]
+    folds = [fold_of(str(i), 10) for i in ids]
+    assert [images.fold(i) for i in range(24)] == folds
+    by_fold = images.by_fold(reversed(range(24)), without={3, 4})
+    assert list(by_fold) == sorted({*folds[:3], *folds[5:]})
+    for fold, indices in by_fold.items():
+        assert indices == [i for i in reversed(range(24))
+                           if folds[i] == fold and i not in (3, 4)]
 
 
 def test_repeated_and_concatenated_sets_are_their_own_images(toy):
@@ -96,19 +101,19 @@ def test_other_scales_come_beside(toy):
     cfg.val_dataloader.dataset.pipeline[1].scale = (48, 32)
     images = Images(cfg, scales=[Fraction(2)])
     (_, views), *_ = images.load([[0, 1]])
-    assert {scale: [tuple(p.shape) for p in of]
-            for scale, of in views.items()} == {
-        '1': [(3, 32, 48)] * 2, '2': [(3, 64, 96)] * 2}
+    assert {scale: [tuple(image.shape) for image in images]
+            for scale, images in views.items()} == {
+        1: [(3, 32, 48)] * 2, 2: [(3, 64, 96)] * 2}
 
 
 def test_a_share_of_positions_is_drawn_by_image(toy):
     images = Images(toy())
-    drawn = {(i, s): images.drawn_share(i, s, (64, 64), .25)
+    drawn = {(i, s): images.drawn_positions(i, s, (64, 64), .25)
              for i in range(3) for s in (2, 4)}
     again = Images(toy())
     for (i, s), mask in drawn.items():
         assert mask.dtype == torch.bool
-        assert torch.equal(mask, again.drawn_share(i, s, (64, 64), .25))
+        assert torch.equal(mask, again.drawn_positions(i, s, (64, 64), .25))
         # 4096 draws: a standard deviation of .7%.
         assert mask.float().mean() == pytest.approx(.25, abs=.03)
     masks = list(drawn.values())

@@ -12,7 +12,7 @@ from mtpd.progression import PlanError, make_plan
 from mtpd.search.measure import (box_ap, latency, mean_ap, measured_aps,
                                  measured_latencies, validation_config)
 
-def test_box_ap_is_what_mmdets_own_validation_says(toy, tmp_path, drawn):
+def test_box_ap_is_that_of_mmdets_own_validation(toy, tmp_path, drawn):
     """On predictions that are right by construction, for a value above 0."""
     cfg = toy()
     truth = json.load(open(drawn / 'annotations/instances_val.json'))
@@ -112,6 +112,6 @@ def test_latencies_are_remembered_beside_the_aps(toy, tmp_path, monkeypatch):
             'wide': 40., 'swin': 40.}
     assert len(calls) == 2
     # Another machine is another measurement.
-    monkeypatch.setattr(measure, '_machine', lambda: 'another')
+    monkeypatch.setattr(measure, 'latency_key', lambda: 'seconds on another')
     assert measured_latencies(plan.teachers, pool, cfg, cache) == {
         'wide': .03, 'swin': .04}

@@ -1,4 +1,4 @@
-"""What is on disk is whole, whenever the run was killed."""
+"""Moments on disk are complete, whenever a run was killed."""
 import errno
 import os
 import re
@@ -21,7 +21,7 @@ IMAGES = {0: [0, 1], 1: [2, 3], 3: [4]}  # fold -> images
 
 
 def image_maps(index, names, grid):
-    """The same whatever else is asked for."""
+    """An image's maps, which do not depend on the other arguments."""
     maps = {}
     for name in names:
         generator = torch.Generator().manual_seed(
@@ -51,22 +51,22 @@ def detectors(*names, changed=()):
 
 def measure(folder, *names, changed=(), data=DATA, images=IMAGES,
             device='cpu'):
-    """As the search does it, with made-up maps; how many images were
-    looked at."""
+    """Measure as the search does, with random maps; the store and the number
+    of images that were measured."""
     wanted = {i for of in images.values() for i in of}
     store, base = open_store(str(folder), data,
                              detectors(*names, changed=changed),
                              sorted(wanted), dict(device=device))
-    looked = 0
+    measured = 0
 
     def add(to, of):
-        nonlocal looked
+        nonlocal measured
         for fold, own in of.items():
             for index in own:  # saved after every image
                 if index not in to.done:
                     to.add(fold, sums_of([index], fold, list(to.detectors),
                                          to.known, to.shift), [index])
-                    looked += 1
+                    measured += 1
 
     if base is not None:
         if set(store.known) != set(store.detectors):
@@ -74,11 +74,11 @@ def measure(folder, *names, changed=(), data=DATA, images=IMAGES,
                         for fold in base._folds})
         store.complete_from(base)
     add(store, images)
-    return store, looked
+    return store, measured
 
 
 def assert_right(store, names, images=IMAGES):
-    """Against sums that were never saved."""
+    """Compare with sums that were never saved."""
     for grid in (ONE, TWO):
         moments = store.moments(grid)
         for stride in moments.strides:
@@ -95,69 +95,69 @@ def assert_right(store, names, images=IMAGES):
 
 
 @pytest.fixture
-def said(monkeypatch):
+def messages(monkeypatch):
     texts = []
     monkeypatch.setattr(module, 'print_log',
                         lambda text, **_: texts.append(text))
     return texts
 
 
-def test_what_was_saved_is_read_again(tmp_path):
+def test_saved_sums_are_read_again(tmp_path):
     folder = tmp_path / 'moments'
-    store, looked = measure(folder, 'student', 'a')
-    assert looked == 5
+    store, measured = measure(folder, 'student', 'a')
+    assert measured == 5
     assert_right(store, ['student', 'a'])
     assert sorted(MomentStore.read(str(folder)).done) == [0, 1, 2, 3, 4]
-    again, looked = measure(folder, 'student', 'a')
-    assert looked == 0
+    again, measured = measure(folder, 'student', 'a')
+    assert measured == 0
     assert_right(again, ['a', 'student'])
-    # One file per fold and the list; nothing of before is left.
+    # One file per fold and the list; no older file is left.
     assert sorted(os.listdir(folder)) == [
         'fold0.2.pt', 'fold1.2.pt', 'fold3.1.pt', LIST]
 
 
-def test_more_images_add_to_what_is_there(tmp_path):
-    store, looked = measure(tmp_path / 'm', 'student', 'a',
+def test_more_images_are_added_to_saved_sums(tmp_path):
+    store, measured = measure(tmp_path / 'm', 'student', 'a',
                             images={0: [0], 1: [2]})
-    assert looked == 2
-    store, looked = measure(tmp_path / 'm', 'student', 'a')
-    assert looked == 3
+    assert measured == 2
+    store, measured = measure(tmp_path / 'm', 'student', 'a')
+    assert measured == 3
     assert_right(store, ['student', 'a'])
 
 
-def test_a_new_detector_is_added_to_what_is_known(tmp_path, monkeypatch):
+def test_a_new_detector_is_added_to_known_ones(tmp_path, monkeypatch):
     measure(tmp_path / 'm', 'student', 'a')
     asked = []
     whole = FeatureMoments.add
     monkeypatch.setattr(FeatureMoments, 'add', lambda self, *args: (
         asked.append(self.known), whole(self, *args))[1])
-    store, looked = measure(tmp_path / 'm', 'student', 'b', 'a')
-    assert looked == 5 and set(asked) == {('student', 'a')}
+    store, measured = measure(tmp_path / 'm', 'student', 'b', 'a')
+    assert measured == 5 and set(asked) == {('student', 'a')}
     assert store.folder == str(tmp_path / 'm')
     assert os.listdir(tmp_path) == ['m']
     assert_right(store, ['student', 'b', 'a'])
 
 
-def test_a_detector_that_is_no_longer_asked_for_is_kept(tmp_path):
+def test_a_detector_that_left_the_pool_is_kept(tmp_path):
     measure(tmp_path / 'm', 'student', 'a', 'b')
-    store, looked = measure(tmp_path / 'm', 'student', 'b')
-    assert looked == 0 and set(store.detectors) == {'student', 'a', 'b'}
-    store, looked = measure(tmp_path / 'm', 'student', 'a', 'b')
-    assert looked == 0
+    store, measured = measure(tmp_path / 'm', 'student', 'b')
+    assert measured == 0 and set(store.detectors) == {'student', 'a', 'b'}
+    store, measured = measure(tmp_path / 'm', 'student', 'a', 'b')
+    assert measured == 0
     # Until images are added that it does not see.
-    store, looked = measure(tmp_path / 'm', 'student', 'b',
+    store, measured = measure(tmp_path / 'm', 'student', 'b',
                             images={**IMAGES, 3: [4, 5]})
-    assert looked == 1 and set(store.detectors) == {'student', 'b'}
+    assert measured == 1 and set(store.detectors) == {'student', 'b'}
     assert_right(store, ['student', 'b'], {**IMAGES, 3: [4, 5]})
 
 
-def test_a_detector_that_changed_is_measured_anew_and_said(tmp_path, said):
+def test_a_changed_detector_is_measured_again_and_reported(tmp_path, messages):
     measure(tmp_path / 'm', 'student', 'a', 'b')
-    assert not said
-    store, looked = measure(tmp_path / 'm', 'student', 'a', 'b',
+    assert not messages
+    store, measured = measure(tmp_path / 'm', 'student', 'a', 'b',
                             changed=['a'])
-    assert looked == 5 and list(store.detectors) == ['student', 'b', 'a']
-    assert "a.checkpoint: 'a' there, 'a2' here" in said[0]
+    assert measured == 5 and list(store.detectors) == ['student', 'b', 'a']
+    assert "a.checkpoint: 'a' there, 'a2' here" in messages[0]
     assert_right(store, ['student', 'a', 'b'])
 
 
@@ -166,20 +166,20 @@ def test_a_detector_that_changed_is_measured_anew_and_said(tmp_path, said):
     (dict(strides=[4, 8]), r'strides: \[8, 16\] there, \[4, 8\] here'),
     (dict(grids=['1', '3']), r"grids: \['1', '2'\] there"),
 ])
-def test_other_data_is_refused_with_what_differs(tmp_path, said, change,
+def test_other_data_is_refused_with_what_differs(tmp_path, messages, change,
                                                  words):
     measure(tmp_path / 'm', 'student', 'a')
     store, base = open_store(str(tmp_path / 'm'), {**DATA, **change},
                              detectors('student', 'a'), [], dict(device='cpu'))
     assert store.done == [] and base is None
-    assert re.search(words, said[0])
+    assert re.search(words, messages[0])
 
 
-def test_fewer_levels_are_there_already(tmp_path):
+def test_fewer_levels_are_among_the_saved_ones(tmp_path):
     measure(tmp_path / 'm', 'student', 'a')
     few = {**DATA, 'strides': [16]}
-    store, looked = measure(tmp_path / 'm', 'student', 'a', data=few)
-    assert looked == 0 and store.strides == [8, 16]
+    store, measured = measure(tmp_path / 'm', 'student', 'a', data=few)
+    assert measured == 0 and store.strides == [8, 16]
 
 
 @pytest.mark.parametrize('spoil, anew', [
@@ -188,45 +188,46 @@ def test_fewer_levels_are_there_already(tmp_path):
     (lambda folder: (folder / LIST).write_text('{"schema": 99}'), 5),
     (lambda folder: (folder / 'fold1.2.pt').write_bytes(b'PK torn'), 2),
     (lambda folder: (folder / 'fold1.2.pt').unlink(), 2)])
-def test_what_cannot_be_read_is_said_and_measured_anew(tmp_path, said, spoil,
-                                                       anew):
+def test_unreadable_files_are_reported_and_measured_again(
+        tmp_path, messages, spoil, anew):
     measure(tmp_path / 'm', 'student', 'a')
     spoil(tmp_path / 'm')
-    store, looked = measure(tmp_path / 'm', 'student', 'a')
-    assert looked == anew and 'cannot be used' in said[0]
+    store, measured = measure(tmp_path / 'm', 'student', 'a')
+    assert measured == anew and 'cannot be used' in messages[0]
     assert_right(store, ['student', 'a'])
 
 
-def test_passes_on_two_machines_are_not_mixed(tmp_path, said):
-    """More images may be: they are other positions. The products of one
-    position with a new detector's may not."""
+def test_passes_on_two_machines_are_not_mixed(tmp_path, messages):
+    """More images from another machine may be added, because they are other
+    positions. Products with a new detector's maps may not."""
     few = {0: [0], 1: [2]}
     measure(tmp_path / 'm', 'student', 'a', images=few,
             device='cuda')
-    store, looked = measure(tmp_path / 'm', 'student', 'a',
+    store, measured = measure(tmp_path / 'm', 'student', 'a',
                             device='cpu')
-    assert looked == 3 and not said
-    store, looked = measure(tmp_path / 'm', 'student', 'a', 'b',
+    assert measured == 3 and not messages
+    store, measured = measure(tmp_path / 'm', 'student', 'a', 'b',
                             device='cpu')
-    assert looked == 5 and "device: 'several' there, 'cpu' here" in said[0]
+    assert measured == 5
+    assert "device: 'several' there, 'cpu' here" in messages[0]
     assert store.known == () and store.made_on == dict(device='cpu')
     # A changed detector is a new one.
     measure(tmp_path / 'n', 'student', 'a', images=few,
             device='cuda')
-    said.clear()
-    store, looked = measure(tmp_path / 'n', 'student', 'a', changed=['a'],
+    messages.clear()
+    store, measured = measure(tmp_path / 'n', 'student', 'a', changed=['a'],
                             images=few, device='cpu')
-    assert looked == 2 and "device: 'cuda' there, 'cpu' here" in said[0]
+    assert measured == 2 and "device: 'cuda' there, 'cpu' here" in messages[0]
     assert store.made_on == dict(device='cpu')
 
 
-def test_a_share_of_levels_that_are_gone_has_no_say(tmp_path):
+def test_the_share_of_fine_positions_matters_only_at_fine_levels(tmp_path):
     fine = {**DATA, 'stride4_share': .25}
     measure(tmp_path / 'm', 'student', 'a', data=fine)
     for share, anew in ((None, 0), (.5, 5)):
-        _, looked = measure(tmp_path / 'm', 'student', 'a',
+        _, measured = measure(tmp_path / 'm', 'student', 'a',
                             data={**DATA, 'stride4_share': share})
-        assert looked == anew
+        assert measured == anew
 
 
 def test_other_files_in_the_folder_stay(tmp_path):
@@ -243,13 +244,13 @@ def test_a_full_disk_is_an_os_error_and_loses_nothing(tmp_path):
     store, _ = measure(tmp_path / 'm', 'student', 'a', images={0: [0]})
     code = (
         'import resource, signal, torch\n'
-        'from mtpd.search.moment_store import _write_to\n'
+        'from mtpd.search.moment_store import save_tensors\n'
         'from mtpd.compat.atomic_files import atomic_file\n'
         'signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n'
         'resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n'
         'try:\n'
         f'    with atomic_file({str(tmp_path / "m" / "x.pt")!r}) as file:\n'
-        '        _write_to(file, torch.zeros(10**6))\n'
+        '        save_tensors(torch.zeros(10**6), file)\n'
         'except OSError as error:\n'
         '    print("errno", error.errno)\n')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True,
@@ -262,9 +263,10 @@ class Killed(BaseException):
     """No handler of errors catches it."""
 
 
-def test_killed_at_any_step_of_the_disk_it_goes_on(tmp_path, monkeypatch):
-    """A pool, then another teacher, stopped before the nth change of the
-    disk, for every n there is; gone on from there it ends with the same."""
+def test_a_run_killed_at_any_change_of_the_disk_is_resumed(tmp_path,
+                                                           monkeypatch):
+    """A pool, then one more teacher, killed before the nth change of the disk,
+    for every n. The next run ends with the same sums."""
     steps = 0
     real = {name: getattr(os, name) for name in ('replace', 'rename',
                                                  'remove')}
