@@ -70,9 +70,10 @@ class FeatureAdapter(nn.Module):
             return
         self.project = nn.Conv2d(in_channels, out_channels, kernel_size=1)
         if start in ('zero', 'identity'):
-            # On BCCD distillation was 28 times the detection loss over the
-            # first steps of stage 2 from random weights, 5 times from zero; in
-            # stage 1 it was 3 times either way, and the final AP was the same.
+            # On BCCD, over the first steps of stage 2, the distillation loss
+            # was 28 times the detection loss from random weights and 5 times
+            # from zero. In stage 1 it was 3 times either way, and the final AP
+            # was the same.
             for part in self.project.parameters():
                 nn.init.zeros_(part)
         if start == 'identity':

@@ -14,7 +14,7 @@ from .mechanism import BatchContext, Mechanism, Pairing
 
 @MODELS.register_module()
 class FGDLoss(Mechanism):
-    r"""Objects and background apart, where the teacher looks, and relations.
+    r"""Objects and background apart, the teacher's attention, and relations.
 
     .. math::
         L_s = \frac{\lambda}{N} \sum_n \Big(
@@ -142,14 +142,14 @@ class FGDLoss(Mechanism):
 
 def region_weights(boxes: Sequence[Tensor], size: tuple[int, int],
                    grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """How much each position of a map counts as object and as background.
+    """The weights of each position of a map as object and as background.
 
     A box covers the cells from the floor of its upper left corner to the
-    ceiling of its lower right corner, both included, on a grid laid over the
-    batch; that can be a row and a column more than it touches, and may stick
-    out of the grid. Each cell has 1 over the number of the box's cells, and
-    where boxes overlap, the smallest one's. Boxes are cut to the batch first;
-    what then has no area covers nothing.
+    ceiling of its lower right corner, both included, on a grid over the batch.
+    This can be a row and a column more than it touches, and some cells may lie
+    outside of the grid. Each cell has 1 over the number of the box's cells;
+    where boxes overlap, the smallest box counts. Boxes are cut to the batch
+    first, and a box without area covers no cell.
 
     Args:
         boxes: Per image (M, 4), x1, y1, x2, y2 in pixels; M may be 0.
