@@ -121,10 +121,12 @@ class PyramidAdapter(nn.Module):
                  adapter: str = 'auto', start: str = 'zero') -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.levels = nn.ModuleDict({  # type: ignore[assignment]
-            str(s): FeatureAdapter(student[s], student[s]) if teacher is None
-            else FeatureAdapter(student[s], teacher[s], adapter, start)
-            for s in self.strides})
+        levels = {}
+        for s in self.strides:
+            levels[str(s)] = FeatureAdapter(student[s], student[s]) \
+                if teacher is None else FeatureAdapter(
+                    student[s], teacher[s], adapter, start)
+        self.levels = nn.ModuleDict(levels)  # type: ignore[assignment]
 
     @property
     def convolved_strides(self) -> tuple[int, ...]:

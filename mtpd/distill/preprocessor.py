@@ -101,12 +101,14 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         size = batch['inputs'].shape[-2:]
         # boxtype2tensor and the like matter to the student only: teachers get
         # images.
-        return {**batch, 'teacher_inputs': {
-            name: self._normalised(part, _images(data, name, scale),
-                                   [int(side * scale) for side in size])
+        teacher_inputs = {}
+        if self.looking:
             for (name, scale), part in zip(self.scales.items(), self.teachers,
-                                           strict=True)
-        } if self.looking else {}}
+                                           strict=True):
+                teacher_size = [int(side * scale) for side in size]
+                teacher_inputs[name] = self._normalised(
+                    part, _images(data, name, scale), teacher_size)
+        return {**batch, 'teacher_inputs': teacher_inputs}
 
     @staticmethod
     def _normalised(part: DetDataPreprocessor, images: list[Tensor],

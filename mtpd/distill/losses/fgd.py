@@ -119,7 +119,12 @@ class FGDLoss(Mechanism):
                               reduction='sum')
         error = torch.einsum('nchw,nc->nhw', (student - teacher).square(),
                              channel)
-        focal = (self._focus(student, context) * position * error).sum()
+        objects, rest = region_weights(context.boxes, context.size,
+                                       grid_of(student))
+        # (N, H, W): the weight of an error at each position.
+        focus = (self.weights['foreground'] * objects
+                 + self.weights['background'] * rest).to(student.dtype)
+        focal = (focus * position * error).sum()
         return (focal + self.weights['attention'] * attention
                 + self.weights['context'] * relation) / len(student)
 
@@ -131,13 +136,6 @@ class FGDLoss(Mechanism):
         return (position.softmax(dim=1).view_as(size[:, 0])
                 * position.shape[1],
                 channel.softmax(dim=1) * channel.shape[1])
-
-    def _focus(self, feature: Tensor, context: BatchContext) -> Tensor:
-        """(N, H, W): the weight of an error at each position."""
-        objects, rest = region_weights(context.boxes, context.size,
-                                       grid_of(feature))
-        return (self.weights['foreground'] * objects
-                + self.weights['background'] * rest).to(feature.dtype)
 
 
 def region_weights(boxes: Sequence[Tensor], size: tuple[int, int],
@@ -178,10 +176,12 @@ def region_weights(boxes: Sequence[Tensor], size: tuple[int, int],
     first, last = cells[:, :, 0].floor(), cells[:, :, 1].ceil()
     valid = (corners[:, :, 1] > corners[:, :, 0]).all(dim=2)
     share = (1 / (last - first + 1).prod(dim=2)).where(valid, 0.)
-    columns, rows = (
-        (place >= first[:, :, axis, None]) & (place <= last[:, :, axis, None])
-        for axis, place in enumerate(
-            torch.arange(n, device=corners.device) for n in grid[::-1]))
+    covered = []
+    for axis, length in enumerate(grid[::-1]):
+        place = torch.arange(length, device=corners.device)
+        covered.append((place >= first[:, :, axis, None])
+                       & (place <= last[:, :, axis, None]))
+    columns, rows = covered
     by_row = rows * share[:, :, None]
     objects = (by_row[:, :, :, None] * columns[:, :, None, :]).amax(dim=1)
     empty = (objects == 0).to(objects.dtype)
