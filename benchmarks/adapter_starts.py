@@ -8,8 +8,8 @@ trains one stage of a few epochs from the same student with the same seed, a
 convolution at every level, validated after each epoch; the table has the box
 AP, and the distillation loss and its ratio to the detection loss at the first
 iteration, averaged over the first ten, and at the end. Written to
-WORK_DIR/adapter_starts.json as it goes; run again, what is there is not
-repeated.
+WORK_DIR/adapter_starts.json as it goes; another run repeats no finished
+stage.
 """
 import copy
 import json
@@ -27,28 +27,28 @@ STARTS = ('zero', 'random', 'identity', 'fitted')
 
 
 def main() -> None:
-    made = parser(__doc__)
-    made.add_argument('--teacher', required=True)
-    made.add_argument('--epochs', type=int, default=3)
-    made.add_argument('--seeds', type=int, nargs='+', default=[0])
-    args = made.parse_args()
+    flags = parser(__doc__)
+    flags.add_argument('--teacher', required=True)
+    flags.add_argument('--epochs', type=int, default=3)
+    flags.add_argument('--seeds', type=int, nargs='+', default=[0])
+    args = flags.parse_args()
     with plain_errors():
         cfg = read_config(args)
         out = Path(cfg.work_dir) / 'adapter_starts.json'
         results = json.loads(out.read_text()) if out.exists() else []
         for seed in args.seeds:
             for start in STARTS:
-                what = dict(teacher=args.teacher, epochs=args.epochs,
-                            seed=seed, start=start)
-                if not any(what.items() <= r.items() for r in results):
-                    results.append({**what, **one(cfg, **what)})
+                stage = dict(teacher=args.teacher, epochs=args.epochs,
+                             seed=seed, start=start)
+                if not any(stage.items() <= r.items() for r in results):
+                    results.append({**stage, **train_stage(cfg, **stage)})
                     out.write_text(json.dumps(results, indent=1))
     rows = [r for r in results if r['teacher'] == args.teacher
             and r['epochs'] == args.epochs]
     print(f'torch {torch.__version__}, student '
           f'{make_plan(cfg).student.hash()}')
     print(text_table(
-        f'Below {args.teacher}: box AP after each epoch',
+        f'Taught by {args.teacher}: box AP after each epoch',
         ['start, seed', 'AP', 'loss: first', 'first ten', 'end', 'ratio: '
          'first', 'first ten', 'end'],
         [[f'{r["start"]}, {r["seed"]}',
@@ -57,8 +57,8 @@ def main() -> None:
             for w in ('first', 'first_ten', 'end'))] for r in rows]))
 
 
-def one(cfg: Config, teacher: str, epochs: int, seed: int,
-        start: str) -> dict:
+def train_stage(cfg: Config, teacher: str, epochs: int, seed: int,
+                start: str) -> dict:
     """Train one stage and read its log."""
     cfg = copy.deepcopy(cfg)
     cfg.work_dir = str(Path(cfg.work_dir) / 'adapter_starts' /

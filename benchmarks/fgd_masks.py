@@ -3,11 +3,11 @@
     python benchmarks/fgd_masks.py --device cuda
 
 Two images of 800x1333 (padded to 800x1344) with 100 boxes each, the five
-levels of strides 8 to 128. Checks that both give the same weights, then takes
-turns between them and prints the median of the ratio loop / ours with its 95%
+levels of strides 8 to 128. Checks that both give the same weights, then runs
+them in turn and prints the median of the ratio loop / ours with its 95%
 order-statistic interval. The loop reads all corners at once and paints box by
-box, which is the best a loop can do on a GPU: one synchronisation for each
-image and level, not several for each box.
+box, which is the fastest loop on a GPU: one synchronisation for each image and
+level, not several for each box.
 """
 import argparse
 import sys
@@ -42,9 +42,9 @@ def by_loop(boxes: list[Tensor], size: tuple[int, int],
     """As ``region_weights``, one box after another; boxes inside only."""
     objects = boxes[0].new_zeros(len(boxes), *grid)
     scale = boxes[0].new_tensor(grid[::-1]), boxes[0].new_tensor(size[::-1])
-    for canvas, own in zip(objects, boxes):
-        first = (own[:, :2] * scale[0] / scale[1]).floor().int()
-        last = (own[:, 2:] * scale[0] / scale[1]).ceil().int()
+    for canvas, corners in zip(objects, boxes):
+        first = (corners[:, :2] * scale[0] / scale[1]).floor().int()
+        last = (corners[:, 2:] * scale[0] / scale[1]).ceil().int()
         for left, top, right, bottom in torch.cat([first, last], 1).tolist():
             share = 1 / ((right - left + 1) * (bottom - top + 1))
             canvas[top:bottom + 1, left:right + 1].clamp_(min=share)
@@ -71,10 +71,10 @@ def main() -> None:
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--turns', type=int, default=60)
     args = parser.parse_args()
-    where = torch.cuda.get_device_name() if args.device == 'cuda' \
+    device = torch.cuda.get_device_name() if args.device == 'cuda' \
         else f'{args.device}, {torch.get_num_threads()} thread(s)'
     print('python', *sys.argv)
-    print(f'{where}; torch {torch.__version__}, mtpd {mtpd.__version__}, '
+    print(f'{device}; torch {torch.__version__}, mtpd {mtpd.__version__}, '
           f'Python {sys.version.split()[0]}')
     boxes = draw_boxes(args.device)
     for grid in GRIDS:

@@ -150,8 +150,8 @@ def write_random_weights(config: str | tuple[str, str], path: Path) -> str:
     """A checkpoint of a detector as mmdet initialises it."""
     detector = build_detector(model_of(config))
     detector.init_weights()
-    # DetectoRS standardises its weights. Left out, gain and offset come from
-    # the weights that are loaded, as with a plain ResNet's; as constructed,
+    # DetectoRS standardises its weights. Without these keys, gain and offset
+    # come from the loaded weights, as with a plain ResNet; as constructed,
     # every layer multiplies by the root of its inputs, up to infinity.
     torch.save({key: value for key, value in detector.state_dict().items()
                 if not key.endswith(('weight_gamma', 'weight_beta'))}, path)
@@ -221,7 +221,7 @@ def table(steps: list[Step]) -> str:
 
 
 def page(steps: list[Step], seed: int) -> str:
-    """The table with how it was made."""
+    """The table, and the command and versions that made it."""
     versions = ', '.join(f'{name} {version(name)}' for name in (
         'torch', 'torchvision', 'mmdet', 'mmengine', 'timm'))
     size = f'{SIZE[0]}x{SIZE[1]}'
@@ -231,18 +231,18 @@ def page(steps: list[Step], seed: int) -> str:
 
 mmdet's own configs at full size, random weights, `FeatureL2Loss` of weight 1:
 one training step on one image of {size} pixels. It shows that a pair can be
-built and trained, not what the student learns from it. Levels pair by stride;
-an adapter has a convolution only where channels differ. Sizes are parameters
-in millions; the adapters are gone after training. The losses are those of
-untrained detectors: that they are finite is all they say.
+built and trained, but not that the student learns from it. Levels are paired
+by stride, and an adapter has a convolution only where channels differ. Sizes
+are parameters in millions; the adapters are dropped after training. The losses
+are those of untrained detectors and show only that they are finite.
 
 {table(steps)}
 
 Written by `{command}` on
 {torch.get_num_threads()} CPU thread(s) with {versions}.
-Seconds are of one step, the first, on a machine that did other work beside.
-`tests/distill/test_pairs.py` trains thin versions of these and of other
-families, and has the messages for pairs that cannot be.
+Seconds are those of the first step, on a machine that was also doing other
+work. `tests/distill/test_pairs.py` trains thin versions of these and of other
+families, and tests the messages for impossible pairs.
 '''
 
 

@@ -6,9 +6,9 @@
 The floor, written by hand below: the student's own training step, one
 inference of the teacher's backbone and neck, and the loss between their maps.
 Floor and distiller are measured in turn, in one run; the median ratio of the
-pairs is printed with its 95% interval (order statistics). So are, each beside
-the plain distiller, the options of ``mtpd.fast_teacher``, and the peak memory
-of a step with and without a teacher.
+pairs is printed with its 95% interval (order statistics). The options of
+``mtpd.fast_teacher`` are compared with the plain distiller in the same way.
+At the end comes the peak memory of a step with and without a teacher.
 """
 import argparse
 import copy
@@ -27,7 +27,7 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
-from mtpd.distill import FeatureDistiller, build_detector
+from mtpd.distill import FeatureDistiller, build_detector, pyramid_channels
 from mtpd.plan.detectors import load_config
 from mtpd.statistics import median_interval
 from torch.profiler import ProfilerActivity, profile
@@ -107,8 +107,8 @@ def floor_of(model: FeatureDistiller, data: dict,
     teacher = branch.teacher.detector.to(args.device)
     convs = {s: branch.adapter.levels[str(s)].project
              for s in branch.adapter.strides}
-    own, theirs = (tuple(c) for c in (model._student_strides,
-                                      branch.teacher.channels))
+    student_strides = tuple(pyramid_channels(student))
+    teacher_strides = tuple(branch.teacher.channels)
     normalise = model.data_preprocessor.teachers[0].to(args.device)
     wrapper = build_optim_wrapper(model, optimizer(args))
 
@@ -123,8 +123,9 @@ def floor_of(model: FeatureDistiller, data: dict,
             losses = student.loss(inputs['inputs'], inputs['data_samples'])
             del student.extract_feat
             with torch.no_grad():
-                targets = dict(zip(theirs, teacher.extract_feat(images)))
-            sources = dict(zip(own, maps))
+                targets = dict(zip(teacher_strides,
+                                   teacher.extract_feat(images)))
+            sources = dict(zip(student_strides, maps))
             total, _ = model.parse_losses(losses)
             with torch.autocast(args.device, enabled=False):
                 for stride, conv in convs.items():
@@ -142,7 +143,7 @@ def optimizer(args: argparse.Namespace) -> dict:
     return dict(optimizer=dict(type='SGD', lr=1e-6), **kind)
 
 
-def compare(what: str, one: Callable[[], None], other: Callable[[], None],
+def compare(title: str, one: Callable[[], None], other: Callable[[], None],
             args: argparse.Namespace) -> None:
     """Median ratio of times measured in turn, and its 95% interval."""
     for _ in range(args.warm_up):
@@ -150,13 +151,13 @@ def compare(what: str, one: Callable[[], None], other: Callable[[], None],
         other()
     ratios, seconds = [], []
     for turn in range(args.turns):
-        # Who goes first alternates: heat and caches favour neither.
+        # The first one alternates, so heat and caches favour neither.
         order = (one, other) if turn % 2 else (other, one)
-        took = {step: seconds_of(step, args.device) for step in order}
-        ratios.append(took[one] / took[other])
-        seconds.append(took[other])
+        times = {step: seconds_of(step, args.device) for step in order}
+        ratios.append(times[one] / times[other])
+        seconds.append(times[other])
     low, high = median_interval(ratios)
-    print(f'{what}: {statistics.median(ratios):.3f} '
+    print(f'{title}: {statistics.median(ratios):.3f} '
           f'[{low:.3f}, {high:.3f}] over {args.turns} pairs; the latter '
           f'{statistics.median(seconds):.3f} s', flush=True)
 
@@ -180,7 +181,7 @@ def memory(plain: Callable[[], None], distil: Callable[[], None],
     alone, both = (peak(step, device) for step in (plain, distil))
     print(f'peak of a step beyond what it starts with: student alone '
           f'{alone / 2 ** 20:.0f} MiB, with a teacher {both / 2 ** 20:.0f} '
-          f'MiB; its weights, which lie there all the time, '
+          f'MiB; its weights, which stay in memory all the time, '
           f'{weights / 2 ** 20:.0f} MiB')
 
 
@@ -204,20 +205,20 @@ def peak(step: Callable[[], None], device: str) -> int:
 
 
 def arguments() -> argparse.Namespace:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument('--pair', choices=PAIRS, default='retinanet')
-    made.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
-    made.add_argument('--size', type=int, nargs=2, default=[256, 256])
-    made.add_argument('--batch', type=int, default=2)
-    made.add_argument('--turns', type=int, default=15)
-    made.add_argument('--warm-up', type=int, default=2)
-    made.add_argument('--adapter', choices=['auto', 'conv'], default='auto')
-    made.add_argument('--amp', action='store_true')
-    made.add_argument('--options', nargs='*', choices=OPTIONS, default=[])
-    made.add_argument('--seed', type=int, default=0)
-    return made.parse_args()
+    parser.add_argument('--pair', choices=PAIRS, default='retinanet')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')
+    parser.add_argument('--size', type=int, nargs=2, default=[256, 256])
+    parser.add_argument('--batch', type=int, default=2)
+    parser.add_argument('--turns', type=int, default=15)
+    parser.add_argument('--warm-up', type=int, default=2)
+    parser.add_argument('--adapter', choices=['auto', 'conv'], default='auto')
+    parser.add_argument('--amp', action='store_true')
+    parser.add_argument('--options', nargs='*', choices=OPTIONS, default=[])
+    parser.add_argument('--seed', type=int, default=0)
+    return parser.parse_args()
 
 
 if __name__ == '__main__':

@@ -70,9 +70,10 @@ class FeatureAdapter(nn.Module):
             return
         self.project = nn.Conv2d(in_channels, out_channels, kernel_size=1)
         if start in ('zero', 'identity'):
-            # On BCCD distillation was 28 times the detection loss over the
-            # first steps of stage 2 from random weights, 5 times from zero; in
-            # stage 1 it was 3 times either way, and the final AP was the same.
+            # On BCCD, over the first steps of stage 2, the distillation loss
+            # was 28 times the detection loss from random weights and 5 times
+            # from zero. In stage 1 it was 3 times either way, and the final AP
+            # was the same.
             for part in self.project.parameters():
                 nn.init.zeros_(part)
         if start == 'identity':
@@ -120,10 +121,12 @@ class PyramidAdapter(nn.Module):
                  adapter: str = 'auto', start: str = 'zero') -> None:
         super().__init__()
         self.strides = tuple(strides)
-        self.levels = nn.ModuleDict({  # type: ignore[assignment]
-            str(s): FeatureAdapter(student[s], student[s]) if teacher is None
-            else FeatureAdapter(student[s], teacher[s], adapter, start)
-            for s in self.strides})
+        levels = {}
+        for s in self.strides:
+            levels[str(s)] = FeatureAdapter(student[s], student[s]) \
+                if teacher is None else FeatureAdapter(
+                    student[s], teacher[s], adapter, start)
+        self.levels = nn.ModuleDict(levels)  # type: ignore[assignment]
 
     @property
     def convolved_strides(self) -> tuple[int, ...]:

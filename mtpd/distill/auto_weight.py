@@ -1,4 +1,4 @@
-"""The distillation weight, found instead of typed."""
+"""A distillation weight that is measured, not set."""
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -10,15 +10,15 @@ class AutoWeight(nn.Module):
     """Scales a mechanism so that its gradient is a chosen share of the task's.
 
     For the first iterations distillation trains adapters and mechanism alone,
-    with nothing of it reaching the student. Over the second half of them, at
-    each iteration, the gradient of the detection loss with respect to the
-    student's maps is compared with that of the distillation loss: the factor
-    is ``share`` times the median ratio of their norms. From then on it is
-    fixed. All processes find the same; a checkpoint holds it.
+    and none of its gradient reaches the student. In each iteration of the
+    second half, the gradient of the detection loss at the student's maps is
+    compared with that of the distillation loss: the factor is ``share`` times
+    the median ratio of their norms. Then it is fixed. All processes find the
+    same; a checkpoint holds it.
 
     Args:
         share: Of the distillation gradient in the detection gradient, above 0.
-        iterations: How many are looked at, at least 2.
+        iterations: Length of this calibration, at least 2.
 
     Attributes:
         factor: By which the mechanism's loss is multiplied; nan until found.
@@ -51,7 +51,7 @@ class AutoWeight(nn.Module):
     @property
     def found(self) -> bool:
         """Whether the factor is fixed."""
-        # Read from the device once; a resumed buffer is noticed too.
+        # Read from the device until found, so a resumed buffer counts too.
         self._found = self._found or not bool(self.factor.isnan())
         return self._found
 
@@ -62,15 +62,16 @@ class AutoWeight(nn.Module):
         Args:
             detection: The detection loss, a scalar.
             distillation: The mechanism's loss, a scalar.
-            task_maps: The student's maps that the detection loss hangs on.
-            maps: The same maps as leaves that the distillation loss hangs on.
+            task_maps: The student's maps that the detection loss depends on.
+            maps: The same maps as leaves that the distillation loss depends
+                on.
 
         Returns:
             Whether this iteration has fixed the factor.
 
         Raises:
             RuntimeError: The distillation gradient was 0 or not finite in
-                every iteration that was looked at.
+                every compared iteration.
         """
         first = len(self.ratios) // 2
         if self.seen >= first:
@@ -99,8 +100,8 @@ class AutoWeight(nn.Module):
 
 def _gradients(loss: Tensor, maps: Sequence[Tensor]) -> list[Tensor | None]:
     """Of a loss with respect to maps, in float32; None where it has none."""
-    # Scaled up, since half-precision gradients of a mean over large maps would
-    # vanish; not where that is too much.
+    # Scaled up, because half-precision gradients of a mean over large maps
+    # would vanish; unscaled where that overflows.
     found: list[Tensor | None] = []
     for scale in (2. ** 16, 1.) if maps else ():
         found = [g if g is None else g.float() / scale
@@ -151,7 +152,7 @@ def split_auto(distill: Mapping[str, Any]
 
 
 def is_disabled(distill: Mapping[str, Any]) -> bool:
-    """Whether a mechanism's config has weight 0, so that nothing is done."""
+    """Whether a mechanism's config has weight 0, so nothing is distilled."""
     if distill.get('losses'):
         return distill.get('loss_weight') == 0 or all(
             isinstance(term, Mapping) and is_disabled(term)

@@ -51,7 +51,7 @@ class TeacherBranch(nn.Module):
     def forward(self, student: Features, inputs: Tensor, context: BatchContext,
                 scores: Features, detection: Tensor
                 ) -> tuple[dict[str, Tensor], Features]:
-        """The mechanism's losses, by name, and the teacher's maps.
+        """The mechanism's losses, by its own names, and the teacher's maps.
 
         Args:
             student: All of the student's maps, stride -> (N, C, H, W).
@@ -78,8 +78,10 @@ class TeacherBranch(nn.Module):
                 adapted[stride] = self.adapter.adapt(
                     stride, student[stride], target[stride])
                 if uses_scores:
-                    compared[stride] = _compared(scores[stride],
-                                                 teacher_scores[stride])
+                    teacher_score = in_full_precision(teacher_scores[stride])
+                    compared[stride] = (
+                        resample(in_full_precision(scores[stride]),
+                                 grid_of(teacher_score)), teacher_score)
             losses = self.mechanism(adapted, target, BatchContext(
                 context.size, context.boxes, compared))
         if self.auto is not None and calibrating:
@@ -88,14 +90,11 @@ class TeacherBranch(nn.Module):
                             [*student.values(), *scores.values()])
         elif self.auto is not None:
             losses = {k: v * self.auto.factor for k, v in losses.items()}
-        return self._named(losses), target
+        return losses, target
 
-    def _named(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        if not self.label:
-            return losses
-        prefix = f'loss_distill{self.label}'
-        return {key.replace('loss_distill', prefix, 1): value
-                for key, value in losses.items()}
+    def loss_name(self, name: str) -> str:
+        """The log's name of one of the mechanism's losses."""
+        return name.replace('loss_distill', f'loss_distill{self.label}', 1)
 
     def _calibrate(self, auto: AutoWeight, detection: Tensor, total: Tensor,
                    attached: Sequence[Tensor],
@@ -131,12 +130,6 @@ def _leaves(maps: Features) -> Features:
     # In full precision, so that no gradient is too large or small to hold.
     return {s: in_full_precision(m.detach()).clone().requires_grad_()
             for s, m in maps.items()}
-
-
-def _compared(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    # Both on the teacher's grid.
-    return (resample(in_full_precision(student), grid_of(teacher)),
-            in_full_precision(teacher))
 
 
 def make_branch(student: BaseDetector, teacher: FrozenDetector, name: str,

@@ -193,7 +193,7 @@ class FeatureDistiller(BaseDetector):
             branch_losses, target = branch(maps, inputs, context, scores,
                                            detection)
             for name, value in branch_losses.items():
-                distill[name] = value * share
+                distill[branch.loss_name(name)] = value * share
             targets.append(target)
         total = sum(distill.values()).detach()
         # No "loss" in the ratio's name: mmengine logs it and adds it nowhere.

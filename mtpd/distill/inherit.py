@@ -12,13 +12,13 @@ _HEAD = re.compile(r'^roi_head\.(?:bbox|mask)_head\.')
 
 
 class Inheritance(NamedTuple):
-    """What a student gets.
+    """The weights that a student starts from.
 
     Attributes:
-        weights: The student's whole ``state_dict``, with what was taken.
+        weights: The student's whole ``state_dict``, with the taken tensors.
         taken: Student key -> teacher key.
-        left: Student key -> why it keeps its own weights; only keys of the
-            parts that were asked for.
+        left: Student key -> the reason for keeping its own weights; only keys
+            of the wanted parts.
     """
     weights: dict[str, Tensor]
     taken: dict[str, str]
@@ -42,9 +42,9 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
             parts: Iterable[str]) -> Inheritance:
     """Take over the teacher's tensors that match in name and shape.
 
-    'head' is whatever is neither backbone nor neck; a student with one box and
+    'head' is all that is neither backbone nor neck. A student with one box and
     one mask head takes those of a cascade's first stage, whose targets are
-    encoded alike, and repeats a box regression that is one for all classes.
+    encoded alike, and repeats a box regression that all classes share.
     'alternate_blocks' is the backbone of a shallower detector of the teacher's
     family: block i of a stage of d blocks comes from the teacher's block 2i
     where its stage has at least 2d - 1, else from its block i.
@@ -101,7 +101,7 @@ def part_of(key: str) -> str:
 
 def _every_second(student: Mapping[str, Tensor],
                   teacher: Mapping[str, Tensor]) -> set[str]:
-    """The lists of blocks that the teacher has about twice as many of.
+    """The lists of blocks that are about twice as long in the teacher.
 
     Raises:
         ValueError: There are none.
@@ -133,7 +133,7 @@ def _source(key: str, own: Tensor, teacher: Mapping[str, Tensor],
 
 def _lengths(weights: Mapping[str, Tensor]) -> dict[str, int]:
     """Numbered lists within the backbone, such as ``backbone.layer3`` or
-    ``backbone.stages.2.blocks`` -> how many they number."""
+    ``backbone.stages.2.blocks`` -> their lengths."""
     lengths: dict[str, int] = {}
     for key in weights:
         if part_of(key) == 'backbone':

@@ -1,4 +1,4 @@
-"""The student's optimizer settings, and beside them what else is trained."""
+"""The student's optimizer settings, and a group for the trained parts."""
 from typing import Any, Mapping
 
 from mmengine.model import is_model_wrapper

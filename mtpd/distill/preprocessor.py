@@ -1,4 +1,4 @@
-"""One raw batch, normalised once for each detector that looks at it."""
+"""One raw batch, normalised once for each detector."""
 import copy
 import math
 from fractions import Fraction
@@ -33,10 +33,10 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
             the batch, made by ``TeacherView``.
 
     Attributes:
-        divisor: While teachers look on, a side of the student's batch is a
-            multiple of this.
-        looking: Whether the teachers look on; without, their batches are not
-            made.
+        divisor: While teachers take part, each side of the student's batch is
+            a multiple of this.
+        looking: Whether the teachers take part; otherwise their batches are
+            not made.
 
     Raises:
         TypeError: One of them is no ``DetDataPreprocessor``.
@@ -75,7 +75,7 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
             part.pad_size_divisor = int(divisor * self.scales[name])
         training = student
         if divisor != student.pad_size_divisor:
-            # Only while a teacher looks on: predictions stay plain mmdet's.
+            # Only while teachers take part: predictions stay plain mmdet's.
             training = copy.deepcopy(student)
             training.pad_size_divisor = divisor
         self.student = student
@@ -99,21 +99,23 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         student = self.training_student if self.looking else self.student
         batch = student({k: data[k] for k in ('inputs', 'data_samples')}, True)
         size = batch['inputs'].shape[-2:]
-        # boxtype2tensor and the like are the student's business: the teachers
-        # get images only.
-        return {**batch, 'teacher_inputs': {
-            name: self._normalised(part, _images(data, name, scale),
-                                   [int(side * scale) for side in size])
+        # boxtype2tensor and the like matter to the student only: teachers get
+        # images.
+        teacher_inputs = {}
+        if self.looking:
             for (name, scale), part in zip(self.scales.items(), self.teachers,
-                                           strict=True)
-        } if self.looking else {}}
+                                           strict=True):
+                teacher_size = [int(side * scale) for side in size]
+                teacher_inputs[name] = self._normalised(
+                    part, _images(data, name, scale), teacher_size)
+        return {**batch, 'teacher_inputs': teacher_inputs}
 
     @staticmethod
     def _normalised(part: DetDataPreprocessor, images: list[Tensor],
                     size: list[int]) -> Tensor:
         batch = part({'inputs': images, 'data_samples': None})['inputs']
-        # A scale below 1 may round the last row away that made the student's
-        # batch one divisor higher.
+        # A scale below 1 may round away the last row, because of which the
+        # student's batch is one divisor higher.
         missing = (size[1] - batch.shape[-1], size[0] - batch.shape[-2])
         return F.pad(batch, (0, missing[0], 0, missing[1]),
                      value=part.pad_value) if any(missing) else batch
@@ -121,9 +123,9 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
 
 def common_divisor(student: int,
                    teachers: list[tuple[int, Fraction]]) -> int:
-    """The smallest size, a multiple of which the student's batch has to be so
-    that it and every teacher's, ``scale`` times as large, are multiples of
-    their own divisors.
+    """The smallest divisor of the student's batch that also fits all teachers:
+    each teacher's batch, ``scale`` times as large, is then a multiple of its
+    own divisor.
 
     Args:
         student: The student's ``pad_size_divisor``.

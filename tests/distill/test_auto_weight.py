@@ -23,7 +23,7 @@ def test_factor_is_share_times_the_median_ratio_of_the_second_half():
     assert auto.factor.item() == pytest.approx(0.25 * 2.)
 
 
-def test_gradients_count_at_the_maps_that_the_mechanism_looks_at():
+def test_gradients_count_at_the_maps_that_the_mechanism_uses():
     auto = AutoWeight(share=1., iterations=2)
     a, b, c = (torch.ones(n, requires_grad=True) for n in (9, 16, 4))
     task = (a.sum() + b.sum()) * 2 + c.sum() * 100

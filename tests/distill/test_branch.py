@@ -19,7 +19,7 @@ def batch(sizes=((3, 64, 96), (3, 80, 64))) -> dict:
 
 @pytest.fixture
 def distiller(retinanet, checkpoint_of):
-    """A RetinaNet below any teacher's model."""
+    """A RetinaNet student taught by any model."""
     def build(teacher, distill, **changes):
         torch.manual_seed(0)
         return MODELS.build({
@@ -103,7 +103,7 @@ def test_two_stage_detectors_agree_by_their_rpn(swin_mask_rcnn):
     assert branch.adapter.strides == (4, 8, 16, 32, 64)
 
 
-def test_the_automatic_weight_looks_at_scores_too(distiller, wide):
+def test_the_automatic_weight_uses_scores_too(distiller, wide):
     model = distiller(wide, dict(type='WeightedSum', losses=[
         dict(type='LogitLoss'), dict(type='PKDLoss')],
         loss_weight=dict(share=0.5, iterations=2)))
@@ -164,7 +164,7 @@ def test_a_loss_that_overflows_over_finite_maps_is_named(distiller, wide):
         losses_of(model, batch())
 
 
-def test_adapters_do_not_start_at_zero_below_a_scale_free_distance(
+def test_adapters_do_not_start_at_zero_with_a_scale_free_distance(
         retinanet, wide):
     student = build_detector(retinanet)
     guide = FrozenDetector(build_detector(wide))

@@ -108,7 +108,7 @@ def test_output_is_recorded_within_the_block_only():
 
 
 def test_another_number_of_maps_than_seen_is_an_error():
-    with pytest.raises(ValueError, match='returned 1 maps, 2'):
+    with pytest.raises(ValueError, match='1 maps; its dry pass had 2'):
         by_stride((torch.ones(1),), (8, 16))
 
 

@@ -213,7 +213,7 @@ def test_where_nothing_else_is_trained_the_groups_are_all(distiller, retinanet,
         assert (wrapper.base_param_settings is None) == (paramwise is None)
 
 
-def test_below_ddp_it_is_the_same(distiller, retinanet):
+def test_under_ddp_it_is_the_same(distiller, retinanet):
     model = distiller(retinanet)
     alone = optimised(model, SGD, paramwise_cfg=PARAMWISE)
     torch.distributed.init_process_group(

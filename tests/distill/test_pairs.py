@@ -1,5 +1,5 @@
-"""Any detector below any other: kinds, necks, strides and normalisations of
-mmdet's own configs, thin (tests/shrink.py), on two small images."""
+"""Any detector taught by any other: kinds, necks, strides and normalisations
+of mmdet's own configs, thin (tests/shrink.py), on two small images."""
 import copy
 from functools import lru_cache
 from typing import Any
@@ -197,7 +197,7 @@ def weights_of(checkpoint_of):
 
 @pytest.fixture
 def pair(weights_of):
-    """A student below a teacher, both by name."""
+    """A student and its teacher, both by name."""
     def build(student: str, teacher: str, /, **changes) -> FeatureDistiller:
         model = MODELS.build({
             'type': 'FeatureDistiller',

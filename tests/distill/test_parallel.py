@@ -1,4 +1,4 @@
-"""Every mechanism below DistributedDataParallel, as mmengine sets it up."""
+"""Every mechanism under DistributedDataParallel, as mmengine sets it up."""
 import os
 import socket
 

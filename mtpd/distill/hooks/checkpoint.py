@@ -1,4 +1,4 @@
-"""What a checkpoint of a distilled student says beside its weights."""
+"""Entries of a student's checkpoint beside its weights."""
 from typing import Any, Mapping
 
 from mmdet.registry import HOOKS
@@ -20,7 +20,7 @@ class OtherTeacher(ValueError):
 
 @HOOKS.register_module()
 class DistillCheckpointHook(Hook):
-    """Saves and restores the adapters and records where weights come from.
+    """Saves and restores the trained parts, and records the provenance.
 
     The checkpoint's ``state_dict`` is the student alone; this hook puts the
     trained parts beside it and the provenance (stage, teachers with their
@@ -48,7 +48,8 @@ class DistillCheckpointHook(Hook):
             'training_parts': {k: v.cpu() for k, v in parts.items()}}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Raises :class:`OtherTeacher` where a resume is not a resume."""
+        """Raises :class:`OtherTeacher` for another progression's checkpoint.
+        """
         saved = checkpoint.get(ENTRY)
         if not runner._resume:
             return

@@ -1,4 +1,4 @@
-"""Distillation that ends before its stage does."""
+"""Distillation that ends before its stage."""
 from typing import Any
 
 from mmdet.registry import HOOKS
@@ -9,10 +9,10 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class FadeDistillHook(Hook):
-    """Distils in full up to ``begin``, ever less from there, not from ``end``.
+    """Full distillation up to ``begin``, then linearly less until ``end``.
 
-    From ``end`` on neither teacher nor mechanism runs. The strength is a
-    function of where the run is, so a resumed run is where it would have been.
+    From ``end`` on neither teacher nor mechanism runs. The strength depends
+    only on the present epoch or iteration, so a resumed run has the same.
 
     Args:
         begin: Epoch or iteration from which the strength falls linearly.

@@ -14,7 +14,7 @@ from .mechanism import BatchContext, Mechanism, Pairing
 
 @MODELS.register_module()
 class FGDLoss(Mechanism):
-    r"""Objects and background apart, where the teacher looks, and relations.
+    r"""Objects and background apart, the teacher's attention, and relations.
 
     .. math::
         L_s = \frac{\lambda}{N} \sum_n \Big(
@@ -119,7 +119,12 @@ class FGDLoss(Mechanism):
                               reduction='sum')
         error = torch.einsum('nchw,nc->nhw', (student - teacher).square(),
                              channel)
-        focal = (self._focus(student, context) * position * error).sum()
+        objects, rest = region_weights(context.boxes, context.size,
+                                       grid_of(student))
+        # (N, H, W): the weight of an error at each position.
+        focus = (self.weights['foreground'] * objects
+                 + self.weights['background'] * rest).to(student.dtype)
+        focal = (focus * position * error).sum()
         return (focal + self.weights['attention'] * attention
                 + self.weights['context'] * relation) / len(student)
 
@@ -132,24 +137,17 @@ class FGDLoss(Mechanism):
                 * position.shape[1],
                 channel.softmax(dim=1) * channel.shape[1])
 
-    def _focus(self, feature: Tensor, context: BatchContext) -> Tensor:
-        """(N, H, W): the weight of an error at each position."""
-        objects, rest = region_weights(context.boxes, context.size,
-                                       grid_of(feature))
-        return (self.weights['foreground'] * objects
-                + self.weights['background'] * rest).to(feature.dtype)
-
 
 def region_weights(boxes: Sequence[Tensor], size: tuple[int, int],
                    grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """How much each position of a map counts as object and as background.
+    """The weights of each position of a map as object and as background.
 
     A box covers the cells from the floor of its upper left corner to the
-    ceiling of its lower right corner, both included, on a grid laid over the
-    batch; that can be a row and a column more than it touches, and may stick
-    out of the grid. Each cell has 1 over the number of the box's cells, and
-    where boxes overlap, the smallest one's. Boxes are cut to the batch first;
-    what then has no area covers nothing.
+    ceiling of its lower right corner, both included, on a grid over the batch.
+    This can be a row and a column more than it touches, and some cells may lie
+    outside of the grid. Each cell has 1 over the number of the box's cells;
+    where boxes overlap, the smallest box counts. Boxes are cut to the batch
+    first, and a box without area covers no cell.
 
     Args:
         boxes: Per image (M, 4), x1, y1, x2, y2 in pixels; M may be 0.
@@ -178,10 +176,12 @@ def region_weights(boxes: Sequence[Tensor], size: tuple[int, int],
     first, last = cells[:, :, 0].floor(), cells[:, :, 1].ceil()
     valid = (corners[:, :, 1] > corners[:, :, 0]).all(dim=2)
     share = (1 / (last - first + 1).prod(dim=2)).where(valid, 0.)
-    columns, rows = (
-        (place >= first[:, :, axis, None]) & (place <= last[:, :, axis, None])
-        for axis, place in enumerate(
-            torch.arange(n, device=corners.device) for n in grid[::-1]))
+    covered = []
+    for axis, length in enumerate(grid[::-1]):
+        place = torch.arange(length, device=corners.device)
+        covered.append((place >= first[:, :, axis, None])
+                       & (place <= last[:, :, axis, None]))
+    columns, rows = covered
     by_row = rows * share[:, :, None]
     objects = (by_row[:, :, :, None] * columns[:, :, None, :]).amax(dim=1)
     empty = (objects == 0).to(objects.dtype)

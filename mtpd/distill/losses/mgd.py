@@ -54,12 +54,12 @@ class MGDLoss(Mechanism):
                 'of positions to drop, at least 0 and below 1 (published: '
                 '0.65 for one-stage, 0.45 for two-stage students).')
         self.mask_ratio = mask_ratio
-        self.generators = nn.ModuleDict({
-            str(stride): nn.Sequential(
+        self.generators = nn.ModuleDict()
+        for stride, channels in pairing.channels.items():
+            self.generators[str(stride)] = nn.Sequential(
                 nn.Conv2d(channels, channels, kernel_size=3, padding=1),
                 nn.ReLU(inplace=True),
                 nn.Conv2d(channels, channels, kernel_size=3, padding=1))
-            for stride, channels in pairing.channels.items()})
 
     def level_loss(self, stride: int, student: Tensor, teacher: Tensor,
                    context: BatchContext) -> Tensor:

@@ -96,7 +96,7 @@ def test_stopped_it_is_plain_training_and_nobody_else_runs(pair, monkeypatch):
 
 
 def _train(rank: int, port: int, pair: tuple, out: str) -> None:
-    """Two steps with distillation, three without, below DDP as mmengine sets
+    """Two steps with distillation, three without, under DDP as mmengine sets
     it up: every parameter has to have a gradient in every step."""
     import mtpd  # noqa: F401  (a fresh process)
     from mmengine.registry import DefaultScope

@@ -60,7 +60,7 @@ def close(actual: Tensor, expected: Tensor, name: str,
 
 @pytest.fixture
 def agrees(bare):
-    """agrees(mechanism, case, names, scene): loss and all gradients are the
+    """agrees(mechanism, case, names, context): loss and all gradients are the
     authors'. ``names``: parameter of the mechanism -> theirs."""
     def check(mechanism: Mechanism, case: Mapping[str, Tensor],
               names: Mapping[str, str] = {},
@@ -96,8 +96,8 @@ def agrees(bare):
 
 @pytest.fixture
 def differentiates(bare):
-    """differentiates(mechanism, scene): gradients of the student's map and of
-    all parameters against finite differences, in float64."""
+    """differentiates(mechanism, context): gradients of the student's map and
+    of all parameters against finite differences, in float64."""
     def check(mechanism: Mechanism, context: BatchContext = bare,
               channels: int = 4) -> None:
         torch.manual_seed(0)
@@ -120,5 +120,5 @@ def differentiates(bare):
 
 @pytest.fixture
 def pairing() -> Pairing:
-    """A one-stage student below a teacher of 4 channels at stride 8."""
+    """A one-stage student taught by a teacher of 4 channels at stride 8."""
     return Pairing({8: 4})

@@ -1,4 +1,4 @@
-"""What all mechanisms have in common, and a user's own."""
+"""The base class of mechanisms, and a user's own."""
 import re
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from mtpd.distill.losses import (BatchContext, Mechanism, Pairing,
                                  build_mechanism, known_mechanisms)
 
 PAIRING = Pairing({8: 4, 16: 4})
-SCENE = BatchContext((64, 64), ())
+CONTEXT = BatchContext((64, 64), ())
 
 
 class Sum(Mechanism):
@@ -30,20 +30,20 @@ def maps(value: float) -> dict:
 def test_published_weight_by_kind_of_student():
     for two_stage, weight in ((False, 2.0), (True, 3.0)):
         loss = Sum(Pairing(PAIRING.channels, two_stage))
-        assert loss(maps(1.), maps(0.), SCENE) == {
+        assert loss(maps(1.), maps(0.), CONTEXT) == {
             'loss_distill_s8': weight * 8 * 16,
             'loss_distill_s16': weight * 16 * 4}
-    assert Sum(PAIRING, 0.5)(maps(1.), maps(0.), SCENE)[
+    assert Sum(PAIRING, 0.5)(maps(1.), maps(0.), CONTEXT)[
         'loss_distill_s8'] == 0.5 * 8 * 16
 
 
 def test_maps_that_do_not_meet_are_refused():
     loss = Sum(PAIRING)
     with pytest.raises(ValueError, match=r'Sum got .* \[8\] and .* \[8, 16\]'):
-        loss({8: maps(0.)[8]}, maps(0.), SCENE)
+        loss({8: maps(0.)[8]}, maps(0.), CONTEXT)
     for shape in ((1, 3, 2, 2), (1, 4, 2, 3), (2, 4, 2, 2)):
         with pytest.raises(ValueError, match='Sum at stride 8.*Adapt it'):
-            loss({**maps(0.), 8: torch.zeros(shape)}, maps(0.), SCENE)
+            loss({**maps(0.), 8: torch.zeros(shape)}, maps(0.), CONTEXT)
     for weight in (-1, float('nan')):
         with pytest.raises(ValueError, match='Sum: loss_weight is'):
             Sum(PAIRING, weight)
@@ -91,3 +91,14 @@ def test_a_mechanism_of_ones_own_as_the_docs_say(toy, repository, tmp_path):
     assert used == dict(type='my_loss.HuberLoss', loss_weight=2.0)
     assert 'loss_distill_s8' in next((tmp_path / 'work' / 'stage1_swin').glob(
         '*/vis_data/scalars.json')).read_text()
+
+
+def test_a_mechanism_may_name_its_last_argument_as_it_likes():
+    class Named(Mechanism):
+        def level_loss(self, stride, student, teacher, scene):
+            return student.sum() * len(scene.boxes)
+
+    ones = {8: torch.ones(1, 2, 3, 3)}
+    losses = Named(Pairing({8: 2}))(ones, ones, BatchContext(
+        (24, 24), (torch.zeros(0, 4),)))
+    assert losses['loss_distill_s8'] == 18
