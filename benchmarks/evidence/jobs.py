@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mtpd.analysis.comparison import Settings, compare_runs
 from mtpd.analysis.runs import read_run
 from mtpd.progression import order_teachers, prepare, run_progression
-from mtpd.search.find_order import moments_folder
+from mtpd.search.exact import moments_folder
 from mtpd.search.found_order import reorder
 from mtpd.search.moment_store import MomentStore
 
