@@ -45,6 +45,16 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
         raise
 
 
+def remove_partial_files(folder: str) -> None:
+    """Remove what processes left that were killed while they wrote.
+
+    Args:
+        folder: Where they wrote; folders in it are not looked into.
+    """
+    for path in Path(folder).glob('*.partial'):
+        path.unlink()
+
+
 def atomic_write(path: str | Path, data: bytes) -> None:
     """Write ``data`` to ``path``, or leave the file there untouched.
 

@@ -4,7 +4,7 @@ Everything that can be wrong is looked for here, also in the last stage, and
 all of it is reported together, before any work.
 """
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
 from mmengine.config import Config
 
@@ -84,18 +84,15 @@ def make_plan(cfg: Config) -> Plan:
                            settings.pop('student', {}).get('checkpoint'))
     problems += _student_problems(student_config)
     pool = settings.pop('teachers', None)
+    limit = settings.get('max_teachers')
+    stages = _stages(settings.pop('order', 'bgs'))
     teachers: dict[str, DetectorSpec] = {}
-    order = settings.pop('order', 'bgs')
-    stages = None if order == 'bgs' else _stages(order)
     if pool is not None:
         teachers, of_teachers = _read_teachers(pool)
-        problems += of_teachers
-        problems += _mixed_aps(teachers) if stages is None \
-            else _order_problems(stages, pool)
-        problems += _limit_problems(settings.get('max_teachers'), pool)
+        problems += of_teachers + _order_problems(stages, limit, teachers,
+                                                  pool)
     if problems:
         raise PlanError(problems)
-    limit = settings.get('max_teachers')
     if stages is not None and limit is not None:
         stages = stages[-limit:]  # later teachers matter more
     seed = (cfg.get('randomness') or {}).get('seed')
@@ -155,32 +152,41 @@ def _read_teachers(pool: Mapping[str, Any]
     return teachers, problems
 
 
-def _stages(order: Any) -> Stages:
-    """The stages of an order by hand; a name stands for a stage of its own."""
+def _stages(order: Any) -> Stages | None:
+    """The stages of an order by hand, None for 'bgs'; a name stands for a
+    stage of its own."""
+    if order == 'bgs':
+        return None
     names = [order] if isinstance(order, str) else order
     return tuple(tuple(stage) if isinstance(stage, (list, tuple))
                  else (str(stage),) for stage in names)
 
 
-def _order_problems(stages: Stages, pool: Iterable[str]) -> list[str]:
-    if not stages or not all(stages):
-        return ["mtpd.order is empty. Set 'bgs' or a list of teacher names."]
-    names = [name for stage in stages for name in stage]
-    problems = [
-        f'mtpd.order names {name!r}, which is not in mtpd.teachers'
-        + did_you_mean(name, pool, quote=True)
-        for name in names if name not in pool]
-    if len(set(names)) < len(names):
-        problems.append(f'mtpd.order names a teacher twice: {names}.')
-    return problems
-
-
-def _limit_problems(limit: int | None, pool: Mapping[str, Any]) -> list[str]:
-    if limit is None or not pool or limit <= len(pool):
-        return []
-    return [f'mtpd.max_teachers is {limit}, and mtpd.teachers has '
+def _order_problems(stages: Stages | None, limit: int | None,
+                    teachers: Mapping[str, DetectorSpec],
+                    pool: Mapping[str, Any]) -> list[str]:
+    """Why the order, or the search for it, does not go with the pool."""
+    problems = []
+    if stages is None:
+        problems += _mixed_aps(teachers)
+    elif not stages or not all(stages):
+        problems.append("mtpd.order is empty. Set 'bgs' or a list of teacher "
+                        'names.')
+    else:
+        names = [name for stage in stages for name in stage]
+        for name in names:
+            if name not in pool:
+                problems.append(
+                    f'mtpd.order names {name!r}, which is not in '
+                    'mtpd.teachers' + did_you_mean(name, pool, quote=True))
+        if len(set(names)) < len(names):
+            problems.append(f'mtpd.order names a teacher twice: {names}.')
+    if limit is not None and pool and limit > len(pool):
+        problems.append(
+            f'mtpd.max_teachers is {limit}, and mtpd.teachers has '
             f'{len(pool)} ({", ".join(pool)}). Set it to at most that, or to '
-            'None for no limit.']
+            'None for no limit.')
+    return problems
 
 
 def _mixed_aps(teachers: Mapping[str, DetectorSpec]) -> list[str]:

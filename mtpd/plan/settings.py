@@ -297,8 +297,15 @@ def read_settings(kind: type, given: Any, where: str
         return {}, [f'{where} is {given!r}; it has to be '
                     f'{group_of(kind).words}.']
     known = settings_of(kind)
-    problems = [_unknown(key, known, where)
-                for key in given if key not in known]
+    problems = []
+    for key in given:
+        field_name = f'{where}.{key}'
+        if field_name in RETIRED:
+            problems.append(f'{field_name} is no longer a setting. '
+                            f'{RETIRED[field_name]}')
+        elif key not in known:
+            problems.append(f'{field_name} is not known' + did_you_mean(
+                key, known, prefix=f'{where}.'))
     values = {}
     for name, entry in known.items():
         if name not in given:
@@ -311,14 +318,6 @@ def read_settings(kind: type, given: Any, where: str
         if not wrong:
             values[name] = value
     return values, problems
-
-
-def _unknown(key: str, known: Mapping[str, Field], where: str) -> str:
-    cure = RETIRED.get(f'{where}.{key}')
-    if cure is not None:
-        return f'{where}.{key} is no longer a setting. {cure}'
-    return (f'{where}.{key} is not known'
-            + did_you_mean(key, known, prefix=f'{where}.'))
 
 
 def _read_value(entry: Field, value: Any, where: str

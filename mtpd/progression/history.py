@@ -144,7 +144,16 @@ def read_history(plan: Plan) -> History:
         UnreadableHistory: ``order.json`` or ``progression.json`` is broken.
     """
     record = _read_json(plan.paths.record) or {}
-    found = None if plan.order else _read_order(plan.paths.order_file)
+    found = None
+    if not plan.order and os.path.isfile(plan.paths.order_file):
+        try:
+            found = FoundOrder.from_json(_read_json(plan.paths.order_file))
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, UnreadableHistory):
+                raise
+            raise UnreadableHistory(
+                f'{plan.paths.order_file} cannot be read: {error} Find the '
+                'order again.') from error
     order = _order_of(plan, record, found)
     stages = tuple(_read_stages(plan, order or ()))
     # Written where the student's checkpoint alone is not what it starts from.
@@ -165,17 +174,6 @@ def _order_of(plan: Plan, record: Mapping[str, Any],
     if plan.order:
         return tuple(map(stage_label, plan.order))
     return found.order.teachers if found else None
-
-
-def _read_order(path: str) -> FoundOrder | None:
-    saved = _read_json(path)
-    if saved is None:
-        return None
-    try:
-        return FoundOrder.from_json(saved)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableHistory(f'{path} cannot be read: {error} Find the '
-                                'order again.') from error
 
 
 def _read_json(path: str) -> Any:
@@ -220,7 +218,11 @@ def read_log(folder: str, stage: StageHistory) -> StageHistory:
     """
     lines: list[Mapping[str, float]] = []
     for path in sorted(Path(folder).glob('*/vis_data/scalars.json')):
-        for line in _json_lines(path):
+        for text in path.read_text().splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:  # cut off when the process was killed
+                continue
             if 'lr' in line:  # the others are validations'
                 while lines and lines[-1]['step'] >= line['step']:
                     lines.pop()
@@ -232,15 +234,6 @@ def read_log(folder: str, stage: StageHistory) -> StageHistory:
                  + [v.iteration for v in validations], default=0)
     return replace(stage, lines=tuple(lines), length=length,
                    validations=validations)
-
-
-def _json_lines(path: Path) -> Iterable[Mapping[str, float]]:
-    with open(path) as file:
-        for text in file:
-            try:
-                yield json.loads(text)
-            except ValueError:  # cut off when the process was killed
-                continue
 
 
 def _aps(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 import copy
 import os
 
-from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
@@ -30,7 +29,19 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     path = spec.checkpoint
     if path is None or is_url(path) or on_main(lambda: os.path.isfile(path)):
         return
-    cfg = _training_config(spec, plan)
+    cfg = copy.deepcopy(spec.config)
+    cfg.launcher = plan.student.config.get('launcher', 'none')
+    init_processes(cfg)
+    cfg.work_dir = plan.paths.pool(spec.name)
+    cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.work_dir
+    if 'checkpoint' in cfg.get('default_hooks', {}):
+        checkpoint = cfg.default_hooks.checkpoint
+        checkpoint.backend_args = dict(backend='atomic')
+        if checkpoint.get('max_keep_ckpts', -1) > 0:
+            # mmengine deletes the oldest before it writes the new one.
+            checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
     newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
@@ -47,21 +58,3 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
         export_student(trained, path)
 
     on_main(export)
-
-
-def _training_config(spec: DetectorSpec, plan: Plan) -> Config:
-    """The detector's own config, with a work dir and names of its own."""
-    cfg = copy.deepcopy(spec.config)
-    cfg.launcher = plan.student.config.get('launcher', 'none')
-    init_processes(cfg)
-    cfg.work_dir = plan.paths.pool(spec.name)
-    cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
-    if cfg.get('visualizer'):
-        cfg.visualizer.name = cfg.work_dir
-    if 'checkpoint' in cfg.get('default_hooks', {}):
-        checkpoint = cfg.default_hooks.checkpoint
-        checkpoint.backend_args = dict(backend='atomic')
-        if checkpoint.get('max_keep_ckpts', -1) > 0:
-            # mmengine deletes the oldest before it writes the new one.
-            checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
-    return cfg

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.dist import get_world_size
+from mmengine.logging import print_log
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.distill.adapters import STARTS
@@ -63,7 +64,8 @@ class StageEstimate:
 def probe(plan: Plan, order: Stages,
           pool: Mapping[str, BaseDetector] | None = None
           ) -> list[StageEstimate]:
-    """Three real steps with every stage's teacher; nothing of them is kept.
+    """Three real steps with every stage's teacher, logged; nothing of them is
+    kept.
 
     Args:
         plan: The progression.
@@ -86,7 +88,7 @@ def probe(plan: Plan, order: Stages,
             dataset = DATASETS.build(cfg.train_dataloader.dataset)
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
-            batch, size = _largest_batch(plan.student.config, dataset)
+            batch, size = largest_batch(plan.student.config, dataset)
             try:
                 seconds, peak = _timed_steps(cfg, batch, pool)
             except torch.OutOfMemoryError as error:
@@ -98,9 +100,18 @@ def probe(plan: Plan, order: Stages,
                     'train_dataloader.batch_size (with --auto-scale-lr), or '
                     'train with --amp; --no-probe skips this check.']) \
                     from error
+            train = cfg.train_cfg
+            steps = train.get('max_iters')
+            if steps is None:
+                per_step = cfg.train_dataloader.batch_size * get_world_size()
+                steps = train.max_epochs * -(-len(dataset) // per_step)
             estimates.append(StageEstimate(
-                stage_label(names), size, seconds, peak,
-                _steps_of(cfg, len(dataset))))
+                stage_label(names), size, seconds, peak, steps))
+            print_log(f'Probe of stage {index}, {estimates[-1]}',
+                      logger='current')
+    hours = sum(estimate.hours for estimate in estimates)
+    print_log(f'In all {hours:.2f} h of training (validation and data loading '
+              'not counted)', logger='current')
     return estimates
 
 
@@ -132,15 +143,7 @@ def _timed_steps(cfg: Config, batch: Mapping[str, Any],
     return statistics.median(seconds), peak
 
 
-def _steps_of(cfg: Config, images: int) -> int:
-    train = cfg.train_cfg
-    if 'max_iters' in train:
-        return train.max_iters
-    batch = cfg.train_dataloader.batch_size * get_world_size()
-    return train.max_epochs * -(-images // batch)
-
-
-def _largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
+def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
     """A batch of real training images on the largest canvas that occurs.
 
     Images are enlarged by padding, boxes stay: what counts for time and

@@ -1,9 +1,7 @@
 """The whole progression: check, order, probe, stage after stage, export."""
-import glob
 import logging
 import os
 from dataclasses import dataclass, replace
-from itertools import permutations
 from typing import Any, Mapping
 
 from mmdet.models.detectors import BaseDetector
@@ -11,7 +9,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
-from mtpd.compat.atomic_files import atomic_write
+from mtpd.compat.atomic_files import atomic_write, remove_partial_files
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.errors import PlanError
 from mtpd.plan.identity import identity_of
@@ -28,7 +26,7 @@ from mtpd.stage.seeding import stateful_components
 
 from .export import export_student, plain_config
 from .prepare import full_disks_named, prepare
-from .probe import StageEstimate, probe
+from .probe import probe
 from .record import is_started, read_record, write_record
 from .stages import StageResult, run_stages
 from .start import seed_of, starting_ap, starting_weights
@@ -82,7 +80,12 @@ def run_progression(cfg: Config, resume: bool = False,
                 'to continue it, or choose another --work-dir.'])
         barrier()
         print_log(describe_plan(plan), logger='current')
-        _warn_of_inexact_resume(plan)
+        components = stateful_components(plan.student.config)
+        if components:
+            print_log(f'{", ".join(components)} in the config: no checkpoint '
+                      'stores their state, so a resumed run is not bit for '
+                      'bit the run without the stop.', logger='current',
+                      level=logging.WARNING)
         plan = replace(plan, seed=on_main(lambda: seed_of(plan)))
         pool = build_pool(plan)
         found = None if plan.order else search_order(plan, pool)
@@ -90,18 +93,13 @@ def run_progression(cfg: Config, resume: bool = False,
         if found is not None:
             order = tuple((name,) for name in found.order.teachers)
         weights, record = _begin(plan, order, found, pool, start, with_probe)
-        _write_start(plan, cfg, record)
+        if is_main_process():
+            os.makedirs(plan.work_dir, exist_ok=True)
+            remove_partial_files(plan.work_dir)
+            atomic_write(plan.paths.config, cfg.pretty_text.encode())
+            write_record(plan, record)
         stages = run_stages(plan, order, weights, record, pool)
         return _end(plan, stages, found)
-
-
-def _warn_of_inexact_resume(plan: Plan) -> None:
-    components = stateful_components(plan.student.config)
-    if components:
-        print_log(f'{", ".join(components)} in the config: no checkpoint '
-                  'stores their state, so a resumed run is not bit for bit '
-                  'the run without the stop.', logger='current',
-                  level=logging.WARNING)
 
 
 def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
@@ -125,44 +123,17 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
     if seconds is None and with_probe and not is_started(plan):
         estimates = probe(plan, order, pool)
         seconds = [estimate.seconds for estimate in estimates]
-        _log_estimates(estimates)
         free_memory()
     aps = found.aps if found else {
         name: spec.ap for name, spec in plan.teachers.items()}
+    costs = None if found is None else {
+        f'{source}>{target}': found.costs.cost(source, target)
+        for source, target in found.costs.pairs}
     return weights, {
-        'identity': identity, 'aps': dict(aps), 'costs': _cost_record(found),
+        'identity': identity, 'aps': dict(aps), 'costs': costs,
         'versions': versions(), 'seed': plan.seed, 'start_ap': start_ap,
         'seconds_per_step': seconds,
         'starts': [*before.get('starts', []), start]}
-
-
-def _cost_record(found: FoundOrder | None) -> dict[str, float] | None:
-    if found is None:
-        return None
-    costs = {}
-    for source, target in permutations(found.costs.names, 2):
-        costs[f'{source}>{target}'] = found.costs.cost(source, target)
-    return costs
-
-
-def _log_estimates(estimates: list[StageEstimate]) -> None:
-    for index, estimate in enumerate(estimates, 1):
-        print_log(f'Probe of stage {index}, {estimate}', logger='current')
-    hours = sum(estimate.hours for estimate in estimates)
-    print_log(f'In all {hours:.2f} h of training (validation and data loading '
-              'not counted)', logger='current')
-
-
-def _write_start(plan: Plan, cfg: Config, record: dict[str, Any]) -> None:
-    if not is_main_process():
-        return
-    os.makedirs(plan.work_dir, exist_ok=True)
-    # Of a process that was killed while it wrote.
-    for path in glob.glob(os.path.join(glob.escape(plan.work_dir),
-                                       '*.partial')):
-        os.remove(path)
-    atomic_write(plan.paths.config, cfg.pretty_text.encode())
-    write_record(plan, record)
 
 
 def _end(plan: Plan, stages: tuple[StageResult, ...],

@@ -121,7 +121,12 @@ def _finished(stage: Stage, identity: Mapping[str, Any]
 def _train(stage: Stage, record: Mapping[str, Any], later: float,
            pool: Mapping[str, BaseDetector]) -> StageResult:
     """Train a stage to its end, from its newest checkpoint if it has one."""
-    provenance = _provenance(stage, record)
+    hashes = record['identity']['teachers']
+    provenance = {key: record[key] for key in (
+        'identity', 'aps', 'costs', 'versions', 'seed')}
+    provenance.update(
+        stage=stage.index, teacher=stage.label, start_ap=stage.start,
+        teacher_hash='+'.join(hashes[name] for name in stage.names))
     cfg = stage_config(stage.plan, stage.index, stage.names, stage.weights,
                        provenance, later)
     cfg.load_from = _newest(stage, provenance)
@@ -135,7 +140,15 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
     run_stage(cfg, {name: pool[name] for name in stage.names})
     seconds = time.time() - began
     barrier()  # the others wait until the first has written
-    checkpoint = _handed_on(stage, provenance)
+    checkpoint = None
+    if stage.plan.handover == 'best':
+        checkpoint = on_main(lambda: best_checkpoint(stage.paths.folder))
+    checkpoint = checkpoint or _newest(stage, provenance)
+    if checkpoint is None:
+        raise RuntimeError(
+            f'Stage {stage.index} left no checkpoint in '
+            f'{stage.paths.folder}. Set default_hooks.checkpoint with '
+            'save_last=True.')
     end = _end_ap(stage, cfg, checkpoint)
     if is_main_process():
         # Written last: its presence is what makes the stage finished.
@@ -144,16 +157,6 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
     barrier()
     return StageResult(stage.index, stage.label, stage.start, end,
                        stage.paths.student, seconds)
-
-
-def _provenance(stage: Stage, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checkpoints of a stage record."""
-    hashes = record['identity']['teachers']
-    shared = {key: record[key] for key in (
-        'identity', 'aps', 'costs', 'versions', 'seed')}
-    return {**shared, 'stage': stage.index, 'teacher': stage.label,
-            'teacher_hash': '+'.join(hashes[name] for name in stage.names),
-            'start_ap': stage.start}
 
 
 def _newest(stage: Stage, provenance: Mapping[str, Any]) -> str | None:
@@ -174,20 +177,6 @@ def _newest(stage: Stage, provenance: Mapping[str, Any]) -> str | None:
 
     return on_main(lambda: newest_checkpoint(stage.paths.folder,
                                              not_of_stage))
-
-
-def _handed_on(stage: Stage, provenance: Mapping[str, Any]) -> str:
-    """The checkpoint whose student a trained stage hands on."""
-    folder = stage.paths.folder
-    checkpoint = None
-    if stage.plan.handover == 'best':
-        checkpoint = on_main(lambda: best_checkpoint(folder))
-    checkpoint = checkpoint or _newest(stage, provenance)
-    if checkpoint is None:
-        raise RuntimeError(
-            f'Stage {stage.index} left no checkpoint in {folder}. Set '
-            'default_hooks.checkpoint with save_last=True.')
-    return checkpoint
 
 
 def _end_ap(stage: Stage, cfg: Config, checkpoint: str) -> float:

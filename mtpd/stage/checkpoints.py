@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mtpd.compat.atomic_files import remove_partial_files
 from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
 from mtpd.plan.errors import PlanError
 
@@ -38,10 +39,7 @@ class StageCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         if is_main_process():
-            # Of a process that was killed while it wrote.
-            for path in glob.glob(os.path.join(glob.escape(self.out_dir),
-                                               '*.partial')):
-                os.remove(path)
+            remove_partial_files(self.out_dir)
 
     def after_load_checkpoint(self, runner: Runner,
                               checkpoint: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from mmdet.registry import DATASETS
 
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.progression import PlanError, make_plan, run_progression
-from mtpd.progression.probe import _largest_batch, probe
+from mtpd.progression.probe import largest_batch, probe
 
 
 def test_every_stage_is_probed_at_the_largest_size(toy, monkeypatch):
@@ -40,7 +40,7 @@ def test_a_batch_of_both_orientations_is_padded_to_a_square(toy, monkeypatch):
     info = dataset.get_data_info
     monkeypatch.setattr(dataset, 'get_data_info', lambda i: {
         **info(i), **(dict(height=96, width=64) if i == 7 else {})})
-    batch, size = _largest_batch(cfg, dataset)
+    batch, size = largest_batch(cfg, dataset)
     assert size == (96, 96)
     assert {tuple(p.shape) for p in batch['inputs']} == {(3, 96, 96)}
 
@@ -53,7 +53,7 @@ def test_a_bound_that_no_image_reaches_costs_nothing(toy):
                                     ((128, 128), True, (85, 128)),
                                     ((128, 128), False, (128, 128))):
         steps[1] = dict(type='Resize', scale=scale, keep_ratio=keep_ratio)
-        assert _largest_batch(cfg, dataset)[1] == size
+        assert largest_batch(cfg, dataset)[1] == size
 
 
 def test_what_does_not_fit_stops_before_the_first_stage(toy, monkeypatch):
