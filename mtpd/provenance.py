@@ -33,7 +33,7 @@ def this_start(resume: bool) -> dict[str, Any]:
     process was started.
 
     Args:
-        resume: Whether it goes on with what was there.
+        resume: Whether it continues what the work dir holds.
 
     Returns:
         Plain values; ``git`` is the commit, None outside of a repository.

@@ -39,7 +39,9 @@ EQUAL_GRADIENTS = f'''
 Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`.
 The first {CALIBRATION} iterations of a stage do not distil; they determine the
 weight at which the mechanism's gradient at the student's maps is half of the
-detection loss's. distill_ratio as above.
+detection loss's. distill_ratio as above. In these runs MGD's generators, FGD's
+blocks and random adapters started from the same weights in every seed; since
+then they follow the run's seed.
 
 '''
 DEFAULT_WEIGHTS = '''
