@@ -102,5 +102,23 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
             'other classes may start from model.init_cfg=dict('
             "type='Pretrained', checkpoint=...) with checkpoint=None here)."
         ) from error
+    # As mmdet's init_detector does; no module and no tensor.
+    detector.dataset_meta = dataset_meta_of(  # type: ignore[assignment]
+        content)
     print_log(f'{field}: {matched} of {len(own)} tensors match {checkpoint}',
               logger='current')
+
+
+def dataset_meta_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds of its data set, such as ``classes``; empty if
+    nothing.
+
+    Args:
+        checkpoint: Its content, of mmdet 3 or 2.
+    """
+    meta = checkpoint.get('meta', {})
+    dataset_meta = dict(meta.get('dataset_meta') or {})
+    for holder in (dataset_meta, meta):  # in capitals in mmdet 2
+        if 'CLASSES' in holder:
+            dataset_meta.setdefault('classes', holder['CLASSES'])
+    return dataset_meta

@@ -8,7 +8,7 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
 from mtpd.distill.branch import make_branch
-from mtpd.distill.detector import CheckpointMismatch
+from mtpd.distill.detector import CheckpointMismatch, dataset_meta_of
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.pyramid import pyramid_channels
@@ -49,7 +49,7 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
         # A wrong mechanism is the same problem with every teacher.
         raise PlanError(list(dict.fromkeys(problems)))
     for spec in teachers:
-        difference = _other_classes(plan.student, spec)
+        difference = _other_classes(plan.student, spec, pool)
         if difference:
             print_log(f'{difference}. Its maps are matched all the same: no '
                       'head takes part.', logger='current')
@@ -71,10 +71,12 @@ def _build_all(specs: list[DetectorSpec]
     return pool, problems
 
 
-def _other_classes(student: DetectorSpec, teacher: DetectorSpec) -> str:
+def _other_classes(student: DetectorSpec, teacher: DetectorSpec,
+                   pool: Mapping[str, BaseDetector]) -> str:
     """That a teacher knows other classes than the student, in words; empty if
     both know the same, or it is unknown."""
-    names, others = classes_of(student), classes_of(teacher)
+    names, others = (classes_of(spec, pool[spec.name])
+                     for spec in (student, teacher))
     if not names or not others or names == others:
         return ''
     return (f'{teacher.field} was trained on other classes than the '
@@ -92,7 +94,7 @@ def _branch_problems(plan: Plan, pool: Mapping[str, BaseDetector],
             plan.distill, plan.strides, plan.adapter, start)
     except ValueError as error:
         return [str(error)]
-    difference = _other_classes(plan.student, teacher)
+    difference = _other_classes(plan.student, teacher, pool)
     if not branch.mechanism.uses_scores or not difference:
         return []
     return [f'mtpd.distill compares classification maps, and {difference}. '
@@ -165,9 +167,15 @@ def common_strides(plan: Plan,
     return tuple(sorted(shared))
 
 
-def unmeasurable_aps(plan: Plan) -> list[str]:
-    """Why the student's validation set cannot measure some teachers' APs."""
-    count = len(classes_of(plan.student)) \
+def unmeasurable_aps(plan: Plan,
+                     student: BaseDetector | None = None) -> list[str]:
+    """Why the student's validation set cannot measure some teachers' APs.
+
+    Args:
+        plan: The progression.
+        student: Built, if it is.
+    """
+    count = len(classes_of(plan.student, student)) \
         or _head_classes(plan.student.config.model)
     problems = []
     for name, teacher in plan.teachers.items():
@@ -180,16 +188,20 @@ def unmeasurable_aps(plan: Plan) -> list[str]:
     return problems
 
 
-def classes_of(spec: DetectorSpec) -> tuple[str, ...]:
-    """Classes by config, else by checkpoint, else unknown (empty)."""
+def classes_of(spec: DetectorSpec,
+               detector: BaseDetector | None = None) -> tuple[str, ...]:
+    """Classes by config, else by checkpoint, else unknown (empty).
+
+    Args:
+        spec: The detector.
+        detector: Built from it, if it is; then no file is read.
+    """
     validation = spec.config.get('val_dataloader', {}).get('dataset', {})
     classes = (validation.get('metainfo') or {}).get('classes')
     if classes is None and spec.checkpoint is not None:
-        meta = read_checkpoint(fetch_checkpoint(spec.checkpoint)).get(
-            'meta', {})
-        dataset_meta = meta.get('dataset_meta') or {}
-        classes = dataset_meta.get('classes', dataset_meta.get(
-            'CLASSES', meta.get('CLASSES')))
+        meta = detector.dataset_meta if detector is not None else \
+            dataset_meta_of(read_checkpoint(fetch_checkpoint(spec.checkpoint)))
+        classes = meta.get('classes')
     return tuple(classes or ())
 
 

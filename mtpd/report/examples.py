@@ -157,7 +157,7 @@ def _detections(history: History, indices: Sequence[int]
 def _detect(detector: BaseDetector, spec: DetectorSpec, student: Config,
             indices: Sequence[int]) -> list[tuple[Box, ...]]:
     dataset = DATASETS.build(validation_of(spec, student).loader.dataset)
-    names = classes_of(spec)
+    names = classes_of(spec, detector)
     detector = detector.to(get_device()).eval()
     detections = []
     for index in indices:

@@ -159,7 +159,7 @@ def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
            if teacher.ap is not None}
     student_ap = None
     if not aps:
-        problems = unmeasurable_aps(plan)
+        problems = unmeasurable_aps(plan, pool.get('student'))
         if problems:
             raise PlanError(problems)
         detectors = dict(pool)
