@@ -340,7 +340,7 @@ def test_normalised_sums_know_no_scale():
 
 
 def test_the_documented_table_is_what_the_block_prints():
-    section = METHOD.read_text().split('## The rivals')[1].split('\n## ')[0]
+    section = METHOD.read_text().split('## The baselines')[1].split('\n## ')[0]
     block, after = re.search('```python\n(.*?)```(.*)', section,
                              re.DOTALL).groups()
     printed = io.StringIO()
