@@ -1,7 +1,7 @@
-"""Other ways from costs to an order, to hold Backward Greedy Selection beside.
+"""Baselines for Backward Greedy Selection: other rules from costs to an order.
 
-All of them end with the teacher with the highest AP, except the best of those
-that were measured. Those that add up or compare costs into different targets
+All of them end with the teacher with the highest AP, except the best of the
+measured orders. Rules that add up or compare costs into different targets
 depend on the scale of each detector's maps; Backward Greedy Selection does
 not.
 """
@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .costs import AdaptationCosts
-from .selection import Cost, _check_pool, _read, backward_greedy_selection
+from .selection import (Cost, backward_greedy_selection, check_pool,
+                        read_cost)
 
 Edges = Mapping[tuple[str, str], float]
-"""(source, target) -> cost; a pair that is left out cannot be taken."""
+"""(source, target) -> cost; no path uses a pair that is left out."""
 
 
 def shortest_path(cost: Cost, student: str, ap: Mapping[str, float],
@@ -24,14 +25,14 @@ def shortest_path(cost: Cost, student: str, ap: Mapping[str, float],
 
     The last is the teacher with the highest AP; any others may come before
     it. Ties go to fewer teachers, then, from the last to the first, to the
-    higher AP, then to the name that sorts first. Sums are rounded, so sums
-    that differ by less than that count as equal.
+    higher AP, then to the name that sorts first. Sums are rounded; sums that
+    differ by less than rounding may count as equal.
 
     Args:
         cost: Read for all pairs but those out of the last teacher.
         student: Its name as a source of costs.
         ap: Teacher -> AP, in any one unit. These are the pool.
-        max_teachers: How many the path may have; None sets no limit.
+        max_teachers: Maximum number on the path; None sets no limit.
 
     Raises:
         ValueError: As ``backward_greedy_selection``, or a negative cost.
@@ -40,7 +41,7 @@ def shortest_path(cost: Cost, student: str, ap: Mapping[str, float],
         Cao et al., ICML 2023 (arXiv 2308.09105), compare with global
         optimisers and publish no details; the rules are ours.
     """
-    _check_pool(student, ap, max_teachers)
+    check_pool(student, ap, max_teachers)
     return _shortest(_edges(cost, student, ap), student, ap, max_teachers)
 
 
@@ -51,7 +52,7 @@ def smallest_bottleneck(cost: Cost, student: str, ap: Mapping[str, float],
     Ties go to the smaller sum, then as in ``shortest_path``, whose arguments,
     errors and source these are.
     """
-    _check_pool(student, ap, max_teachers)
+    check_pool(student, ap, max_teachers)
     edges = _edges(cost, student, ap)
     for limit in sorted(set(edges.values())):
         path = _shortest({pair: value for pair, value in edges.items()
@@ -65,19 +66,19 @@ def ascending_ap(ap: Mapping[str, float], max_teachers: int | None = None
                  ) -> tuple[str, ...]:
     """The strongest ``max_teachers``, all if None, the weakest of them first.
 
-    Of equal ones that whose name sorts first comes later, so the last is that
-    of the other orders.
+    Of two with equal AP the name that sorts first comes later, so the last
+    teacher is the same as in the other orders.
 
     Raises:
         ValueError: As ``backward_greedy_selection``.
     """
-    _check_pool('', ap, max_teachers)  # no student takes part
+    check_pool('', ap, max_teachers)  # no student takes part
     return tuple(reversed(_strongest_first(ap)[:max_teachers]))
 
 
 def forward_greedy(cost: Cost, student: str, ap: Mapping[str, float],
                    max_teachers: int | None = None) -> tuple[str, ...]:
-    """Always on to the nearest: what a student would do who cannot look back.
+    """Always the nearest next: the mirror image of looking back from the end.
 
     Next comes the remaining teacher with the smallest cost from the present
     detector, at first the student, then the teacher chosen last. It ends when
@@ -89,7 +90,7 @@ def forward_greedy(cost: Cost, student: str, ap: Mapping[str, float],
         cost: Read only for pairs that are compared.
         student: Its name as a source of costs.
         ap: Teacher -> AP, in any one unit. These are the pool.
-        max_teachers: How many to choose at most; None sets no limit.
+        max_teachers: Maximum number to choose; None sets no limit.
 
     Raises:
         ValueError: As ``backward_greedy_selection``.
@@ -97,12 +98,12 @@ def forward_greedy(cost: Cost, student: str, ap: Mapping[str, float],
     Source:
         The mirror image of Backward Greedy Selection; the rule is ours.
     """
-    _check_pool(student, ap, max_teachers)
+    check_pool(student, ap, max_teachers)
     remaining = _strongest_first(ap)
     chosen: list[str] = []
     last, present = remaining[0], student
     while len(remaining) > 1 and len(chosen) + 1 != max_teachers:
-        costs = {teacher: _read(cost, present, teacher)
+        costs = {teacher: read_cost(cost, present, teacher)
                  for teacher in remaining}
         # The first, so the ties' rule.
         present = min(remaining, key=costs.__getitem__)
@@ -115,7 +116,7 @@ def forward_greedy(cost: Cost, student: str, ap: Mapping[str, float],
 
 def exhaustive(result: Mapping[tuple[str, ...], float],
                max_teachers: int | None = None) -> tuple[str, ...]:
-    """The order with the best result of those that were tried in training.
+    """The order with the best result of those that were trained.
 
     Ties go to fewer teachers, then to the names that sort first.
 
@@ -146,16 +147,17 @@ def exhaustive(result: Mapping[tuple[str, ...], float],
 
 @dataclass(frozen=True)
 class OrderRow:
-    """One way to choose, what it chose, and what that costs.
+    """One rule, the order that it chose, and its costs.
 
     Attributes:
-        name: Of the way to choose.
+        name: Of the rule.
         teachers: First to last.
         total: Sum of costs from the student to the last teacher. Its terms are
             in squared units of different detectors' features.
-        bottleneck: The largest of these costs, in units of one of them.
-        normalised_total: Sum of the normalised costs on the same way; None
-            where a teacher on it has no variance to normalise by.
+        bottleneck: The largest of these costs, in squared units of one
+            detector's features.
+        normalised_total: Sum of the normalised costs along the order; None
+            where one of its teachers has no variance to normalise by.
         result: Measured AP of the student trained in this order, None if
             there is none.
     """
@@ -172,13 +174,13 @@ def compare_orders(costs: AdaptationCosts, student: str,
                    ap: Mapping[str, float], max_teachers: int | None = None,
                    results: Mapping[tuple[str, ...], float] | None = None
                    ) -> list[OrderRow]:
-    """Backward Greedy Selection and its rivals, all by the published cost.
+    """Backward Greedy Selection and its baselines, all by the published cost.
 
     Args:
         costs: Between the student and all teachers.
         student: Its name in ``costs``.
         ap: Teacher -> AP, in any one unit. These are the pool.
-        max_teachers: How many an order may have; None sets no limit.
+        max_teachers: Maximum number in an order; None sets no limit.
         results: Order -> AP of the student that was trained in it. With any,
             the last row is the best of them.
 
@@ -204,7 +206,7 @@ def _row(name: str, teachers: tuple[str, ...], costs: AdaptationCosts,
     values = [costs.cost(*pair) for pair in pairs]
     try:
         normalised = sum(costs.normalised_cost(*pair) for pair in pairs)
-    except ValueError:  # a constant target: cost() has just found the pairs
+    except ValueError:  # a constant target: cost() has found all pairs
         normalised = None
     return OrderRow(name, teachers, sum(values), max(values), normalised,
                     results.get(teachers))
@@ -217,9 +219,11 @@ def _strongest_first(ap: Mapping[str, float]) -> list[str]:
 def _edges(cost: Cost, student: str, ap: Mapping[str, float]) -> Edges:
     """All but those out of the last teacher, where every path ends."""
     last, *others = _strongest_first(ap)
-    edges = {(source, target): _read(cost, source, target)
-             for source in (student, *others) for target in (last, *others)
-             if source != target}
+    edges = {}
+    for source in (student, *others):
+        for target in (last, *others):
+            if source != target:
+                edges[source, target] = read_cost(cost, source, target)
     negative = {pair: value for pair, value in edges.items() if value < 0}
     if negative:
         raise ValueError('Costs along a path must not be negative; got '
@@ -231,14 +235,14 @@ def _shortest(edges: Edges, student: str, ap: Mapping[str, float],
               max_teachers: int | None) -> tuple[str, ...]:
     """Bellman-Ford by number of teachers; () if no path is short enough.
 
-    A walk that comes twice to a teacher is never shorter than the same without
-    the detour, as costs are not negative, and has more teachers: what wins
-    repeats none.
+    Costs are not negative, so a walk that visits a teacher twice is never
+    shorter than the same walk without the detour, and has more teachers: the
+    winner repeats none.
     """
     pool = _strongest_first(ap)
     place = {teacher: i for i, teacher in enumerate(pool)}
     # Detector -> (sum, places of the walk's teachers from its end to its
-    # start) of the best walk there with so many teachers.
+    # start) of the best walk there with the present number of teachers.
     walks: dict[str, tuple[float, tuple[int, ...]]] = {student: (0., ())}
     arrived = []
     for _ in pool[:max_teachers]:

@@ -1,4 +1,4 @@
-"""How sure a teaching order is: the margin of each of its decisions."""
+"""How certain a teaching order is: the margin of each of its decisions."""
 from __future__ import annotations
 
 import math
@@ -10,23 +10,24 @@ from mtpd.statistics import TWO_ERRORS, Difference
 from .costs import AdaptationCosts
 from .selection import SelectionStep, TeachingOrder
 
-# A margin that so many times the images would have to make certain, if the
-# difference stayed as it is, is too small to foretell anything.
-_MOST_IMAGES = 20
+# If the difference stayed the same, this many times as many images would make
+# it certain. Beyond that a margin is too small to predict anything.
+_MAX_TIMES_IMAGES = 20
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The two costs that a decision hung on.
+    """The two costs that decided a step.
 
     Attributes:
-        target: Into which both costs are.
-        cheaper: Whose cost was the smaller, or equal with precedence: the
-            chosen teacher; where the selection stopped, the student.
-        rival: Of those that lost to it, the one with the smallest margin.
-        costs: The two costs, of ``cheaper`` and ``rival``, in squared units of
-            the target's features.
-        difference: Of these costs, so 0 or negative.
+        target: Both are costs into this detector.
+        cheaper: The source with the smaller cost, or with precedence if both
+            are equal: the chosen teacher; where the selection stopped, the
+            student.
+        runner_up: Of all other sources, the one with the smallest margin.
+        costs: Those of ``cheaper`` and ``runner_up``, in squared units of the
+            target's features.
+        difference: Between these costs, so 0 or negative.
     """
 
     target: str
@@ -38,14 +39,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Decision:
-    """A step of a teaching order, and how sure it is.
+    """A step of a teaching order, and how certain it is.
 
     Attributes:
         step: The step.
         student: Its name as a source of costs.
         compared: None where no cost was compared: the final teacher is chosen
-            by AP, and an order ends where teachers or their allowed number do.
-        level: What counts as certain, see ``mtpd.statistics.t_limit``.
+            by AP, and an order ends when no teacher is left or their maximum
+            number is reached.
+        level: Confidence level at which a step counts as certain, see
+            ``mtpd.statistics.t_limit``.
     """
 
     step: SelectionStep
@@ -61,7 +64,7 @@ class Decision:
 
     @property
     def certain(self) -> bool | None:
-        """Whether the margin is larger than wanted; None as ``margin``."""
+        """Whether the margin is large enough; None as ``margin``."""
         return None if self.compared is None \
             else self.compared.difference.is_certain(self.level)
 
@@ -71,38 +74,39 @@ class Decision:
             what = (f'final teacher {self.step.teacher}'
                     if self.step.teacher else 'stop')
             return f'{what}: no cost was compared'
-        of = self.compared
+        compared = self.compared
         cheaper, runner_up = (
             "the student's" if name == self.student else name
-            for name in (of.cheaper, of.runner_up))
+            for name in (compared.cheaper, compared.runner_up))
+        cost, other = compared.costs
         stop = '' if self.step.teacher else 'stop '
-        return (f'{stop}before {of.target}: {cheaper} {of.costs[0]:.4g} '
-                f'against {runner_up} {of.costs[1]:.4g}: '
-                f'{_sureness(of.difference, self.level)}')
+        return (f'{stop}before {compared.target}: {cheaper} {cost:.4g} '
+                f'against {runner_up} {other:.4g}: '
+                f'{_describe_margin(compared.difference, self.level)}')
 
 
 def decision_margins(costs: AdaptationCosts, order: TeachingOrder,
                      student: str, ap: Mapping[str, float],
                      max_teachers: int | None = None,
                      level: float = TWO_ERRORS) -> list[Decision]:
-    """How sure each step of an order by Backward Greedy Selection is.
+    """How certain each step of an order by Backward Greedy Selection is.
 
-    A chosen teacher had to cost less than each remaining one and not more than
-    the student; a stop, the student less than each remaining teacher. The
-    decision is as sure as the closest of these comparisons, in standard
-    errors of each one's own difference, which need not be the one with the
-    second smallest cost. It needs no correction for their number: for a wrong
-    choice to look certain, it must by chance beat the right one, whatever the
-    others do.
+    A chosen teacher costs less than each remaining one and not more than the
+    student; where the selection stopped, the student costs less than each
+    remaining teacher. A step is as certain as the closest of these
+    comparisons, in standard errors of each one's own difference; that need not
+    be the one with the second smallest cost. The number of comparisons needs
+    no correction: to look certain, a wrong choice must beat the right one by
+    chance, whatever the others do.
 
     Args:
         costs: Those that the order was chosen from.
         order: With its steps.
         student: Its name as a source of costs.
         ap: Teacher -> AP, the pool.
-        max_teachers: As the order was chosen with; it tells an end that was
-            asked for from one by costs.
-        level: What counts as certain, see ``mtpd.statistics.t_limit``.
+        max_teachers: As for the selection; distinguishes an end at this number
+            from an end by costs.
+        level: Confidence level, see ``mtpd.statistics.t_limit``.
 
     Returns:
         One for each step of the order, in this order.
@@ -147,29 +151,29 @@ def _compared(costs: AdaptationCosts, target: str, chosen: str | None,
             f'These costs do not lead to this order: {cheaper} -> {target} '
             f'should cost the least and costs more than {sorted(dearer)}. '
             'Give the costs and the max_teachers that it was chosen with.')
-    runner_up = min(baselines, key=lambda name: _closeness(differences[name]))
+
+    def closeness(name: str) -> float:
+        margin = differences[name].margin
+        return abs(differences[name].value) if margin is None else margin
+
+    runner_up = min(baselines, key=closeness)
     return Comparison(
         target, cheaper, runner_up,
         (costs.cost(cheaper, target), costs.cost(runner_up, target)),
         differences[runner_up])
 
 
-def _closeness(difference: Difference) -> float:
-    margin = difference.margin
-    return abs(difference.value) if margin is None else margin
-
-
-def _sureness(difference: Difference, level: float) -> str:
-    margin, wanted = difference.margin, difference.required_margin(level)
-    if margin is None or wanted is None:
-        return ('how sure is not known, these costs were saved without their '
-                'folds; measure them anew')
-    said = f'{margin:.1f} standard errors'
-    if margin > wanted:
-        return f'{said}, certain'
+def _describe_margin(difference: Difference, level: float) -> str:
+    margin, required = difference.margin, difference.required_margin(level)
+    if margin is None or required is None:
+        return ('certainty unknown, these costs were saved without their '
+                'folds; measure them again')
+    errors = f'{margin:.1f} standard errors'
+    if margin > required:
+        return f'{errors}, certain'
     # A standard error falls with the root of the number of images.
-    more = (wanted / margin)**2 if margin else math.inf
-    if more > _MOST_IMAGES:
-        return f'{said}, not certain: these images do not tell them apart'
-    return (f'{said}, not certain: about {math.ceil(10 * more) / 10:.2g} '
-            'times as many images would tell')
+    times = (required / margin)**2 if margin else math.inf
+    if times > _MAX_TIMES_IMAGES:
+        return f'{errors}, not certain: these images cannot distinguish them'
+    return (f'{errors}, not certain: about {math.ceil(10 * times) / 10:.2g} '
+            'times as many images would be enough')

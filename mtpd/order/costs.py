@@ -237,12 +237,11 @@ class AdaptationCosts:
         """
         names = self.names if names is None else tuple(names)
         strides = self.strides if strides is None else tuple(strides)
-        known = {*self.names, *self.strides}
-        if not (names and strides and {*names, *strides} <= known):
-            raise ValueError(
-                f'The costs are of the detectors {list(self.names)} and the '
-                f'strides {list(self.strides)}; asked for {list(names)} and '
-                f'{list(strides)}.')
+        for what, kept, present in (('detectors', names, self.names),
+                                    ('strides', strides, self.strides)):
+            if not kept or not set(kept) <= set(present):
+                raise ValueError(f'The costs are of the {what} '
+                                 f'{list(present)}; asked for {list(kept)}.')
         levels = list(map(self.strides.index, strides))
         detectors = self._place(*names)
         pairs = np.ix_(levels, detectors, detectors)

@@ -86,26 +86,26 @@ def gradient_descent_costs(
             f'least; got {list(layout.names)} and epochs={epochs}.')
     fits = {(stride, name): _LinearMaps(name, widths, seed)
             for stride, widths in layout.channels.items() for name in widths}
-    first = None
+    history: list[np.ndarray] = []
     for epoch in range(epochs):
         when = f'epoch {epoch + 1} of {epochs}'
         losses = _train(fits, fitting(epoch), layout,
                         lr * (1 - epoch / epochs), momentum, when)
         _check_finite(layout, losses, f'loss in {when}', lr)
-        first = losses if first is None else first
+        history.append(losses)
         if after_epoch or epoch == epochs - 1:
             costs = _score(fits, held_out(), layout)
             _check_finite(layout, costs.mse, f'held-out error after {when}',
                           lr)
             if after_epoch:
                 after_epoch(epoch, costs)
-    assert first is not None  # there is at least one epoch
     for name, place in _maps(layout):
-        if losses[place] > _GROWN * first[place]:
+        first, last = history[0][place], history[-1][place]
+        if last > _GROWN * first:
             raise ValueError(
                 f'{name} diverged without reaching infinity: its loss is '
-                f'{losses[place]:.3g} in the last epoch, {first[place]:.3g} '
-                f'in the first. Lower lr (it is {lr:g}).')
+                f'{last:.3g} in the last epoch, {first:.3g} in the first. '
+                f'Lower lr (it is {lr:g}).')
     return costs
 
 

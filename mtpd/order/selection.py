@@ -14,9 +14,9 @@ class SelectionStep:
     """One decision.
 
     Attributes:
-        position: Of the place decided on, counted from the end of the order;
-            1 is the final teacher.
-        teacher: Chosen for it; None where the selection stopped.
+        position: Place in the order, counted from its end; 1 is the final
+            teacher.
+        teacher: Chosen for this place; None where the selection stopped.
         reason: In words.
     """
 
@@ -27,11 +27,11 @@ class SelectionStep:
 
 @dataclass(frozen=True)
 class TeachingOrder:
-    """Teachers in the order in which they teach, and how it came about.
+    """Teachers in the order in which they teach, and why.
 
     Attributes:
         teachers: First to last.
-        steps: In the order of deciding, so from the last teacher to the first.
+        steps: In the order of decisions, from the last teacher to the first.
     """
 
     teachers: tuple[str, ...]
@@ -44,7 +44,7 @@ class TeachingOrder:
 
     @classmethod
     def from_json(cls, order: Mapping) -> TeachingOrder:
-        """What ``to_json`` was called on.
+        """The order whose ``to_json`` this is.
 
         Raises:
             ValueError: An entry of ``to_json`` is missing.
@@ -65,14 +65,14 @@ def backward_greedy_selection(cost: Cost, student: str,
     The last one is the teacher with the highest AP. Before each chosen one
     comes the remaining teacher with the smallest cost to it, unless that is
     larger than the student's own cost to it. Ties go to the higher AP, then to
-    the name that sorts first; a cost equal to the student's goes on.
+    the name that sorts first; a cost equal to the student's does not stop it.
 
     Args:
         cost: Read only for pairs that are compared; only costs into one target
             are compared with one another.
         student: Its name as a source of costs.
         ap: Teacher -> AP, in any one unit. These are the pool.
-        max_teachers: How many to choose at most; None sets no limit.
+        max_teachers: Maximum number to choose; None sets no limit.
 
     Raises:
         ValueError: An empty pool, the student in it, ``max_teachers`` below 1,
@@ -82,40 +82,41 @@ def backward_greedy_selection(cost: Cost, student: str,
         Cao et al., ICML 2023 (arXiv 2308.09105), Backward Greedy Selection.
         The rules for ties are ours; none were published.
     """
-    _check_pool(student, ap, max_teachers)
+    check_pool(student, ap, max_teachers)
     remaining = sorted(ap, key=lambda teacher: (-ap[teacher], teacher))
     chosen = [remaining.pop(0)]  # later teachers are put in front
     steps = [SelectionStep(1, chosen[0], f'final teacher {chosen[0]}: '
                                          f'highest AP {ap[chosen[0]]:#.3g}')]
     while remaining and len(chosen) != max_teachers:
         target = chosen[0]
-        own = _read(cost, student, target)
-        costs = {teacher: _read(cost, teacher, target)
+        student_cost = read_cost(cost, student, target)
+        costs = {teacher: read_cost(cost, teacher, target)
                  for teacher in remaining}
-        # The first, so the ties' rule.
+        # The first of equal costs, as `remaining` is sorted by the rule.
         nearest = min(remaining, key=costs.__getitem__)
-        goes_on = costs[nearest] <= own
+        helps = costs[nearest] <= student_cost
         steps.append(SelectionStep(
-            len(chosen) + 1, nearest if goes_on else None,
-            _reason(target, nearest, costs, own)))
-        if not goes_on:
+            len(chosen) + 1, nearest if helps else None,
+            _reason(target, nearest, costs, student_cost)))
+        if not helps:
             return TeachingOrder(tuple(chosen), tuple(steps))
         chosen.insert(0, nearest)
         remaining.remove(nearest)
+    count = len(chosen)
+    teachers = '1 teacher was' if count == 1 else f'{count} teachers were'
     steps.append(SelectionStep(
-        len(chosen) + 1, None,
-        f'stop: {_counted(len(chosen))} asked for' if remaining
+        count + 1, None, f'stop: {teachers} asked for' if remaining
         else 'stop: no teacher is left'))
     return TeachingOrder(tuple(chosen), tuple(steps))
 
 
 def _reason(target: str, nearest: str, costs: Mapping[str, float],
-            own: float) -> str:
-    cost, student = _shown(costs[nearest]), _shown(own)
-    if costs[nearest] > own:
+            student_cost: float) -> str:
+    cost, student = _format(costs[nearest]), _format(student_cost)
+    if costs[nearest] > student_cost:
         return (f'stop before {target}: the cheapest, {nearest}, costs '
                 f"{cost}, more than the student's own {student}")
-    others = ', '.join(f'{name} {_shown(other)}'
+    others = ', '.join(f'{name} {_format(other)}'
                        for name, other in costs.items() if name != nearest)
     rank = (f'is the smallest of the remaining ({others})' if others
             else 'of the only one remaining')
@@ -123,16 +124,17 @@ def _reason(target: str, nearest: str, costs: Mapping[str, float],
             f"than the student's {student}")
 
 
-def _counted(teachers: int) -> str:
-    return '1 teacher was' if teachers == 1 else f'{teachers} teachers were'
-
-
-def _shown(cost: float) -> str:
+def _format(cost: float) -> str:
     # Costs into quiet maps can be tiny; 0.000 would hide who won.
     return f'{cost:.3f}' if abs(cost) >= .01 else f'{cost:.3g}'
 
 
-def _read(cost: Cost, source: str, target: str) -> float:
+def read_cost(cost: Cost, source: str, target: str) -> float:
+    """A cost that must exist and be finite.
+
+    Raises:
+        ValueError: It is missing or not finite.
+    """
     try:
         value = cost(source, target)
     except KeyError as error:
@@ -144,8 +146,14 @@ def _read(cost: Cost, source: str, target: str) -> float:
     return value
 
 
-def _check_pool(student: str, ap: Mapping[str, float],
-                max_teachers: int | None) -> None:
+def check_pool(student: str, ap: Mapping[str, float],
+               max_teachers: int | None) -> None:
+    """Refuse a pool from which no order can be chosen.
+
+    Raises:
+        ValueError: An empty pool, the student in it, ``max_teachers`` below 1,
+            or an AP that is missing or not finite.
+    """
     if not ap:
         raise ValueError('The pool is empty: give the AP of at least one '
                          'teacher.')

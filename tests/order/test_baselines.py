@@ -160,8 +160,8 @@ def test_fewer_teachers_on_the_published_graph(baseline, by_number):
     # From S to II costs .060 f, to I .939: equal at 15.65.
     (forward_greedy, 'II', 15.6, 'II I III IV'),
     (forward_greedy, 'II', 15.7, 'I III IV')])
-def test_the_scale_of_one_target_changes_rivals(baseline, target, factor,
-                                                expected):
+def test_the_scale_of_one_target_changes_baselines(baseline, target, factor,
+                                                   expected):
     costs = published(louder={target: factor})
     assert ' '.join(chosen(baseline, costs, AP)) == expected
     assert chosen(backward_greedy_selection, costs, AP) == ('I', 'III', 'IV')
@@ -340,7 +340,7 @@ def test_normalised_sums_know_no_scale():
 
 
 def test_the_documented_table_is_what_the_block_prints():
-    section = METHOD.read_text().split('## The rivals')[1].split('\n## ')[0]
+    section = METHOD.read_text().split('## The baselines')[1].split('\n## ')[0]
     block, after = re.search('```python\n(.*?)```(.*)', section,
                              re.DOTALL).groups()
     printed = io.StringIO()

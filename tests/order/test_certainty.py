@@ -74,7 +74,7 @@ def test_errors_are_the_scatter_of_data_sets():
             np.sqrt(np.mean(np.square(errors))), rel=.15)
 
 
-def test_a_small_gap_among_hard_images_is_certain_for_its_pairing():
+def test_pairing_makes_a_small_gap_among_hard_images_certain():
     truth = gap_in_truth(.4, .2)
     for seed in range(20):
         costs = adaptation_costs(drawn(seed, 100, own=.8, a=.4, b=.2))
@@ -91,7 +91,7 @@ def test_a_small_gap_among_hard_images_is_certain_for_its_pairing():
 
 @pytest.mark.parametrize('images, low, high', [(24, .86, .96),
                                                (100, .95, .99)])
-def test_the_fits_own_change_is_the_smaller_part(images, low, high):
+def test_refitting_without_a_fold_is_the_smaller_part(images, low, high):
     """The error beside one whose maps are all fitted without the fold."""
     ratios = []
     for seed in range(15):
@@ -122,7 +122,7 @@ def of_errors(errors, positions):
 
 
 @pytest.mark.parametrize('at_coarse', [1., .5])
-def test_uneven_and_empty_folds_are_not_too_sure(at_coarse):
+def test_uneven_and_empty_folds_do_not_look_too_certain(at_coarse):
     """30 images fall into 10 folds as they like, at two levels."""
     random, found = np.random.default_rng(0), []
     for _ in range(2000):
@@ -176,7 +176,7 @@ CLOSER_IN_ERRORS = pool(
     SA=(.2, .2, .2, .4), BA=(1.2, 1.2, 1.2, 1.4))
 
 
-def test_the_rival_is_the_closest_in_standard_errors():
+def test_the_runner_up_is_the_closest_in_standard_errors():
     final, first, stop = margins(CLOSER_IN_ERRORS)
     assert final.compared is None and final.margin is None
     # Errors of folds from A's: 0, 0, .1, 2 for B; .2 +- .01 for the student,
@@ -203,13 +203,13 @@ def test_a_student_can_be_the_closest():
         .075 / stats.sem([-.1, .1, .2, .1]))
     assert first.describe() == (
         "before T: A 1.025 against the student's 1.1: 1.2 standard errors, "
-        'not certain: about 7.7 times as many images would tell')
+        'not certain: about 7.7 times as many images would be enough')
     assert stop.describe() == (
         "stop before A: the student's 0.55 against B 0.555: 0.1 standard "
-        'errors, not certain: these images do not tell them apart')
+        'errors, not certain: these images cannot distinguish them')
 
 
-def test_what_is_certain_is_settable():
+def test_the_confidence_level_is_settable():
     costs = pool(ST=(1.0, 1.2, 1.1, 1.1), AT=(1.1, 1.1, .9, 1.0),
                  BT=(2.1, 2.1, 1.9, 2.01), SA=(.5, .6, .5, .6),
                  BA=(.6, .5, .6, .52))
@@ -221,7 +221,7 @@ def test_what_is_certain_is_settable():
         assert first.describe().endswith(', certain') is certain
 
 
-def test_lines_name_what_was_and_was_not_compared():
+def test_descriptions_name_the_compared_costs():
     final, first, stop = margins(CLOSER_IN_ERRORS)
     assert final.describe() == 'final teacher T: no cost was compared'
     assert first.describe().startswith('before T: A 1 against B 1.525: 1.1 s')
@@ -230,7 +230,7 @@ def test_lines_name_what_was_and_was_not_compared():
     assert stop.describe().endswith(' standard errors, certain')
 
 
-def test_an_end_that_was_asked_for_compares_nothing():
+def test_an_end_at_max_teachers_compares_nothing():
     # Costs would have stopped here as well.
     asked = margins(CLOSER_IN_ERRORS, 2)
     assert len(asked) == 3 and asked[-1].compared is None
@@ -257,7 +257,7 @@ def test_a_tie_is_never_certain():
     assert first.margin == 0 and first.certain is False
 
 
-def test_costs_without_folds_have_margins_unknown():
+def test_costs_without_folds_have_unknown_margins():
     folds = CLOSER_IN_ERRORS.to_json()
     del folds['folds']
     old = margins(AdaptationCosts.from_json(folds))
@@ -265,8 +265,8 @@ def test_costs_without_folds_have_margins_unknown():
     assert old[1].compared.runner_up == 'S'
     assert old[1].margin is None and old[1].certain is None
     assert old[1].describe() == (
-        "before T: A 1 against the student's 1.2: how sure is not known, "
-        'these costs were saved without their folds; measure them anew')
+        "before T: A 1 against the student's 1.2: certainty unknown, "
+        'these costs were saved without their folds; measure them again')
 
 
 def test_an_order_of_other_costs_is_refused():

@@ -187,7 +187,7 @@ def test_the_map_is_that_of_lstsq(folds):
 
 @pytest.mark.parametrize('dtype, resolution', [(SINGLE, 1e-6),
                                                (DOUBLE, 1e-12)])
-def test_what_follows_linearly_costs_nothing(dtype, resolution):
+def test_a_linear_function_of_the_source_costs_nothing(dtype, resolution):
     maps = pyramid(dtype=DOUBLE)
     generator = torch.Generator().manual_seed(3)
     exact = {stride: torch.einsum(
@@ -233,7 +233,7 @@ def test_negative_errors_lie_within_the_resolution(dtype, resolution):
     assert -resolution < min(shares) < 0
 
 
-def test_what_is_told_from_rounding_is_not_below_resolution():
+def test_only_errors_within_rounding_are_below_resolution():
     maps = pyramid(dtype=DOUBLE)
     generator = torch.Generator().manual_seed(0)
     for share, below in ((1e-4, ()), (1e-9, (8, 16))):
@@ -386,7 +386,7 @@ def test_a_badly_conditioned_source(dtype, tolerance):
         rel=tolerance)
 
 
-def test_half_precision_surroundings_have_no_say():
+def test_half_precision_surroundings_are_ignored():
     maps = pyramid()
     plain = adaptation_costs(measured(maps))
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -438,11 +438,11 @@ def test_a_cost_needs_two_folds_and_two_detectors():
         adaptation_costs(measured(dict(a=maps['a'])))
 
 
-def test_few_positions_are_told():
+def test_few_positions_give_a_warning():
     # Stride 8: 432 positions to fit 10 coefficients; stride 16: 120 - 60.
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning) as warned:
         adaptation_costs(measured(pyramid(images=4), [0, 0, 1, 2]))
-    assert [str(warning.message) for warning in told] == [
+    assert [str(warning.message) for warning in warned] == [
         'At stride 16 a map of 8 channels is fitted on 60 positions, fewer '
         'than 10 x (8 + 1) = 90: its cost depends partly on the choice of '
         'these images. Add more images.']
@@ -585,7 +585,7 @@ def test_each_target_keeps_the_folds_of_its_own_grid():
         json.loads(json.dumps(costs.to_json()))) == costs
 
 
-def test_costs_of_before_folds_were_kept():
+def test_costs_from_files_without_folds():
     costs = adaptation_costs(measured(pyramid()))
     content = json.loads(json.dumps(costs.to_json()))
     del content['folds'], content['resolution']
@@ -603,7 +603,7 @@ def test_costs_of_before_folds_were_kept():
         AdaptationCosts.from_json(content)
 
 
-def test_pairs_that_are_not_there():
+def test_unknown_pairs_are_refused():
     costs = adaptation_costs(measured(pyramid()))
     for trio in (('a', 'b', 'b'), ('a', 'z', 'b'), ('z', 'a', 'b')):
         with pytest.raises(ValueError, match='No cost'):

@@ -151,7 +151,7 @@ def test_every_pair_is_a_convolution_trained_alone(epochs, size, padded):
                               rel=1e-5))
 
 
-def test_other_detectors_and_levels_have_no_say():
+def test_other_detectors_and_levels_change_nothing():
     fitting, held_out = images(12, 0), images(8, 1)
     settings = dict(size=4, epochs=3, lr=.3)
     together = fitted(fitting, held_out, **settings)
@@ -228,7 +228,7 @@ def test_the_rate_falls_linearly_to_zero():
                                                              rel=1e-4)
 
 
-def test_what_is_left_to_learn_is_as_documented():
+def test_the_unlearned_share_is_as_documented():
     """A weak axis decays by exp(-v lr steps / (C (1 - momentum)))."""
     square, lr, epochs, width = .01, .1, 400, 2
     target = torch.einsum('oc,nchw->nohw', torch.tensor([[9.], [-7.]]),
@@ -285,7 +285,7 @@ def test_an_ill_conditioned_source_stays_above_the_optimum():
 
 
 @pytest.mark.parametrize('garbage', [float('nan'), float('inf'), 1e30])
-def test_padding_has_no_say(garbage):
+def test_padding_is_ignored(garbage):
     fitting, held_out = (ragged(images(count, seed), seed)
                          for count, seed in ((8, 0), (6, 1)))
     clean, spoilt = (fitted(filled(fitting, value), filled(held_out, value),
@@ -357,7 +357,7 @@ def test_a_seed_gives_the_same_costs_and_touches_no_generator():
     assert fitted(fitting, held_out, size=4, epochs=2, seed=1) != costs
 
 
-def test_surroundings_have_no_say():
+def test_surrounding_precision_and_modes_are_ignored():
     fitting, held_out = images(8, 0), images(8, 1)
     plain = fitted(fitting, held_out, size=4, epochs=2)
     for surroundings in (torch.autocast('cpu', dtype=torch.bfloat16),

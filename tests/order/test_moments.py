@@ -131,7 +131,7 @@ def test_outer_is_symmetric_to_the_last_bit():
     assert torch.equal(outer, outer.T)
 
 
-def test_a_image_of_many_blocks():
+def test_an_image_of_many_blocks():
     channels, grids = {4: dict(a=3, b=2)}, {4: (97, 101)}  # 9797 > 2 x 4096
     maps = pyramid(channels=channels, grids=grids, images=2)
     moments = FeatureMoments(channels, folds=2)
@@ -190,7 +190,7 @@ def test_merged_equals_all_at_once(dtype, tolerance):
                              merged.over(stride, [fold]), tolerance)
 
 
-def test_what_was_merged_is_not_shared():
+def test_merged_moments_share_no_memory():
     maps = pyramid()
     other, merged = added(maps), FeatureMoments(CHANNELS, folds=4)
     merged.merge(other)
@@ -228,7 +228,7 @@ def test_features_far_from_zero_keep_their_digits():
     assert error(plain) > 1e-3  # what the shift is for
 
 
-def test_surrounding_precision_has_no_say():
+def test_surrounding_precision_is_ignored():
     channels = {8: dict(a=64, b=64)}
     # Large enough for a CPU with bfloat16 products to take them.
     maps = pyramid(channels=channels, grids={8: (32, 64)})
@@ -251,7 +251,7 @@ def test_surrounding_precision_has_no_say():
 @pytest.mark.skipif(
     not hasattr(torch.backends.cuda.matmul, 'fp32_precision'),
     reason='torch before 2.9 has one way to set precision')
-def test_precision_set_per_backend_is_put_back():
+def test_precision_set_per_backend_is_restored():
     matmuls = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
     before = [matmul.fp32_precision for matmul in matmuls]
     try:
@@ -283,7 +283,7 @@ def test_one_float64_detector_makes_float64_products():
                 gathered(maps, 8, [2], ['a', 'b', 'c']), 1e-14)
 
 
-def test_maps_with_gradients_leave_none():
+def test_sums_of_maps_with_gradients_have_none():
     maps = pyramid()
     maps['a'][8].requires_grad_()
     assert not added(maps).over(8, [0]).outer.requires_grad
@@ -337,7 +337,7 @@ def test_padding_may_hold_anything():
                            dirty.over(stride, range(4)).outer)
 
 
-def test_a_image_of_padding_alone_adds_nothing():
+def test_an_image_of_padding_alone_adds_nothing():
     maps = pyramid()
     valid = {stride: torch.zeros((IMAGES, *grid), dtype=torch.bool)
              for stride, grid in GRIDS.items()}
@@ -350,7 +350,7 @@ def test_a_image_of_padding_alone_adds_nothing():
                 gathered(maps, 16, [1], ['a', 'b', 'c']), 1e-6)
 
 
-def test_what_was_not_asked_for_is_left_out():
+def test_other_detectors_and_strides_are_left_out():
     maps = pyramid()
     maps['d'] = {8: torch.zeros(IMAGES)}
     maps['a'][32] = torch.zeros(IMAGES)
@@ -406,7 +406,7 @@ def test_wrong_layouts_are_refused(channels, folds, message):
         FeatureMoments(channels, folds)
 
 
-def test_asking_for_what_is_not_there():
+def test_unknown_folds_strides_and_detectors_are_refused():
     moments = added(pyramid())
     with pytest.raises(ValueError, match='No position of folds .3,.'):
         moments.over(8, [3])
@@ -492,7 +492,7 @@ def test_processes_add_up():
 
 
 @pytest.mark.parametrize('known', [('a',), ('a', 'b')])
-def test_a_new_detector_completes_what_was_known(known):
+def test_a_new_detector_completes_known_moments(known):
     maps, valid = pyramid(), masks()
     whole = added(maps, valid)
     reversed_channels = {s: dict(reversed([(n, of[n]) for n in known]))
