@@ -125,8 +125,8 @@ class LevelSums:
                      if not finite[span].all()]
             raise ValueError(
                 f'{", ".join(names)} at stride {stride}: maps so large that '
-                'their squares are not finite. Check the checkpoint, or set '
-                "mtpd.costs.precision='float64'.")
+                'their squares are not finite. Check the checkpoint: trained '
+                'maps are smaller by many orders of magnitude.')
 
     def merge(self, other: LevelSums) -> None:
         """Add the sums of ``other``, which may have another shift."""

@@ -20,12 +20,15 @@ def missing_files(plan: Plan) -> list[str]:
 
 def missing_checkpoints(plan: Plan) -> list[str]:
     """The part of :func:`missing_files` that is about checkpoints."""
-    specs = [plan.student, *(plan.teachers[name] for name in plan.used)]
-    return [
-        f'{spec.checkpoint_field}: there is no file {spec.checkpoint}. Train '
-        'it (tools/train.py with its own config), or correct the path.'
-        for spec in specs if spec.checkpoint and not is_url(spec.checkpoint)
-        and not os.path.isfile(spec.checkpoint)]
+    problems = []
+    for name in ('student', *plan.used):
+        spec = plan.specs[name]
+        path = spec.checkpoint
+        if path and not is_url(path) and not os.path.isfile(path):
+            problems.append(
+                f'{spec.checkpoint_field}: there is no file {path}. Train it '
+                '(tools/train.py with its own config), or correct the path.')
+    return problems
 
 
 def missing_data(plan: Plan) -> list[str]:

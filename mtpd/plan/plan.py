@@ -102,11 +102,12 @@ def make_plan(cfg: Config) -> Plan:
 
 def _student_problems(cfg: Config) -> list[str]:
     """What the student's own config lacks for training in stages."""
-    problems = [
-        f'{key} is not set: the progression trains and validates with the '
-        "student's own config." for key in (
-            'model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
-            'val_dataloader', 'val_evaluator') if not cfg.get(key)]
+    problems = []
+    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
+                'val_dataloader', 'val_evaluator'):
+        if not cfg.get(key):
+            problems.append(f'{key} is not set: the progression trains and '
+                            "validates with the student's own config.")
     loop = cfg.get('train_cfg', {}).get('type')
     hook = cfg.get('default_hooks', {}).get('checkpoint', {}).get('type')
     for field, kind, known, cure in (

@@ -68,7 +68,7 @@ def as_list(value: Any) -> list:
 
 def one_of(*choices: Any) -> Form:
     """One of a few values, such as ``'last' or 'best'``."""
-    words = [repr(choice) for choice in choices]
+    words = list(map(repr, choices))
     return Form(' or '.join([', '.join(words[:-1]), words[-1]]),
                 lambda value: value in choices)
 
@@ -80,7 +80,7 @@ def optional(words: str, check: Callable[[Any], bool]) -> Form:
 
 def group_of(kind: type) -> Form:
     """A dict of the settings of ``kind``."""
-    keys = ', '.join(f'{name}=...' for name in settings_of(kind))
+    keys = ', '.join(map('{}=...'.format, settings_of(kind)))
     return Form(f'dict({keys})', lambda value: isinstance(value, Mapping),
                 group=kind)
 

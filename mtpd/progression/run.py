@@ -124,13 +124,14 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
         estimates = probe(plan, order, pool)
         seconds = [estimate.seconds for estimate in estimates]
         free_memory()
-    aps = found.aps if found else {
-        name: spec.ap for name, spec in plan.teachers.items()}
-    costs = None if found is None else {
-        f'{source}>{target}': found.costs.cost(source, target)
-        for source, target in found.costs.pairs}
+    costs = None
+    aps = {name: spec.ap for name, spec in plan.teachers.items()}
+    if found is not None:
+        aps, costs = dict(found.aps), {}
+        for source, target in found.costs.pairs:
+            costs[f'{source}>{target}'] = found.costs.cost(source, target)
     return weights, {
-        'identity': identity, 'aps': dict(aps), 'costs': costs,
+        'identity': identity, 'aps': aps, 'costs': costs,
         'versions': versions(), 'seed': plan.seed, 'start_ap': start_ap,
         'seconds_per_step': seconds,
         'starts': [*before.get('starts', []), start]}

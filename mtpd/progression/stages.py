@@ -122,11 +122,11 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
            pool: Mapping[str, BaseDetector]) -> StageResult:
     """Train a stage to its end, from its newest checkpoint if it has one."""
     hashes = record['identity']['teachers']
-    provenance = {key: record[key] for key in (
-        'identity', 'aps', 'costs', 'versions', 'seed')}
-    provenance.update(
-        stage=stage.index, teacher=stage.label, start_ap=stage.start,
-        teacher_hash='+'.join(hashes[name] for name in stage.names))
+    provenance = dict(
+        identity=record['identity'], aps=record['aps'], costs=record['costs'],
+        versions=record['versions'], seed=record['seed'], stage=stage.index,
+        teacher=stage.label, start_ap=stage.start,
+        teacher_hash='+'.join(map(hashes.__getitem__, stage.names)))
     cfg = stage_config(stage.plan, stage.index, stage.names, stage.weights,
                        provenance, later)
     cfg.load_from = _newest(stage, provenance)

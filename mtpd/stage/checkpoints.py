@@ -45,8 +45,8 @@ class StageCheckpointHook(CheckpointHook):
                               checkpoint: dict[str, Any]) -> None:
         if not runner._resume:
             return
-        meta = {key: checkpoint['meta'][key] for key in (
-            'epoch', 'iter', 'batch', 'batches') if key in checkpoint['meta']}
+        keys = {'epoch', 'iter', 'batch', 'batches'} & set(checkpoint['meta'])
+        meta = {key: checkpoint['meta'][key] for key in sorted(keys)}
         self._saved_at = meta['iter']
         self._written[os.path.basename(runner._load_from or '')] = meta
         for name, gradient in checkpoint.get('gradients', {}).items():

@@ -33,7 +33,10 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     """
     cfg = copy.deepcopy(plan.student.config)
     _wrap_model(cfg, plan, index, names, student_checkpoint)
-    _name_run(cfg, plan.paths.stage(index, stage_label(names)).folder)
+    cfg.work_dir = plan.paths.stage(index, stage_label(names)).folder
+    cfg.experiment_name = cfg.work_dir.strip(os.sep).replace(os.sep, '_')
+    if cfg.get('visualizer'):
+        cfg.visualizer.name = cfg.experiment_name
     cfg.load_from, cfg.resume = None, False
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     if 'mtpd' not in imports:
@@ -43,7 +46,11 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     log = cfg.get('log_processor') or {}
     pattern = log.get('mean_pattern', 'loss|time|grad_norm')
     cfg.log_processor = {**log, 'mean_pattern': f'{pattern}|distill_ratio'}
-    _set_loop(cfg, index, save_every=_set_checkpoints(cfg, plan.handover))
+    train = cfg.train_cfg
+    save_every = _set_checkpoints(cfg, plan.handover)
+    by_epoch = train.pop('by_epoch', 'max_epochs' in train)
+    train.type = 'StageEpochLoop' if by_epoch else 'StageIterLoop'
+    train.update(stage=index, checkpoint_every=save_every)
     hooks = [
         dict(type='DistillCheckpointHook', provenance=provenance,
              identity_defaults=identity_defaults()),
@@ -77,21 +84,6 @@ def _wrap_model(cfg: Config, plan: Plan, index: int, names: tuple[str, ...],
     if scales and plan.distils:
         cfg.train_dataloader.dataset = with_teacher_view(
             cfg.train_dataloader.dataset, scales)
-
-
-def _name_run(cfg: Config, folder: str) -> None:
-    """A folder and names of the stage's own."""
-    cfg.work_dir = folder
-    cfg.experiment_name = folder.strip(os.sep).replace(os.sep, '_')
-    if cfg.get('visualizer'):
-        cfg.visualizer.name = cfg.experiment_name
-
-
-def _set_loop(cfg: Config, index: int, save_every: int | None) -> None:
-    train = cfg.train_cfg
-    by_epoch = train.pop('by_epoch', 'max_epochs' in train)
-    train.type = 'StageEpochLoop' if by_epoch else 'StageIterLoop'
-    train.update(stage=index, checkpoint_every=save_every)
 
 
 def _set_checkpoints(cfg: Config, handover: str) -> int | None:
