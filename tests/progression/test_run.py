@@ -490,7 +490,7 @@ def test_two_teachers_at_once(toy):
     # The mean over teachers: each alone gives twice its share.
     alone = toy(order=['wide'])
     alone.train_cfg.max_epochs = 1
-    alone.work_dir += 'exclusive_lock'
+    alone.work_dir += '_alone'
     go(alone)
     other = scalars(Path(alone.work_dir) / 'stage1_wide')[0]
     assert other['loss_distill_s8'] == pytest.approx(
