@@ -13,13 +13,14 @@ from .losses import BatchContext, FeatureL2Loss, Mechanism, Pairing
 from .optim_constructor import DistillOptimWrapperConstructor
 from .preprocessor import DistillDataPreprocessor
 from .pyramid import pyramid_channels, record_output
+from .teacher_view.transform import TeacherView
 
 __all__ = [
     'AutoWeight', 'BatchContext', 'DistillCheckpointHook',
     'DistillDataPreprocessor', 'DistillOptimWrapperConstructor',
     'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
     'FrozenDetector', 'MapReader', 'Mechanism', 'NonFiniteHook', 'NotFinite',
-    'Pairing', 'PyramidAdapter', 'TeacherBranch', 'build_detector', 'inherit',
-    'make_branch', 'pyramid_channels', 'record_output', 'resample',
-    'shared_strides'
+    'Pairing', 'PyramidAdapter', 'TeacherBranch', 'TeacherView',
+    'build_detector', 'inherit', 'make_branch', 'pyramid_channels',
+    'record_output', 'resample', 'shared_strides'
 ]

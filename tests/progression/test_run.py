@@ -29,7 +29,7 @@ from mtpd.plan.pool import build_pool
 from mtpd.progression import (PlanError, make_plan, run_progression,
                               stages as stages_module)
 from mtpd.progression.prepare import DiskFull
-from mtpd.search import find_order as search_module
+from mtpd.search import measure
 from mtpd.search.find_order import find_order
 from mtpd.search.moment_store import MomentStore
 from mtpd.stage.checkpoints import newest_checkpoint
@@ -404,7 +404,7 @@ def test_order_is_found_and_used_again(toy, capsys, monkeypatch):
     for teacher in measured.mtpd.teachers.values():
         teacher.ap = None
     plan = make_plan(measured)
-    monkeypatch.setattr(search_module, 'measured_aps',
+    monkeypatch.setattr(measure, 'measured_aps',
                         lambda *_: {'wide': 9., 'swin': 5.})
     assert find_order(plan, build_pool(plan)).order.teachers[-1] == 'wide'
 
@@ -460,7 +460,7 @@ def test_costs_into_a_finer_teacher_are_taken_on_its_grid(toy):
     counts = {grid: sums.over(8, range(10)).count
               for grid, sums in moments.items()}
     assert counts[2] == 4 * counts[1]
-    assert found.costs.positions[8] == counts[1]
+    assert found.costs.positions[found.costs.at(8)] == counts[1]
     for grid, target in ((1, 'wide'), (2, 'swin')):
         sums = moments[grid].over(8, range(10), ('student', target))
         weight, bias = fit_linear_map(moments[grid], 8, 'student', target)

@@ -40,6 +40,7 @@ def test_maps_are_those_of_each_detectors_own_preprocessing(pool):
     assert folds == [images.fold(i) for i in indices]
     raw = [next(images.load([[i]])).views[1][0] for i in indices]
     for name, detector in detectors.items():
+        detector = copy.deepcopy(detector).eval()
         with torch.no_grad():
             own = detector.extract_feat(detector.data_preprocessor(
                 {'inputs': raw, 'data_samples': None})['inputs'])

@@ -91,7 +91,7 @@ def with_third(cfg, tmp_path, name='third', spoil=1e-3, ap=29.):
 
 def assert_same_costs(one, other, tolerance=1e-4):
     assert one.names == other.names and one.strides == other.strides
-    for pair in one.mse:
+    for pair in one.pairs:
         assert one.cost(*pair) == pytest.approx(other.cost(*pair),
                                                 rel=tolerance)
 
@@ -153,7 +153,7 @@ def test_a_new_teacher_is_added_to_the_known_ones(toy, search, tmp_path):
     assert search.known[0] == ('student', 'swin', 'wide')
     assert search.printed('only products with third are added')
     assert added.costs.names == ('student', 'swin', 'wide', 'third')
-    for pair in before.costs.mse:
+    for pair in before.costs.pairs:
         assert added.costs.cost(*pair) == pytest.approx(
             before.costs.cost(*pair), rel=1e-9)
     cfg = with_third(toy(order='bgs', strides=LEVELS), tmp_path)
@@ -190,7 +190,7 @@ def test_other_data_is_not_mixed(toy, search):
     found = search(toy(order='bgs', strides=LEVELS, costs=dict(split='val')))
     assert search.printed("data.split: 'train' there, 'val' here")
     assert search.measured == 8
-    assert found.costs.positions[8] == 96 * 8
+    assert found.costs.positions[found.costs.at(8)] == 96 * 8
 
 
 def test_moments_of_another_precision_are_not_used(toy, search, monkeypatch):
@@ -201,8 +201,9 @@ def test_moments_of_another_precision_are_not_used(toy, search, monkeypatch):
     assert search.printed("precision: 'float32' there, 'float64' here")
     assert search.measured == 24
     for found in (rounded, exactly):
-        limit = found.costs.resolution['student', 'swin'][8] \
-            / found.costs.variance['swin'][8]
+        costs = found.costs
+        limit = costs.resolution[costs.at(8, 'student', 'swin')] \
+            / costs.variance[costs.at(8, 'swin')]
         assert (limit < 1e-8) == (found is exactly)
 
 
@@ -295,9 +296,9 @@ def test_the_order_is_chosen_once_a_sample_and_written_once(toy, search,
 
 def test_more_images_are_added_to_fewer(toy, search):
     few = search(toy(order='bgs', strides=LEVELS, costs=dict(images=12)))
-    assert search.measured == 12 and few.costs.positions[8] == 12 * 96
+    assert search.measured == 12 and few.costs.positions[few.costs.at(8)] == 12 * 96
     whole = search(toy(order='bgs', strides=LEVELS))
-    assert search.measured == 12 and whole.costs.positions[8] == 24 * 96
+    assert search.measured == 12 and whole.costs.positions[whole.costs.at(8)] == 24 * 96
     fewer = search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
     assert search.measured == 0
     assert search.printed('Costs taken from .*, of 24 images')
@@ -517,16 +518,15 @@ def test_auto_images_stop_as_soon_as_every_decision_is_certain(
 KILLED = """
 import os, runpy, signal, sys
 import mtpd.search.gather as module
-from mtpd.progression import run
-from mtpd.search import find_order
+from mtpd.progression import teacher_order
 module.SAVE_SECONDS = 0  # after every batch
-find = find_order.find_order
+find = teacher_order.find_order
 
 def dies(plan, pool, progress):
     return find(plan, pool, lambda done, total: done < 13 or os.kill(
         os.getpid(), signal.SIGKILL))
 
-run.find_order = dies
+teacher_order.find_order = dies
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """

@@ -58,9 +58,11 @@ class DistillCheckpointHook(Hook):
                 'The checkpoint to resume was not written by this '
                 'progression (it has no "mtpd" entry). Start without '
                 '--resume in another --work-dir.')
+        identity = self.provenance.get('identity', {})
+        defaults = {key: value for key, value
+                    in self._identity_defaults.items() if key in identity}
         differing = differences(
-            {**self._identity_defaults, **saved.get('identity', {})},
-            self.provenance.get('identity', {}))
+            {**defaults, **saved.get('identity', {})}, identity)
         if differing:
             raise OtherTeacher(
                 'The checkpoint to resume belongs to another progression:\n  '
