@@ -296,9 +296,11 @@ def test_the_order_is_chosen_once_a_sample_and_written_once(toy, search,
 
 def test_more_images_are_added_to_fewer(toy, search):
     few = search(toy(order='bgs', strides=LEVELS, costs=dict(images=12)))
-    assert search.measured == 12 and few.costs.positions[few.costs.at(8)] == 12 * 96
+    assert search.measured == 12
+    assert few.costs.positions[few.costs.at(8)] == 12 * 96
     whole = search(toy(order='bgs', strides=LEVELS))
-    assert search.measured == 12 and whole.costs.positions[whole.costs.at(8)] == 24 * 96
+    assert search.measured == 12
+    assert whole.costs.positions[whole.costs.at(8)] == 24 * 96
     fewer = search(toy(order='bgs', strides=LEVELS, costs=dict(images=6)))
     assert search.measured == 0
     assert search.printed('Costs taken from .*, of 24 images')
