@@ -100,11 +100,6 @@ class WorkDir:
         return self._path('order', 'order.json')
 
     @property
-    def cost_chart(self) -> str:
-        """The matrix of adaptation costs, PNG."""
-        return self._path('order', 'adaptation_cost.png')
-
-    @property
     def order_chart(self) -> str:
         """The graph of costs with the order, PNG."""
         return self._path('order', 'teacher_order.png')
