@@ -67,6 +67,7 @@ def maps_of_all(cfg, pool):
     loader.dataset.ann_file = cfg.train_dataloader.dataset.ann_file
     loader.dataset.data_prefix = cfg.train_dataloader.dataset.data_prefix
     loader.sampler.shuffle = False
+    pool = {n: copy.deepcopy(d).eval() for n, d in pool.items()}
     folds, maps = [], {n: {s: [] for s in STRIDES} for n in pool}
     for batch in Runner.build_dataloader(loader):
         folds.append(fold_of(str(batch['data_samples'][0].img_id), FOLDS))
