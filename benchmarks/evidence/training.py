@@ -20,7 +20,7 @@ from mtpd.plan.errors import PlanError
 from mtpd.progression import export_student, make_plan
 from mtpd.progression.history import StageHistory, read_log
 from mtpd.provenance import versions
-from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
 
 

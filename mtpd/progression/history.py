@@ -11,7 +11,7 @@ from mtpd.plan.detectors import load_config
 from mtpd.plan.plan import Plan, make_plan, stage_label
 from mtpd.plan.work_dir import WorkDir
 from mtpd.search.found_order import FoundOrder
-from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.validations import read_validations
 
 COLUMNS = {'AP': ('bbox_mAP', '/mAP'), 'AP50': ('bbox_mAP_50', '/AP50'),

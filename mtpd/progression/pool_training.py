@@ -9,7 +9,7 @@ from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.processes import on_main
-from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
 
 from .export import export_student

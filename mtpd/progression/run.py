@@ -28,7 +28,7 @@ from .export import export_student, plain_config
 from .prepare import full_disks_named, prepare
 from .probe import probe
 from .record import is_started, read_record, write_record
-from .stages import StageResult, run_stages
+from .stage_sequence import StageResult, run_stages
 from .start import seed_of, starting_ap, starting_weights
 from .teacher_order import search_order
 

@@ -6,7 +6,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import (BaseLoop, EpochBasedTrainLoop,
                              IterBasedTrainLoop, Runner)
 
-from .checkpoints import StageCheckpointHook
+from .checkpoint_hook import StageCheckpointHook
 from .preemption import (Preempted, Stop, agreed_stop, interruptible,
                          stop_is_requested, stops_between_iterations,
                          workers_may_end)

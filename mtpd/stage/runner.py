@@ -16,7 +16,7 @@ from torch import nn
 from mtpd.distill.branch import NotFinite
 from mtpd.processes import on_main
 
-from .checkpoints import set_aside_not_finite
+from .resume import set_aside_not_finite
 
 
 class _FormattedConfig(Config):

@@ -24,10 +24,10 @@ from mtpd.compat import atomic_files
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.progression import (PlanError, run as run_module, run_progression,
-                              stages as stages_module)
+                              stage_sequence as stages_module)
 from mtpd.progression.prepare import DiskFull
 from mtpd.randomness import seed_everything
-from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.preemption import EXIT_CODE, Preempted
 from mtpd.stage.seeding import KeyedBatches, seeded_loader, stateful_components
 
@@ -368,7 +368,7 @@ def test_torn_and_foreign_checkpoints_are_skipped_with_a_message(
     torch.save(foreign, folder / 'epoch_8.pth')
     torch.save(dict(state_dict={}, meta={}), folder / 'epoch_9.pth')
     said = []
-    monkeypatch.setattr('mtpd.stage.checkpoints.print_log',
+    monkeypatch.setattr('mtpd.stage.resume.print_log',
                         lambda text, **_: said.append(text))
     with monkeypatch.context() as patch:
         dies_at_call(patch, FeatureDistiller, 'train_step', 5)

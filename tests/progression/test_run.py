@@ -27,12 +27,12 @@ from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.pool import build_pool
 from mtpd.progression import (PlanError, make_plan, run_progression,
-                              stages as stages_module)
+                              stage_sequence as stages_module)
 from mtpd.progression.prepare import DiskFull
 from mtpd.search import measure
 from mtpd.search.find_order import find_order
 from mtpd.search.moment_store import MomentStore
-from mtpd.stage.checkpoints import newest_checkpoint
+from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import StageRunner
 
 

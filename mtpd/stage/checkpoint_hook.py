@@ -1,21 +1,18 @@
-"""A stage's checkpoints: when they are written, and which is the newest."""
-import glob
-import logging
+"""When a stage's checkpoints are written, with what they need to resume."""
 import os
-import re
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
 from mmengine.dist import all_reduce_params, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import remove_partial_files
-from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
 from mtpd.plan.errors import PlanError
+
+from .resume import position, saved_checkpoints
 
 
 @HOOKS.register_module()
@@ -66,7 +63,7 @@ class StageCheckpointHook(CheckpointHook):
         self.last_ckpt = None  # or mmengine would write it again, too
         super().after_val_epoch(runner, metrics)
         for name, meta in self._written.items():
-            if meta['iter'] == runner.iter and _position(name)[0] >= 0:
+            if meta['iter'] == runner.iter and position(name)[0] >= 0:
                 self._save(runner, name, meta)
 
     def batches_done(self, per_epoch: int) -> int:
@@ -146,84 +143,19 @@ class StageCheckpointHook(CheckpointHook):
         self._written[name] = dict(meta)
         if not earlier or not is_main_process():
             return
-        oldest = min(map(_position, self._written))
-        for path in _checkpoints(self.out_dir):
-            if _position(path) < oldest and not self._is_due(path):
+        oldest = min(map(position, self._written))
+        for path in saved_checkpoints(self.out_dir):
+            if position(path) < oldest and not self._is_due(path):
                 os.remove(path)
 
     def _is_due(self, path: str) -> bool:
         """Whether ``interval`` asks for a checkpoint."""
         if self.by_epoch:
             return '_batch_' not in path
-        return self.interval > 0 and _position(path)[2] % self.interval == 0
+        return self.interval > 0 and position(path)[2] % self.interval == 0
 
 
 def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
     model = runner.model
     return dict((model.module if is_model_wrapper(model) else model)
                 .named_parameters())
-
-
-_NAME = re.compile(r'epoch_(\d+)(?:_batch_(\d+))?\.pth|iter_(\d+)\.pth')
-
-
-def _position(path: str) -> tuple[int, int, int]:
-    """Epochs, batches beyond them, iterations; (-1, 0, 0) for other files."""
-    match = _NAME.fullmatch(os.path.basename(path))
-    if match is None:
-        return -1, 0, 0
-    epochs, batches, iterations = (int(n or 0) for n in match.groups())
-    return epochs, batches, iterations
-
-
-def _checkpoints(folder: str) -> list[str]:
-    """The checkpoints of a run by their names, the newest first."""
-    files = glob.glob(os.path.join(glob.escape(folder), '*.pth'))
-    checkpoints = [path for path in files if _position(path)[0] >= 0]
-    return sorted(checkpoints, key=_position, reverse=True)
-
-
-def newest_checkpoint(folder: str,
-                      problem_of: Callable[[dict[str, Any]], str | None]
-                      = lambda content: None) -> str | None:
-    """The newest checkpoint of a run that can be read, None without one.
-
-    The files themselves are looked at: mmengine's ``last_checkpoint`` is
-    written in place, after the checkpoint, and may name one that is torn or
-    gone. Files that are skipped are logged with the reason.
-
-    Args:
-        folder: The run's.
-        problem_of: What is wrong with a file's content, None if nothing is.
-    """
-    for path in _checkpoints(folder):
-        try:
-            problem = problem_of(read_checkpoint(path))
-        except CorruptCheckpoint as error:
-            problem = str(error)
-        if problem is None:
-            return path
-        print_log(f'{path} is skipped: {problem}', logger='current',
-                  level=logging.WARNING)
-    return None
-
-
-def set_aside_not_finite(folder: str) -> str | None:
-    """The newest checkpoint whose weights are all finite.
-
-    A step may spoil the weights that the next checkpoint holds before any loss
-    shows it. Newer checkpoints are renamed to ``*.pth.not_finite``, so that no
-    run resumes from them.
-    """
-    while (path := newest_checkpoint(folder)) is not None:
-        weights = read_checkpoint(path)['state_dict'].values()
-        if all(w.isfinite().all() for w in weights if w.is_floating_point()):
-            return path
-        os.replace(path, path + '.not_finite')
-    return None
-
-
-def best_checkpoint(folder: str) -> str | None:
-    """The file that mmengine's ``save_best`` keeps, None if there is none."""
-    files = glob.glob(os.path.join(glob.escape(folder), 'best_*.pth'))
-    return max(files, key=os.path.getmtime) if files else None

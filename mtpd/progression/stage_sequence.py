@@ -18,7 +18,7 @@ from mtpd.processes import on_main
 from mtpd.randomness import isolate_rng
 from mtpd.search.fitted_adapters import fitted_maps
 from mtpd.search.measure import box_ap, mean_ap, validation_config
-from mtpd.stage.checkpoints import best_checkpoint, newest_checkpoint
+from mtpd.stage.resume import best_checkpoint, newest_checkpoint
 from mtpd.stage.config import stage_config
 from mtpd.stage.runner import run_stage
 from mtpd.stage.validations import read_validations
