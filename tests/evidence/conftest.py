@@ -22,7 +22,7 @@ def _config(read, file: str) -> Config:
     return read(file)
 
 
-@pytest.fixture(scope='package', autouse=True)
+@pytest.fixture(scope='module', autouse=True)
 def _configs_are_read_once():
     # For each base in mmdet, mmengine parses all metafiles of mmdet: half a
     # second for each teacher of each plan.
