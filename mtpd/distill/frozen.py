@@ -41,8 +41,10 @@ class MapReader:
             inputs: (N, 3, H, W), normalised for this detector.
             strides: Of the maps to return.
         """
+        if inputs.device != next(self.detector.parameters()).device:
+            self.detector.to(inputs.device)
         with evaluation_mode(self.detector):
-            outputs = self.detector.to(inputs.device).extract_feat(inputs)
+            outputs = self.detector.extract_feat(inputs)
         maps = by_stride(outputs, tuple(self.channels))
         return {s: maps[s] for s in strides}
 

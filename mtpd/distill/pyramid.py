@@ -32,17 +32,22 @@ def record_output(module: nn.Module) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def evaluation_mode(detector: nn.Module) -> Iterator[None]:
-    """Within the block, a detector is in eval mode; after it, each of its
+def evaluation_mode(*detectors: nn.Module) -> Iterator[None]:
+    """Within the block, detectors are in eval mode; after it, each of their
     modules is in the mode that it had before."""
-    modes = {module: module.training for module in detector.modules()}
-    detector.eval()
+    modes = {module: module.training for detector in detectors
+             for module in detector.modules()}
+    # Setting 300 modules takes as long as a small detector's forward.
+    if any(modes.values()):
+        for detector in detectors:
+            detector.eval()
     try:
         yield
     finally:
         # One by one: train() would also reset modules in eval on purpose.
         for module, mode in modes.items():
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
 
 
 def once_per_detector(

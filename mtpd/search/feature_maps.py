@@ -13,7 +13,6 @@ from mmengine.device import get_device
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
 from mmengine.model.utils import stack_batch
-from torch import nn
 
 from mtpd.distill.adapters import resample
 from mtpd.distill.frozen import MapReader
@@ -41,9 +40,9 @@ class FeatureMaps:
     in training (``resample``). Positions beyond an image's edge are marked,
     and so are all but a drawn share of the positions at strides up to 4.
 
-    The detectors are only read. They are switched to eval mode without
-    gradients, the student among them, so callers that go on using them measure
-    within :func:`left_as_found`.
+    The detectors are only read, the student among them: each is in eval mode
+    while it runs. Callers that measure many batches set the mode once, by
+    ``evaluation_mode``.
 
     Args:
         detectors: Name -> detector, all with maps at ``strides``.
@@ -227,26 +226,6 @@ class FeatureMaps:
                                for stride, level in levels.items()}
         folds = [self.images.fold(index) for index in batch.indices]
         return MapBatch(resampled, folds, valid)
-
-
-@contextmanager
-def left_as_found(detectors: Iterable[BaseDetector]) -> Iterator[None]:
-    """Put back the modes of detectors and the ``requires_grad`` of their
-    parameters after they were measured."""
-    modes: dict[nn.Module, bool] = {}
-    gradients: dict[nn.Parameter, bool] = {}
-    for detector in detectors:
-        modes.update((module, module.training) for module
-                     in detector.modules())
-        gradients.update((parameter, parameter.requires_grad) for parameter
-                         in detector.parameters())
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for parameter, requires_grad in gradients.items():
-            parameter.requires_grad_(requires_grad)
 
 
 @contextmanager

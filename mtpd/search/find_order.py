@@ -7,6 +7,7 @@ from typing import Any, Mapping
 from mmdet.models.detectors import BaseDetector
 from mmengine.logging import print_log
 
+from mtpd.distill.pyramid import evaluation_mode
 from mtpd.order import AdaptationCosts, backward_greedy_selection
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
@@ -17,7 +18,7 @@ from mtpd.processes import on_main
 from mtpd.provenance import command, versions
 
 from .exact import check_costs, measure_exactly
-from .feature_maps import FINE_SHARE, FINE_STRIDE, FeatureMaps, left_as_found
+from .feature_maps import FINE_SHARE, FINE_STRIDE, FeatureMaps
 from .found_order import FoundOrder, saved_order
 from .gather import PRECISION, Progress
 from .images import FOLDS, Images
@@ -46,7 +47,7 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
             that measures in the same place.
     """
     work_dir = WorkDir(plan.work_dir)
-    with left_as_found(pool.values()):
+    with evaluation_mode(*pool.values()):
         found = _measure(plan, pool, work_dir, progress)
         try:
             found = replace(found, latencies=measured_latencies(

@@ -9,12 +9,13 @@ from mmengine.logging import print_log
 
 from mtpd.distill.branch import make_branch
 from mtpd.distill.frozen import FrozenDetector
+from mtpd.distill.pyramid import evaluation_mode
 from mtpd.order import fit_linear_map
 from mtpd.order.least_squares import POSITIONS_PER_COEFFICIENT
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.plan import Plan
 
-from .feature_maps import FeatureMaps, left_as_found
+from .feature_maps import FeatureMaps
 from .gather import gather
 from .images import Images
 from .moment_store import MomentStore
@@ -40,7 +41,8 @@ def fitted_maps(plan: Plan, student: BaseDetector, names: Sequence[str],
             ``requires_grad`` are the same afterwards.
         names: The teachers.
         pool: Teachers that are built already, by name, so that no checkpoint
-            is read twice; those that are missing are built.
+            is read twice; those that are missing are built. The named ones
+            are frozen.
 
     Returns:
         Name -> stride -> ``weight`` (C_teacher, C_student), ``bias``
@@ -50,7 +52,7 @@ def fitted_maps(plan: Plan, student: BaseDetector, names: Sequence[str],
     """
     pool = pool or {}
     maps = {}
-    with left_as_found([student, *pool.values()]):
+    with evaluation_mode(student):
         for name in names:
             spec = plan.teachers[name]
             teacher = pool[name] if name in pool else spec.build()

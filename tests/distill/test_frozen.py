@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mtpd.distill import FrozenDetector, MapReader, build_detector, pyramid
+from mtpd.distill.pyramid import evaluation_mode
 
 
 @pytest.mark.parametrize('options, tolerance', [
@@ -46,6 +47,18 @@ def test_a_compiled_teacher_sees_the_same(retinanet, checkpoint_of):
     for stride, one in expected.items():
         assert (maps[stride] - one).norm() <= 1e-5 * one.norm()
         assert not maps[stride].requires_grad
+
+
+def test_modes_after_a_block_that_failed(retinanet):
+    one, other = (build_detector(retinanet) for _ in range(2))
+    one.train().backbone.bn1.eval()
+    other.eval()
+    modes = [m.training for m in (*one.modules(), *other.modules())]
+    with pytest.raises(KeyboardInterrupt), evaluation_mode(one, other):
+        assert not any(m.training for m in one.modules())
+        other.train()
+        raise KeyboardInterrupt
+    assert modes == [m.training for m in (*one.modules(), *other.modules())]
 
 
 def test_measuring_leaves_a_detector_as_it_was(retinanet):

@@ -6,7 +6,6 @@ from fractions import Fraction
 import pytest
 import torch
 import torch.nn.functional as F
-from mmdet.registry import MODELS
 
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan
@@ -208,20 +207,3 @@ def test_forwards_are_in_full_precision_whatever_is_set(pool, setting):
         torch.backends.cudnn.allow_tf32 = True
     for values in inside:
         assert set(values) <= {'ieee', 'highest', False}
-
-
-def test_detectors_are_left_as_they_were_found(retinanet):
-    detector = MODELS.build(retinanet).train()
-    detector.backbone.eval()
-    detector.neck.requires_grad_(False)
-    modes = {name: module.training
-             for name, module in detector.named_modules()}
-    gradients = {name: parameter.requires_grad
-                 for name, parameter in detector.named_parameters()}
-    with pytest.raises(KeyboardInterrupt), module.left_as_found([detector]):
-        detector.eval().requires_grad_(False)
-        raise KeyboardInterrupt
-    assert modes == {name: module.training
-                     for name, module in detector.named_modules()}
-    assert gradients == {name: parameter.requires_grad for name, parameter
-                         in detector.named_parameters()}
