@@ -160,7 +160,7 @@ def _stages(order: Any) -> Stages | None:
         return None
     names = [order] if isinstance(order, str) else order
     return tuple(tuple(stage) if isinstance(stage, (list, tuple))
-                 else (str(stage),) for stage in names)
+                 else (stage,) for stage in names)
 
 
 def _order_problems(stages: Stages | None, limit: int | None,

@@ -1,9 +1,10 @@
-"""Every setting of ``mtpd``: default, form, check and sentence, each once.
+"""Every setting of ``mtpd``: its default, check and description, in one place.
 
 A new setting is a field here and a use where it acts. The plan, the messages
 about wrong values, "did you mean" and docs/reference.md are made from these
 fields.
 """
+import math
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from fractions import Fraction
 from typing import Any, Callable, Mapping, NamedTuple
@@ -48,15 +49,16 @@ def setting(form: Form, sentence: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def is_whole(value: Any) -> bool:
+def is_positive_int(value: Any) -> bool:
     """Whether a value is an integer of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) \
         and value >= 1
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a real number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether a value is a finite real number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) \
+        and math.isfinite(value)
 
 
 def as_list(value: Any) -> list:
@@ -103,7 +105,13 @@ def _is_path(value: Any) -> bool:
 
 def _is_strides(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and bool(value) \
-        and all(map(is_whole, value))
+        and all(map(is_positive_int, value))
+
+
+def _is_stages(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(name, str) for stage in value
+        for name in (stage if isinstance(stage, (list, tuple)) else [stage]))
 
 
 def _checked_fade(value: Mapping) -> dict[str, Any]:
@@ -145,8 +153,8 @@ class TeacherSettings:
 class CostSettings:
     """``mtpd.costs``: how adaptation costs are measured."""
     images: int | str | None = setting(
-        optional("'all', 'auto' or a number of images",
-                 lambda v: v in ('all', 'auto') or is_whole(v)),
+        optional("'all', 'auto', a number of images or None",
+                 lambda v: v in ('all', 'auto') or is_positive_int(v)),
         "The number of images, evenly spread over the split; 'all' of them; "
         "or 'auto', which adds images until every decision is certain. None "
         'takes all, unless a saved result of fewer images is certain in '
@@ -163,8 +171,8 @@ class CostSettings:
     sequential: float | None = setting(
         optional('GiB of disk space for maps, above 0, or None',
                  lambda v: is_number(v) and v > 0),
-        'Runs the detectors one after the other, for pools that do not fit '
-        'into memory together, with this much disk space for their maps. '
+        'GiB of disk space for maps. If it is set, the detectors run one '
+        'after the other, for pools that do not fit into memory together. '
         'None runs all of them on each image.', default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -190,9 +198,10 @@ class FastTeacherSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a progression can be told beside student, teachers and order."""
+    """All settings except student, teachers and order."""
     max_teachers: int | None = setting(
-        optional('an integer of at least 1, or None for no limit', is_whole),
+        optional('an integer of at least 1, or None for no limit',
+                 is_positive_int),
         'Maximum number of stages: the last ones of the order.', default=None)
     distill: dict[str, Any] = setting(
         Form("the mechanism, such as dict(type='FeatureL2Loss', "
@@ -225,7 +234,7 @@ class Options:
         'The parts of the first teacher that the student starts with.',
         default=())
     fade: dict[str, Any] | None = setting(
-        Form('dict(begin=..., end=..., by_epoch=True)',
+        Form('dict(begin=..., end=..., by_epoch=True) or None',
              lambda v: v is None or isinstance(v, Mapping),
              lambda v: None if v is None else _checked_fade(v)),
         'Where distillation ends within each stage. None: it does not end.',
@@ -252,7 +261,7 @@ class Members:
     order: Any = setting(
         Form("'bgs' or a list of teacher names; a tuple of names among them "
              'is one stage of several teachers at once',
-             lambda v: isinstance(v, (str, list, tuple))),
+             lambda v: isinstance(v, str) or _is_stages(v)),
         "The stages, first to last. 'bgs': Backward Greedy Selection finds "
         'them from adaptation costs.', default='bgs')
 
@@ -330,10 +339,10 @@ def _read_value(entry: Field, value: Any, where: str
         keeps_dict = entry.default_factory in (dict, MISSING)
         return (values if keeps_dict or problems
                 else form.group(**values)), problems
-    if not form.check(value):
-        return None, [f'{where} is {value!r}; it has to be {form.words}.']
+    problem = f'{where} is {value!r}; it has to be {form.words}'
     try:
+        if not form.check(value):
+            return None, [f'{problem}.']
         return form.convert(value), []
-    except (TypeError, ValueError) as error:
-        return None, [f'{where} is {value!r}; it has to be {form.words} '
-                      f'({error}).']
+    except (TypeError, ValueError, OverflowError) as error:
+        return None, [f'{problem} ({error}).']

@@ -1,7 +1,9 @@
 """Every setting: what it may be, and what is said where it is not."""
+import math
 from dataclasses import MISSING
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from mtpd.plan import settings
@@ -122,7 +124,8 @@ def test_one_more_option_is_one_more_field(monkeypatch):
     @dataclass(frozen=True, kw_only=True)
     class More(Options):
         patience: int = settings.setting(
-            settings.Form('an integer of at least 1', settings.is_whole),
+            settings.Form('an integer of at least 1',
+                          settings.is_positive_int),
             'Stages without a gain before the progression ends.', default=2)
 
     assert read_settings(More, dict(patience=3), 'mtpd') == (
@@ -131,3 +134,26 @@ def test_one_more_option_is_one_more_field(monkeypatch):
         read_settings(More, dict(patience=0), 'mtpd')[1][0]
     assert 'did you mean mtpd.patience?' in \
         read_settings(More, dict(patiense=1), 'mtpd')[1][0]
+
+
+@pytest.mark.parametrize('group', GROUPS)
+def test_any_value_is_taken_or_refused_in_words(group):
+    """Nothing that can stand in a config ends in a traceback."""
+    values = (None, True, 3, -1, .5, math.inf, -math.inf, math.nan, 10 ** 400,
+              '', 'x', [], [['x']], [{}], {}, {'a': 1}, {1: 'a'}, (1, 2),
+              b'x', object(), np.arange(3))
+    for name in settings_of(group):
+        for value in values:
+            given, problems = read_settings(group, {name: value}, 'here')
+            about = [p for p in problems
+                     if p.startswith((f'here.{name} is ', f'here.{name}.'))]
+            assert (name in given) != bool(about), (name, value, problems)
+
+
+@pytest.mark.parametrize('order', [
+    3, [3, {}], [['a', ['b']]], [[{}]], [None], {'a': 1}, [('a', 3)]])
+def test_an_order_that_is_none(order):
+    _, problems = read_settings(ProgressionSettings, dict(
+        order=order, student=dict(checkpoint=None), teachers={}), 'mtpd')
+    assert len(problems) == 1
+    assert problems[0].startswith(f'mtpd.order is {order!r}; it has to be ')
