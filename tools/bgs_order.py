@@ -23,7 +23,7 @@ from mtpd.order.baselines import OrderRow
 from mtpd.plan.errors import PlanError
 from mtpd.progression import order_teachers, prepare
 from mtpd.progression.prepare import unwritable
-from mtpd.progression.teacher_order import show_order
+from mtpd.progression.show_order import show_order
 from mtpd.search.found_order import FoundOrder, reorder
 from mtpd.show.tables import baselines_table
 

@@ -98,10 +98,10 @@ def compare(plan: Plan, progression: Progression,
     rows = [('student alone', aps['student'], 'student')]
     for stage in baseline.stages:
         rows.append(('student trained on alone, as long as stages 1 to '
-                     f'{stage.index}', stage.end, 'student'))
+                     f'{stage.index}', stage.end_ap, 'student'))
     for stage in progression.stages:
         rows.append((f'stage {stage.index}, taught by {stage.teacher}',
-                     stage.end, 'student'))
+                     stage.end_ap, 'student'))
     for name in plan.teachers:
         rows.append((f'teacher {name}', aps[name], name))
     cells, results = [], []
@@ -113,7 +113,7 @@ def compare(plan: Plan, progression: Progression,
                             latency_ms=milliseconds))
     print(text_table('Results (latency: one image, batch of one)',
                      ['', 'box AP', 'parameters', 'latency'], cells))
-    gain = progression.stages[-1].end - baseline.stages[-1].end
+    gain = progression.stages[-1].end_ap - baseline.stages[-1].end_ap
     verdict = 'Distillation helped' if gain > 0 else \
         'Distillation did not help'
     print(f'{verdict}: the progression ends {gain:+.1f} AP from the student '

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .pyramid import Features, describe_pyramid, grid_of
 
 ADAPTERS = ('auto', 'conv')
-"""A convolution only where channels differ, or at every level."""
+"""'auto': a convolution only where channels differ; 'conv': at every level."""
 
 STARTS = ('zero', 'random', 'identity')
 """How a convolution starts, where no fitted map is given."""
@@ -45,9 +45,10 @@ class FeatureAdapter(nn.Module):
         out_channels: Channels of the teacher's map.
         adapter: 'auto' leaves the convolution out where the channels are
             equal; 'conv' never does.
-        start: How the convolution starts. 'zero', so that it learns before
-            anything of the distance reaches the student; 'random'; or
-            'identity', channel i from channel i as far as both have one.
+        start: How the convolution starts (``mtpd.init_adapters``). 'zero', so
+            that it learns before any distillation gradient reaches the
+            student; 'random'; or 'identity', channel i from channel i as far
+            as both have one.
 
     Raises:
         ValueError: An unknown ``adapter`` or ``start``.

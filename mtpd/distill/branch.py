@@ -16,13 +16,14 @@ from .pyramid import Features, grid_of, pyramid_channels
 
 
 class NotFinite(ArithmeticError):
-    """A map or a distillation loss holds infinity or nan."""
+    """A map, a loss or a gradient holds infinity or nan."""
 
 
 class TeacherBranch(nn.Module):
     """A frozen teacher, the adapters onto its maps, and the mechanism.
 
-    The teacher is no module, so its weights are none of the parameters.
+    The teacher is not an ``nn.Module``, so ``parameters()`` does not include
+    its weights.
 
     Args:
         name: The teacher's.
@@ -56,7 +57,8 @@ class TeacherBranch(nn.Module):
         Args:
             student: All of the student's maps, stride -> (N, C, H, W).
             inputs: (N, 3, H', W'), normalised for the teacher.
-            context: The batch beyond its maps; its scores are filled in here.
+            context: What else the mechanisms read of the batch; its scores are
+                filled in here.
             scores: The student's classification maps, empty where the
                 mechanism uses none.
             detection: The student's detection loss, for the automatic weight.

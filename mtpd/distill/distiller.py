@@ -1,4 +1,4 @@
-"""One training step of feature distillation."""
+"""The detector that wraps student and teachers, and its training step."""
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Mapping, Sequence
 
@@ -55,8 +55,8 @@ class FeatureDistiller(BaseDetector):
         on_nonfinite: 'stop' raises :class:`NotFinite` at a loss or a map that
             is not finite; 'skip' lets :class:`NonFiniteHook` leave the
             iteration out.
-        seed: Of the initial weights of adapters and mechanism. Their draws
-            leave all other random numbers as they are.
+        seed: Seeds the initial weights of adapters and mechanism. Drawing
+            them changes no other random number.
         built: Name -> a teacher that is built already, with its weights
             loaded, from the ``model`` of ``teachers``; it is used as it is,
             switched to eval mode and frozen. A teacher that is missing here is
@@ -114,7 +114,8 @@ class FeatureDistiller(BaseDetector):
                 {t['name']: t.get('scale', 1) for t in teachers})
         super().__init__(data_preprocessor=preprocessor)
         self.student = detector
-        # Of TeacherBranch; the type of ModuleList cannot express it.
+        # TeacherBranch modules; ModuleList has no type for that. Checkpoints
+        # hold this name in their keys.
         self.guidances: Any = nn.ModuleList(guidances)
         self.strength = 1.
         self.on_nonfinite = on_nonfinite
@@ -150,7 +151,7 @@ class FeatureDistiller(BaseDetector):
         on; at 0 neither teacher nor mechanism runs."""
         self.strength = strength
         if self.guidances:
-            self.data_preprocessor.looking = strength > 0
+            self.data_preprocessor.teachers_active = strength > 0
 
     def forward(self, inputs: Tensor, data_samples: list | None = None,
                 mode: str = 'tensor',
@@ -186,14 +187,14 @@ class FeatureDistiller(BaseDetector):
         boxes = [get_box_tensor(sample.gt_instances.bboxes)
                  for sample in batch_data_samples]
         context = BatchContext(grid_of(batch_inputs), tuple(boxes))
-        share = self.strength / len(self.guidances)
+        weight = self.strength / len(self.guidances)
         distill, targets = {}, []
         for branch in self.guidances:
             inputs = (teacher_inputs or {})[branch.name]
             branch_losses, target = branch(maps, inputs, context, scores,
                                            detection)
             for name, value in branch_losses.items():
-                distill[branch.loss_name(name)] = value * share
+                distill[branch.loss_name(name)] = value * weight
             targets.append(target)
         total = sum(distill.values()).detach()
         # No "loss" in the ratio's name: mmengine logs it and adds it nowhere.
@@ -230,7 +231,7 @@ class FeatureDistiller(BaseDetector):
         # zeros change no sum, no mean and no clipped norm.
         idle = sum((p.sum() * 0 for p in self.guidances.parameters()),
                    next(self.student.parameters()).new_zeros(()))
-        # mmengine would log the last value of a name for ever.
+        # Without these, mmengine would go on logging their last values.
         return {**dict.fromkeys(self.logged, idle.detach()),
                 'loss_distill_idle': idle}
 

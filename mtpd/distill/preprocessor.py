@@ -35,8 +35,8 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
     Attributes:
         divisor: While teachers take part, each side of the student's batch is
             a multiple of this.
-        looking: Whether the teachers take part; otherwise their batches are
-            not made.
+        teachers_active: Whether the teachers take part; otherwise their
+            batches are not made.
 
     Raises:
         TypeError: One of them is no ``DetDataPreprocessor``.
@@ -82,7 +82,7 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         self.training_student = training
         # By position: a name may hold a dot, which a module's may not.
         self.teachers = nn.ModuleList(built.values())
-        self.looking = True
+        self.teachers_active = True
 
     def forward(self, data: dict[str, Any],
                 training: bool = False) -> dict[str, Any]:
@@ -96,13 +96,15 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         if not training:
             return self.student(data, False)
         data = self.cast_data(data)
-        student = self.training_student if self.looking else self.student
+        student = self.student
+        if self.teachers_active:
+            student = self.training_student
         batch = student({k: data[k] for k in ('inputs', 'data_samples')}, True)
         size = batch['inputs'].shape[-2:]
         # boxtype2tensor and the like matter to the student only: teachers get
         # images.
         teacher_inputs = {}
-        if self.looking:
+        if self.teachers_active:
             for (name, scale), part in zip(self.scales.items(), self.teachers,
                                            strict=True):
                 teacher_size = [int(side * scale) for side in size]

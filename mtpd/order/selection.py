@@ -60,12 +60,14 @@ def backward_greedy_selection(cost: Cost, student: str,
                               ap: Mapping[str, float],
                               max_teachers: int | None = None
                               ) -> TeachingOrder:
-    """Order teachers from the last to the first, each easing the next's task.
+    """Order the teachers, so that each prepares the student for the next.
 
-    The last one is the teacher with the highest AP. Before each chosen one
+    They are chosen from the last to the first. The last one is the teacher
+    with the highest AP. Before each chosen one
     comes the remaining teacher with the smallest cost to it, unless that is
     larger than the student's own cost to it. Ties go to the higher AP, then to
-    the name that sorts first; a cost equal to the student's does not stop it.
+    the name that sorts first; a cost equal to the student's does not stop
+    the selection.
 
     Args:
         cost: Read only for pairs that are compared; only costs into one target

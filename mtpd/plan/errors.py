@@ -1,4 +1,7 @@
-"""What a user's config has wrong, in words."""
+"""The error that lists what is wrong with a config, and "did you mean".
+
+Messages about single settings are written in ``mtpd.plan.settings``.
+"""
 import difflib
 from typing import Any, Iterable
 

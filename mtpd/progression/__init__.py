@@ -6,7 +6,7 @@ from mtpd.stage.runner import run_stage
 from .export import export_student
 from .prepare import prepare
 from .run import Progression, run_progression
-from .teacher_order import order_teachers
+from .show_order import order_teachers
 
 __all__ = ['Plan', 'PlanError', 'Progression', 'export_student', 'make_plan',
            'order_teachers', 'prepare', 'run_progression', 'run_stage']

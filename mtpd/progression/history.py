@@ -49,8 +49,9 @@ class StageHistory:
             ascending. Of iterations that a resumed run repeated, the last.
         validations: By iteration.
         length: Iterations as far as the log goes.
-        start: The student's box AP in percent before it, None if unknown.
-        end: The box AP in percent of what it handed on, None if unfinished.
+        start_ap: The student's box AP in percent before it, None if unknown.
+        end_ap: The box AP in percent of what it handed on, None if
+            unfinished.
         seconds: Of training, in the process that finished it.
         weights: Its newest student, None before the first checkpoint.
     """
@@ -59,8 +60,8 @@ class StageHistory:
     lines: tuple[Mapping[str, float], ...] = ()
     validations: tuple[Validation, ...] = ()
     length: int = 0
-    start: float | None = None
-    end: float | None = None
+    start_ap: float | None = None
+    end_ap: float | None = None
     seconds: float | None = None
     weights: str | None = None
 
@@ -92,7 +93,7 @@ class History:
     def finished(self) -> bool:
         """Whether every stage has handed on its student."""
         return self.order is not None and len(self.stages) == len(
-            self.order) and all(s.end is not None for s in self.stages)
+            self.order) and all(s.end_ap is not None for s in self.stages)
 
     @property
     def newest(self) -> str | None:
@@ -159,7 +160,7 @@ def read_history(plan: Plan) -> History:
     # Written where the student's checkpoint alone is not what it starts from.
     start = plan.paths.start if os.path.isfile(plan.paths.start) \
         else plan.student.checkpoint
-    start_ap = stages[0].start if stages else None
+    start_ap = stages[0].start_ap if stages else None
     if start_ap is None and found and start == plan.student.checkpoint:
         start_ap = found.student_ap
     return History(plan, found, stages, order, start, start_ap, record)
@@ -196,17 +197,19 @@ def _read_stages(plan: Plan,
         folder = paths.folder
         if not os.path.isdir(folder):
             return
-        stage = read_log(folder, StageHistory(index, teacher, start=before))
+        stage = read_log(folder, StageHistory(
+            index, teacher, start_ap=before))
         if os.path.isfile(paths.student):
             recorded = read_checkpoint(paths.student)['meta'][ENTRY]
-            stage = replace(stage, start=recorded['start_ap'],
-                            end=recorded['end_ap'], weights=paths.student,
-                            seconds=recorded['seconds'])
+            stage = replace(
+                stage, start_ap=recorded['start_ap'],
+                end_ap=recorded['end_ap'], weights=paths.student,
+                seconds=recorded['seconds'])
         elif (newest := newest_checkpoint(folder)) is not None:
             recorded = read_checkpoint(newest).get(ENTRY, {})
             stage = replace(stage, weights=newest,
-                            start=recorded.get('start_ap', before))
-        before = stage.end
+                            start_ap=recorded.get('start_ap', before))
+        before = stage.end_ap
         yield stage
 
 

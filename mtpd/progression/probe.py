@@ -24,7 +24,7 @@ from mtpd.plan.plan import Plan, Stages, stage_label
 from mtpd.plan.student_names import turn_on_as_the_runner
 from mtpd.randomness import isolate_rng
 from mtpd.stage.config import stage_config
-from mtpd.stage.runner import park
+from mtpd.stage.runner import move_to_cpu
 
 STEPS = 3
 
@@ -136,7 +136,7 @@ def _timed_steps(cfg: Config, batch: Mapping[str, Any],
         seconds.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated() if cuda else \
         resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    park(pool or {})
+    move_to_cpu(pool or {})
     del model, optimizer
     if cuda:
         torch.cuda.empty_cache()

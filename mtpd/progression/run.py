@@ -21,7 +21,7 @@ from mtpd.randomness import isolate_rng
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.tables import progression_table
 from mtpd.stage.preemption import preemptible
-from mtpd.stage.runner import free_memory, park
+from mtpd.stage.runner import free_memory, move_to_cpu
 from mtpd.stage.seeding import stateful_components
 
 from .export import export_student, plain_config
@@ -30,7 +30,7 @@ from .probe import probe
 from .record import is_started, read_record, write_record
 from .stage_sequence import StageResult, run_stages
 from .start import seed_of, starting_ap, starting_weights
-from .teacher_order import search_order
+from .show_order import search_and_show_order
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Progression:
     @property
     def best(self) -> StageResult:
         """The stage whose student has the highest AP."""
-        return max(self.stages, key=lambda stage: stage.end)
+        return max(self.stages, key=lambda stage: stage.end_ap)
 
 
 def run_progression(cfg: Config, resume: bool = False,
@@ -88,7 +88,7 @@ def run_progression(cfg: Config, resume: bool = False,
                       level=logging.WARNING)
         plan = replace(plan, seed=on_main(lambda: seed_of(plan)))
         pool = build_pool(plan)
-        found = None if plan.order else search_order(plan, pool)
+        found = None if plan.order else search_and_show_order(plan, pool)
         order = plan.order or ()
         if found is not None:
             order = tuple((name,) for name in found.order.teachers)
@@ -117,7 +117,7 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
     names = {name for stage in order for name in stage}
     for name in set(pool) - names:
         del pool[name]
-    park(pool)
+    move_to_cpu(pool)
     free_memory()
     seconds = before.get('seconds_per_step')
     if seconds is None and with_probe and not is_started(plan):
@@ -150,5 +150,5 @@ def _end(plan: Plan, stages: tuple[StageResult, ...],
         best = progression.best
         print(progression_table(stages, taught=plan.distils))
         print(f'Student: {progression.student} (best of the stages: stage '
-              f'{best.index}, AP {best.end:.1f}, {best.checkpoint})')
+              f'{best.index}, AP {best.end_ap:.1f}, {best.checkpoint})')
     return progression

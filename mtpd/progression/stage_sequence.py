@@ -1,4 +1,8 @@
-"""Stage after stage, each one mmengine run, until all are finished."""
+"""Run the stages one after the other, each as one mmengine run.
+
+A stage that was interrupted resumes from the checkpoint that
+``mtpd.stage.resume`` finds.
+"""
 import os
 import time
 from dataclasses import dataclass
@@ -34,15 +38,15 @@ class StageResult:
     Attributes:
         index: From 1.
         teacher: Its name; several are joined by +.
-        start: The student's box AP in percent before it, None if unknown.
-        end: The box AP in percent of what it hands on.
+        start_ap: The student's box AP in percent before it, None if unknown.
+        end_ap: The box AP in percent of what it hands on.
         checkpoint: The student that it hands on, a plain mmdet checkpoint.
         seconds: Of training, in the process that finished it.
     """
     index: int
     teacher: str
-    start: float | None
-    end: float
+    start_ap: float | None
+    end_ap: float
     checkpoint: str
     seconds: float
 
@@ -56,13 +60,13 @@ class Stage:
         index: From 1.
         names: Its teachers.
         weights: What it starts from; None for the student's initialisation.
-        start: The box AP in percent of these weights, None if unknown.
+        start_ap: The box AP in percent of these weights, None if unknown.
     """
     plan: Plan
     index: int
     names: tuple[str, ...]
     weights: str | None
-    start: float | None
+    start_ap: float | None
 
     @property
     def label(self) -> str:
@@ -88,24 +92,24 @@ def run_stages(plan: Plan, order: Stages, weights: str | None,
         pool: The built teachers by name.
     """
     results: list[StageResult] = []
-    start = record['start_ap']
+    start_ap = record['start_ap']
     seconds = record['seconds_per_step'] or [1.] * len(order)
     for index, names in enumerate(order, 1):
-        stage = Stage(plan, index, names, weights, start)
-        result = _finished(stage, record['identity'])
+        stage = Stage(plan, index, names, weights, start_ap)
+        result = _result_if_finished(stage, record['identity'])
         if result is None:
             later = sum(seconds[index:]) / seconds[index - 1]
             result = _train(stage, record, later, pool)
         else:
             print_log(f'Stage {index} ({stage.label}) is finished: AP '
-                      f'{result.end:.1f}', logger='current')
+                      f'{result.end_ap:.1f}', logger='current')
         results.append(result)
-        weights, start = result.checkpoint, result.end
+        weights, start_ap = result.checkpoint, result.end_ap
     return tuple(results)
 
 
-def _finished(stage: Stage, identity: Mapping[str, Any]
-              ) -> StageResult | None:
+def _result_if_finished(stage: Stage, identity: Mapping[str, Any]
+                        ) -> StageResult | None:
     path = stage.paths.student
     if not os.path.isfile(path):
         return None
@@ -125,7 +129,7 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
     provenance = dict(
         identity=record['identity'], aps=record['aps'], costs=record['costs'],
         versions=record['versions'], seed=record['seed'], stage=stage.index,
-        teacher=stage.label, start_ap=stage.start,
+        teacher=stage.label, start_ap=stage.start_ap,
         teacher_hash='+'.join(map(hashes.__getitem__, stage.names)))
     cfg = stage_config(stage.plan, stage.index, stage.names, stage.weights,
                        provenance, later)
@@ -155,7 +159,7 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
         export_student(checkpoint, stage.paths.student,
                        {'end_ap': end, 'seconds': seconds})
     barrier()
-    return StageResult(stage.index, stage.label, stage.start, end,
+    return StageResult(stage.index, stage.label, stage.start_ap, end,
                        stage.paths.student, seconds)
 
 

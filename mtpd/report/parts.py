@@ -57,8 +57,8 @@ def state(history: History, now: datetime) -> str:
         text = f'Finished: {_count(len(order), "stage")}.'
     elif not stages:
         text = f'Not begun: none of {_count(len(order), "stage")} has started.'
-    elif stages[-1].end is not None:
-        finished = sum(stage.end is not None for stage in stages)
+    elif stages[-1].end_ap is not None:
+        finished = sum(stage.end_ap is not None for stage in stages)
         text = (f'Unfinished: {finished} of {_count(len(order), "stage")} '
                 'are finished, the next has not started.')
     else:
@@ -78,7 +78,7 @@ def summary(history: History,
                 present = validation.aps.get('AP', present)
     if present is None:  # finished, or not validated
         for stage in history.stages:
-            present = present if stage.end is None else stage.end
+            present = present if stage.end_ap is None else stage.end_ap
     when = 'after' if history.finished else 'now'
     order = ' > '.join(history.order or ())
     return [('student before, box AP', number(start)),
@@ -170,8 +170,8 @@ def stages_part(history: History, facts: Facts) -> Part:
         if stage.validations:
             when = f'iteration {stage.validations[-1].iteration}'
             aps |= stage.validations[-1].aps
-        cells = stage_cells(start if stage.index == 1 else stage.start,
-                            stage.end, stage.seconds)
+        cells = stage_cells(start if stage.index == 1 else stage.start_ap,
+                            stage.end_ap, stage.seconds)
         rows.append([f'{stage.index} {stage.teacher}', when,
                      *map(number, aps.values()), cells.end, cells.gain,
                      cells.minutes])

@@ -9,7 +9,6 @@ from mmengine.logging import print_log
 
 from mtpd.distill.pyramid import evaluation_mode
 from mtpd.order import AdaptationCosts, backward_greedy_selection
-from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import common_strides
@@ -31,9 +30,9 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
 
     A result on disk (``work_dir/order/order.json``) that belongs to the same
     checkpoints, images and settings is used again: only the selection is
-    repeated, with the present ``max_teachers``. The moments beside it are used
-    as far as they belong to the same: for a new or changed detector, or for
-    more images, only what is missing is measured.
+    repeated, with the present ``max_teachers``. The moments beside it are
+    reused where checkpoint, images and settings match. For a new or changed
+    detector, or for more images, only what is missing is measured.
 
     Args:
         plan: With ``order`` None.
@@ -48,10 +47,10 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
     """
     work_dir = WorkDir(plan.work_dir)
     with evaluation_mode(*pool.values()):
-        found = _measure(plan, pool, work_dir, progress)
+        found = _measure_and_choose(plan, pool, work_dir, progress)
         try:
             found = replace(found, latencies=measured_latencies(
-                _specs(plan), pool, plan.student.config, work_dir.measured))
+                plan.specs, pool, plan.student.config, work_dir.measured))
         # Whatever a validation pipeline may raise: the order does not need it.
         except Exception as error:
             print_log(f'Latencies were not measured ({type(error).__name__}: '
@@ -60,10 +59,10 @@ def find_order(plan: Plan, pool: Mapping[str, BaseDetector],
     return found
 
 
-def _measure(plan: Plan, pool: Mapping[str, BaseDetector], work_dir: WorkDir,
-             progress: Progress) -> FoundOrder:
+def _measure_and_choose(plan: Plan, pool: Mapping[str, BaseDetector],
+                        work_dir: WorkDir, progress: Progress) -> FoundOrder:
     """The order without latencies."""
-    scales = {name: spec.scale for name, spec in _specs(plan).items()
+    scales = {name: spec.scale for name, spec in plan.specs.items()
               if name in pool}
     images = Images(plan.student.config, plan.costs.split,
                     sorted(set(scales.values()) - {Fraction(1)}))
@@ -72,13 +71,13 @@ def _measure(plan: Plan, pool: Mapping[str, BaseDetector], work_dir: WorkDir,
         pool, images, common_strides(plan, pool), scales,
         disk_limit=None if limit is None else int(limit * 2 ** 30),
         folder=work_dir.order_folder)
-    belongs_to = _belongs_to(plan, pool, feature_maps)
+    belongs_to = _cost_identity(plan, pool, feature_maps)
     saved = on_main(lambda: saved_order(work_dir.order_file, belongs_to))
     aps, student_ap = pool_aps(plan, pool, work_dir.measured)
 
     files = {name: {'config': spec.config.filename,
                     'checkpoint': spec.checkpoint}
-             for name, spec in _specs(plan).items()}
+             for name, spec in plan.specs.items()}
     made_with = {
         'command': command(), 'detectors': files,
         'costs': plan.costs.to_json(), 'strides': plan.strides,
@@ -90,6 +89,7 @@ def _measure(plan: Plan, pool: Mapping[str, BaseDetector], work_dir: WorkDir,
         return FoundOrder(
             order, costs, aps, belongs_to, plan.max_teachers,
             plan.costs.certainty, student_ap,
+            # The key of earlier versions, see FoundOrder.images.
             made_with={**made_with, 'pictures': image_count})
 
     found = None if saved is None else choose(saved.costs, saved.images)
@@ -109,8 +109,8 @@ def _measure(plan: Plan, pool: Mapping[str, BaseDetector], work_dir: WorkDir,
     return found
 
 
-def _belongs_to(plan: Plan, pool: Mapping[str, BaseDetector],
-                feature_maps: FeatureMaps) -> dict[str, Any]:
+def _cost_identity(plan: Plan, pool: Mapping[str, BaseDetector],
+                   feature_maps: FeatureMaps) -> dict[str, Any]:
     """What the costs depend on.
 
     The keys and values of earlier versions are kept: results and moments on
@@ -127,7 +127,7 @@ def _belongs_to(plan: Plan, pool: Mapping[str, BaseDetector],
         'strides': strides, 'grids': list(map(str, feature_maps.grids))}
     detectors = {}
     for name, detector in pool.items():
-        spec = _specs(plan)[name]
+        spec = plan.specs[name]
         # The head is not among them: it does not change the maps.
         parts = {part: spec.model.get(part) for part in (
             'type', 'backbone', 'neck', 'data_preprocessor')}
@@ -135,7 +135,3 @@ def _belongs_to(plan: Plan, pool: Mapping[str, BaseDetector],
             'checkpoint': spec.hash() or weights_hash(detector),
             'maps': fingerprint(parts), 'scale': str(spec.scale)}
     return {'data': data, 'detectors': detectors, 'estimator': 'exact'}
-
-
-def _specs(plan: Plan) -> dict[str, DetectorSpec]:
-    return {'student': plan.student, **plan.teachers}

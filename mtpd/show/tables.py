@@ -151,16 +151,16 @@ def progression_table(stages: Sequence[Any], taught: bool = True) -> Table:
         stages: ``StageResult``s in order.
         taught: Whether the teachers took part (distillation weight above 0).
     """
-    best = max(stages, key=lambda stage: stage.end)
+    best = max(stages, key=lambda stage: stage.end_ap)
     rows = []
     for stage in stages:
         remarks = []
-        if stage.start is not None and stage.end < stage.start:
+        if stage.start_ap is not None and stage.end_ap < stage.start_ap:
             remarks.append('ended below its start')
         if stage is best and len(stages) > 1:
             remarks.append('best')
         name = stage.teacher if taught else '(no teacher)'
-        cells = stage_cells(stage.start, stage.end, stage.seconds)
+        cells = stage_cells(stage.start_ap, stage.end_ap, stage.seconds)
         rows.append([f'{stage.index} {name}', *cells, ', '.join(remarks)])
     return Table('Progression (box AP of the student alone)',
                  ['stage, teacher', 'start', 'end', 'gain', 'minutes', ''],

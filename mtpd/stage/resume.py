@@ -1,7 +1,8 @@
 """Which checkpoint a stopped run resumes from.
 
-Which batch of the epoch comes next is the checkpoint hook's; the loops start
-there.
+``mtpd.progression.stage_sequence`` asks for it at the start of each stage.
+``StageCheckpointHook`` records which batch comes next, and the loops start
+from that batch.
 """
 import glob
 import logging
@@ -58,12 +59,12 @@ def newest_checkpoint(folder: str,
     return None
 
 
-def set_aside_not_finite(folder: str) -> str | None:
+def newest_finite_checkpoint(folder: str) -> str | None:
     """The newest checkpoint whose weights are all finite.
 
     A step may spoil the weights that the next checkpoint holds before any loss
-    shows it. Newer checkpoints are renamed to ``*.pth.not_finite``, so that no
-    run resumes from them.
+    shows it. Newer checkpoints than that are renamed to ``*.pth.not_finite``,
+    so that no run resumes from them.
     """
     while (path := newest_checkpoint(folder)) is not None:
         weights = read_checkpoint(path)['state_dict'].values()

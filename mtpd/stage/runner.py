@@ -16,17 +16,17 @@ from torch import nn
 from mtpd.distill.branch import NotFinite
 from mtpd.processes import on_main
 
-from .resume import set_aside_not_finite
+from .resume import newest_finite_checkpoint
 
 
 class _FormattedConfig(Config):
-    """A config that does not change any more, with its text formatted."""
+    """A config whose text is formatted once; it must not change afterwards."""
 
     @classmethod
-    def freeze(cls, cfg: Config) -> '_FormattedConfig':
-        frozen = cls.__new__(cls)
-        frozen.__dict__.update(cfg.__dict__, formatted=cfg.pretty_text)
-        return frozen
+    def of(cls, cfg: Config) -> '_FormattedConfig':
+        formatted = cls.__new__(cls)
+        formatted.__dict__.update(cfg.__dict__, formatted=cfg.pretty_text)
+        return formatted
 
     @property
     def pretty_text(self) -> str:
@@ -34,12 +34,12 @@ class _FormattedConfig(Config):
 
 
 class StageRunner(Runner):
-    """A Runner that keeps its long records for the log file.
+    """A Runner that keeps messages of several lines off the console.
 
     mmengine logs environment, config and hooks at every start, some 500 lines
-    each; with a Runner per stage they would bury what happens. It also formats
-    the config's text anew for every checkpoint, which takes a second or more;
-    here once.
+    each. With a Runner per stage they would hide the rest; the log file has
+    them. mmengine also formats the config's text for every checkpoint, which
+    takes a second or more; here it is formatted once.
 
     Attributes:
         teachers: Name -> built teacher, for the distiller.
@@ -50,7 +50,7 @@ class StageRunner(Runner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.cfg = _FormattedConfig.freeze(self.cfg)
+        self.cfg = _FormattedConfig.of(self.cfg)
 
     @classmethod
     def with_teachers(cls, teachers: Mapping[str, BaseDetector]
@@ -77,7 +77,7 @@ class StageRunner(Runner):
 
 def run_stage(cfg: Config,
               teachers: Mapping[str, BaseDetector] | None = None) -> None:
-    """One mmengine run; its Runner is gone when this returns.
+    """One mmengine run; its Runner is freed when this returns.
 
     Args:
         cfg: A stage's config, or any mmdet config.
@@ -93,7 +93,7 @@ def run_stage(cfg: Config,
     try:
         runner.train()
     except NotFinite as error:
-        newest = on_main(lambda: set_aside_not_finite(cfg.work_dir))
+        newest = on_main(lambda: newest_finite_checkpoint(cfg.work_dir))
         raise NotFinite(
             f'{os.path.basename(os.path.normpath(cfg.work_dir))}, iteration '
             f'{runner.iter + 1} (epoch {runner.epoch + 1}): {error} '
@@ -101,7 +101,7 @@ def run_stage(cfg: Config,
                'There is no checkpoint yet.')) from error
     finally:
         _end_workers(runner)
-        park(teachers or {})
+        move_to_cpu(teachers or {})
     if runner.visualizer is not None:
         runner.visualizer.close()
     del runner
@@ -111,9 +111,9 @@ def run_stage(cfg: Config,
 def _end_workers(runner: Runner) -> None:
     """End a Runner's worker processes.
 
-    The garbage collector, which finds Runners in cycles, closes the workers'
-    queues before it tells them to end; then each is waited for in vain for
-    five seconds (seen with torch 2.11).
+    Runners are freed by the garbage collector, which closes the workers'
+    queues first. The workers then never learn that they should end, and the
+    shutdown waits five seconds for each (seen with torch 2.11).
     """
     for loop in (runner._train_loop, runner._val_loop):
         loader: Any = getattr(loop, 'dataloader', None)
@@ -121,8 +121,8 @@ def _end_workers(runner: Runner) -> None:
             loader._iterator = None
 
 
-def park(detectors: Mapping[str, BaseDetector]) -> None:
-    """Bring detectors to the CPU, in torch's usual memory format."""
+def move_to_cpu(detectors: Mapping[str, BaseDetector]) -> None:
+    """Move detectors to the CPU, in torch's usual memory format."""
     for detector in detectors.values():
         detector.to('cpu', memory_format=torch.contiguous_format)
 

@@ -126,7 +126,7 @@ def test_images_of_a_scale_that_nobody_made_are_missed(retinanet):
         teachers=dict(a=retinanet.data_preprocessor), scales=dict(a=2)))
     with pytest.raises(ValueError, match='teachers.a.scale is 2, and the'):
         ours(demo_mm_inputs(1, [(3, 32, 32)], num_classes=5), True)
-    ours.looking = False  # distillation has stopped: nobody misses them
+    ours.teachers_active = False  # distillation has stopped
     batch = ours(demo_mm_inputs(1, [(3, 32, 32)], num_classes=5), True)
     assert batch['teacher_inputs'] == {}
 

@@ -91,7 +91,7 @@ def test_a_finished_progression(found_run):
     stage, = history.stages
     student = found_run / 'stage1_swin' / 'student.pth'
     said = torch.load(student)['meta']['mtpd']
-    assert (stage.start, stage.end, stage.seconds) == (
+    assert (stage.start_ap, stage.end_ap, stage.seconds) == (
         said['start_ap'], said['end_ap'], said['seconds'])
     assert stage.weights == history.newest == str(student)
     assert [li['step'] for li in stage.lines] == [1, 2, 3, 4, 5, 6]
@@ -104,8 +104,8 @@ def test_an_unfinished_progression(stopped_run):
     assert not history.finished and history.found is None
     assert history.order == ('wide', 'swin')
     first, second = history.stages
-    assert second.end is None and second.seconds is None
-    assert second.start == first.end
+    assert second.end_ap is None and second.seconds is None
+    assert second.start_ap == first.end_ap
     assert [li['step'] for li in second.lines] == [1, 2, 3, 4]
     assert second.length == 4 and second.validations == ()
     folder = stopped_run / 'stage2_swin'

@@ -309,7 +309,7 @@ def test_the_best_and_a_plateau_survive_a_stop(restless, tmp_path,
     with monkeypatch.context() as patch:
         measured(patch, 0)
         whole = go(cfg(tmp_path / 'whole'))
-    assert whole.stages[0].end == 90
+    assert whole.stages[0].end_ap == 90
     folder = tmp_path / 'cut'
     # After the first validation, and after the second.
     for validation, step in ((0, STEPS + 1), (2, STEPS + 1)):
@@ -321,7 +321,7 @@ def test_the_best_and_a_plateau_survive_a_stop(restless, tmp_path,
     with monkeypatch.context() as patch:
         measured(patch, 3)
         again = go(cfg(folder))
-    assert again.stages[0].end == 90
+    assert again.stages[0].end_ap == 90
     one, other = (torch.load(path / 'stage1_wide' / 'epoch_4.pth',
                              weights_only=True)
                   for path in (tmp_path / 'whole', folder))

@@ -99,7 +99,7 @@ def test_stages_restart_the_schedule_and_hand_the_student_on(finished,
     assert all(torch.equal(handed[k], last[k]) for k in handed)
     config = Config.fromfile(str(next(second.glob('*.py'))))
     assert config.model.student_checkpoint == str(first / 'student.pth')
-    assert result.stages[1].start == result.stages[0].end
+    assert result.stages[1].start_ap == result.stages[0].end_ap
     # The result is the last stage's student, under plain keys.
     final = torch.load(result.student)
     assert set(final['state_dict']) == set(
@@ -132,7 +132,7 @@ def test_checkpoints_say_where_they_come_from(finished):
     assert said['identity']['student'] == checkpoint_hash(
         cfg.mtpd.student.checkpoint)
     assert said['versions']['torch'] == str(torch.__version__)
-    assert said['end_ap'] == result.stages[-1].end
+    assert said['end_ap'] == result.stages[-1].end_ap
 
 
 def test_finished_stages_are_not_repeated_and_others_refused(finished, toy_in):
@@ -141,7 +141,7 @@ def test_finished_stages_are_not_repeated_and_others_refused(finished, toy_in):
     times = {p: p.stat().st_mtime_ns
              for p in Path(cfg.work_dir).rglob('epoch_*.pth')}
     again = go(toy(), resume=True)
-    assert [s.end for s in again.stages] == [s.end for s in result.stages]
+    assert again.stages == result.stages
     assert times == {p: p.stat().st_mtime_ns
                      for p in Path(cfg.work_dir).rglob('epoch_*.pth')}
     with pytest.raises(PlanError, match='holds a progression already.*--res'):
@@ -258,7 +258,8 @@ def test_the_best_validated_weights_are_handed_on(toy, monkeypatch):
     cfg = toy(handover='best')
     cfg.train_cfg.val_interval = 1
     result = go(cfg)
-    assert [(s.start, s.end) for s in result.stages] == [(10, 50), (50, 60)]
+    assert [(s.start_ap, s.end_ap) for s in result.stages] == [
+        (10, 50), (50, 60)]
     for stage in result.stages:
         folder = Path(stage.checkpoint).parent
         handed, first, last = (torch.load(path, weights_only=True)[
@@ -282,7 +283,7 @@ def test_ema_weights_are_handed_on(toy):
     key = 'bbox_head.retina_cls.weight'
     assert torch.equal(handed[key], raw['state_dict'][key])
     assert not torch.equal(handed[key], ema[key])
-    assert result.stages[0].end >= 0
+    assert result.stages[0].end_ap >= 0
 
 
 def test_a_full_disk_stops_with_a_word_and_loses_nothing(toy, monkeypatch):

@@ -239,7 +239,7 @@ def test_an_unfinished_run(stopped_run):
     assert after == {'start': NOTHING, '1 wide': 'iteration 6',
                      '2 swin': 'not yet'}
     assert parts.column('stages', 'handed on') == {
-        'start': NOTHING, '1 wide': f'{history.stages[0].end:.1f}',
+        'start': NOTHING, '1 wide': f'{history.stages[0].end_ap:.1f}',
         '2 swin': NOTHING}
     titles = [im['alt'].split(':')[0] for im in parts.images['images']]
     assert titles == ['student before', 'student after', 'teacher swin',

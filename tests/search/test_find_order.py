@@ -520,15 +520,15 @@ def test_auto_images_stop_as_soon_as_every_decision_is_certain(
 KILLED = """
 import os, runpy, signal, sys
 import mtpd.search.gather as module
-from mtpd.progression import teacher_order
+from mtpd.progression import show_order
 module.SAVE_SECONDS = 0  # after every batch
-find = teacher_order.find_order
+find = show_order.find_order
 
 def dies(plan, pool, progress):
     return find(plan, pool, lambda done, total: done < 13 or os.kill(
         os.getpid(), signal.SIGKILL))
 
-teacher_order.find_order = dies
+show_order.find_order = dies
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name='__main__')
 """

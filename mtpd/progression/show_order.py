@@ -1,4 +1,8 @@
-"""The order of the teachers: searched for, printed and drawn."""
+"""Run the search for an order, and show what it found.
+
+The search is ``mtpd.search.find_order``; the rule by which teachers are chosen
+is in ``mtpd.order.selection``.
+"""
 import os
 from typing import Mapping
 
@@ -23,10 +27,11 @@ def order_teachers(plan: Plan) -> FoundOrder:
         plan: From ``prepare``, with ``order`` None.
     """
     with full_disks_named(plan.work_dir):
-        return search_order(plan, build_pool(plan))
+        return search_and_show_order(plan, build_pool(plan))
 
 
-def search_order(plan: Plan, pool: Mapping[str, BaseDetector]) -> FoundOrder:
+def search_and_show_order(plan: Plan, pool: Mapping[str, BaseDetector]
+                          ) -> FoundOrder:
     """:func:`order_teachers` with detectors that are built already."""
     with progress_bar('Adaptation costs') as progress:
         found = find_order(plan, pool, progress)
