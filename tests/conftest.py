@@ -1,7 +1,8 @@
 """Small detectors, images and a progression that the tests share."""
 import copy
+import gc
 import os
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 # Values are compared to the last digit, and a GPU's kernels have others: the
@@ -15,8 +16,9 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 import mtpd  # noqa: F401  (registers everything)
-import mmengine.config.utils
 from mmengine.registry import DefaultScope
+
+from plain_configs import use_plain_configs
 
 REPOSITORY = Path(__file__).parent.parent
 CLASSES = ('disc', 'triangle', 'square', 'star', 'cross')
@@ -30,16 +32,17 @@ def _one_thread():
 
 
 @pytest.fixture(scope='session', autouse=True)
+def _imports_are_no_garbage():
+    # mmengine collects garbage for every data set, a stage at its end: a
+    # quarter of a second each time, nearly all for what imports have made.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope='session', autouse=True)
 def _plain_configs():
-    # mmengine formats a config's text by yapf for every log and checkpoint:
-    # two thirds of the time of a toy progression, and no test is about it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmengine.config.config.FormatCode',
-                      lambda text, **_: (text, True))
-        # For each config of mmdet's, mmengine parses all of mmdet's 100
-        # metafiles: 0.25 s.
-        patch.setattr('mmengine.config.utils.load',
-                      lru_cache(mmengine.config.utils.load))
+        use_plain_configs(patch)
         yield
 
 

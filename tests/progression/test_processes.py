@@ -10,32 +10,24 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from commands import run_two
+
 PROGRAM = Path(__file__).with_name('two_processes.py')
 
 
-def train(repository, config, folder: Path, stop: int = 0,
-          launcher: str = 'pytorch') -> list[subprocess.CompletedProcess]:
+def words(config, folder: Path, stop: int, launcher: str) -> list[str]:
     """The command; what each process has noted lies in ``folder``."""
     folder.mkdir(exist_ok=True)
-    words = [str(PROGRAM), str(folder), str(stop), str(config), '--work-dir',
-             str(folder / 'work'), '--no-probe', '--resume', '--launcher',
-             launcher]
-    here = {**os.environ, 'OMP_NUM_THREADS': '1',
-            'PYTHONPATH': str(repository)}
-    if launcher == 'pytorch':
-        return [subprocess.run(
-            [sys.executable, '-m', 'torch.distributed.run', '--standalone',
-             '--nproc_per_node=2', *words], cwd=repository, env=here,
-            capture_output=True, text=True)]
-    started = [subprocess.Popen(
-        [sys.executable, *words], cwd=repository, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env={
-            **here, 'RANK': rank, 'SLURM_PROCID': rank, 'SLURM_NTASKS': '2',
-            'SLURM_LOCALID': rank, 'MASTER_PORT': '29517'})
-        for rank in '01']
-    said = [process.communicate() for process in started]
-    return [subprocess.CompletedProcess(p.args, p.returncode, *texts)
-            for p, texts in zip(started, said)]
+    return [str(PROGRAM), str(folder), str(stop), str(config), '--work-dir',
+            str(folder / 'work'), '--no-probe', '--resume', '--launcher',
+            launcher]
+
+
+def torchrun(words: list[str], cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone',
+         '--nproc_per_node=2', *words], cwd=cwd, capture_output=True,
+        text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
 
 @pytest.fixture(scope='module')
@@ -53,8 +45,9 @@ def config(toy_in, tmp_path_factory):
 @pytest.fixture(scope='module')
 def undisturbed(config, repository, tmp_path_factory):
     folder = tmp_path_factory.mktemp('two')
-    done, = train(repository, config, folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run_two(*words(config, folder, 0, 'pytorch'), cwd=repository)
+    for process in done:
+        assert process.returncode == 0, process.stderr[-3000:]
     return folder, done, [torch.load(folder / f'{rank}.pth',
                                      weights_only=False) for rank in (0, 1)]
 
@@ -129,14 +122,15 @@ def test_both_skip_what_one_could_not(undisturbed):
 
 def test_one_process_speaks_and_writes(undisturbed):
     folder, done, (_, (_, opened)) = undisturbed
-    assert done.stdout.count('Progression (box AP') == 1
+    assert [process.stdout.count('Progression (box AP')
+            for process in done] == [1, 0]
     inside = [path for path in opened if path.startswith(str(folder / 'work'))]
     assert inside == []
 
 
 def test_one_is_asked_to_stop_and_both_do(config, repository, undisturbed,
                                           tmp_path):
-    done, = train(repository, config, tmp_path, stop=8)
+    done = torchrun(words(config, tmp_path, 8, 'pytorch'), repository)
     assert done.returncode != 0
     assert done.stderr.count('exitcode  : 75') >= 1, done.stderr[-3000:]
     counts = [len(torch.load(tmp_path / f'{rank}.pth',
@@ -144,7 +138,8 @@ def test_one_is_asked_to_stop_and_both_do(config, repository, undisturbed,
     assert counts == [8, 8]
     stage, = (tmp_path / 'work').glob('stage2_*')
     assert [p.name for p in stage.glob('epoch_*')] == ['epoch_0_batch_2.pth']
-    done = train(repository, config, tmp_path, stop=-1, launcher='slurm')
+    done = run_two(*words(config, tmp_path, -1, 'slurm'), cwd=repository,
+                   of_slurm=True)
     assert [p.returncode for p in done] == [0, 0], done[0].stderr[-3000:]
     mine, other = (torch.load(folder / 'work' / 'student.pth')['state_dict']
                    for folder in (tmp_path, undisturbed[0]))

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,8 @@ import torch
 from filelock import FileLock
 from mmdet.registry import MODELS
 from PIL import Image
+
+from commands import run_command, run_two
 
 from mtpd.order import AdaptationCosts
 from mtpd.plan.pool import build_pool
@@ -540,11 +541,8 @@ def test_killed_and_started_again(toy, search, repository, tmp_path):
     cfg.val_dataloader.batch_size = 2
     cfg.dump(str(tmp_path / 'toy.py'))
     (tmp_path / 'killed.py').write_text(KILLED)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / 'killed.py'), 'tools/bgs_order.py',
-         str(tmp_path / 'toy.py')], cwd=repository, capture_output=True,
-        env={**os.environ, 'PYTHONPATH': str(repository),
-             'OMP_NUM_THREADS': '1'})
+    done = run_command(tmp_path / 'killed.py', 'tools/bgs_order.py',
+                       tmp_path / 'toy.py', cwd=repository)
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     resumed = search(cfg)
     # Saved after every batch of two; the last one's was on its way.
@@ -555,10 +553,6 @@ def test_killed_and_started_again(toy, search, repository, tmp_path):
     assert search.measured == 24
 
 
-TORCHRUN = ['-m', 'torch.distributed.run', '--standalone',
-            '--nproc_per_node=2']
-
-
 def test_two_processes_find_the_same(toy, repository, tmp_path):
     """The whole command: APs, costs and order. The batches are the same, so
     the sums differ only by the order of addition."""
@@ -567,16 +561,16 @@ def test_two_processes_find_the_same(toy, repository, tmp_path):
         teacher.ap = None
     cfg.val_dataloader.batch_size = 2
     cfg.dump(str(tmp_path / 'toy.py'))
+    words = 'tools/bgs_order.py', tmp_path / 'toy.py', '--work-dir'
+    runs = {'one': [run_command(*words, tmp_path / 'one', cwd=repository)],
+            'two': run_two(*words, tmp_path / 'two', '--launcher', 'pytorch',
+                           cwd=repository)}
     found = []
-    for name, words in (('one', []), ('two', TORCHRUN)):
-        done = subprocess.run(
-            [sys.executable, *words, 'tools/bgs_order.py',
-             str(tmp_path / 'toy.py'), '--work-dir', str(tmp_path / name),
-             *(['--launcher', 'pytorch'] if words else [])],
-            cwd=repository, capture_output=True, text=True,
-            env={**os.environ, 'OMP_NUM_THREADS': '1'})
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count('Order: ') == 1  # only one process prints
+    for name, processes in runs.items():
+        for done in processes:
+            assert done.returncode == 0, done.stderr[-3000:]
+        # Only one process prints.
+        assert sum(d.stdout.count('Order: ') for d in processes) == 1
         content = json.load(open(tmp_path / name / 'order/order.json'))
         found.append((content, moments_in(tmp_path / name)))
     (one, moments), (two, others) = found

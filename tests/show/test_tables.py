@@ -12,8 +12,8 @@ from mtpd.show.tables import (Table, baselines_table, cost_table, level_table,
 class Stage:
     index: int
     teacher: str
-    start: float | None
-    end: float
+    start_ap: float | None
+    end_ap: float
     seconds: float = 90.
 
 

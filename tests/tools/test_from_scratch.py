@@ -1,10 +1,10 @@
 """Everything from scratch, on the toy: missing detectors are trained."""
 import json
-import subprocess
-import sys
 
 import pytest
 from mmengine.config import Config
+
+from commands import run_command
 
 
 @pytest.mark.slow
@@ -24,9 +24,8 @@ def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
     cfg.dump(str(tmp_path / 'cfg.py'))
 
     def run():
-        done = subprocess.run(
-            [sys.executable, 'tools/from_scratch.py', tmp_path / 'cfg.py'],
-            cwd=repository, capture_output=True, text=True)
+        done = run_command('tools/from_scratch.py', tmp_path / 'cfg.py',
+                           cwd=repository)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
 

@@ -2,12 +2,13 @@
 import json
 import re
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from commands import run_command
 
 
 @pytest.fixture
@@ -19,8 +20,7 @@ def config(toy, tmp_path) -> Path:
 
 
 def run(repository, *words, ok: bool = True):
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=repository,
-                          capture_output=True, text=True)
+    done = run_command(*words, cwd=repository)
     assert (done.returncode == 0) == ok, done.stdout[-3000:] + \
         done.stderr[-3000:]
     return done

@@ -1,12 +1,12 @@
 """The base class of mechanisms, and a user's own."""
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+
+from commands import run_command
 
 from mtpd.distill.losses import (BatchContext, Mechanism, Pairing,
                                  build_mechanism, known_mechanisms)
@@ -81,10 +81,8 @@ def test_a_mechanism_of_ones_own_as_the_docs_say(toy, repository, tmp_path):
     (tmp_path / 'config.py').write_text(
         "_base_ = 'base.py'\nmtpd = dict(distill=dict(_delete_=True, "
         + re.search(r'distill=dict\((.*)\)\)', line)[1] + '))\n')
-    done = subprocess.run(
-        [sys.executable, str(repository / 'tools' / 'train.py'), 'config.py',
-         '--work-dir', 'work', '--no-probe'], cwd=tmp_path,
-        capture_output=True, text=True)
+    done = run_command(repository / 'tools' / 'train.py', 'config.py',
+                       '--work-dir', 'work', '--no-probe', cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     used = Config.fromfile(next(Path(tmp_path / 'work' / 'stage1_swin').glob(
         '*.py'))).model.distill
