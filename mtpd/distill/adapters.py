@@ -1,5 +1,6 @@
 """From the student's maps to the teacher's: channels by a 1x1 convolution,
-resolution by resampling. Both exist only in training."""
+resolution by resampling. Both exist only in training; ``make_branch`` in
+branch.py makes them for each teacher."""
 from typing import Iterable, Mapping
 
 import torch

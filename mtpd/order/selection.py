@@ -1,4 +1,8 @@
-"""Which teacher when: from costs to a teaching order."""
+"""The rule by which the order of the teachers is chosen from costs.
+
+``mtpd.search.find_order`` measures the costs and applies the rule, where
+``mtpd.order`` is 'bgs'; ``mtpd.plan.plan`` reads an order given by hand.
+"""
 from __future__ import annotations
 
 import math
