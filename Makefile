@@ -18,10 +18,10 @@ $(VENV)/.installed: constraints.txt setup.py
 
 demo: install
 	$(RUN) tools/draw_shapes.py configs/demo/dataset.py
-	$(RUN) tools/from_scratch.py configs/demo/mtpd.py
+	$(RUN) tools/from_scratch.py configs/demo/progression.py
 
 bccd: install
-	$(RUN) tools/from_scratch.py configs/bccd/mtpd.py
+	$(RUN) tools/from_scratch.py configs/bccd/progression.py
 
 # All cores; every worker computes with one thread, and on the CPU even where
 # there is a GPU.

@@ -1,5 +1,6 @@
 """What the tools share: mmdet's own flags, and errors without a traceback."""
 import argparse
+import logging
 import os
 import sys
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Iterator
 from mmengine.config import Config, DictAction
 from mmengine.device import (is_cuda_available, is_mlu_available,
                              is_musa_available, is_npu_available)
+from mmengine.logging import print_log
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
 from mtpd.backbones import fill_in_channels
@@ -70,6 +72,7 @@ def read_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: There is no such config.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    _warn_of_a_name(args.config)
     # A config's own classes lie where the command is run.
     sys.path.append(os.getcwd())
     cfg = load_config(args.config)
@@ -89,6 +92,15 @@ def read_config(args: argparse.Namespace) -> Config:
     if hasattr(args, 'amp'):
         _apply_training_flags(cfg, args)
     return cfg
+
+
+def _warn_of_a_name(config: str) -> None:
+    """Say what a config named like the package does to scripts beside it."""
+    if os.path.basename(config) == 'mtpd.py':
+        print_log(f'{config} has the name of the package: in a script beside '
+                  "it, 'import mtpd' finds the config and not the package. "
+                  'Rename it, for example to progression.py; no other file '
+                  'depends on its name.', 'current', logging.WARNING)
 
 
 def _apply_training_flags(cfg: Config, args: argparse.Namespace) -> None:
