@@ -21,6 +21,7 @@ from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.detectors import load_config
 from mtpd.plan.errors import PlanError
+from mtpd.predict import UnusableInput
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 
@@ -73,8 +74,7 @@ def read_config(args: argparse.Namespace) -> Config:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     _warn_of_a_name(args.config)
-    # A config's own classes lie where the command is run.
-    sys.path.append(os.getcwd())
+    use_own_modules()
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
@@ -92,6 +92,11 @@ def read_config(args: argparse.Namespace) -> Config:
     if hasattr(args, 'amp'):
         _apply_training_flags(cfg, args)
     return cfg
+
+
+def use_own_modules() -> None:
+    """Let a config import what lies where the command is run."""
+    sys.path.append(os.getcwd())
 
 
 def _warn_of_a_name(config: str) -> None:
@@ -145,5 +150,6 @@ def plain_errors() -> Iterator[None]:
         raise
     except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint,
-            CheckpointUnavailable, FileNotFoundError, NotFinite) as error:
+            CheckpointUnavailable, FileNotFoundError, NotFinite,
+            UnusableInput) as error:
         sys.exit(f'{type(error).__name__}: {error}')
