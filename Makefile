@@ -10,7 +10,7 @@ install: $(VENV)/.installed
 # All versions are pinned, so pip has nothing to resolve. --no-deps prevents it
 # from also installing opencv-python, which needs system libraries; the pinned
 # headless OpenCV does not.
-$(VENV)/.installed: constraints.txt setup.py
+$(VENV)/.installed: constraints.txt setup.py $(wildcard startup/*)
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --no-deps -r constraints.txt
 	$(RUN) -m pip install --no-deps --no-build-isolation -e .
@@ -18,10 +18,10 @@ $(VENV)/.installed: constraints.txt setup.py
 
 demo: install
 	$(RUN) tools/draw_shapes.py configs/demo/dataset.py
-	$(RUN) tools/from_scratch.py configs/demo/mtpd.py
+	$(RUN) tools/from_scratch.py configs/demo/progression.py
 
 bccd: install
-	$(RUN) tools/from_scratch.py configs/bccd/mtpd.py
+	$(RUN) tools/from_scratch.py configs/bccd/progression.py
 
 # All cores; every worker computes with one thread, and on the CPU even where
 # there is a GPU.

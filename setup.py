@@ -1,4 +1,35 @@
+"""The package, and two files that lie beside it where it is installed."""
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+STARTUP = ('startup/mtpd_operators.py', 'startup/mtpd_operators.pth')
+
+
+class BuildWithStartup(build_py):
+    """Also installs the files with which mmcv finds operators (see there).
+
+    An editable install has only what its wheel's folder holds, which
+    setuptools sets as the folder to install to.
+    """
+
+    def run(self):
+        super().run()
+        for source, target in self._startup().items():
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            self.copy_file(source, target, preserve_mode=False)
+
+    def get_outputs(self, include_bytecode=True):
+        return super().get_outputs(include_bytecode) + list(
+            () if self.editable_mode else self._startup().values())
+
+    def _startup(self):
+        folder = self.get_finalized_command('install').install_lib \
+            if self.editable_mode else self.build_lib
+        return {source: str(Path(folder, Path(source).name))
+                for source in STARTUP}
+
 
 setup(
     name='mtpd',
@@ -6,6 +37,11 @@ setup(
     description='Progressive multi-teacher distillation of MMDetection '
                 'detectors',
     license='Apache-2.0',
+    # Named, an editable install is a line in a .pth file. Without, it is a
+    # finder that comes after all folders: in the folder that holds the clone,
+    # 'import mtpd' would find the clone's folder, an empty package.
+    package_dir={'': '.'},
+    cmdclass={'build_py': BuildWithStartup},
     packages=find_packages(include=['mtpd', 'mtpd.*']),
     package_data={'mtpd': ['py.typed'], 'mtpd.report': ['page.html']},
     python_requires='>=3.10',

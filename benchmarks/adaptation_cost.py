@@ -4,7 +4,7 @@
     python benchmarks/adaptation_cost.py --only pass memory --device cuda
     python benchmarks/adaptation_cost.py --only sgd stride4 --data COCO_FOLDER
     python benchmarks/adaptation_cost.py --only sgd --images 60 \\
-        --trained configs/bccd/mtpd.py --lr 1e-4 3e-4 1e-3 3e-3
+        --trained configs/bccd/progression.py --lr 1e-4 3e-4 1e-3 3e-3
     python benchmarks/adaptation_cost.py --thin                  # smoke test
 
 Detectors are mmdet's own configs with random weights (nothing is downloaded)

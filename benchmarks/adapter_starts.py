@@ -1,6 +1,6 @@
 """How adapters start, over the first epochs: zero, random, identity, fitted.
 
-    python benchmarks/adapter_starts.py configs/bccd/mtpd.py \
+    python benchmarks/adapter_starts.py configs/bccd/progression.py \
         --teacher two_stage
 
 Needs the trained pool (`make bccd`, or tools/train.py for each). Each start

@@ -1,5 +1,6 @@
 """What the tools share: mmdet's own flags, and errors without a traceback."""
 import argparse
+import logging
 import os
 import sys
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Iterator
 from mmengine.config import Config, DictAction
 from mmengine.device import (is_cuda_available, is_mlu_available,
                              is_musa_available, is_npu_available)
+from mmengine.logging import print_log
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
 from mtpd.backbones import fill_in_channels
@@ -19,6 +21,7 @@ from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.detectors import load_config
 from mtpd.plan.errors import PlanError
+from mtpd.predict import UnusableInput
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 
@@ -70,8 +73,8 @@ def read_config(args: argparse.Namespace) -> Config:
         FileNotFoundError: There is no such config.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    # A config's own classes lie where the command is run.
-    sys.path.append(os.getcwd())
+    _warn_of_a_name(args.config)
+    use_own_modules()
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
@@ -89,6 +92,20 @@ def read_config(args: argparse.Namespace) -> Config:
     if hasattr(args, 'amp'):
         _apply_training_flags(cfg, args)
     return cfg
+
+
+def use_own_modules() -> None:
+    """Let a config import what lies where the command is run."""
+    sys.path.append(os.getcwd())
+
+
+def _warn_of_a_name(config: str) -> None:
+    """Say what a config named like the package does to scripts beside it."""
+    if os.path.basename(config) == 'mtpd.py':
+        print_log(f'{config} has the name of the package: in a script beside '
+                  "it, 'import mtpd' finds the config and not the package. "
+                  'Rename it, for example to progression.py; no other file '
+                  'depends on its name.', 'current', logging.WARNING)
 
 
 def _apply_training_flags(cfg: Config, args: argparse.Namespace) -> None:
@@ -133,5 +150,6 @@ def plain_errors() -> Iterator[None]:
         raise
     except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint,
-            CheckpointUnavailable, FileNotFoundError, NotFinite) as error:
+            CheckpointUnavailable, FileNotFoundError, NotFinite,
+            UnusableInput) as error:
         sys.exit(f'{type(error).__name__}: {error}')

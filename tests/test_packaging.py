@@ -1,7 +1,9 @@
 """A built package holds every file, has one version and asks for the tested
 requirements; importing it registers the listed names."""
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from email import message_from_string
@@ -38,6 +40,52 @@ def files(folder):
 
 def test_a_wheel_holds_every_file_of_the_package(built):
     assert files(built / 'lib' / 'mtpd') == files(ROOT / 'mtpd')
+
+
+@pytest.fixture(scope='module')
+def editable(tmp_path_factory):
+    """What an editable install puts beside the installed packages."""
+    out = tmp_path_factory.mktemp('editable')
+    subprocess.run([sys.executable, '-W', 'ignore', 'setup.py', '-q',
+                    'editable_wheel', '--dist-dir', out / 'dist'], cwd=ROOT,
+                   check=True, capture_output=True)
+    wheel, = (out / 'dist').glob('*.whl')
+    shutil.unpack_archive(wheel, out / 'site', 'zip')
+    return out / 'site'
+
+
+def test_both_kinds_of_install_have_the_finder_of_operators(built, editable):
+    for folder in (built / 'lib', editable):
+        for name in ('mtpd_operators.py', 'mtpd_operators.pth'):
+            assert (folder / name).read_bytes() == \
+                (ROOT / 'startup' / name).read_bytes()
+
+
+# Without site, so that the packages are there and other .pth files are not.
+STARTED_IN_A_PARENT_FOLDER = """
+import site, sys, sysconfig
+sys.path.append(sysconfig.get_path('purelib'))
+site.addsitedir(sys.argv[1])
+import importlib.util
+print(importlib.util.find_spec('mtpd').origin)
+print([type(finder).__name__ for finder in sys.meta_path].count(
+    'OperatorsFinder'), 'torch' in sys.modules)
+"""
+
+
+def test_mtpd_is_found_beside_a_folder_of_its_name(editable, tmp_path):
+    """As in the folder that a clone lies in."""
+    (tmp_path / 'mtpd' / 'docs').mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, '-S', '-c', STARTED_IN_A_PARENT_FOLDER, editable],
+        cwd=tmp_path, check=True, capture_output=True, text=True,
+        env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'})
+    assert done.stdout.split() == [
+        str(ROOT / 'mtpd' / '__init__.py'), '1', 'False']
+
+
+def test_no_config_has_the_name_of_the_package():
+    assert not list((ROOT / 'configs').rglob('mtpd.py'))
 
 
 def test_version_and_licence_agree_everywhere(built):

@@ -2,10 +2,11 @@
 
     python tools/doctor.py [--work-dir work_dirs] [--json]
 
-Needs only Python. Each package is imported in its own process, so a package
-that is missing, or that crashes the process, becomes a line of the table. The
-exit code is 1 if something is wrong. A note is not a fault: something is
-missing that only some users need, or was never tested.
+Needs only Python. All packages are imported in one other process; from the
+first that is missing or ends the process, each in a process of its own, so
+that every problem becomes a line of the table. The exit code is 1 if something
+is wrong. A note is not a fault: something is missing that only some users
+need, or was never tested.
 """
 from __future__ import annotations
 
@@ -41,6 +42,10 @@ DISTRIBUTIONS = {
 # Import names of setup.py's requirements, and OpenCV, which mmengine requires.
 MODULES = ('numpy', 'torch', 'torchvision', 'cv2', 'pycocotools', 'scipy',
            'matplotlib', 'rich', 'mmengine', 'mmcv', 'mmdet')
+
+# Requirements without known conflicts, and what is imported of them.
+OTHERS = {'scipy': 'scipy.linalg', 'matplotlib': 'matplotlib.pyplot',
+          'rich': 'rich.table'}
 
 # Messages of packages that were built for another NumPy.
 OTHER_NUMPY = re.compile('numpy.dtype size changed|compiled using NumPy 1|'
@@ -167,12 +172,12 @@ def install_torch(index: str | None = None, older: bool = False) -> str:
                f'torchvision=={torchvision} {source}')
 
 
-# -------------------------------------------------- a process for each package
+# ----------------------------------------------------- packages in processes
 
 
 @dataclass
 class Probe:
-    """The result of code that ran in its own process.
+    """The result of code that ran in another process.
 
     Attributes:
         values: The reported values, by name.
@@ -188,7 +193,7 @@ class Probe:
 # Runs before the code of each probe. The current folder is removed from the
 # path, since tools/train.py does not import from it either.
 PRELUDE = '''
-import importlib.util, json, sys
+import functools, importlib.util, json, sys
 sys.path.pop(0)
 def report(**values):
     print('\\n@doctor ' + json.dumps(values), flush=True)
@@ -197,6 +202,10 @@ def load(path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+@functools.cache
+def every_distribution():
+    from importlib.metadata import distributions
+    return list(distributions())
 def check(function):
     versions = load({versions!r})
     try:
@@ -205,9 +214,8 @@ def check(function):
         report(what=problem.what, cure=problem.cure)
         sys.exit()
 def distributions(module):
-    from importlib.metadata import distributions
     names = set()
-    for one in distributions():
+    for one in every_distribution():
         tops = (one.read_text('top_level.txt') or '').split()
         if module in tops or not tops and any(
                 f.parts[0] == module for f in one.files or ()):
@@ -216,18 +224,121 @@ def distributions(module):
 '''.replace('{versions!r}', repr(str(VERSIONS)))
 
 
-def probe(code: str) -> Probe:
-    """Run code, which calls ``report(name=value)``, in a new process."""
+# What each check imports and asks, in the order in which all of it works in
+# one process.
+CODES = {
+    'packages': f"""report(missing=[name for name in {MODULES!r}
+             if importlib.util.find_spec(name) is None])""",
+    'numpy': 'import numpy; report(version=numpy.__version__)',
+    'torch': """import torch; report(version=torch.__version__)
+import numpy; torch.from_numpy(numpy.zeros(1))""",
+    'torchvision': """check('check_torchvision')
+import torch, torchvision
+report(version=torchvision.__version__)
+box = torch.tensor([[0., 0., 1., 1.]])
+assert len(torchvision.ops.nms(box, torch.ones(1), .5)) == 1""",
+    'opencv': """import cv2; report(version=cv2.__version__)
+report(names=distributions('cv2'))""",
+    'pycocotools': """import numpy
+from pycocotools import mask
+mask.encode(numpy.ones((2, 2), dtype="uint8", order="F"))
+from importlib.metadata import version
+report(version=version("pycocotools"))""",
+    **{name: f"""import {module}
+from importlib.metadata import version
+report(version=version("{name}"))""" for name, module in OTHERS.items()},
+    'mmengine': """import mmengine; report(version=mmengine.__version__)
+report(names=distributions('mmengine'))""",
+    'setuptools': "check('check_pkg_resources')",
+    'transformers': """import importlib.util as u
+report(installed=u.find_spec('transformers') is not None)
+import mmengine.optim""",
+    'mmcv': f"""import mmcv
+report(version=mmcv.__version__, names=distributions('mmcv'))
+found = importlib.util.find_spec('mmcv._ext')
+report(compiled=found is not None and found.origin != 'torchvision')
+if importlib.util.find_spec('mmdet'):
+    check('check_mmcv')
+load({str(OPERATORS)!r}).install_operators()
+import torch
+from mmcv.ops import nms
+box = torch.tensor([[0., 0., 1., 1.]])
+assert len(nms(box, torch.ones(1), .5)[1]) == 1""",
+    'mmdet': f"""
+load({str(OPERATORS)!r}).install_operators()
+import mmdet
+report(version=mmdet.__version__, names=distributions('mmdet'))
+import mmdet.apis""",
+    'mtpd': """import mtpd
+report(version=mtpd.__version__, path=mtpd.__path__[0])""",
+    'gpu': """import torch
+report(cuda=torch.version.cuda, rocm=getattr(torch.version, 'hip', None))
+report(seen=torch.cuda.is_available())
+if torch.cuda.is_available():
+    report(names=[torch.cuda.get_device_name(i)
+                  for i in range(torch.cuda.device_count())])
+    assert (torch.ones(2, device='cuda') + 1).sum().item() == 4
+    import torchvision
+    torchvision.ops.nms(torch.ones(1, 4, device='cuda'),
+                        torch.ones(1, device='cuda'), .5)""",
+    # The last, as many do without it.
+    'timm': 'import timm; report(version=timm.__version__)'}
+# Runs them one after the other, up to the first that fails.
+ALL_CODES = f"""
+for name, code in {CODES!r}.items():
     try:
-        done = subprocess.run(
-            [sys.executable, '-W', 'ignore', '-c', PRELUDE + code],
-            capture_output=True, text=True, timeout=SECONDS, errors='replace')
+        exec(code, dict(globals()))
+    except BaseException:
+        break
+    print('\\n@done ' + name, flush=True)
+"""
+
+
+def run_together() -> dict[str, Probe]:
+    """Name of a code -> its result in one process for all; from the first
+    that fails, none: what it left behind could disturb the others."""
+    try:
+        done = run(ALL_CODES)
+    except subprocess.TimeoutExpired:
+        return {}
+    found, began = {}, 0
+    lines = done.stdout.splitlines()
+    for end, line in enumerate(lines):
+        if line.startswith('@done '):
+            name = line.removeprefix('@done ')
+            found[name] = Probe(reported(lines[began:end]), '')
+            began = end
+    return found
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', PRELUDE + code],
+        capture_output=True, text=True, timeout=SECONDS, errors='replace')
+
+
+def reported(lines: list[str]) -> dict:
+    """What code handed to ``report``, from what its process printed."""
+    values = {}
+    for line in lines:
+        if line.startswith('@doctor '):
+            values.update(json.loads(line.removeprefix('@doctor ')))
+    return values
+
+
+TOGETHER: dict[str, Probe] = {}
+"""The results of :func:`run_together`, once it has run."""
+
+
+def probe(name: str) -> Probe:
+    """The result of a code, run in a new process where it has none."""
+    if name in TOGETHER:
+        return TOGETHER[name]
+    try:
+        done = run(CODES[name])
     except subprocess.TimeoutExpired:
         return Probe({}, f'no answer within {SECONDS} seconds')
-    values = {}
-    for line in done.stdout.splitlines():
-        if line.startswith('@doctor '):
-            values.update(json.loads(line[len('@doctor '):]))
+    values = reported(done.stdout.splitlines())
     if done.returncode == 0:
         return Probe(values, '', done.stderr)
     lines = done.stderr.strip().splitlines()
@@ -289,8 +400,7 @@ def check_python() -> Finding:
 
 def check_packages() -> Finding:
     """Packages that are not installed, before any is imported."""
-    done = probe(f"""report(missing=[name for name in {MODULES!r}
-             if importlib.util.find_spec(name) is None])""")
+    done = probe('packages')
     if done.error:
         return Finding('Packages', done.error, 'note')
     missing = done.values['missing']
@@ -308,15 +418,14 @@ def check_packages() -> Finding:
 
 
 def check_numpy() -> Finding:
-    done = probe('import numpy; report(version=numpy.__version__)')
+    done = probe('numpy')
     if done.error:
         return import_problem('NumPy', 'numpy', done)
     return check_range('NumPy', 'numpy', done.values['version'])
 
 
 def check_torch() -> Finding:
-    done = probe('import torch; report(version=torch.__version__)\n'
-                 'import numpy; torch.from_numpy(numpy.zeros(1))')
+    done = probe('torch')
     if done.error:
         finding = import_problem('PyTorch', 'torch', done)
         if 'numpy' in finding.found:
@@ -329,11 +438,7 @@ def check_torch() -> Finding:
 
 
 def check_torchvision() -> Finding:
-    done = probe("""check('check_torchvision')
-import torch, torchvision
-report(version=torchvision.__version__)
-box = torch.tensor([[0., 0., 1., 1.]])
-assert len(torchvision.ops.nms(box, torch.ones(1), .5)) == 1""")
+    done = probe('torchvision')
     problem = done.values.get('what') or done.error
     if problem:
         return Finding('torchvision', problem, 'wrong', install_torch())
@@ -345,8 +450,7 @@ assert len(torchvision.ops.nms(box, torch.ones(1), .5)) == 1""")
 
 
 def check_opencv() -> Finding:
-    done = probe("import cv2; report(version=cv2.__version__)\n"
-                 "report(names=distributions('cv2'))")
+    done = probe('opencv')
     library = re.search(r'(lib\w+\.so[.\d]*): cannot open', done.error)
     if library:
         uninstall = pip('uninstall -y opencv-python')
@@ -362,10 +466,7 @@ def check_opencv() -> Finding:
 
 
 def check_pycocotools() -> Finding:
-    done = probe('import numpy\nfrom pycocotools import mask\n'
-                 'mask.encode(numpy.ones((2, 2), dtype="uint8", order="F"))\n'
-                 'from importlib.metadata import version\n'
-                 'report(version=version("pycocotools"))')
+    done = probe('pycocotools')
     if done.error:
         return import_problem('pycocotools', 'pycocotools', done)
     return check_range('pycocotools', 'pycocotools', done.values['version'])
@@ -374,11 +475,8 @@ def check_pycocotools() -> Finding:
 def check_others() -> Finding:
     """Requirements without known conflicts."""
     versions = []
-    for name, module in (('scipy', 'scipy.linalg'),
-                         ('matplotlib', 'matplotlib.pyplot'),
-                         ('rich', 'rich.table')):
-        done = probe(f'import {module}\nfrom importlib.metadata import '
-                     f'version\nreport(version=version("{name}"))')
+    for name in OTHERS:
+        done = probe(name)
         finding = import_problem(name, name, done) if done.error \
             else check_range(name, name, done.values['version'])
         if finding.state == 'wrong':
@@ -388,8 +486,7 @@ def check_others() -> Finding:
 
 
 def check_mmengine() -> Finding:
-    done = probe("import mmengine; report(version=mmengine.__version__)\n"
-                 "report(names=distributions('mmengine'))")
+    done = probe('mmengine')
     if done.error:
         return import_problem('mmengine', 'mmengine', done)
     return check_range('mmengine', 'mmengine', done.values['version'],
@@ -397,7 +494,7 @@ def check_mmengine() -> Finding:
 
 
 def check_setuptools() -> Finding:
-    done = probe("check('check_pkg_resources')")
+    done = probe('setuptools')
     if 'what' in done.values:
         return Finding('setuptools', done.values['what'], 'wrong',
                        pip(done.values['cure'].replace('pip ', '', 1)))
@@ -407,9 +504,7 @@ def check_setuptools() -> Finding:
 
 
 def check_transformers() -> Finding:
-    done = probe("import importlib.util as u\n"
-                 "report(installed=u.find_spec('transformers') is not None)\n"
-                 "import mmengine.optim")
+    done = probe('transformers')
     if not done.error:
         return Finding('transformers', 'installed, works with mmengine'
                        if done.values['installed'] else
@@ -426,16 +521,7 @@ def check_mmcv() -> Finding:
     lite = f'mmcv-lite=={tested()["mmcv-lite"]}'
     cure = pip('uninstall -y mmcv mmcv-full mmcv-lite && ') + pip(
         f'install --no-deps {lite}')
-    done = probe(f"""import mmcv
-report(version=mmcv.__version__, names=distributions('mmcv'))
-report(compiled=importlib.util.find_spec('mmcv._ext') is not None)
-if importlib.util.find_spec('mmdet'):
-    check('check_mmcv')
-load({str(OPERATORS)!r}).install_operators()
-import torch
-from mmcv.ops import nms
-box = torch.tensor([[0., 0., 1., 1.]])
-assert len(nms(box, torch.ones(1), .5)[1]) == 1""")
+    done = probe('mmcv')
     values = done.values
     if 'what' in values:
         return Finding('mmcv', values['what'], 'wrong', cure)
@@ -456,11 +542,7 @@ assert len(nms(box, torch.ones(1), .5)[1]) == 1""")
 
 
 def check_mmdet() -> Finding:
-    done = probe(f"""
-load({str(OPERATORS)!r}).install_operators()
-import mmdet
-report(version=mmdet.__version__, names=distributions('mmdet'))
-import mmdet.apis""")
+    done = probe('mmdet')
     if done.error:
         return import_problem('mmdet', 'mmdet', done)
     return check_range('mmdet', 'mmdet', done.values['version'],
@@ -468,7 +550,7 @@ import mmdet.apis""")
 
 
 def check_timm() -> Finding:
-    done = probe('import timm; report(version=timm.__version__)')
+    done = probe('timm')
     if "No module named 'timm'" in done.error:
         return Finding('timm', 'not installed; only TimmBackbone needs it',
                        'note', install('timm'))
@@ -480,8 +562,7 @@ def check_timm() -> Finding:
 def check_mtpd() -> Finding:
     folder = os.path.relpath(REPOSITORY)
     cure = pip(f'install --no-deps --no-build-isolation -e {folder}')
-    done = probe('import mtpd; report(version=mtpd.__version__, '
-                 'path=mtpd.__path__[0])')
+    done = probe('mtpd')
     if "No module named 'mtpd'" in done.error:
         return Finding('mtpd', 'not installed', 'wrong', cure)
     if done.error:
@@ -524,16 +605,7 @@ def torch_for(driver: tuple[int, int] | None) -> tuple[str | None, bool]:
 
 
 def check_gpu() -> Finding:
-    done = probe("""import torch
-report(cuda=torch.version.cuda, rocm=getattr(torch.version, 'hip', None))
-report(seen=torch.cuda.is_available())
-if torch.cuda.is_available():
-    report(names=[torch.cuda.get_device_name(i)
-                  for i in range(torch.cuda.device_count())])
-    assert (torch.ones(2, device='cuda') + 1).sum().item() == 4
-    import torchvision
-    torchvision.ops.nms(torch.ones(1, 4, device='cuda'),
-                        torch.ones(1, device='cuda'), .5)""")
+    done = probe('gpu')
     values, driver = done.values, driver_cuda()
     names = ', '.join(values.get('names', []))
     if values.get('seen') and done.error:
@@ -675,6 +747,7 @@ CHECKS: dict[str, tuple[Callable[..., Finding], tuple[str, ...]]] = {
 
 def examine(work_dir: str) -> Iterator[Finding]:
     """The findings, one by one; a check that raises is a note."""
+    TOGETHER.update(run_together())
     passed = set()
     for what, (check, needs) in CHECKS.items():
         missing = [name for name in needs if name not in passed]

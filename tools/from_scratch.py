@@ -1,6 +1,6 @@
 """Everything from scratch: train student and pool, order, distil, compare.
 
-    python tools/from_scratch.py configs/bccd/mtpd.py
+    python tools/from_scratch.py configs/bccd/progression.py
 
 For data sets on which no trained detectors exist yet. Every detector whose
 checkpoint file does not exist is trained with its own config. Then the

@@ -25,9 +25,16 @@ from mtpd.stage.runner import run_stage
 
 
 def config_of(dataset: str, name: str = 'mtpd') -> Config:
-    """One of a data set's configs."""
+    """One of a data set's configs.
+
+    Args:
+        dataset: A folder of configs/evidence.
+        name: Of the config; the progression itself is 'mtpd', as in the
+            results that were written when its file was called mtpd.py.
+    """
+    file = 'progression' if name == 'mtpd' else name
     return copy.deepcopy(cached_config(
-        f'configs/evidence/{dataset}/{name}.py'))
+        f'configs/evidence/{dataset}/{file}.py'))
 
 
 @lru_cache

@@ -7,7 +7,9 @@ contain compiled operators with the same arithmetic, for CPU and CUDA. This
 file builds a module named ``mmcv._ext`` from them.
 
 It is one file and imports nothing of this package, so that a process without
-mtpd can load it alone and call :func:`install_operators`.
+mtpd can load it alone and call :func:`install_operators`. The installed
+package does so for every process that imports ``mmcv.ops``
+(``startup/mtpd_operators.py``).
 
 No longer needed once mmcv (or a fork with its import name) ships wheels with
 compiled operators for the installed torch; such an mmcv is left untouched.
@@ -29,6 +31,8 @@ import torchvision
 from torch import Tensor
 
 NAME = 'mmcv._ext'
+ORIGIN = 'torchvision'
+"""Of the module's spec, by which it is told from a compiled one."""
 
 
 def install_operators() -> bool:
@@ -43,11 +47,14 @@ def install_operators() -> bool:
     Raises:
         ModuleNotFoundError: mmcv itself is not installed.
     """
-    if importlib.util.find_spec(NAME) is not None:
+    found = importlib.util.find_spec(NAME)
+    # One of origin 'torchvision' that is not imported yet is what
+    # startup/mtpd_operators.py would make of this file.
+    if found is not None and (NAME in sys.modules or found.origin != ORIGIN):
         return False
     loader = _TorchvisionLoader()
     module = importlib.util.module_from_spec(
-        ModuleSpec(NAME, loader, origin='torchvision'))
+        ModuleSpec(NAME, loader, origin=ORIGIN))
     loader.exec_module(module)
     sys.modules[NAME] = module
     vars(sys.modules['mmcv'])['_ext'] = module
@@ -61,16 +68,21 @@ class _TorchvisionLoader(Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__doc__ = __doc__
-        vars(module)['__getattr__'] = _missing
-        for function in (
-                nms, softnms, roi_align_forward, roi_align_backward,
-                deform_conv_forward, deform_conv_backward_input,
-                deform_conv_backward_parameters,
-                modulated_deform_conv_forward, modulated_deform_conv_backward,
-                sigmoid_focal_loss_forward, sigmoid_focal_loss_backward,
-                get_compiler_version, get_compiling_cuda_version):
-            setattr(module, function.__name__, function)
+        fill(module)
+
+
+def fill(module: ModuleType) -> None:
+    """Put the operators into a new module."""
+    module.__doc__ = __doc__
+    vars(module)['__getattr__'] = _missing
+    for function in (
+            nms, softnms, roi_align_forward, roi_align_backward,
+            deform_conv_forward, deform_conv_backward_input,
+            deform_conv_backward_parameters,
+            modulated_deform_conv_forward, modulated_deform_conv_backward,
+            sigmoid_focal_loss_forward, sigmoid_focal_loss_backward,
+            get_compiler_version, get_compiling_cuda_version):
+        setattr(module, function.__name__, function)
 
 
 def _missing(name: str) -> Callable:

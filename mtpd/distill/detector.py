@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mtpd.compat.checkpoints import fetch_checkpoint, read_checkpoint
+from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
 
 from .pyramid import describe_pyramid, pyramid_channels
 
@@ -53,22 +54,25 @@ def build_detector(model: Mapping[str, Any],
 
 
 def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
-    """Load a checkpoint's ``state_dict`` strictly and log the matches.
+    """Load a checkpoint's weights strictly and log the matches.
 
     Args:
         detector: Receives the weights.
-        checkpoint: File or URL, with or without a ``state_dict`` entry.
+        checkpoint: File or URL; :mod:`mtpd.compat.state_dicts` lists the
+            formats.
         field: The config field that names it, for messages.
 
     Raises:
         CheckpointMismatch: Some tensor of either side has no counterpart of
-            its shape on the other.
+            its shape on the other, or the file holds several detectors
+            that fit equally.
     """
     content = read_checkpoint(fetch_checkpoint(checkpoint))
-    weights = content.get('state_dict', content)
-    weights = {key.removeprefix('module.'): value
-               for key, value in weights.items()}
     own = detector.state_dict()
+    try:
+        weights, notes = find_weights(content, own)
+    except AmbiguousWeights as error:
+        raise CheckpointMismatch(f'{field}: {checkpoint} {error}') from error
     matched, missing, reshaped = 0, [], []
     for key, value in own.items():
         if key not in weights:
@@ -105,8 +109,8 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
     # As mmdet's init_detector does; no module and no tensor.
     detector.dataset_meta = dataset_meta_of(  # type: ignore[assignment]
         content)
-    print_log(f'{field}: {matched} of {len(own)} tensors match {checkpoint}',
-              logger='current')
+    print_log(f'{field}: {matched} of {len(own)} tensors match {checkpoint}'
+              + ''.join(f'; {note}' for note in notes), logger='current')
 
 
 def dataset_meta_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +120,9 @@ def dataset_meta_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         checkpoint: Its content, of mmdet 3 or 2.
     """
-    meta = checkpoint.get('meta', {})
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, Mapping):
+        return {}
     dataset_meta = dict(meta.get('dataset_meta') or {})
     for holder in (dataset_meta, meta):  # in capitals in mmdet 2
         if 'CLASSES' in holder:

@@ -5,10 +5,13 @@ from typing import Any, Mapping
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
+from torch import Tensor
 
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
-from mtpd.distill.detector import CheckpointMismatch
+from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
+from mtpd.distill.detector import CheckpointMismatch, dataset_meta_of
 from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.provenance import as_plain
 
@@ -21,9 +24,12 @@ def export_student(checkpoint: str, out: str,
     ``torch.load(out)`` takes it with no allow-list, and mmdet loads its
     ``state_dict`` strictly. With EMA on, these are the EMA weights, which
     mmengine puts into ``state_dict``. The file appears whole or not at all.
+    What is taken of a file in another format, and what is left out, is
+    logged.
 
     Args:
-        checkpoint: Written by a stage, or by plain mmdet training.
+        checkpoint: Written by a stage, by plain mmdet training, or in a
+            format of :mod:`mtpd.compat.state_dicts`.
         out: The file to write.
         extra: Added to ``meta['mtpd']``, plain values.
 
@@ -32,31 +38,47 @@ def export_student(checkpoint: str, out: str,
         and ``mtpd``, the provenance.
 
     Raises:
-        CheckpointMismatch: The file has no ``state_dict``.
+        CheckpointMismatch: The file has no detector's weights, or several.
     """
     content = read_checkpoint(checkpoint)
-    if 'state_dict' not in content:
-        raise CheckpointMismatch(
-            f'{checkpoint} has no state_dict (it has {sorted(content)[:5]}), '
-            'so it is no training checkpoint. Name an epoch_*.pth of a stage.')
-    meta = content.get('meta', {})
+    weights = _weights_of(content, checkpoint)
+    meta = content.get('meta') or {}
     provenance = {k: v for k, v in {**content.get(ENTRY, {}),
                                     **meta.get(ENTRY, {})}.items()
                   if k not in ('training_parts', 'logged')}
     plain = {
         'meta': {
-            'dataset_meta': as_plain(meta.get('dataset_meta') or {}),
+            'dataset_meta': as_plain(dataset_meta_of(content)),
             'epoch': as_plain(meta.get('epoch')),
             'iter': as_plain(meta.get('iter')),
             ENTRY: as_plain({**provenance, **(extra or {})})},
         # clone(): a view would take its whole storage into the file.
-        'state_dict': {key.removeprefix('module.'): value.detach().clone()
-                       for key, value in content['state_dict'].items()}}
+        'state_dict': {key: value.detach().clone()
+                       for key, value in weights.items()}}
     buffer = io.BytesIO()
     torch.save(plain, buffer)
     os.makedirs(os.path.dirname(out) or '.', exist_ok=True)
     atomic_write(out, buffer.getvalue())
     return plain['meta']
+
+
+def _weights_of(content: Mapping[str, Any], checkpoint: str
+                ) -> dict[str, Tensor]:
+    """The detector's weights in a file, with a line of the log about a file
+    of another format."""
+    try:
+        weights, notes = find_weights(content)
+    except AmbiguousWeights as error:
+        raise CheckpointMismatch(f'{checkpoint} {error}') from error
+    if not any(key.startswith('backbone.') for key in weights):
+        raise CheckpointMismatch(
+            f'{checkpoint} has no weights of a detector under names that '
+            f"begin with 'backbone.' (it has {sorted(map(str, content))[:5]})"
+            ', so it is no training checkpoint. Name an epoch_*.pth of a '
+            'stage.')
+    if notes:
+        print_log(f'{checkpoint}: ' + '; '.join(notes), logger='current')
+    return weights
 
 
 def plain_config(student: Config) -> Config:

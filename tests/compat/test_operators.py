@@ -375,7 +375,41 @@ assert operators.install_operators() is True
 import mmdet.models
 from mmdet.registry import MODELS
 assert MODELS.get('RetinaNet') is not None
-print([name for name in sys.modules if name.startswith('mtpd')])
+print([name for name in sys.modules if name.split('.')[0] == 'mtpd'])
+'''
+
+# What Python does at its start where mtpd is installed.
+AT_START = f'''
+sys.path.insert(0, {str(OPERATORS.parents[2] / 'startup')!r})
+import mtpd_operators
+mtpd_operators.install()
+mtpd_operators.install()
+'''
+
+MMDET_AT_START = AT_START + '''
+from mmdet.registry import MODELS
+import mmdet.models
+assert MODELS.get('RetinaNet') is not None
+import importlib, mmcv._ext, torch
+assert operators.install_operators() is False
+assert importlib.util.find_spec('mmcv._ext').origin == 'torchvision'
+print(mmcv.ops.nms(torch.tensor([[0., 0., 1., 1.]]), torch.ones(1), .5)[1],
+      [name for name in sys.modules if name.split('.')[0] == 'mtpd'])
+'''
+
+COMPILED_AT_START = AT_START + '''
+import mmcv
+mmcv.__path__.append(folder)
+import mmcv._ext
+print(mmcv._ext.ORIGIN)
+'''
+
+UNINSTALLED = AT_START + '''
+mtpd_operators._operators_file = lambda: None
+try:
+    import mmcv.ops
+except ModuleNotFoundError as error:
+    print(error)
 '''
 
 COMPILED_ON_DISK = '''
@@ -404,7 +438,9 @@ def outputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp('alone')
     (folder / '_ext.py').write_text('ORIGIN = "compiled"\n')
     codes = dict(stock_mmdet=STOCK_MMDET, compiled_on_disk=COMPILED_ON_DISK,
-                 already_imported=ALREADY_IMPORTED)
+                 already_imported=ALREADY_IMPORTED,
+                 mmdet_at_start=MMDET_AT_START,
+                 compiled_at_start=COMPILED_AT_START, uninstalled=UNINSTALLED)
     subprocess.run([sys.executable, '-c', FORK, OPERATORS, folder,
                     json.dumps(codes)], check=True, cwd=OPERATORS.anchor,
                    env={**os.environ, 'OMP_NUM_THREADS': '1'})
@@ -421,3 +457,9 @@ def test_compiled_operators_on_disk_are_kept(outputs):
 
 def test_operators_already_imported_are_kept(outputs):
     assert outputs['already_imported'] == 'True'
+
+
+def test_every_process_of_the_environment_can_import_mmdet(outputs):
+    assert outputs['mmdet_at_start'] == 'tensor([0]) []'
+    assert outputs['compiled_at_start'] == 'compiled'
+    assert outputs['uninstalled'] == "No module named 'mmcv._ext'"

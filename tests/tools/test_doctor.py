@@ -83,6 +83,8 @@ def environment(tmp_path, monkeypatch):
         (folder / 'sitecustomize.py').write_text(
             HIDE.replace('{hidden!r}', repr(hidden)))
         monkeypatch.setenv('PYTHONPATH', str(folder))
+        # Where this environment's python is not the first, its cures name it.
+        monkeypatch.setenv('PATH', os.defpath)
         return folder
     return make
 
@@ -212,6 +214,33 @@ def test_two_mmcvs_in_one_folder(environment):
 def test_the_installed_mmcv_works():
     finding = doctor.check_mmcv()
     assert finding.state == 'ok' and '2.' in finding.found
+
+
+def test_what_works_is_imported_in_one_process(environment, monkeypatch):
+    """Up to the first failure; its check and the later ones run alone."""
+    environment({**TORCH, **MMENGINE, **MMDET, 'mmengine/optim': '',
+                 'cv2': "__version__ = '4'", 'scipy': '', 'scipy/linalg': '',
+                 'matplotlib': '', 'matplotlib/pyplot': '',
+                 'mmcv': MMCV['mmcv'], 'mmcv/ops':
+                 'import os; os.abort()'})
+    found = doctor.run_together()
+    assert list(found) == ['packages', 'numpy', 'torch', 'torchvision',
+                           'opencv', 'pycocotools', 'scipy', 'matplotlib',
+                           'rich', 'mmengine', 'setuptools', 'transformers']
+    assert found['torch'].values == {'version': '2.11.0'}
+    assert found['scipy'].values['version'] == PINNED['scipy']
+
+    processes = []
+    monkeypatch.setattr(doctor, 'TOGETHER', {})
+    monkeypatch.setattr(doctor, 'CHECKS', {
+        name: doctor.CHECKS[name] for name in (
+            'NumPy', 'PyTorch', 'torchvision', 'mmengine', 'OpenCV', 'mmcv')})
+    run = doctor.run
+    monkeypatch.setattr(doctor, 'run', lambda code: processes.append(code)
+                        or run(code))
+    *_, mmcv = doctor.examine('work_dirs')
+    assert mmcv.state == 'wrong' and 'ended by signal 6' in mmcv.found
+    assert processes == [doctor.ALL_CODES, doctor.CODES['mmcv']]
 
 
 GPU = '''
@@ -356,6 +385,7 @@ def test_a_check_that_raises_is_a_finding(monkeypatch):
     def fails():
         raise OSError('no such thing')
 
+    monkeypatch.setattr(doctor, 'run_together', dict)
     monkeypatch.setattr(doctor, 'CHECKS', {'git': (fails, ())})
     assert [f.found for f in doctor.examine('x')] == [
         'the check failed: OSError: no such thing']

@@ -1,6 +1,6 @@
 # The demo: `make demo`, or
 #   python tools/draw_shapes.py configs/demo/dataset.py
-#   python tools/from_scratch.py configs/demo/mtpd.py
+#   python tools/from_scratch.py configs/demo/progression.py
 _base_ = './student.py'
 custom_imports = dict(imports=['mtpd'])
 work_dir = 'work_dirs/demo'

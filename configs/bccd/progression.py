@@ -1,5 +1,5 @@
 # Progressive distillation on BCCD, with all detectors from random weights:
-#   python tools/from_scratch.py configs/bccd/mtpd.py        (`make bccd`)
+#   python tools/from_scratch.py configs/bccd/progression.py (`make bccd`)
 # Data: see dataset.py. Results and time: docs/bccd.md.
 _base_ = './student.py'
 custom_imports = dict(imports=['mtpd'])

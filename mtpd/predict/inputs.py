@@ -1,0 +1,91 @@
+"""The images and videos that a user names, by file or by folder."""
+import os
+from pathlib import Path
+from typing import Iterator, NamedTuple, Sequence
+
+# What OpenCV reads, and a few that it does not read everywhere: such a file in
+# a folder is named and not passed over.
+IMAGES = {'.avif', '.bmp', '.dib', '.gif', '.heic', '.hdr', '.jp2', '.jpe',
+          '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif',
+          '.tiff', '.webp'}
+VIDEOS = {'.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
+          '.ts', '.webm', '.wmv'}
+# The formats in which a drawn image is written under its own name.
+_WRITTEN = {'.bmp', '.jpeg', '.jpg', '.png', '.webp'}
+
+
+class UnusableInput(ValueError):
+    """What a user named cannot be predicted on or with."""
+
+
+class Input(NamedTuple):
+    """An image or a video.
+
+    Attributes:
+        path: Of the file.
+        name: Below the folder that was named; of a file, its last part.
+    """
+    path: Path
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """By its ending."""
+        return self.path.suffix.lower() in VIDEOS
+
+    @property
+    def written_name(self) -> str:
+        """Of the file with boxes."""
+        suffix = self.path.suffix.lower()
+        if self.is_video:
+            return self.name if suffix == '.mp4' else f'{self.name}.mp4'
+        return self.name if suffix in _WRITTEN else f'{self.name}.png'
+
+
+def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
+    """The files that were named, and those below the folders by their names.
+
+    Hidden files are passed over, and so is what was written to ``out``.
+
+    Args:
+        paths: Files and folders.
+        out: The folder that results are written to.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        UnusableInput: A folder has no image and no video, or two files would
+            be written to one.
+    """
+    found = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f'There is no file or folder {path} '
+                                    f'(relative to {os.getcwd()!r}).')
+        below = [Input(path, path.name)] if path.is_file() else \
+            list(_below(path, Path(out).resolve()))
+        if not below:
+            raise UnusableInput(
+                f'{path} has no image and no video. Files with these endings '
+                f'are taken: {" ".join(sorted(IMAGES | VIDEOS))}')
+        found += below
+    written: dict[str, Input] = {}
+    for one in found:
+        other = written.setdefault(one.written_name, one)
+        if other is not one:
+            raise UnusableInput(
+                f'{other.path} and {one.path} would both be written to '
+                f'{one.written_name} in {out}. Name the folder that holds '
+                'both, or give each its own --out.')
+    return found
+
+
+def _below(folder: Path, out: Path) -> Iterator[Input]:
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith('.')
+            and Path(here, name).resolve() != out)
+        for name in sorted(names):
+            path = Path(here, name)
+            if path.suffix.lower() in IMAGES | VIDEOS \
+                    and not name.startswith('.'):
+                yield Input(path, path.relative_to(folder).as_posix())

@@ -1,0 +1,234 @@
+"""Boxes for images and videos of the kinds that people have."""
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from commands import run_command
+from mtpd.predict import Predictor, UnusableInput, predict_files
+
+SIZE = (96, 64)
+
+
+@pytest.fixture(scope='module')
+def trained(toy_in, retinanet, checkpoint_of, tmp_path_factory):
+    """A config file and a checkpoint, as a progression leaves them."""
+    folder = tmp_path_factory.mktemp('a student')
+    cfg = toy_in(folder / 'work')
+    cfg.pop('mtpd')
+    cfg.dump(str(folder / 'student.py'))
+    return str(folder / 'student.py'), checkpoint_of(retinanet, 3, 'predict')
+
+
+@pytest.fixture(scope='module')
+def predictor(trained):
+    return Predictor(*trained, device='cpu', threshold=0.0115)
+
+
+@pytest.fixture
+def colours(drawn) -> np.ndarray:
+    """An image of the validation set, RGB."""
+    return cv2.imread(str(sorted((drawn / 'val').glob('*.png'))[0]))[..., ::-1]
+
+
+def test_the_boxes_are_those_of_a_validation(trained, predictor, drawn, toy_in,
+                                             tmp_path):
+    """With the runner's own loader and val_step."""
+    from mmengine.runner import Runner
+    out = tmp_path / 'out'
+    result = predict_files(predictor, [str(drawn / 'val')], str(out),
+                           dict(config='c'))
+    content = json.loads((out / 'predictions.json').read_text())
+    assert result.json == str(out / 'predictions.json')
+    assert (result.done, result.unread) == (8, {})
+    assert content['config'] == 'c' and content['not_read'] == {}
+    assert content['classes'] == ['disc', 'triangle', 'square', 'star',
+                                  'cross']
+    by_name = {Path(one['file']).name: one for one in content['images']}
+
+    detector = predictor._detector
+    compared = 0
+    for batch in Runner.build_dataloader(toy_in(tmp_path).val_dataloader):
+        with torch.no_grad():
+            for sample in detector.val_step(batch):
+                one = by_name[Path(sample.img_path).name]
+                expected = sample.pred_instances
+                expected = expected[expected.scores >= 0.0115]
+                assert len(one['detections']) == len(expected)
+                assert (one['width'], one['height']) == SIZE
+                for found, label, score, box in zip(
+                        one['detections'], expected.labels.tolist(),
+                        expected.scores.tolist(), expected.bboxes.tolist()):
+                    assert found['label'] == label
+                    assert found['class'] == content['classes'][label]
+                    assert found['score'] == pytest.approx(score, abs=1e-3)
+                    assert found['box'] == pytest.approx(box, abs=0.1)
+                    compared += 1
+    assert compared == result.detections > 8
+    for name in by_name:
+        before = cv2.imread(str(drawn / 'val' / name))
+        after = cv2.imread(str(out / name))
+        assert after.shape == before.shape and (after != before).any()
+
+
+def test_images_of_every_kind_in_folders_of_any_name(predictor, colours,
+                                                     tmp_path):
+    folder = tmp_path / 'Übung 照片' / 'sub folder'
+    folder.mkdir(parents=True)
+    picture = Image.fromarray(colours)
+    picture.save(folder / 'plain.png')
+    picture.save(folder.parent / 'größe № 1.JPG')
+    picture.convert('L').save(folder / 'grey.png')
+    picture.convert('RGBA').save(folder / 'alpha.png')
+    picture.convert('P').save(folder / 'palette.png')
+    picture.convert('CMYK').save(folder / 'cmyk.jpg')
+    picture.save(folder / 'lossless.webp', lossless=True)
+    picture.save(folder / 'other.tif')
+    cv2.imwrite(str(folder / 'deep.png'),
+                colours[..., ::-1].astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[274] = 6  # turned by 90 degrees
+    picture.save(folder / 'turned.jpg', exif=exif)
+    (folder / 'torn.png').write_bytes((folder / 'plain.png'
+                                       ).read_bytes()[:40])
+    (folder / 'empty.jpg').touch()
+    (folder / 'text.jpg').write_text('no image')
+    (folder / 'notes.txt').write_text('not asked for')
+    (folder / '._hidden.jpg').write_text('of another system')
+    (folder / 'no.mp4').write_text('no video')
+
+    out = folder / 'boxes'  # inside: what it holds is not predicted on
+    out.mkdir()
+    picture.save(out / 'of before.png')
+    result = predict_files(predictor, [str(tmp_path)], str(out), {})
+    content = json.loads((out / 'predictions.json').read_text())
+    found = {Path(one['file']).name: one for one in content['images']}
+    assert sorted(found) == sorted([
+        'alpha.png', 'cmyk.jpg', 'deep.png', 'grey.png', 'größe № 1.JPG',
+        'lossless.webp', 'other.tif', 'palette.png', 'plain.png',
+        'turned.jpg'])
+    assert content['not_read'] == result.unread == {
+        str(folder / name): why for name, why in {
+            'empty.jpg': 'the file is empty',
+            'no.mp4': 'it is no video that OpenCV can read',
+            'text.jpg': 'it is no image that OpenCV can read',
+            'torn.png': 'it is no image that OpenCV can read'}.items()}
+    for same in ('alpha.png', 'deep.png', 'lossless.webp', 'other.tif'):
+        assert found[same]['detections'] == found['plain.png']['detections']
+    assert found['plain.png']['detections']
+    assert (found['turned.jpg']['width'], found['turned.jpg']['height']
+            ) == SIZE[::-1]
+    drawn_names = {one['drawn'] for one in content['images']}
+    assert 'Übung 照片/sub folder/other.tif.png' in drawn_names
+    for name in drawn_names:
+        assert Image.open(out / name).size in (SIZE, SIZE[::-1])
+
+
+def test_a_video(predictor, colours, tmp_path):
+    path = tmp_path / 'a film.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 5.,
+                             SIZE)
+    frames = [colours[..., ::-1], colours[:, ::-1, ::-1], colours * 0]
+    for frame in frames:
+        writer.write(np.ascontiguousarray(frame))
+    writer.release()
+    result = predict_files(predictor, [str(path)], str(tmp_path / 'out'), {})
+    content = json.loads(Path(result.json).read_text())
+    video, = content['videos']
+    assert (video['fps'], video['width'], video['height']) == (5., *SIZE)
+    assert [frame['frame'] for frame in video['frames']] == [0, 1, 2]
+    read = cv2.VideoCapture(str(path))
+    for frame in video['frames']:
+        sample = predictor.predict(read.read()[1])
+        assert frame['detections'] == predictor.describe(sample)
+    assert video['frames'][0]['detections'] != video['frames'][1]['detections']
+    written = cv2.VideoCapture(str(tmp_path / 'out' / 'a film.avi.mp4'))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert written.get(cv2.CAP_PROP_FPS) == 5.
+
+
+def test_masks_and_names_are_as_coco_has_them(swin_mask_rcnn, checkpoint_of,
+                                              trained, colours, tmp_path):
+    from mmengine.config import Config
+    from pycocotools import mask
+    cfg = Config.fromfile(trained[0])
+    cfg.model = swin_mask_rcnn
+    cfg.dump(str(tmp_path / 'masks.py'))
+    checkpoint = torch.load(checkpoint_of(swin_mask_rcnn, 1, 'masks'))
+    checkpoint['meta'] = {'CLASSES': ('a', 'b')}  # of mmdet 2, too few
+    torch.save(checkpoint, tmp_path / 'masks.pth')
+    predictor = Predictor(str(tmp_path / 'masks.py'),
+                          str(tmp_path / 'masks.pth'), 'cpu', 0.)
+    sample = predictor.predict(colours)
+    described = predictor.describe(sample)
+    assert len(described) > 2
+    scores = [one['score'] for one in described]
+    assert scores == sorted(scores, reverse=True)
+    assert {one['class'] for one in described} <= {'a', 'b', '2', '3', '4'}
+    assert json.loads(json.dumps(described)) == described
+    assert mask.decode(described[0]['mask']).shape == SIZE[::-1]
+    assert predictor.draw(colours, sample).shape == colours.shape
+
+
+def test_inputs_that_cannot_be_used(predictor, trained, drawn, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'file').touch()
+    for paths, out, why in (
+            (['gone.jpg'], 'out', 'There is no file or folder gone.jpg'),
+            (['empty'], 'out', 'empty has no image and no video'),
+            (['one/a.jpg', 'two/a.jpg'], 'out', 'would both be written'),
+            (['one'], 'file', '--out file cannot be written to'),
+            (['one/a.jpg'], 'one', '--out one would write over one/a.jpg')):
+        os.chdir(tmp_path)
+        for folder in ('one', 'two'):
+            os.makedirs(folder, exist_ok=True)
+            (tmp_path / folder / 'a.jpg').touch()
+        with pytest.raises((UnusableInput, FileNotFoundError), match=why):
+            predict_files(predictor, paths, out, {})
+    model_only = tmp_path / 'model.py'
+    model_only.write_text("model = dict(type='RetinaNet')")
+    empty = tmp_path / 'nothing.py'
+    empty.write_text('')
+    for config, device, why in (
+            (str(model_only), 'cpu', 'no test_dataloader and no val_data'),
+            (str(empty), 'cpu', 'has no model'),
+            (trained[0], 'cuda:7', '--device cuda:7: PyTorch cannot use it'),
+            (trained[0], 'gpu', '--device gpu: PyTorch cannot use it')):
+        with pytest.raises(UnusableInput, match=why):
+            Predictor(config, trained[1], device, 0.3)
+
+
+def test_the_commands(trained, drawn, repository, tmp_path):
+    folder = tmp_path / 'my photos'
+    folder.mkdir()
+    (folder / 'a.png').write_bytes(
+        sorted((drawn / 'val').glob('*.png'))[0].read_bytes())
+    words = (repository / 'tools/predict.py', *trained, folder)
+    done = run_command(*words, '--threshold', 0.0115, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'detections in 1 of 1 files: predictions/predictions.json' in \
+        done.stdout
+    assert (tmp_path / 'predictions' / 'a.png').exists()
+
+    (folder / 'b.png').write_text('no image')
+    done = run_command(*words, cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.endswith(f'Not read: {folder}/b.png: it is no image '
+                                'that OpenCV can read\n')
+    assert 'in 1 of 2 files' in done.stdout
+
+    done = run_command(repository / 'tools/test.py', *trained, '--work-dir',
+                       tmp_path / 'tested', '--out', tmp_path / 'all.pkl',
+                       cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'the checkpoint: 144 of 144 tensors match' in done.stdout
+    assert 'no test_dataloader: tested on its validation set' in done.stdout
+    assert 'coco/bbox_mAP: ' in done.stdout
+    assert (tmp_path / 'all.pkl').exists()
+    metrics, = (tmp_path / 'tested').glob('*/*.json')
+    assert 0 <= json.loads(metrics.read_text())['coco/bbox_mAP'] <= 1

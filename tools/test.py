@@ -1,0 +1,33 @@
+"""Test a checkpoint on the config's test set, as mmdet's tools/test.py does.
+
+    python tools/test.py work_dirs/x/student.py work_dirs/x/student.pth
+
+The config may also be that of a progression, with a checkpoint of any stage.
+"""
+import os
+
+from mtpd.command_line import parser, plain_errors, read_config
+from mtpd.compat.processes import init_processes
+from mtpd.predict import UnusableInput, evaluate_checkpoint
+
+
+def main() -> None:
+    flags = parser(__doc__)
+    flags.add_argument('checkpoint', help='file or URL')
+    flags.add_argument('--out', metavar='FILE.pkl',
+                       help='also write all predictions to this file')
+    args = flags.parse_args()
+    with plain_errors():
+        if args.out and not args.out.endswith(('.pkl', '.pickle')):
+            raise UnusableInput(f'--out {args.out}: the predictions are '
+                                'pickled. Name a file that ends in .pkl.')
+        cfg = read_config(args)
+        if not args.work_dir:
+            # Not among the stages of a progression.
+            cfg.work_dir = os.path.join(cfg.work_dir, 'test')
+        init_processes(cfg)
+        evaluate_checkpoint(cfg, args.checkpoint, args.out)
+
+
+if __name__ == '__main__':
+    main()
