@@ -7,6 +7,7 @@ the paper publishes, as it is, and with the costs into one teacher times 16
 (FCOS with maps 4 times as loud) or 1.21 (HTC, 1.1 times). In brackets: the
 sum and the largest of the costs along the order.
 """
+import argparse
 from typing import Callable, Mapping, Sequence
 
 from mtpd.order.baselines import (
@@ -58,6 +59,9 @@ def cells(factors: Mapping[str, float], not_drawn: float = NOT_DRAWN,
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     columns = [cells(factors) for factors in COLUMNS]
     for name in columns[0]:
         print('|', ' | '.join([name, *(c[name] for c in columns)]), '|')
