@@ -75,8 +75,8 @@ PAIRS = (
     (MOBILENET, 'swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco.py'),
 )
 
-COLUMNS = ('student', 'teacher', 'paired strides', 'adapters', 'student, M',
-           'teacher, M', 'adapters, M', 'step, s', 'loss', 'distillation')
+COLUMNS = ('student', 'teacher', 'strides', 'adapters', 'M', 'step, s',
+           'losses')
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,10 @@ class Step:
 
     def row(self) -> tuple[str, ...]:
         """As ``COLUMNS``."""
-        return (self.student, self.teacher, ', '.join(map(str, self.strides)),
-                self.adapters, *(f'{size:.2f}' for size in self.sizes),
-                f'{self.seconds:.1f}', f'{self.loss:.3g}',
-                f'{self.distillation:.3g}')
+        return (self.student, self.teacher, span(self.strides), self.adapters,
+                ', '.join(f'{size:.2f}' for size in self.sizes),
+                f'{self.seconds:.1f}',
+                f'{self.loss:.3g}, {self.distillation:.3g}')
 
 
 def name_of(config: str | tuple[str, str]) -> str:
@@ -158,14 +158,23 @@ def write_random_weights(config: str | tuple[str, str], path: Path) -> str:
     return str(path)
 
 
+def span(strides: tuple[int, ...]) -> str:
+    """``8-64`` for 8, 16, 32 and 64; others one by one."""
+    doubled = tuple(strides[0] * 2**i for i in range(len(strides)))
+    return f'{strides[0]}-{strides[-1]}' if strides == doubled \
+        else ', '.join(map(str, strides))
+
+
 def condensed(adapter: PyramidAdapter) -> str:
-    """``identity at all levels``, ``1x1 conv 128 -> 256 at 8, 16; ...``."""
+    """``none``, ``128>256``; ``1x1 conv 128 -> 256 at 8, 16; ...`` where the
+    levels have different ones."""
     levels = [text.removeprefix('stride ').split(': ')
               for text in adapter.describe().split('; ')]
     runs = [(kind, [stride for stride, _ in run]) for kind, run
             in groupby(levels, key=lambda level: level[1])]
     if len(runs) == 1:
-        return f'{runs[0][0]} at all levels'
+        return runs[0][0].replace('identity', 'none').removeprefix(
+            '1x1 conv ').replace(' -> ', '>')
     return '; '.join(f'{kind} at {", ".join(strides)}'
                      for kind, strides in runs)
 
@@ -216,7 +225,7 @@ def take_step(student: str | tuple[str, str], teacher: str | tuple[str, str],
 
 def table(steps: list[Step]) -> str:
     """In Markdown."""
-    rows = [COLUMNS, ('---',) * 4 + ('---:',) * 6, *(s.row() for s in steps)]
+    rows = [COLUMNS, ('---',) * len(COLUMNS), *(s.row() for s in steps)]
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
 
 
@@ -229,20 +238,19 @@ def page(steps: list[Step], seed: int) -> str:
                f'--seed {seed} --markdown docs/pairs.md')
     return f'''# Pairs at full size
 
-mmdet's own configs at full size, random weights, `FeatureL2Loss` of weight 1:
-one training step on one image of {size} pixels. It shows that a pair can be
-built and trained, but not that the student learns from it. Levels are paired
-by stride, and an adapter has a convolution only where channels differ. Sizes
-are parameters in millions; the adapters are dropped after training. The losses
-are those of untrained detectors and show only that they are finite.
+One training step of mmdet's own configs, random weights, `FeatureL2Loss` of weight 1,
+one image of {size}: a pair can be built and trained, no more ([not run](not_run.md)).
+`none` and `128>256` are identity and 1x1 convolution at all levels; M are millions of
+parameters of student, teacher, adapters (dropped after training); losses are all of
+it and distillation, finite and untrained. Levels pair by [stride](method.md#one-step).
 
 {table(steps)}
 
-Written by `{command}` on
-{torch.get_num_threads()} CPU thread(s) with {versions}.
-Seconds are those of the first step, on a machine that was also doing other
-work. `tests/distill/test_pairs.py` trains thin versions of these and of other
-families, and tests the messages for impossible pairs.
+`{command}`:
+{torch.get_num_threads()} CPU thread(s), {versions};
+the first step's seconds beside other work. `tests/distill/test_pairs.py` trains thin
+versions of these and other families, and tests the messages for impossible
+pairs.
 '''
 
 
