@@ -5,6 +5,7 @@ from .branch import NotFinite, TeacherBranch, make_branch
 from .detector import build_detector
 from .distiller import FeatureDistiller
 from .frozen import FrozenDetector, MapReader
+from .hooks.calibration import CalibrationHook
 from .hooks.checkpoint import DistillCheckpointHook
 from .hooks.fade import FadeDistillHook
 from .hooks.nonfinite import NonFiniteHook
@@ -16,7 +17,7 @@ from .pyramid import pyramid_channels, record_output
 from .teacher_view.transform import TeacherView
 
 __all__ = [
-    'AutoWeight', 'BatchContext', 'DistillCheckpointHook',
+    'AutoWeight', 'BatchContext', 'CalibrationHook', 'DistillCheckpointHook',
     'DistillDataPreprocessor', 'DistillOptimWrapperConstructor',
     'FadeDistillHook', 'FeatureAdapter', 'FeatureDistiller', 'FeatureL2Loss',
     'FrozenDetector', 'MapReader', 'Mechanism', 'NonFiniteHook', 'NotFinite',

@@ -6,6 +6,10 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 
+class NoGradient(RuntimeError):
+    """An automatic weight cannot be found."""
+
+
 class AutoWeight(nn.Module):
     """Scales a mechanism so that its gradient is a chosen share of the task's.
 
@@ -18,10 +22,12 @@ class AutoWeight(nn.Module):
 
     Args:
         share: Of the distillation gradient in the detection gradient, above 0.
-        iterations: Length of this calibration, at least 2.
+        iterations: Length of this calibration, at least 2. Where a stage
+            distils for no more iterations than that, it takes half of them.
 
     Attributes:
         factor: By which the mechanism's loss is multiplied; nan until found.
+        iterations: Length of this calibration.
 
     Raises:
         ValueError: A share or a number of iterations below these.
@@ -43,6 +49,7 @@ class AutoWeight(nn.Module):
                 f'are {iterations!r}; they have to be an integer of at least '
                 '2.')
         self.share = share
+        self.iterations = iterations
         self.register_buffer('factor', torch.tensor(torch.nan))
         self.register_buffer('ratios', torch.full((iterations,), torch.nan))
         self.register_buffer('seen', torch.tensor(0))
@@ -54,6 +61,15 @@ class AutoWeight(nn.Module):
         # Read from the device until found, so a resumed buffer counts too.
         self._found = self._found or not bool(self.factor.isnan())
         return self._found
+
+    def fit_into(self, available: int) -> None:
+        """Shorten the calibration if nothing would be distilled otherwise.
+
+        Args:
+            available: The number of iterations that could distil.
+        """
+        if self.iterations >= available:
+            self.iterations = max(2, available // 2)
 
     def look(self, detection: Tensor, distillation: Tensor,
              task_maps: Sequence[Tensor], maps: Sequence[Tensor]) -> bool:
@@ -70,10 +86,10 @@ class AutoWeight(nn.Module):
             Whether this iteration has fixed the factor.
 
         Raises:
-            RuntimeError: The distillation gradient was 0 or not finite in
+            NoGradient: The distillation gradient was 0 or not finite in
                 every compared iteration.
         """
-        first = len(self.ratios) // 2
+        first = self.iterations // 2
         if self.seen >= first:
             own = _gradients(distillation, maps)
             task = _gradients(detection, [
@@ -84,16 +100,17 @@ class AutoWeight(nn.Module):
             all_reduce(norms, 'mean')
             self.ratios[self.seen] = (norms[0] / norms[1]).sqrt()
         self.seen += 1
-        if self.seen < len(self.ratios):
+        if self.seen < self.iterations:
             return False
         usable = self.ratios[self.ratios.isfinite() & (self.ratios > 0)]
         if not len(usable):
-            raise RuntimeError(
+            compared = self.ratios[first:self.iterations].tolist()
+            raise NoGradient(
                 "loss_weight='auto' found no usable gradient at the student's "
-                f'maps in its first {len(self.ratios)} iterations (ratios of '
-                f'detection to distillation: {self.ratios[first:].tolist()}; '
+                f'maps in its first {self.iterations} iterations (ratios of '
+                f'detection to distillation: {compared}; '
                 'inf where the mechanism has none, 0 or nan where one is not '
-                'finite). Set a number.')
+                'finite). Set a number as mtpd.distill.loss_weight.')
         self.factor.copy_(self.share * usable.median())
         return True
 

@@ -174,7 +174,9 @@ def make_branch(student: BaseDetector, teacher: FrozenDetector, name: str,
                 "loss_weight='auto', which compares gradients that the "
                 'adapter has passed on: those of an adapter that is still '
                 'near zero are too small')
-            + ". Set 'random' or 'fitted'.")
+            + ". Set 'random' or 'fitted'" + (
+                '.' if auto is None else
+                ', or a number as mtpd.distill.loss_weight.'))
     adapters = PyramidAdapter(
         own, teacher.channels if mechanism.adapts_channels else None, paired,
         adapter, start)

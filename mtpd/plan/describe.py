@@ -3,6 +3,8 @@ from typing import Mapping
 
 from mmengine.config import Config
 
+from mtpd.distill.losses.mechanism import RECOMMENDED
+
 from .detectors import DetectorSpec
 from .plan import Plan, stage_label
 from .settings import as_list
@@ -30,7 +32,9 @@ def describe_plan(plan: Plan) -> str:
         f'Order     {order}'
         + ('' if limit is None else f', at most {limit}'),
         f'Levels    {strides}',
-        f'Distill   {dict(plan.distill)}' + _describe_options(plan),
+        f'Distill   {dict(plan.distill)}' + (
+            ", the default (mtpd.distill='paper' takes the paper's)"
+            if plan.distill == RECOMMENDED else '') + _describe_options(plan),
         f'Stages    {_describe_stages(plan)}',
         f'Each stage is one run of {_length(cfg)}, batch '
         f'{cfg.train_dataloader.batch_size} per process, {optimizer.type} lr '

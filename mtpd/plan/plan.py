@@ -3,12 +3,14 @@
 Everything that can be wrong is looked for here, also in the last stage, and
 all of it is reported together, before any work.
 """
+import json
 from dataclasses import dataclass
 from typing import Any, Mapping
 
 from mmengine.config import Config
 
 from mtpd.distill.auto_weight import is_disabled
+from mtpd.distill.losses.mechanism import mechanism_config
 
 from .detectors import DetectorSpec, load_config
 from .errors import PlanError, did_you_mean
@@ -70,6 +72,9 @@ def stage_label(names: tuple[str, ...]) -> str:
 def make_plan(cfg: Config) -> Plan:
     """The plan of a config that has an ``mtpd`` part; reads no data.
 
+    Without ``mtpd.distill``, a progression that an earlier version started
+    keeps the default that it was started with.
+
     Args:
         cfg: The user's config, with ``work_dir`` set.
 
@@ -95,9 +100,23 @@ def make_plan(cfg: Config) -> Plan:
         raise PlanError(problems)
     if stages is not None and limit is not None:
         stages = stages[-limit:]  # later teachers matter more
+    if 'distill' not in cfg.mtpd:
+        settings.update(_former_default(cfg.work_dir))
     seed = (cfg.get('randomness') or {}).get('seed')
     return Plan(student=student, teachers=teachers, order=stages,
                 work_dir=cfg.work_dir, seed=seed, **settings)
+
+
+def _former_default(work_dir: str) -> dict[str, Any]:
+    """The mechanism of a progression that was started when the default was
+    the paper's; it is resumed and shown with it."""
+    try:
+        with open(WorkDir(work_dir).record) as file:
+            recorded = json.load(file)['identity']['distill']
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # nothing was started; or it is reported where it is read
+    papers = mechanism_config('paper')
+    return {'distill': papers} if recorded == papers else {}
 
 
 def _student_problems(cfg: Config) -> list[str]:

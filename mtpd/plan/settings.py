@@ -12,6 +12,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
+from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 from mtpd.distill.teacher_view.scale import as_fraction
 from mtpd.statistics import TWO_ERRORS
 
@@ -204,11 +205,12 @@ class Options:
                  is_positive_int),
         'Maximum number of stages: the last ones of the order.', default=None)
     distill: dict[str, Any] = setting(
-        Form("the mechanism, such as dict(type='FeatureL2Loss', "
-             'loss_weight=1.0)',
-             lambda v: isinstance(v, Mapping) and 'type' in v, dict),
-        'The distillation loss.',
-        default=lambda: dict(type='FeatureL2Loss'))
+        Form("the mechanism, such as dict(type='PKDLoss', loss_weight=6.0), "
+             "or 'paper'", lambda v: isinstance(v, (str, Mapping)),
+             mechanism_config),
+        "The distillation loss. 'paper' stands for the paper's squared "
+        "distance with weight 1, dict(type='FeatureL2Loss').",
+        default=RECOMMENDED.copy)
     strides: tuple[int, ...] | None = setting(
         Form('a tuple of strides such as (8, 16, 32), or None for all',
              lambda v: v is None or _is_strides(v),

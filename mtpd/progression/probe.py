@@ -122,6 +122,9 @@ def _timed_steps(cfg: Config, batch: Mapping[str, Any],
     model = MODELS.build(cfg.model, default_args=dict(built=pool))
     model.init_weights()
     model = model.to(get_device()).train()
+    for branch in model.guidances:
+        if branch.auto is not None:  # looking for a weight takes memory, too
+            branch.auto.fit_into(STEPS)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
     turn_on_as_the_runner(model, cfg)
     cuda = torch.cuda.is_available()

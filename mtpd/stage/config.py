@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mtpd.distill.auto_weight import split_auto
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.identity import identity_defaults
 from mtpd.plan.plan import Plan, stage_label
@@ -57,6 +58,8 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
         dict(type='NonFiniteHook', action=plan.on_nonfinite),
         dict(type='RecordValidationsHook'),
         dict(type='StageProgressHook', stage=index, later=later)]
+    if plan.distils and split_auto(plan.distill)[1] is not None:
+        hooks.append(dict(type='CalibrationHook'))
     if plan.fade:
         hooks.append(dict(type='FadeDistillHook', **plan.fade))
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *hooks]

@@ -1,11 +1,17 @@
-"""Clean shutdown on SIGTERM, as a cluster sends it to have a machine back."""
+"""Clean shutdown on SIGTERM, as a cluster sends it to have a machine back.
+
+A process that is forked from this one has none of it: with Python's handler
+SIGTERM would not end it at once, and whoever waits for its end, as
+``multiprocessing.Pool`` does, would wait for ever.
+"""
+import os
 import signal
 import threading
 import time
 from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
-from typing import Iterator
+from typing import Any, Callable, Iterator
 
 import torch
 from mmengine.dist import all_reduce, get_comm_device, get_world_size
@@ -45,6 +51,51 @@ class _Request:
 
 
 _request = _Request()
+_replaced: list[tuple[int, Any]] = []
+"""The signals that are handled here, each with its former handler."""
+
+
+@contextmanager
+def _handled_by(number: int, handler: Callable[[int, FrameType | None], None]
+                ) -> Iterator[None]:
+    """Within the block, a signal has this handler, in this process alone."""
+    former = signal.signal(number, handler)
+    if former is None:  # set by C code, which Python cannot restore
+        former = signal.SIG_DFL
+    _replaced.append((number, former))
+    try:
+        yield
+    finally:
+        _replaced.pop()
+        signal.signal(number, former)
+
+
+# A signal that reaches a child before it has its own handlers waits, because
+# Python would forget it. The mask is each thread's own, and pools fork in
+# threads.
+_mask = threading.local()
+
+
+def _block_signals() -> None:
+    _mask.former = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [number for number, _ in _replaced])
+
+
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _mask.former)
+
+
+def _restore_handlers() -> None:
+    while _replaced:
+        signal.signal(*_replaced.pop())
+    _request.made = _request.can_wait = False
+    _unblock_signals()
+
+
+if hasattr(os, 'register_at_fork'):  # as everywhere but on Windows
+    os.register_at_fork(before=_block_signals,
+                        after_in_parent=_unblock_signals,
+                        after_in_child=_restore_handlers)
 
 
 @contextmanager
@@ -61,19 +112,17 @@ def preemptible() -> Iterator[None]:
         yield
         return
     _request.made = False
-    before = signal.signal(signal.SIGTERM, _request)
-    try:
-        yield
-        if _request.made:  # and nobody has acted on it
-            raise Preempted
-    except Preempted:
-        raise
-    except BaseException as error:
-        if _request.made:
-            raise Preempted from error
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with _handled_by(signal.SIGTERM, _request):
+        try:
+            yield
+            if _request.made:  # and nobody has acted on it
+                raise Preempted
+        except Preempted:
+            raise
+        except BaseException as error:
+            if _request.made:
+                raise Preempted from error
+            raise
 
 
 @contextmanager
@@ -136,11 +185,8 @@ def workers_may_end() -> Iterator[None]:
             if not stop_is_requested(wait=True):
                 raise
 
-    signal.signal(signal.SIGCHLD, quiet)
-    try:
+    with _handled_by(signal.SIGCHLD, quiet):
         yield
-    finally:
-        signal.signal(signal.SIGCHLD, torch_handler)
 
 
 class Stop(IntEnum):

@@ -11,6 +11,24 @@ from mtpd.distill import branch as branch
 from mtpd.distill.auto_weight import AutoWeight, is_disabled, split_auto
 
 
+def test_a_short_stage_has_a_short_calibration():
+    for iterations, available, length in (
+            (50, 51, 50), (50, 50, 25), (50, 6, 3), (50, 1, 2), (2, 100, 2)):
+        auto = AutoWeight(iterations=iterations)
+        auto.fit_into(available)
+        assert auto.iterations == length
+    auto = AutoWeight(share=.5, iterations=50)
+    auto.fit_into(8)
+    leaf = torch.ones(3, requires_grad=True)
+    for ratio in (9., 9., 2., 6.):
+        assert not auto.found
+        auto.look((leaf * ratio).sum(), leaf.sum(), [leaf], [leaf])
+    assert auto.factor.item() == pytest.approx(.5 * 2.)  # the lower median
+    fresh = AutoWeight(share=.5, iterations=50)  # of a resumed run
+    fresh.load_state_dict(auto.state_dict())
+    assert fresh.found
+
+
 def test_factor_is_share_times_the_median_ratio_of_the_second_half():
     auto = AutoWeight(share=0.25, iterations=5)
     leaf = torch.ones(4, requires_grad=True)

@@ -23,7 +23,23 @@ def test_defaults_and_what_is_given():
     costs = CostSettings(**values)
     assert CostSettings(**costs.to_json()) == costs
     assert CostSettings().images is None and CostSettings().split == 'train'
-    assert Options() == Options(distill=dict(type='FeatureL2Loss'))
+    assert Options() == Options(distill=dict(
+        type='FeatureL2Loss', normalise=True, loss_weight='auto'))
+
+
+def test_the_papers_mechanism_is_one_word_away():
+    for given, mechanism in (
+            ('paper', dict(type='FeatureL2Loss')),
+            (dict(type='PKDLoss', loss_weight=6),
+             dict(type='PKDLoss', loss_weight=6))):
+        assert read_settings(Options, dict(distill=given), 'mtpd') == (
+            dict(distill=mechanism), [])
+    for given, words in (('papr', 'known words: paper'),
+                         (dict(loss_weight=1), "'type' is missing"),
+                         (3, "it has to be the mechanism, such as dict(")):
+        _, (problem,) = read_settings(Options, dict(distill=given), 'mtpd')
+        assert problem.startswith(f'mtpd.distill is {given!r}')
+        assert words in problem
 
 
 def test_a_group_within_a_group():

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.plan.describe import describe_plan
 from mtpd.plan.identity import identity_defaults, identity_of, other_identity
 from mtpd.progression import make_plan
 from mtpd.progression.record import read_record
@@ -46,6 +47,36 @@ def test_an_option_that_a_file_lacks_has_its_default(plan):
         f"order: None there, {identity['order']!r} here"]
     assert set(identity_defaults()) == {
         'strides', 'handover', 'adapter', 'init_adapters', 'inherit', 'fade'}
+
+
+def test_a_progression_keeps_the_default_that_it_began_with(toy, tmp_path):
+    cfg = toy()
+    del cfg.mtpd.distill
+    plan = make_plan(cfg)
+    assert plan.distill == dict(type='FeatureL2Loss', normalise=True,
+                                loss_weight='auto')
+    assert "'auto'}, the default (mtpd.distill='paper'" in describe_plan(plan)
+    (tmp_path / 'work').mkdir()
+    path = tmp_path / 'work' / 'progression.json'
+    earlier = with_hashes(identity_of(plan, plan.order), {
+        **EARLIER, 'distill': dict(type='FeatureL2Loss')})
+    path.write_text(json.dumps({'identity': earlier}))
+    resumed = make_plan(cfg)
+    assert resumed.distill == dict(type='FeatureL2Loss')
+    assert 'default' not in describe_plan(resumed)
+    assert read_record(resumed, identity_of(resumed, resumed.order))
+    # A mechanism that the config names is compared as ever.
+    cfg.mtpd.distill = plan.distill
+    named = make_plan(cfg)
+    with pytest.raises(OtherTeacher, match="distill.normalise: None there, "
+                                           'True here'):
+        read_record(named, identity_of(named, named.order))
+    # And so is the new default where another mechanism was trained with.
+    del cfg.mtpd.distill
+    for content in (json.dumps({'identity': {**earlier, 'distill': dict(
+            type='PKDLoss')}}), '{"identity": {}}', '[]', '{torn'):
+        path.write_text(content)
+        assert make_plan(cfg).distill == plan.distill
 
 
 def test_the_record_of_an_earlier_version_is_read(plan, tmp_path):

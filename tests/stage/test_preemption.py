@@ -1,15 +1,20 @@
 """SIGTERM, block by block."""
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
+import numpy as np
 import pytest
+from mmdet.evaluation import eval_map
 
 from mtpd.stage.preemption import (EXIT_CODE, Preempted, Stop, agreed_stop,
                                    interruptible, preemptible,
-                                   stop_is_requested, stops_between_iterations)
+                                   stop_is_requested, stops_between_iterations,
+                                   workers_may_end)
 
 
 def told():
@@ -94,3 +99,86 @@ def test_the_process_ends_with_the_code(tmp_path):
     assert process.wait(30) == EXIT_CODE
     assert time.monotonic() - began < 20
     assert 'Traceback' not in process.stderr.read()
+
+
+def ended_by(child: int) -> int:
+    """The signal that has ended a child; it gets five seconds."""
+    for _ in range(500):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert os.WIFSIGNALED(status), status
+            return os.WTERMSIG(status)
+        time.sleep(.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    raise AssertionError('The child ignored SIGTERM.')
+
+
+def forked_and_told() -> int:
+    """A child that waits for ever. Most of them have not run at all when they
+    are told to end, which is when Python would forget a signal."""
+    child = os.fork()
+    if not child:
+        while True:
+            time.sleep(60)
+    os.kill(child, signal.SIGTERM)
+    return child
+
+
+def test_a_forked_process_ends_at_sigterm_as_without_mtpd(capfd):
+    for _ in range(8):
+        with preemptible():
+            assert ended_by(forked_and_told()) == signal.SIGTERM
+        with preemptible(), stops_between_iterations():
+            assert ended_by(forked_and_told()) == signal.SIGTERM
+            with interruptible():
+                assert ended_by(forked_and_told()) == signal.SIGTERM
+    # Pools replace lost workers in a thread.
+    with preemptible(), stops_between_iterations(), workers_may_end():
+        children = []
+        thread = threading.Thread(
+            target=lambda: children.append(forked_and_told()))
+        thread.start()
+        thread.join()
+        assert ended_by(*children) == signal.SIGTERM
+        assert not stop_is_requested()
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
+    assert 'SIGTERM' not in ''.join(capfd.readouterr())
+
+
+def test_a_child_does_not_inherit_the_request():
+    def inherited(pipe):
+        pipe.send((stop_is_requested(), signal.getsignal(signal.SIGTERM),
+                   signal.pthread_sigmask(signal.SIG_BLOCK, [])))
+
+    ours, childs = multiprocessing.Pipe()
+    with pytest.raises(Preempted), preemptible(), stops_between_iterations():
+        told()
+        child = multiprocessing.get_context('fork').Process(
+            target=inherited, args=(childs,))
+        child.start()
+        child.join()
+    assert ours.recv() == (False, signal.SIG_DFL, set())
+
+
+def test_pools_of_a_validation_end_at_once(capfd):
+    """VOCMetric's, whose eval_map leaves its pool to the garbage collector."""
+    generator = np.random.default_rng(0)
+    boxes = generator.uniform(0, 50, (4, 3, 4))
+    boxes[..., 2:] += boxes[..., :2]
+    results = [[np.c_[each, np.ones(3)]] for each in boxes]
+    annotations = [dict(bboxes=each, labels=np.zeros(3, int))
+                   for each in boxes]
+    began = time.monotonic()
+    with preemptible(), stops_between_iterations():
+        for _ in range(8):
+            with interruptible():
+                ap, _ = eval_map(results, annotations, logger='silent',
+                                 nproc=4)
+            assert ap == 1
+        with interruptible(), multiprocessing.Pool(3) as pool:
+            assert pool.map(abs, [-1, -2]) == [1, 2]
+        pool.join()
+    assert multiprocessing.active_children() == []
+    assert time.monotonic() - began < 60
+    assert 'SIGTERM' not in ''.join(capfd.readouterr())

@@ -10,6 +10,31 @@ from torch import Tensor, nn
 
 from ..pyramid import Features
 
+RECOMMENDED = {'type': 'FeatureL2Loss', 'normalise': True,
+               'loss_weight': 'auto'}
+"""What a config without a mechanism gets. Its loss depends neither on the
+scale of the teacher's maps nor on a weight that somebody has to find: with
+the paper's and weight 1, distillation was seen at 21 times the detection loss
+(docs/choosing.md)."""
+
+BY_WORD = {'paper': {'type': 'FeatureL2Loss'}}
+"""Word -> the mechanism that it stands for."""
+
+
+def mechanism_config(value: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a mechanism that is given by itself or by its word.
+
+    Raises:
+        ValueError: An unknown word, or a config without a type.
+    """
+    if isinstance(value, str):
+        if value not in BY_WORD:
+            raise ValueError(f'known words: {", ".join(BY_WORD)}')
+        value = BY_WORD[value]
+    if 'type' not in value:
+        raise ValueError("its key 'type' is missing")
+    return dict(value)
+
 
 @dataclass(frozen=True)
 class Pairing:

@@ -1,0 +1,38 @@
+"""Automatic weights that are found within their stage."""
+from mmdet.registry import HOOKS
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from .fade import FadeDistillHook
+
+
+@HOOKS.register_module()
+class CalibrationHook(Hook):
+    """Shortens the search for automatic weights in short stages.
+
+    While a weight is looked for, nothing is distilled. In a stage of fewer
+    iterations than that takes, or one that fades before, nothing would be
+    distilled at all. The length follows from the stage's length, so a resumed
+    run has the same.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        available = runner.max_iters
+        for hook in runner.hooks:
+            if isinstance(hook, FadeDistillHook):
+                per_unit = len(runner.train_dataloader) \
+                    if hook.by_epoch else 1
+                available = min(available, int(hook.end * per_unit))
+        model = runner.model
+        model = model.module if is_model_wrapper(model) else model
+        for branch in model.guidances:
+            wanted = branch.auto.iterations
+            branch.auto.fit_into(available)
+            if branch.auto.iterations < wanted:
+                print_log(
+                    f'{branch.name}: this stage distils for {available} '
+                    'iterations, so the automatic weight is found in '
+                    f'{branch.auto.iterations} and not in {wanted}.',
+                    logger='current')
