@@ -25,6 +25,8 @@ from mtpd.progression import make_plan, run_progression
 from mtpd.progression.control import (control_config, describe_gain,
                                       run_control)
 from mtpd.progression.history import read_history
+from mtpd.progression.start import known_aps
+from mtpd.show.detector_aps import describe_aps
 
 
 def main() -> None:
@@ -73,6 +75,9 @@ def train_in_stages(cfg: Config, args: argparse.Namespace) -> None:
         if args.control:
             plan = make_plan(control_config(cfg, read_history(plan)))
         print(describe_plan(plan))
+        aps = known_aps(plan)
+        if any(ap is not None for ap in aps.values()):
+            print(describe_aps(aps.pop('student'), aps, plan.declares_aps))
         missing = missing_files(plan)
         if missing:
             raise PlanError(missing)

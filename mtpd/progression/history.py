@@ -109,10 +109,34 @@ class History:
     control: Control = Control()
 
     @property
+    def by_epoch(self) -> bool:
+        """Whether training counts epochs, not iterations."""
+        return 'max_epochs' in self.plan.student.config.train_cfg
+
+    @property
     def finished(self) -> bool:
         """Whether every stage has handed on its student."""
         return self.order is not None and len(self.stages) == len(
             self.order) and all(s.end_ap is not None for s in self.stages)
+
+    @property
+    def present_ap(self) -> float | None:
+        """The newest box AP of the student in percent: of the last stage's
+        end, or of the last validation before it; None before the first."""
+        present = None
+        for stage in self.stages:
+            if stage.end_ap is not None:
+                present = stage.end_ap
+                continue
+            for validation in stage.validations:
+                present = validation.aps.get('AP', present)
+        return present
+
+    def when(self, validation: Validation) -> str:
+        """When a validation was, in the units that training counts."""
+        if self.by_epoch and validation.epoch is not None:
+            return f'epoch {validation.epoch}'
+        return f'iteration {validation.iteration}'
 
     @property
     def newest(self) -> str | None:
@@ -188,19 +212,14 @@ def read_history(plan: Plan, control: str | None = None) -> History:
     if start_ap is None and found and start == plan.student.checkpoint:
         start_ap = found.student_ap
     return History(plan, found, stages, order, start, start_ap, record,
-                   _read_control(WorkDir(control or plan.paths.baseline),
-                                 record.get('identity', {}), stages))
+                   _read_control(plan, control, record.get('identity', {}),
+                                 stages))
 
 
-def _read_control(paths: WorkDir, identity: Mapping[str, Any],
+def _read_control(plan: Plan, folder: str | None, identity: Mapping[str, Any],
                   stages: tuple[StageHistory, ...]) -> Control:
-    """The control of these stages in a folder.
-
-    Args:
-        paths: Of its folder.
-        identity: Of the progression that it is compared with.
-        stages: The same.
-    """
+    """The control of a progression with this identity and these stages."""
+    paths = WorkDir(folder or plan.paths.baseline)
     record = _read_json(paths.record)
     if record is None:
         return Control()
@@ -301,15 +320,22 @@ def read_log(folder: str, stage: StageHistory) -> StageHistory:
                 lines.append(line)
     validations = []
     for iteration, metrics in sorted(read_validations(folder).items()):
-        epoch = None
-        for line in lines:
-            if line['step'] <= iteration and 'epoch' in line:
-                epoch = int(line['epoch'])
-        validations.append(Validation(iteration, _aps(metrics), epoch))
+        validations.append(Validation(iteration, _aps(metrics),
+                                      _epoch_at(lines, iteration)))
     length = max([int(line['step']) for line in lines[-1:]]
                  + [v.iteration for v in validations], default=0)
     return replace(stage, lines=tuple(lines), length=length,
                    validations=tuple(validations))
+
+
+def _epoch_at(lines: Iterable[Mapping[str, float]],
+              iteration: int) -> int | None:
+    """The epoch that training was in, None if its log does not say it."""
+    epoch = None
+    for line in lines:
+        if line['step'] <= iteration and 'epoch' in line:
+            epoch = int(line['epoch'])
+    return epoch
 
 
 def _aps(metrics: Mapping[str, float]) -> dict[str, float]:
