@@ -25,6 +25,7 @@ from mtpd.progression import order_teachers, prepare
 from mtpd.progression.prepare import unwritable
 from mtpd.progression.show_order import show_order
 from mtpd.search.found_order import FoundOrder, reorder
+from mtpd.show.detector_aps import describe_aps
 from mtpd.show.tables import baselines_table
 
 CONFIG_FLAGS = ('images', 'split', 'sequential')
@@ -69,6 +70,7 @@ def main() -> None:
         found, folder = from_saved(args) if args.saved else from_config(args)
         if is_main_process():
             print(baselines_table(with_results(found, results)))
+            print(describe_aps(found.student_ap, found.aps))
             print(f'Written to {folder}')
 
 

@@ -36,6 +36,10 @@ def main() -> None:
     parser.add_argument('--config', metavar='FILE', help='the config that the '
                         'progression was run with; by default '
                         'WORK_DIR/config.py')
+    parser.add_argument('--control', metavar='FOLDER', help='work dir of the '
+                        'student trained on alone for as long; by default '
+                        'WORK_DIR/alone, which tools/train.py --control and '
+                        'tools/from_scratch.py write')
     parser.add_argument('--no-measure', action='store_true', help='leave out '
                         'latencies and APs that are not measured yet')
     parser.add_argument('--images', '--pictures', type=int, default=4,
@@ -50,10 +54,14 @@ def main() -> None:
     with plain_errors(), no_traceback():
         plan = read_plan(args.work_dir, args.config)
         problems = unwritable(os.path.dirname(out) or '.', '--out ', '--out')
+        if args.control and not os.path.isfile(WorkDir(args.control).record):
+            problems.append(f'--control {args.control} holds no progression '
+                            '(there is no progression.json). Name the work '
+                            'dir of the student trained on alone.')
         if problems:
             raise PlanError(problems)
         init_default_scope(plan.student.config.get('default_scope') or 'mmdet')
-        history = read_history(plan)
+        history = read_history(plan, args.control)
         facts = detector_facts(history, measure=not args.no_measure)
         examples = example_images(history, args.images) \
             if args.images else Examples((), ())

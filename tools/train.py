@@ -1,8 +1,17 @@
 """Train a config: a progression if it has an `mtpd` part, else plain mmdet.
 
     python tools/train.py configs/mtpd_retina.py [--dry-run] [--resume]
+
+What distillation gained is the difference to the control, the student trained
+on alone for as long. The same command with --control trains it:
+
+    python tools/train.py configs/mtpd_retina.py --control
 """
+import argparse
+import copy
+
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -13,6 +22,11 @@ from mtpd.plan.data_check import missing_files
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.errors import PlanError
 from mtpd.progression import make_plan, run_progression
+from mtpd.progression.control import (control_config, describe_gain,
+                                      run_control)
+from mtpd.progression.history import read_history
+from mtpd.progression.start import known_aps
+from mtpd.show.detector_aps import describe_aps
 
 
 def main() -> None:
@@ -22,28 +36,59 @@ def main() -> None:
                        help='print the plan and what is missing, and stop')
     flags.add_argument('--no-probe', action='store_true',
                        help='start without the three trial steps per stage')
+    flags.add_argument('--control', action='store_true',
+                       help='train the student on alone for as long as the '
+                       'progression, in WORK_DIR/alone; started again after '
+                       'a stop, it resumes')
     args = flags.parse_args()
     with plain_errors():
         cfg = read_config(args)
-        if 'mtpd' not in cfg and args.dry_run:
+        if 'mtpd' in cfg:
+            train_in_stages(cfg, args)
+        elif args.control:
+            raise PlanError([f'--control: {args.config} has no mtpd part. '
+                             'Name the config of a progression.'])
+        elif args.dry_run:
             print(f'{args.config} has no mtpd part: plain mmdet training to '
                   f'{cfg.work_dir}.')
-        elif 'mtpd' not in cfg:
-            train_plainly(cfg, args.resume)
-        elif args.dry_run:
-            plan = make_plan(cfg)
-            print(describe_plan(plan))
-            missing = missing_files(plan)
-            if missing:
-                raise PlanError(missing)
         else:
-            if args.resume not in (None, 'auto'):
-                raise PlanError([
-                    f'--resume {args.resume}: a progression finds its stage '
-                    'and checkpoint in the work dir. Use --resume without a '
-                    'file, and --work-dir.'])
-            run_progression(cfg, resume=args.resume is not None,
-                            with_probe=not args.no_probe)
+            train_plainly(cfg, args.resume)
+
+
+def train_in_stages(cfg: Config, args: argparse.Namespace) -> None:
+    """Train a progression or its control, or show what would be trained.
+
+    Raises:
+        PlanError: Something is wrong or missing.
+    """
+    if args.resume not in (None, 'auto'):
+        raise PlanError([
+            f'--resume {args.resume}: a progression finds its stage and '
+            'checkpoint in the work dir. Use --resume without a file, and '
+            '--work-dir.'])
+    plan = make_plan(cfg)
+    if args.control and not plan.distils:
+        raise PlanError(['--control: mtpd.distill has weight 0, so this '
+                         'progression is its own control. Leave --control '
+                         'out.'])
+    if args.dry_run:
+        if args.control:
+            plan = make_plan(control_config(cfg, read_history(plan)))
+        print(describe_plan(plan))
+        aps = known_aps(plan)
+        if any(ap is not None for ap in aps.values()):
+            print(describe_aps(aps.pop('student'), aps, plan.declares_aps))
+        missing = missing_files(plan)
+        if missing:
+            raise PlanError(missing)
+        return
+    if args.control:
+        run_control(cfg, read_history(plan))
+    else:
+        run_progression(copy.deepcopy(cfg), resume=args.resume is not None,
+                        with_probe=not args.no_probe)
+    if is_main_process():
+        print(describe_gain(read_history(plan)))
 
 
 def train_plainly(cfg: Config, resume: str | None) -> None:

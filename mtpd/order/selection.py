@@ -41,6 +41,15 @@ class TeachingOrder:
     teachers: tuple[str, ...]
     steps: tuple[SelectionStep, ...]
 
+    @property
+    def stop_reason(self) -> str:
+        """Why no more teachers were chosen; empty if none were selected by a
+        rule."""
+        if not self.steps or self.steps[-1].teacher is not None:
+            return ''
+        reason = self.steps[-1].reason
+        return reason[:1].upper() + reason[1:]
+
     def to_json(self) -> dict:
         """Plain values for ``json.dump``; ``from_json`` reads them."""
         return dict(teachers=list(self.teachers),

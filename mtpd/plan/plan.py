@@ -56,6 +56,11 @@ class Plan(Options):
         return not is_disabled(self.distill)
 
     @property
+    def declares_aps(self) -> bool:
+        """Whether the config gives the teachers' APs."""
+        return any(spec.ap is not None for spec in self.teachers.values())
+
+    @property
     def used(self) -> tuple[str, ...]:
         """The teachers that may be needed, each once."""
         if self.order is None:

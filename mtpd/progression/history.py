@@ -3,9 +3,10 @@ import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.plan.detectors import load_config
 from mtpd.plan.plan import Plan, make_plan, stage_label
@@ -33,9 +34,11 @@ class Validation:
         iteration: Number of iterations of its stage before it.
         aps: Some of :data:`COLUMNS` -> percent. A size that no object has is
             left out.
+        epoch: The epoch that ended here, None if the log does not say it.
     """
     iteration: int
     aps: Mapping[str, float]
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,20 @@ class StageHistory:
 
 
 @dataclass(frozen=True)
+class Control:
+    """The student trained on alone for as long as a progression.
+
+    Attributes:
+        stages: Those that have begun; empty where no control was run, or
+            where it cannot be compared.
+        problem: Why it cannot be compared; empty if it can, or if there is
+            none.
+    """
+    stages: tuple[StageHistory, ...] = ()
+    problem: str = ''
+
+
+@dataclass(frozen=True)
 class History:
     """A progression, finished or not.
 
@@ -80,6 +97,7 @@ class History:
             student's own initialisation.
         start_ap: Their box AP in percent, None if unknown.
         record: ``progression.json``, empty before it is written.
+        control: What the student gains without teachers.
     """
     plan: Plan
     found: FoundOrder | None = None
@@ -88,12 +106,37 @@ class History:
     start: str | None = None
     start_ap: float | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    control: Control = Control()
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether training counts epochs, not iterations."""
+        return 'max_epochs' in self.plan.student.config.train_cfg
 
     @property
     def finished(self) -> bool:
         """Whether every stage has handed on its student."""
         return self.order is not None and len(self.stages) == len(
             self.order) and all(s.end_ap is not None for s in self.stages)
+
+    @property
+    def present_ap(self) -> float | None:
+        """The newest box AP of the student in percent: of the last stage's
+        end, or of the last validation before it; None before the first."""
+        present = None
+        for stage in self.stages:
+            if stage.end_ap is not None:
+                present = stage.end_ap
+                continue
+            for validation in stage.validations:
+                present = validation.aps.get('AP', present)
+        return present
+
+    def when(self, validation: Validation) -> str:
+        """When a validation was, in the units that training counts."""
+        if self.by_epoch and validation.epoch is not None:
+            return f'epoch {validation.epoch}'
+        return f'iteration {validation.iteration}'
 
     @property
     def newest(self) -> str | None:
@@ -138,8 +181,13 @@ def read_plan(work_dir: str, config: str | None = None) -> Plan:
     return make_plan(cfg)
 
 
-def read_history(plan: Plan) -> History:
+def read_history(plan: Plan, control: str | None = None) -> History:
     """Everything that the plan's ``work_dir`` holds.
+
+    Args:
+        plan: The progression.
+        control: The work dir of the student trained on alone; None for
+            ``alone`` in the plan's.
 
     Raises:
         UnreadableHistory: ``order.json`` or ``progression.json`` is broken.
@@ -156,14 +204,54 @@ def read_history(plan: Plan) -> History:
                 f'{plan.paths.order_file} cannot be read: {error} Find the '
                 'order again.') from error
     order = _order_of(plan, record, found)
-    stages = tuple(_read_stages(plan, order or ()))
+    stages = tuple(_read_stages(plan.paths, order or ()))
     # Written where the student's checkpoint alone is not what it starts from.
     start = plan.paths.start if os.path.isfile(plan.paths.start) \
         else plan.student.checkpoint
     start_ap = stages[0].start_ap if stages else None
     if start_ap is None and found and start == plan.student.checkpoint:
         start_ap = found.student_ap
-    return History(plan, found, stages, order, start, start_ap, record)
+    return History(plan, found, stages, order, start, start_ap, record,
+                   _read_control(plan, control, record.get('identity', {}),
+                                 stages))
+
+
+def _read_control(plan: Plan, folder: str | None, identity: Mapping[str, Any],
+                  stages: tuple[StageHistory, ...]) -> Control:
+    """The control of a progression with this identity and these stages."""
+    paths = WorkDir(folder or plan.paths.baseline)
+    record = _read_json(paths.record)
+    if record is None:
+        return Control()
+    alone_identity = record.get('identity', {})
+    alone = tuple(_read_stages(paths, alone_identity.get('order', ())))
+    problem = ''
+    expected = _traits(identity, stages)
+    for what, value in _traits(alone_identity, alone).items():
+        if expected.get(what, value) != value:
+            problem = f'{what}: {value!r} there, {expected[what]!r} here'
+    if not is_disabled(alone_identity.get('distill', {})):
+        problem = 'teachers took part in it'
+    if problem:
+        return Control(problem=f'{paths.folder} is no control of this '
+                       f'progression ({problem})')
+    return Control(alone)
+
+
+def _traits(identity: Mapping[str, Any],
+            stages: Iterable[StageHistory]) -> dict[str, Any]:
+    """What a progression and its control have in common, by name, as far as
+    it is known."""
+    traits = {}
+    for key, what in (('student', 'hash of mtpd.student.checkpoint'),
+                      ('inherit', 'mtpd.inherit'),
+                      ('handover', 'mtpd.handover')):
+        if key in identity:
+            traits[what] = identity[key]
+    for stage in stages:
+        if stage.end_ap is not None and stage.length:
+            traits[f'iterations of stage {stage.index}'] = stage.length
+    return traits
 
 
 def _order_of(plan: Plan, record: Mapping[str, Any],
@@ -189,11 +277,11 @@ def _read_json(path: str) -> Any:
             'anew in another --work-dir.') from error
 
 
-def _read_stages(plan: Plan,
-                 order: tuple[str, ...]) -> Iterable[StageHistory]:
+def _read_stages(work_dir: WorkDir,
+                 order: Sequence[str]) -> Iterable[StageHistory]:
     before = None
     for index, teacher in enumerate(order, 1):
-        paths = plan.paths.stage(index, teacher)
+        paths = work_dir.stage(index, teacher)
         folder = paths.folder
         if not os.path.isdir(folder):
             return
@@ -230,13 +318,24 @@ def read_log(folder: str, stage: StageHistory) -> StageHistory:
                 while lines and lines[-1]['step'] >= line['step']:
                     lines.pop()
                 lines.append(line)
-    validations = tuple(
-        Validation(iteration, _aps(metrics))
-        for iteration, metrics in sorted(read_validations(folder).items()))
+    validations = []
+    for iteration, metrics in sorted(read_validations(folder).items()):
+        validations.append(Validation(iteration, _aps(metrics),
+                                      _epoch_at(lines, iteration)))
     length = max([int(line['step']) for line in lines[-1:]]
                  + [v.iteration for v in validations], default=0)
     return replace(stage, lines=tuple(lines), length=length,
-                   validations=validations)
+                   validations=tuple(validations))
+
+
+def _epoch_at(lines: Iterable[Mapping[str, float]],
+              iteration: int) -> int | None:
+    """The epoch that training was in, None if its log does not say it."""
+    epoch = None
+    for line in lines:
+        if line['step'] <= iteration and 'epoch' in line:
+            epoch = int(line['epoch'])
+    return epoch
 
 
 def _aps(metrics: Mapping[str, float]) -> dict[str, float]:

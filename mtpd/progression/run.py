@@ -19,6 +19,7 @@ from mtpd.processes import on_main
 from mtpd.provenance import this_start, versions
 from mtpd.randomness import isolate_rng
 from mtpd.search.found_order import FoundOrder
+from mtpd.show.detector_aps import ap_table, weaker_teachers
 from mtpd.show.tables import progression_table
 from mtpd.stage.preemption import preemptible
 from mtpd.stage.runner import free_memory, move_to_cpu
@@ -29,7 +30,7 @@ from .prepare import full_disks_named, prepare
 from .probe import probe
 from .record import is_started, read_record, write_record
 from .stage_sequence import StageResult, run_stages
-from .start import seed_of, starting_ap, starting_weights
+from .start import seed_of, starting_ap, starting_weights, teacher_aps
 from .show_order import search_and_show_order
 
 
@@ -114,6 +115,7 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
     weights = starting_weights(plan, pool, order[0][0])
     with isolate_rng(0):
         start_ap = starting_ap(plan, pool, weights)
+        aps = dict(found.aps) if found else teacher_aps(plan, pool)
     names = {name for stage in order for name in stage}
     for name in set(pool) - names:
         del pool[name]
@@ -124,10 +126,11 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
         estimates = probe(plan, order, pool)
         seconds = [estimate.seconds for estimate in estimates]
         free_memory()
+    if plan.distils:
+        _show_aps(plan, start_ap, aps)
     costs = None
-    aps = {name: spec.ap for name, spec in plan.teachers.items()}
     if found is not None:
-        aps, costs = dict(found.aps), {}
+        costs = {}
         for source, target in found.costs.pairs:
             costs[f'{source}>{target}'] = found.costs.cost(source, target)
     return weights, {
@@ -135,6 +138,15 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
         'versions': versions(), 'seed': plan.seed, 'start_ap': start_ap,
         'seconds_per_step': seconds,
         'starts': [*before.get('starts', []), start]}
+
+
+def _show_aps(plan: Plan, start_ap: float | None,
+              aps: Mapping[str, float | None]) -> None:
+    """Everybody's AP, and a warning for each teacher below the student's."""
+    table = ap_table(start_ap, aps, plan.declares_aps)
+    print_log(f'\n{table}', logger='current')
+    for warning in weaker_teachers(start_ap, aps):
+        print_log(warning, logger='current', level=logging.WARNING)
 
 
 def _end(plan: Plan, stages: tuple[StageResult, ...],

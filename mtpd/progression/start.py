@@ -1,6 +1,7 @@
 """Where a progression starts: seed, first weights, their AP."""
 import io
 import json
+import logging
 import os
 import random
 from dataclasses import replace
@@ -17,8 +18,9 @@ from mtpd.distill.inherit import inherit
 from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
+from mtpd.plan.pool import unmeasurable_aps
 from mtpd.randomness import isolate_rng
-from mtpd.search.measure import measured_aps
+from mtpd.search.measure import known_measures, measured_aps
 
 from .record import is_started
 
@@ -89,6 +91,57 @@ def starting_ap(plan: Plan, pool: Mapping[str, BaseDetector],
         detector = student.build()
     return measured_aps({'student': student}, {'student': detector},
                         student.config, plan.paths.measured)['student']
+
+
+def teacher_aps(plan: Plan, pool: Mapping[str, BaseDetector]
+                ) -> dict[str, float | None]:
+    """Box AP in percent of each teacher of an order by hand, as declared or
+    else measured; None where it cannot be measured, or where no teacher takes
+    part. The log says why.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors by name.
+    """
+    aps = {name: spec.ap for name, spec in plan.teachers.items()}
+    reasons = unmeasurable_aps(plan, pool['student'])
+    for name in plan.used if plan.distils else ():
+        if aps[name] is not None:
+            continue
+        field = plan.teachers[name].field
+        try:
+            reason = next((reason for reason in reasons
+                           if reason.startswith(f'{field}.ap ')), '')
+            if not reason:
+                aps[name] = measured_aps(
+                    plan.specs, {name: pool[name]}, plan.student.config,
+                    plan.paths.measured)[name]
+        # Whatever a validation pipeline may raise: an order by hand does not
+        # need the AP.
+        except Exception as error:
+            reason = f'{field}: {type(error).__name__}: {error}'
+        if reason:
+            print_log(f'The AP of {name} was not measured. {reason}',
+                      logger='current', level=logging.WARNING)
+    return aps
+
+
+def known_aps(plan: Plan) -> dict[str, float | None]:
+    """Box AP in percent of the student and of each teacher, as declared or as
+    an earlier run in the work dir has measured it; None where neither is so.
+    Nothing is measured or downloaded.
+
+    Args:
+        plan: The progression.
+    """
+    aps: dict[str, float | None] = {}
+    for name, spec in plan.specs.items():
+        aps[name] = spec.ap
+        if spec.ap is None and spec.checkpoint and os.path.isfile(
+                spec.checkpoint):
+            aps[name] = known_measures(spec, plan.student.config,
+                                       plan.paths.measured).get('ap')
+    return aps
 
 
 def save_atomically(content: Any, path: str) -> None:

@@ -1,7 +1,7 @@
 """What all stages have logged, over their iterations one after another."""
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Iterable, Iterator, Mapping, NamedTuple, Sequence
 
@@ -14,8 +14,10 @@ from mtpd.analysis.runs import distill_loss, is_distill
 from mtpd.progression.history import History, StageHistory, stage_teachers
 from mtpd.show.charts import text_size
 
-_LEFT, _RIGHT, _WIDTH = 0.75, 0.2, 7.6  # inches, the same in all charts
+_LEFT, _RIGHT, _WIDTH = 1.0, 0.2, 7.6  # inches, the same in all charts
 _PLOT, _BELOW, _NAMES, _ROW = 1.9, 0.5, 0.3, 0.2  # inches upwards
+ALONE = 'student trained on alone'
+"""What the control is called."""
 _LOG_FROM = 30.
 """Values that differ by more than this factor are shown on a log axis."""
 # Okabe and Ito's colours for the colour-blind; the strokes are for print.
@@ -113,16 +115,25 @@ def loss_totals(history: History) -> Curves:
 
 
 def ap_curve(history: History) -> Curves:
-    """The student's box AP in percent; its start too, where that is known."""
-    points: list[tuple[float, float]] = []
+    """The box AP in percent of the student and, as far as there is a control,
+    of the student trained on alone; their start too, where that is known."""
+    start: list[tuple[float, float]] = []
     if history.start_ap is not None:
-        points.append((0, history.start_ap))
-    for stage, (offset, _) in _with_iterations(history):
-        for validation in stage.validations:
-            if 'AP' in validation.aps:
-                points.append((offset + validation.iteration,
-                               validation.aps['AP']))
-    return {'student': [_segment(points)]} if points else {}
+        start.append((0, history.start_ap))
+    total = stage_starts(history)[-1]
+    curves = {}
+    for name, own in (('student', history),
+                      (ALONE, replace(history, stages=history.control.stages))
+                      ):
+        points = list(start)
+        for stage, (offset, _) in _with_iterations(own):
+            for validation in stage.validations:
+                x = offset + validation.iteration
+                if 'AP' in validation.aps and x <= total:
+                    points.append((x, validation.aps['AP']))
+        if points and (name == 'student' or own.stages):
+            curves[name] = [_segment(points)]
+    return curves
 
 
 def curve_charts(history: History,
@@ -163,10 +174,15 @@ def _ap_chart(history: History,
     if not curves:
         return None
     figure, axes = _figure(history, 1)
-    segment, = curves['student']
-    axes.plot(*segment, color=_COLOURS[0], marker='o', markersize=4,
-              clip_on=False, zorder=3, label='student')
-    texts = [_describe_range(segment, segment)]
+    texts: list[str] = []
+    values: list[float] = []
+    for i, (name, (segment,)) in enumerate(curves.items()):
+        axes.plot(*segment, color=_COLOURS[2 * i], linestyle=_STROKES[2 * i],
+                  marker='os'[i], markersize=4, clip_on=False, zorder=3,
+                  label=name)
+        texts.append(('' if i == 0 else f'{name} ')
+                     + _describe_range(segment, segment))
+        values += segment.y
     for stage, (start, end) in _with_iterations(history):
         for name in stage_teachers(stage.teacher, history.plan):
             if name in aps and end > start:
@@ -176,10 +192,13 @@ def _ap_chart(history: History,
                               (4, -3), textcoords='offset points', va='top',
                               fontsize=8, color=_COLOURS[1])
                 texts.append(f'teacher {name} {aps[name]:.1f}')
-    axes.set_ylim(0, None)
+                values.append(aps[name])
+    # Room for markers on the highest and on the lowest.
+    margin = max(0.12 * (max(values) - min(values)), 0.5)
+    axes.set_ylim(min(values) - margin, max(values) + margin)
     return _finish(figure, axes, 'Box AP', 'Box AP of the student and of '
                    f"each stage's teacher, in percent: {', '.join(texts)}",
-                   'box AP, %')
+                   'box AP, %', 3)
 
 
 def _chart(history: History, title: str, curves: Curves, unit: str,
@@ -264,15 +283,26 @@ def _figure(history: History, rows: int) -> tuple[Figure, Axes]:
                       (0, 4), xycoords=('data', 'axes fraction'),
                       textcoords='offset points', ha='center', fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel('iterations')
+    axes.set_xlabel(_iterations(history))
     axes.grid(axis='y', color='0.85', linewidth=0.6)
     return figure, axes
 
 
+def _iterations(history: History) -> str:
+    """The unit of the x axis."""
+    for stage in history.stages:
+        for validation in stage.validations:
+            if validation.epoch and history.by_epoch:
+                per_epoch = validation.iteration / validation.epoch
+                return f'iterations ({per_epoch:g} per epoch)'
+    return 'iterations'
+
+
 def _finish(figure: Figure, axes: Axes, title: str, text: str, unit: str,
             columns: int = 2) -> Chart:
+    # Left of the numbers, however long they are.
     axes.set_ylabel(unit)
-    axes.yaxis.set_label_coords(-0.6 / (_WIDTH - _LEFT - _RIGHT), 0.5)
+    axes.yaxis.get_offset_text().set_horizontalalignment('right')
     handles, names = axes.get_legend_handles_labels()
     # Every stage has the same names.
     handle_of = dict(zip(names, handles, strict=True))

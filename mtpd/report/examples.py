@@ -28,7 +28,7 @@ SCORE = 0.3
 """Boxes that are scored lower are not drawn."""
 MAX_BOXES = 30
 """Drawn in one image; more would hide it."""
-_WIDTH = 2.6  # inches
+_WIDTH, _DPI = 6.4, 130  # inches, pixels per inch
 
 
 @dataclass(frozen=True)
@@ -201,15 +201,15 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[Box],
         x1, y1, x2, y2 = np.clip(box.corners, 0, (width, height) * 2)
         colour = colours.get(box.name, 'C0')
         # White below the colour: visible on any background.
-        for line, shade in ((2.6, 'white'), (1.4, colour)):
+        for line, shade in ((5., 'white'), (2.6, colour)):
             axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False,
                                      linewidth=line, edgecolor=shade))
-        above = y1 > height * 0.12 / figure.get_figheight()
-        axes.text(x1, y1, box.describe(), fontsize=6, clip_on=True,
+        above = y1 > height * 0.2 / figure.get_figheight()
+        axes.text(x1, y1, box.describe(), fontsize=9, clip_on=True,
                   va='bottom' if above else 'top', bbox=dict(
                       boxstyle='square,pad=0.1', facecolor='white',
                       edgecolor=colour, linewidth=0.8, alpha=0.85))
     out = io.BytesIO()
-    figure.savefig(out, dpi=130, format='jpeg',
+    figure.savefig(out, dpi=_DPI, format='jpeg',
                    pil_kwargs=dict(quality=85))
     return out.getvalue()

@@ -7,12 +7,13 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined  # torch depends on it
 
 from mtpd.plan.describe import describe_plan
+from mtpd.progression.control import describe_gain
 from mtpd.progression.history import History
 
 from .detectors import Facts
 from .examples import Examples
 from .parts import (Part, curves_part, detectors_part, images_part, order_part,
-                    record_part, stages_part, state, summary)
+                    record_part, stages_part, state, summary, warnings)
 
 NOTHING = '–'
 """Shown where a value is not known or does not exist."""
@@ -41,4 +42,5 @@ def page(history: History, facts: Facts, examples: Examples,
         Path(__file__).with_name('page.html').read_text(encoding='utf-8'))
     return template.render(
         title=f'Progression {folder}', state=state(history, now),
-        summary=summary(history, facts), parts=parts, nothing=NOTHING)
+        summary=summary(history, facts), verdict=describe_gain(history),
+        warnings=warnings(history, facts), parts=parts, nothing=NOTHING)

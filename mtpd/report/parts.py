@@ -8,14 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from mtpd.distill.auto_weight import is_disabled
+from mtpd.progression.control import gain_of
 from mtpd.progression.history import COLUMNS, History, stage_teachers
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
 from mtpd.show.cost_text import cost_text
+from mtpd.show.detector_aps import weaker_teachers
 from mtpd.show.tables import Table, cost_table, gain, number, stage_cells
 
-from .curves import Chart, curve_charts
+from .curves import ALONE, Chart, curve_charts
 from .detectors import Facts
 from .examples import MAX_BOXES, SCORE, Example, Examples
 
@@ -71,20 +72,29 @@ def state(history: History, now: datetime) -> str:
 def summary(history: History,
             facts: Facts) -> list[tuple[str, str | None]]:
     """Names and values at the top of the page."""
-    start, present = _start_ap(history, facts), None
-    if not history.finished:
-        for stage in history.stages:
-            for validation in stage.validations:
-                present = validation.aps.get('AP', present)
-    if present is None:  # finished, or not validated
-        for stage in history.stages:
-            present = present if stage.end_ap is None else stage.end_ap
     when = 'after' if history.finished else 'now'
     order = ' > '.join(history.order or ())
-    return [('student before, box AP', number(start)),
-            (f'student {when}, box AP', number(present)),
-            ('gain', gain(start, present)), ('order', order or None),
+    values = [('student before, box AP', number(_start_ap(history, facts))),
+              (f'student {when}, box AP', number(history.present_ap))]
+    compared = gain_of(history)
+    if compared is not None:
+        after = '' if compared.last else f' after stage {compared.stage}'
+        values += [(f'{ALONE}{after}', number(compared.control_ap)),
+                   (f'gain of distillation{after}',
+                    number(compared.value, '+.1f'))]
+    elif history.plan.distils:
+        values.append(('gain of distillation', 'not known'))
+    return [*values, ('order', order or None),
             ('parameters', _millions(facts.detectors[0].parameters))]
+
+
+def warnings(history: History, facts: Facts) -> list[str]:
+    """What has to be known before anything else on the page."""
+    aps: dict[str, float | None] = {**facts.aps()}
+    student = aps.pop('student', None)
+    start = _start_ap(history, facts)
+    return weaker_teachers(student if start is None else start, aps) \
+        if history.plan.distils else []
 
 
 def order_part(history: History) -> Part:
@@ -152,7 +162,7 @@ def curves_part(history: History, facts: Facts) -> Part:
             notes.append('Losses are as logged: means over the last '
                          'iterations. The student is trained on the sum of '
                          'detection and distillation loss.')
-        if is_disabled(history.plan.distill):
+        if not history.plan.distils:
             notes.append('mtpd.distill has loss_weight 0: no teacher took '
                          'part.')
     return Part('curves', 'Curves', 'Curves', notes=notes,
@@ -163,17 +173,20 @@ def stages_part(history: History, facts: Facts) -> Part:
     """The student's APs at the last validation of each stage."""
     start = _start_ap(history, facts)
     columns = ['stage, teacher', 'validated after', *COLUMNS, 'handed on',
-               'gain', 'minutes']
+               'from start', 'alone', 'minus alone', 'minutes']
+    alone = {stage.index: stage.end_ap for stage in history.control.stages}
     rows: list[list[str | None]] = [['start', None, number(start)]]
     for stage in history.stages:
         when, aps = 'not yet', dict.fromkeys(COLUMNS)
         if stage.validations:
-            when = f'iteration {stage.validations[-1].iteration}'
+            when = history.when(stage.validations[-1])
             aps |= stage.validations[-1].aps
         cells = stage_cells(start if stage.index == 1 else stage.start_ap,
                             stage.end_ap, stage.seconds)
+        control = alone.get(stage.index)
         rows.append([f'{stage.index} {stage.teacher}', when,
                      *map(number, aps.values()), cells.end, cells.gain,
+                     number(control), gain(control, stage.end_ap),
                      cells.minutes])
     for index, teacher in enumerate(history.order or (), 1):
         if index > len(history.stages):
@@ -184,8 +197,11 @@ def stages_part(history: History, facts: Facts) -> Part:
              '96x96 and more pixels (COCO). A dash: not known, or no object '
              'of this size.',
              'Handed on: box AP of the weights that the next stage starts '
-             f'from (mtpd.handover={history.plan.handover!r}). Gain: from the '
-             "AP at the stage's start to the AP of what it handed on."]
+             f'from (mtpd.handover={history.plan.handover!r}). From '
+             "start: from the AP at the stage's start to the AP of what it "
+             'handed on; without teachers the student gains something too.',
+             'Alone: the control, the student trained on without teachers '
+             'for as long. Minus alone: the gain of distillation.']
     return Part('stages', 'AP', 'AP of the student, stage by stage',
                 tables=[Table('In percent, at the last validation of each '
                               'stage', columns, rows)], notes=notes)
@@ -197,6 +213,7 @@ def detectors_part(history: History, facts: Facts) -> Part:
     for index, label in enumerate(history.order or (), 1):
         for name in stage_teachers(label, history.plan):
             roles[name] = f'stage {index}'
+    student = facts.aps().get('student')
     rows: list[list[str | None]] = []
     for detector in facts.detectors:
         ap, latency = number(detector.ap), None
@@ -206,14 +223,17 @@ def detectors_part(history: History, facts: Facts) -> Part:
             latency = f'{1000 * detector.seconds:.1f} ms'
         other = 'not chosen' if history.order else None
         rows.append([detector.name, roles.get(detector.name, other), ap,
+                     gain(student, detector.ap)
+                     if detector.name != 'student' else None,
                      _millions(detector.parameters), latency])
-    notes = []
+    notes = warnings(history, facts)
     if facts.machine is not None:
         notes.append(f'Latency: of one image in a batch of one, on '
                      f'{facts.machine}; median of 5. The student keeps its '
                      'size and its speed.')
     notes += _left_out(facts.left_out)
-    columns = ['detector', 'role', 'box AP, %', 'parameters', 'latency']
+    columns = ['detector', 'role', 'box AP, %', 'minus student',
+               'parameters', 'latency']
     return Part('detectors', 'Detectors', 'Student and teachers',
                 tables=[Table('Student (before) and teachers', columns,
                               rows)], notes=notes)
@@ -225,7 +245,8 @@ def images_part(examples: Examples) -> Part:
     notes = _left_out(examples.left_out)
     if examples.images:
         notes.insert(0, 'Evenly spread over the validation set. Boxes scored '
-                     f'{SCORE:g} or more, at most {MAX_BOXES} per image.')
+                     f'{SCORE:g} or more, at most {MAX_BOXES} per image. '
+                     'Select an image to enlarge it.')
     return Part('images', 'Images', 'Images', examples=examples.images,
                 notes=notes or ['No images were asked for.'])
 

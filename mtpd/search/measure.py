@@ -143,7 +143,7 @@ def mean_ap(metrics: Mapping[str, float]) -> float:
 def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
              ) -> tuple[dict[str, float], float | None]:
     """Box AP of each teacher in percent, as declared or else measured; and of
-    the student, where it was measured with them.
+    the student, None where it has no checkpoint.
 
     Args:
         plan: The progression.
@@ -157,17 +157,15 @@ def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
     """
     aps = {name: teacher.ap for name, teacher in plan.teachers.items()
            if teacher.ap is not None}
-    student_ap = None
+    detectors = {'student': pool['student']} if aps else dict(pool)
     if not aps:
-        problems = unmeasurable_aps(plan, pool.get('student'))
+        problems = unmeasurable_aps(plan, pool['student'])
         if problems:
             raise PlanError(problems)
-        detectors = dict(pool)
-        if plan.student.checkpoint is None:
-            del detectors['student']
-        specs = {'student': plan.student, **plan.teachers}
-        aps = measured_aps(specs, detectors, plan.student.config, cache)
-        student_ap = aps.pop('student', None)
+    if plan.student.checkpoint is None:
+        del detectors['student']
+    aps |= measured_aps(plan.specs, detectors, plan.student.config, cache)
+    student_ap = aps.pop('student', None)
     if aps and max(aps.values()) <= 0:
         raise PlanError([
             'No teacher detects anything on the validation set (AP 0): '

@@ -5,6 +5,7 @@ the texts. What lies outside of the axes is included when the file is
 written.
 """
 import os
+import textwrap
 from itertools import pairwise, permutations
 from typing import Any, Iterable, Mapping
 
@@ -19,7 +20,7 @@ from matplotlib.textpath import TextPath
 from mtpd.order.costs import AdaptationCosts
 from mtpd.order.selection import TeachingOrder
 
-from .cost_text import cost_text, legend, share_text
+from .cost_text import closest, cost_text, legend, share_text
 from .order_layout import Line, OrderLayout
 
 
@@ -39,14 +40,16 @@ def draw_costs(costs: AdaptationCosts, path: str) -> None:
                        f'{share_text(costs, source, target, 2)}')
         if costs.variance[:, j].all():
             shares[i, j] = costs.normalised_cost(source, target)
-    width, height = text_size(texts.values())
+    width, height = text_size(texts.values(), bold=True)
     width, height = max(width + 0.3, 0.9), height + 0.3
     figure = Figure(figsize=(width * len(names), height * len(names)))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.imshow(shares, cmap='Greys', vmin=0, vmax=1.3, aspect='auto')
     for (i, j), text in texts.items():
         axes.text(j, i, text, ha='center', va='center',
-                  color='white' if shares[i, j] > 0.75 else 'black')
+                  color='white' if shares[i, j] > 0.75 else 'black',
+                  fontweight='bold' if names[i] in closest(costs, names[j])
+                  else 'normal')
     tilt: dict[str, Any] = {}
     if text_size(names)[0] > 0.9 * width:
         # Names that are wider than their column would overlap.
@@ -56,7 +59,9 @@ def draw_costs(costs: AdaptationCosts, path: str) -> None:
     axes.set_xlabel('to')
     axes.set_ylabel('from')
     axes.set_title('\n'.join((
-        'Adaptation cost', "(below: share of the target's variance)",
+        'Adaptation cost: lower is closer. Costs compare within',
+        'a column; its closest is bold. Below, and as the shade:',
+        "the share of the target's variance, which compares everywhere.",
         *legend(texts.values()))), fontsize=10)
     _save(figure, path)
 
@@ -106,7 +111,8 @@ def draw_order(costs: AdaptationCosts, aps: Mapping[str, float],
         _draw_node(axes, layout, name, text)
     axes.set_title('\n'.join((
         'Order of the teachers: ' + ' > '.join(order.teachers),
-        'numbers: adaptation cost; bold: the chosen path',
+        'Numbers: adaptation cost, lower is closer; bold: the chosen path',
+        *textwrap.wrap(order.stop_reason, 64),
         *legend(numbers.values()))), fontsize=10)
     _save(figure, path)
 

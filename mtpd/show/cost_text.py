@@ -1,6 +1,7 @@
 """Costs as text.
 
-A cost that cannot be distinguished from rounding is shown by its upper bound,
+All numbers of one table have the same number of digits: 1.00 beside 1.01. A
+cost that cannot be distinguished from rounding is shown by its upper bound,
 such as ``< 2e-06``.
 """
 from typing import Iterable
@@ -10,13 +11,30 @@ from mtpd.order.costs import AdaptationCosts
 _MARK = '< '
 
 
+def digits_text(value: float, digits: int = 4) -> str:
+    """A number with exactly so many digits, where they do not stand before
+    the point: 1.000, 747.1, 0.5410, 2.000e-06."""
+    return f'{value:#.{digits}g}'.removesuffix('.')
+
+
+def closest(costs: AdaptationCosts, target: str) -> list[str]:
+    """The detectors with the smallest cost to a target; several where they
+    cannot be distinguished."""
+    names = [name for name in costs.names if name != target]
+    least = min(names, key=lambda name: costs.cost(name, target))
+    unresolved = _all_below(costs, least, target)
+    return [name for name in names
+            if costs.cost(name, target) == costs.cost(least, target)
+            or unresolved and _all_below(costs, name, target)]
+
+
 def level_text(costs: AdaptationCosts, source: str, target: str,
                stride: int) -> str:
     """One level's mean squared error."""
     level = costs.at(stride, source, target)
     if stride in costs.below_resolution(source, target):
-        return f'{_MARK}{costs.resolution[level]:.4g}'
-    return f'{costs.mse[level]:.4g}'
+        return _MARK + digits_text(costs.resolution[level])
+    return digits_text(costs.mse[level])
 
 
 def cost_text(costs: AdaptationCosts, source: str, target: str,
@@ -25,9 +43,8 @@ def cost_text(costs: AdaptationCosts, source: str, target: str,
     if _all_below(costs, source, target):
         limits = [costs.resolution[costs.at(stride, source, target)]
                   for stride in costs.strides]
-        bound = sum(limits) / len(limits)
-        return f'{_MARK}{bound:.{digits}g}'
-    return f'{costs.cost(source, target):.{digits}g}'
+        return _MARK + digits_text(sum(limits) / len(limits), digits)
+    return digits_text(costs.cost(source, target), digits)
 
 
 def share_text(costs: AdaptationCosts, source: str, target: str,
@@ -49,7 +66,7 @@ def share_text(costs: AdaptationCosts, source: str, target: str,
 
 def legend(texts: Iterable[str | None]) -> tuple[str, ...]:
     """A line that explains ``<``; none if no text has it."""
-    if any(text is not None and text.startswith(_MARK) for text in texts):
+    if any(text is not None and _MARK in text for text in texts):
         return ('<: cannot be distinguished from rounding',)
     return ()
 

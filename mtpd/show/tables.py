@@ -14,7 +14,8 @@ from rich.table import Table as RichTable
 from mtpd.order.baselines import OrderRow
 from mtpd.order.costs import AdaptationCosts
 
-from .cost_text import cost_text, legend, level_text, share_text
+from .cost_text import (closest, cost_text, digits_text, legend, level_text,
+                        share_text)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def gain(start: float | None, end: float | None) -> str | None:
 
 def cost_table(costs: AdaptationCosts) -> Table:
     """The cost matrix; in brackets, divided by the target's variance."""
+    best = {target: closest(costs, target) for target in costs.names}
     rows = []
     for source in costs.names:
         row: list[str | None] = [source]
@@ -78,13 +80,15 @@ def cost_table(costs: AdaptationCosts) -> Table:
                 row.append(None)
                 continue
             share = share_text(costs, source, target)
-            row.append(f'{cost_text(costs, source, target)} ({share})')
+            mark = '* ' if source in best[target] else ''
+            row.append(f'{mark}{cost_text(costs, source, target)} ({share})')
         rows.append(row)
     strides = ', '.join(map(str, costs.strides))
     return Table(f'Adaptation cost, row to column, strides {strides} '
                  "(in brackets: share of the target's variance)",
                  ['from \\ to', *costs.names], rows,
-                 legend(chain.from_iterable(rows)))
+                 ('Lower is closer. *: the closest in its column',
+                  *legend(chain.from_iterable(rows))))
 
 
 def level_table(costs: AdaptationCosts) -> Table:
@@ -111,7 +115,7 @@ def baselines_table(orders: Iterable[OrderRow]) -> Table:
     rows = []
     for order in orders:
         row = [order.name, ' > '.join(order.teachers),
-               number(order.total, '.4g'), number(order.bottleneck, '.4g'),
+               digits_text(order.total), digits_text(order.bottleneck),
                number(order.normalised_total, '.3f')]
         if trained:
             row.append(number(order.result))
@@ -163,5 +167,5 @@ def progression_table(stages: Sequence[Any], taught: bool = True) -> Table:
         cells = stage_cells(stage.start_ap, stage.end_ap, stage.seconds)
         rows.append([f'{stage.index} {name}', *cells, ', '.join(remarks)])
     return Table('Progression (box AP of the student alone)',
-                 ['stage, teacher', 'start', 'end', 'gain', 'minutes', ''],
-                 rows)
+                 ['stage, teacher', 'start', 'end', 'from start', 'minutes',
+                  ''], rows)

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from mmdet.registry import MODELS
 from PIL import Image
 
 from mtpd.plan.describe import describe_plan
-from mtpd.progression.history import (History, StageHistory, Validation,
-                                      read_history, read_plan)
+from mtpd.progression.history import (Control, History, StageHistory,
+                                      Validation, read_history, read_plan)
 from mtpd.report.curves import (ap_curve, curve_charts, logged_curves,
                                 loss_totals)
 from mtpd.report.detectors import DetectorFacts, Facts, detector_facts
@@ -98,11 +100,16 @@ def whole(found) -> tuple[str, Page, Facts, Examples]:
 
 def test_every_part_exists_and_nothing_is_loaded_from_elsewhere(whole):
     html, parts, _, _ = whole
-    ids = [v for tag, k, v in parts.attributes if k == 'id']
+    ids = [v for tag, k, v in parts.attributes
+           if k == 'id' and tag == 'section']
     assert ids == ['plan', 'order', 'curves', 'stages', 'detectors',
                    'images', 'made']
-    assert [v for tag, k, v in parts.attributes if k == 'href'] == [
-        f'#{part}' for part in ids]
+    links = [v for tag, k, v in parts.attributes if k == 'href']
+    assert links[:7] == [f'#{part}' for part in ids]
+    # An image is a link to itself, which shows it large, and back.
+    assert links[7:11] == ['#image1-1', '#row1', '#image1-2', '#row1']
+    targets = {f'#{v}' for _, k, v in parts.attributes if k == 'id'}
+    assert set(links) <= targets
     for _, key, value in parts.attributes:
         if key in ('src', 'srcset', 'data', 'poster'):
             assert value.startswith('data:image/')
@@ -145,8 +152,12 @@ def test_the_page_has_the_plan_and_the_order(whole, found):
                 assert cell == NOTHING
             else:
                 levels = mse[source][target].values()
-                assert float(cell.split()[0]) == pytest.approx(
+                number = cell.removeprefix('* ').split()[0]
+                assert float(number) == pytest.approx(
                     sum(levels) / len(levels), rel=1e-3)
+                assert cell.startswith('* ') == (float(number) == min(
+                    float(other.removeprefix('* ').split()[0])
+                    for other in column.values() if other != NOTHING))
 
 
 def test_detectors_are_those_of_the_files(whole, found, retinanet):
@@ -183,6 +194,7 @@ def test_ground_truth_is_the_annotations(whole, found, drawn):
         # An image keeps its shape.
         width, height = Image.open(io.BytesIO(example.views[0].jpeg)).size
         assert width / height == pytest.approx(96 / 64, rel=.01)
+        assert width > 800  # worth being enlarged
 
 
 def test_boxes_are_the_students_own_predictions(found, monkeypatch):
@@ -236,7 +248,7 @@ def test_an_unfinished_run(stopped_run):
         'swin' in parts.texts['order']
     assert 'order' not in parts.tables and 'order' not in parts.images
     after = parts.column('stages', 'validated after')
-    assert after == {'start': NOTHING, '1 wide': 'iteration 6',
+    assert after == {'start': NOTHING, '1 wide': 'epoch 2',
                      '2 swin': 'not yet'}
     assert parts.column('stages', 'handed on') == {
         'start': NOTHING, '1 wide': f'{history.stages[0].end_ap:.1f}',
@@ -305,15 +317,102 @@ def test_aps_are_in_their_rows(two_stages):
     table = parts.tables['stages'][0]
     assert table[0] == ['stage, teacher', 'validated after', 'AP', 'AP50',
                         'AP75', 'small', 'medium', 'large', 'handed on',
-                        'gain', 'minutes']
+                        'from start', 'alone', 'minus alone', 'minutes']
     none = NOTHING
     assert table[1:] == [
-        ['start', none, '18.0', *[none] * 8],
+        ['start', none, '18.0', *[none] * 10],
         ['1 wide', 'iteration 20', '20.5', '33.3', none, '7.2', none, none,
-         '20.5', '+2.5', '1.5'],
-        ['2 swin', 'iteration 20', '25.0', *[none] * 5, '24.0', '+3.5', '1.0']]
+         '20.5', '+2.5', none, none, '1.5'],
+        ['2 swin', 'iteration 20', '25.0', *[none] * 5, '24.0', '+3.5', none,
+         none, '1.0']]
     assert 'Finished: 2 stages' in parts.texts['']
-    assert '+6.0' in parts.texts['']  # from 18 to the 24 that was handed on
+
+
+def test_the_headline_is_the_difference_to_the_control(two_stages):
+    """From 18 to 24 with teachers, to 24.5 without."""
+    without = parsed(two_stages).texts['']
+    assert '+6.0' not in without and 'not known' in without
+    assert 'No control was run' in without and '--control' in without
+    alone = (StageHistory(1, 'wide', (), (measured(20, AP=19.),), 20, 18., 19.,
+                          50., 'd'),
+             StageHistory(2, 'swin', (), (measured(20, AP=24.5),), 20, 19.,
+                          24.5, 50., 'e'))
+    history = replace(two_stages, control=Control(alone))
+    parts = parsed(history)
+    assert 'Distillation did not help: the progression ends -0.5 AP' in \
+        parts.texts['']
+    assert '+6.0' not in parts.texts[''] and '24.5' in parts.texts['']
+    assert parts.column('stages', 'alone') == {
+        'start': NOTHING, '1 wide': '19.0', '2 swin': '24.5'}
+    assert parts.column('stages', 'minus alone') == {
+        'start': NOTHING, '1 wide': '+1.5', '2 swin': '-0.5'}
+    assert ap_curve(history)['student trained on alone'] == [
+        ((0, 20, 40), (18., 19., 24.5))]
+    assert 'student trained on alone from 18 to 24.5' in \
+        parts.images['curves'][0]['alt']
+    # So far, where the control is not finished.
+    begun = parsed(replace(history, control=Control(alone[:1]))).texts['']
+    assert 'after stage 1 the progression is +1.5 AP' in begun
+    assert 'The control is not finished' in begun
+    # It may be ahead of an unfinished progression.
+    ahead = replace(history, stages=history.stages[:1])
+    assert ap_curve(ahead)['student trained on alone'][0].x == (0, 20)
+
+
+def test_a_weaker_teacher_is_warned_of(two_stages):
+    facts = Facts((DetectorFacts('student', 80_000, 18., False, None),
+                   DetectorFacts('wide', 80_000, 17., True, None)), None)
+    parts = parsed(two_stages, facts)
+    for part in ('', 'detectors'):
+        assert 'Teacher wide (17.0 AP) is weaker than the student (18.0 AP)' \
+            in parts.texts[part]
+    assert parts.column('detectors', 'minus student') == {
+        'student': NOTHING, 'wide': '-1.0'}
+
+
+def drawn_charts(history: History, aps: dict[str, float], monkeypatch
+                 ) -> dict[str, Figure]:
+    """Label of the y axis -> the figure, before it becomes a PNG."""
+    figures = {}
+
+    def keep(figure, out, **_):
+        figure.draw(FigureCanvasAgg(figure).get_renderer())
+        figures[figure.axes[0].get_ylabel()] = figure
+
+    monkeypatch.setattr(Figure, 'savefig', keep)
+    curve_charts(history, aps)
+    return figures
+
+
+@pytest.mark.parametrize('best', [.2, 4., 52.7, 99.9])
+def test_the_ap_axis_holds_every_marker_and_no_empty_space(
+        two_stages, monkeypatch, best):
+    axes = drawn_charts(two_stages, {'wide': 22., 'swin': best}, monkeypatch)[
+        'box AP, %'].axes[0]
+    low, high = axes.get_ylim()
+    values = [18., 19., 20.5, 22., 25., best]
+    span = max(values) - min(values)
+    assert low < min(values) - .02 * span and high > max(values) + .02 * span
+    assert span > .7 * (high - low)
+
+
+@pytest.mark.parametrize('rate', [.1, .0125, 1.25e-4, 3.3e-5, 2.5e-6, 1e-9])
+def test_no_label_lies_on_numbers(two_stages, monkeypatch, rate):
+    first, *others = two_stages.stages
+    lines = tuple({**line, 'lr': rate * factor}
+                  for line, factor in zip(first.lines, (1, .31)))
+    history = replace(two_stages, stages=(replace(first, lines=lines),
+                                          *others[:0]))
+    for figure in drawn_charts(history, {}, monkeypatch).values():
+        axes = figure.axes[0]
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        label = axes.yaxis.label.get_window_extent(renderer)
+        numbers = [text.get_window_extent(renderer)
+                   for text in (*axes.get_yticklabels(),
+                                axes.yaxis.get_offset_text())
+                   if text.get_text()]
+        assert numbers and label.x0 >= 0
+        assert not any(label.overlaps(number) for number in numbers)
 
 
 def test_curves_continue_over_the_stages(two_stages):

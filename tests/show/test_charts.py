@@ -89,8 +89,8 @@ def test_an_order_shows_every_cost_into_the_chosen(published, aps, figures):
                for text, drawn in texts(figures[0]).items()
                if text[0].isdigit()}
     assert numbers == {
-        '0.939': 'bold', '0.934': 'bold', '0.89': 'bold',
-        **dict.fromkeys(('1.18', '1.94', '1.4', '2.5', '3', '0.963'),
+        '0.939': 'bold', '0.934': 'bold', '0.890': 'bold',
+        **dict.fromkeys(('1.18', '1.94', '1.40', '2.50', '3.00', '0.963'),
                         'normal')}
     lines = [patch for patch in figures[0].axes[0].patches
              if isinstance(patch, FancyArrowPatch)]
@@ -98,6 +98,21 @@ def test_an_order_shows_every_cost_into_the_chosen(published, aps, figures):
                   for line in lines) == [('-', 3)] * 3 + [('--', 1)] * 6
     title = figures[0].axes[0].get_title()
     assert 'I > III > IV' in title and 'rounding' not in title
+    assert 'lower is closer' in title
+    assert 'Stop: 3 teachers were asked for' in title
+
+
+def test_an_order_says_why_it_stopped(published, aps, figures):
+    published.mse[published.at(8, 'S', 'IV')] = .1
+    published.mse[published.at(16, 'S', 'IV')] = .1
+    order = backward_greedy_selection(published.cost, 'S', aps)
+    draw_order(published, aps, order, '')
+    draw_order(published, aps, TeachingOrder(('III', 'IV'), ()), '')
+    stopped, by_hand = (figure.axes[0].get_title() for figure in figures)
+    assert ('Stop before IV: the cheapest, III, costs 0.890, more than the '
+            "student's own 0.100") in stopped.replace('\n', ' ')
+    assert max(map(len, stopped.split('\n'))) <= 66
+    assert 'top' not in by_hand
 
 
 @pytest.mark.parametrize('pool, chosen', [(1, 1), (3, 2), (8, 1), (8, 3),
@@ -128,8 +143,8 @@ def test_costs_below_resolution_are_drawn_as_bounds(published, aps, figures,
     draw_costs(costs, '')
     draw_order(costs, aps, TeachingOrder(('I', 'IV'), ()), '')
     of_costs, of_order = map(texts, figures)
-    assert '< 2e-06\n< 1e-06' in of_costs and '0.06\n0.03' in of_costs
-    assert '< 2e-06' in of_order
+    assert '< 2.00e-06\n< 1e-06' in of_costs
+    assert '0.0600\n0.03' in of_costs and '< 2.00e-06' in of_order
     for figure in figures:
         assert 'distinguished from rounding' in figure.axes[0].get_title()
 
@@ -156,6 +171,23 @@ def test_every_number_of_the_matrix_can_be_read(figures, names):
     if tilted == {0.}:
         for a, b in combinations(extents(figure, labels), 2):
             assert not overlap(a, b)
+
+
+def test_the_matrix_explains_itself(published, figures):
+    draw_costs(published, '')
+    figure, = figures
+    title = figure.axes[0].get_title()
+    for words in ('lower is closer', 'its closest is bold', 'as the shade',
+                  "share of the target's variance"):
+        assert words in title
+    bold = {text.get_position() for text in figure.axes[0].texts
+            if text.get_fontweight() == 'bold'}
+    names = published.names
+    assert bold == {
+        (column, min((row for row in range(len(names)) if row != column),
+                     key=lambda row: published.cost(names[row], target)))
+        for column, target in enumerate(names) if target != 'S'} | {
+            (0, row) for row in range(1, len(names))}  # all of them cost 5
 
 
 def test_a_target_that_is_constant_has_no_share(published, tmp_path):

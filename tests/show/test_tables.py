@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mtpd.order.baselines import OrderRow, compare_orders
+from mtpd.show.cost_text import closest, digits_text
 from mtpd.show.tables import (Table, baselines_table, cost_table, level_table,
                               progression_table, stage_cells, text_table)
 
@@ -29,11 +30,14 @@ def test_tables_show_every_cost(published):
     costs, levels = cells(cost_table(published)), level_table(published)
     titles = f'{cost_table(published)}{levels}'
     assert costs['from \\ to'] == ['S', 'I', 'II', 'III', 'IV']
-    assert costs['S'] == ['-', '0.939 (0.469)', '0.06 (0.030)', '2.5 (1.250)',
-                          '3 (1.500)']
+    # As many digits in all of them; the closest ones are marked.
+    assert costs['S'] == ['-', '* 0.9390 (0.469)', '* 0.06000 (0.030)',
+                          '2.500 (1.250)', '3.000 (1.500)']
+    assert costs['III'][4] == '* 0.8900 (0.445)'
+    assert 'Lower is closer. *: the closest in its column' in titles
     assert 'strides 8, 16' in titles
     assert cells(levels)['pair'] == ['stride 8', 'stride 16', 'mean']
-    assert cells(levels)['S > II'] == ['0.05', '0.07', '0.06']
+    assert cells(levels)['S > II'] == ['0.05000', '0.07000', '0.06000']
     assert len(cells(levels)) == 1 + 20
     assert 'rounding' not in titles
 
@@ -45,18 +49,21 @@ def test_what_is_below_resolution_is_shown_as_a_bound(published, limits):
     published.mse[:, 1, 2] = 1.9e-6, 6.1e-5  # from I to II
     costs = replace(published, resolution=limits(published, 1e-6, 1e-5))
     levels = cells(level_table(costs))
-    assert levels['S > II'] == ['< 2e-06', '< 6e-05', '< 3.1e-05']
+    assert levels['S > II'] == ['< 2.000e-06', '< 6.000e-05',
+                                '< 3.100e-05']
     # One level above its limit makes the mean a number.
-    assert levels['I > II'] == ['< 2e-06', '6.1e-05', '3.145e-05']
+    assert levels['I > II'] == ['< 2.000e-06', '6.100e-05', '3.145e-05']
     assert levels['II > I'] == ['1.171', '1.191', '1.181']
     into = [row[2] for row in cells(cost_table(costs)).values()]
-    assert into[:3] == ['II', '< 3.1e-05 (< 5.5e-06)', '3.145e-05 (0.000)']
+    assert into[:3] == ['II', '* < 3.100e-05 (< 5.5e-06)',
+                        '3.145e-05 (0.000)']
     for table in (level_table(costs), cost_table(costs)):
         assert str(table).count(
             '<: cannot be distinguished from rounding') == 1
     # Costs from an older file.
     unknown = replace(costs, resolution=np.full_like(costs.mse, np.nan))
-    assert cells(level_table(unknown))['S > II'] == ['1.9e-06', '0', '9.5e-07']
+    assert cells(level_table(unknown))['S > II'] == [
+        '1.900e-06', '0.000', '9.500e-07']
     assert 'rounding' not in str(level_table(unknown))
 
 
@@ -70,7 +77,20 @@ def test_a_mark_in_the_levels_alone_is_explained_there(published, limits):
 def test_a_target_that_is_constant_has_no_share(published, limits):
     published.variance[published.at(8, 'I')] = 0.
     costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
-    assert cells(cost_table(costs))['S'][1:3] == ['0.939 (-)', '0.06 (0.030)']
+    assert cells(cost_table(costs))['S'][1:3] == ['* 0.9390 (-)',
+                                                  '* 0.06000 (0.030)']
+
+
+def test_costs_that_cannot_be_distinguished_are_marked_alike(published,
+                                                             limits):
+    for source, mse in (('S', 0.), ('I', 1.9e-6), ('III', 3e-6)):
+        for stride in (8, 16):
+            published.mse[published.at(stride, source, 'II')] = mse
+    costs = replace(published, resolution=limits(published, 1e-6, 1e-6))
+    assert closest(costs, 'II') == ['S', 'I']
+    assert closest(costs, 'IV') == ['III']
+    assert [digits_text(value) for value in (1., 1.01, 762., 7468.2, 0.)] == [
+        '1.000', '1.010', '762.0', '7468', '0.000']
 
 
 def test_no_number_is_cut_off():
@@ -113,4 +133,5 @@ def test_baselines_show_what_training_gave(published, aps):
     assert shown['best measured'][-1] == '34.6'
     assert shown['backward greedy'][-1] == '-'
     assert cells(baselines_table(iter([OrderRow(
-        'x', ('I',), 1., 1., None, 0.)])))['x'] == ['I', '1', '1', '-', '0.0']
+        'x', ('I',), 1., 1., None, 0.)])))['x'] == [
+            'I', '1.000', '1.000', '-', '0.0']

@@ -36,6 +36,9 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     assert (tmp_path / 'work/order/teacher_order.png').stat().st_size > 5000
     assert 'standard errors' in done.stdout
     assert 'backward greedy' in done.stdout and 'shortest path' in done.stdout
+    _, _, end = done.stdout.partition('shortest path')
+    assert re.search(r'student +│ +\d+\.\d │', end)
+    assert re.search(r'teacher swin +│ +30\.0 │ +\+\d+\.\d', end)
 
     other = tmp_path / 'other'
     (tmp_path / 'results.json').write_text('{"wide": 31.5}')
@@ -76,6 +79,9 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     assert 's per step, peak' in done.stdout and 'GiB, 3 steps' in done.stdout
     assert 'In all' in done.stdout
     assert 'Progression (box AP of the student alone)' in done.stdout
+    # Everybody's AP, before the first stage.
+    assert re.search(r'teacher wide +│ +20\.0 │ +\+\d+\.\d │ +declared',
+                     done.stdout)
 
     out = tmp_path / 'plain.pth'
     done = run(repository, 'tools/export_student.py',

@@ -52,7 +52,7 @@ def orders(evidence: Evidence) -> Section:
             'are. With a trained 1x1 convolution in between '
             "(`adapter='conv'`)")
         + f'\n![AP by length](results/{file})\n'), {
-            file: points(groups, 'box AP', beside=alone)}
+            file: points(groups, 'box AP', 'one sequence', beside=alone)}
 
 
 def _of_length(aps: Mapping[Order, float],

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 
-def points(groups: Mapping[str, Sequence[float]], label: str,
+def points(groups: Mapping[str, Sequence[float]], label: str, each: str,
            paired: bool = False, beside: Sequence[float] = ()) -> str:
     """Each value as a point, each mean as a line; the SVG is the same every
     time.
@@ -16,6 +16,7 @@ def points(groups: Mapping[str, Sequence[float]], label: str,
     Args:
         groups: Name -> its values.
         label: Of the values.
+        each: What a point is.
         paired: Join the values at one place of all groups.
         beside: For each group, the student trained on alone.
     """
@@ -29,12 +30,19 @@ def points(groups: Mapping[str, Sequence[float]], label: str,
         for x, values in enumerate(groups.values()):
             shift = np.linspace(-.15, .15, len(values)) \
                 if len(values) > 1 and not paired else np.zeros(len(values))
-            axes.plot(shift + x, values, 'o', ms=4, alpha=.7, color='C0')
-            axes.hlines(np.mean(values), x - .25, x + .25, color='C1')
+            axes.plot(shift + x, values, 'o', ms=4, alpha=.7, color='C0',
+                      label=each)
+            axes.hlines(np.mean(values), x - .25, x + .25, color='C1',
+                        label='mean')
         if any(map(math.isfinite, beside)):
             axes.plot(range(len(groups)), beside, 'D', ms=5, color='C2',
                       label='trained on alone, as long')
-            axes.legend()
+        handles, names = axes.get_legend_handles_labels()
+        # Every group has the same names. The legend stands above the axes,
+        # where it covers no point.
+        shown = dict(zip(names, handles, strict=True))
+        figure.legend(shown.values(), shown, ncols=len(shown),
+                      loc='outside upper center', frameon=False)
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set_ylabel(label)
         axes.grid(axis='y', alpha=.3)

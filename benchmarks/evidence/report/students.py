@@ -98,7 +98,7 @@ def main_comparison(evidence: Evidence) -> Section:
               [by_seed[s] for s in seeds] for arm, by_seed in aps.items()}
     return (f'{text}\n{_arm_differences(aps, seeds)}\n'
             f'![AP by arm](results/{file})\n'), {
-        file: points(groups, 'box AP', paired=True)}
+        file: points(groups, 'box AP', 'one seed', paired=True)}
 
 
 def _arm_rows(evidence: Evidence, runs: dict[str, dict[int, Run]],

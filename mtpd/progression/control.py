@@ -1,0 +1,160 @@
+"""The control of a progression: the student trained on alone for as long.
+
+From its start to its end a student gains something without any teacher too. A
+gain of distillation is the difference to the control.
+"""
+import copy
+import os
+import shlex
+import shutil
+from dataclasses import dataclass
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from mtpd.compat.processes import init_processes
+from mtpd.plan.errors import PlanError
+from mtpd.processes import on_main
+
+from .history import History, stage_teachers
+from .run import Progression, run_progression
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A progression against its control after the same stages.
+
+    Attributes:
+        stage: Both have finished the stages up to this one.
+        ap: The progression's student after it, box AP in percent.
+        control_ap: The control's.
+        last: Whether it is the last stage of the progression.
+    """
+    stage: int
+    ap: float
+    control_ap: float
+    last: bool
+
+    @property
+    def value(self) -> float:
+        """The difference, in percent."""
+        return self.ap - self.control_ap
+
+    def describe(self) -> str:
+        """The difference as a sentence."""
+        helped = 'helped' if self.value > 0 else 'did not help'
+        if abs(self.value) < 0.05:  # +0.0 in what follows
+            helped = 'made no difference'
+        verb, until = 'ends', ''
+        if not self.last:
+            verb, until = 'is', f'after stage {self.stage} '
+        return (f'Distillation {helped}: {until}the progression {verb} '
+                f'{self.value:+.1f} AP from the student trained on alone for '
+                'as long (one seed each).')
+
+
+def gain_of(history: History) -> Gain | None:
+    """The gain after the last stage that progression and control have both
+    finished; None where there is no such stage."""
+    gain = None
+    for own, alone in zip(history.stages, history.control.stages,
+                          strict=False):
+        if own.end_ap is not None and alone.end_ap is not None:
+            gain = Gain(own.index, own.end_ap, alone.end_ap,
+                        own.index == len(history.order or ()))
+    return gain
+
+
+def describe_gain(history: History) -> str:
+    """What distillation has gained, in words; where no control says it, the
+    command that runs one."""
+    if not history.plan.distils:
+        return ('No teacher took part (mtpd.distill has weight 0), so this '
+                'is the student trained on alone.')
+    gain = gain_of(history)
+    if gain is not None and gain.last:
+        return gain.describe()
+    command = control_command(history)
+    if history.control.problem:
+        reason = history.control.problem
+    elif history.control.stages:
+        reason = 'The control is not finished'
+    else:
+        reason = 'No control was run'
+    known = '' if gain is None else f'{gain.describe()} '
+    return (f'{known}{reason}, so it is not known how much of the final AP '
+            'is due to distillation: the student trained on alone for as '
+            f'long may reach it too. To train it: {command}')
+
+
+def control_command(history: History) -> str:
+    """What to type to train the control of a progression."""
+    plan = history.plan
+    config = plan.paths.config
+    if not os.path.isfile(config):
+        config = plan.student.config.filename or 'CONFIG'
+    words = ['tools/train.py', config, '--work-dir', plan.work_dir,
+             '--control']
+    starts = history.record.get('starts') or [{}]
+    processes = starts[-1].get('processes') or 1
+    if processes > 1:
+        return shlex.join(['torchrun', f'--nproc_per_node={processes}',
+                           *words, '--launcher', 'pytorch'])
+    return shlex.join(['python', *words])
+
+
+def control_config(cfg: Config, history: History) -> Config:
+    """The config of the control: the same stages with distillation weight 0,
+    in ``alone`` in the work dir.
+
+    Args:
+        cfg: The progression's config, with ``work_dir`` set.
+        history: What its work dir holds.
+
+    Raises:
+        PlanError: The order, and so the number of stages, is not known yet.
+    """
+    plan = history.plan
+    if history.order is None:
+        raise PlanError([
+            'The control has as many stages as the progression, and '
+            f'{plan.work_dir} holds no order yet. Find it first with '
+            'tools/train.py or tools/bgs_order.py, and the same config and '
+            '--work-dir.'])
+    cfg = copy.deepcopy(cfg)
+    cfg.mtpd.order = [stage_teachers(label, plan) for label in history.order]
+    cfg.mtpd.max_teachers = None
+    cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
+    cfg.work_dir = plan.paths.baseline
+    return cfg
+
+
+def run_control(cfg: Config, history: History,
+                data_is_checked: bool = False) -> Progression:
+    """Train the control, or what is missing of it.
+
+    Args:
+        cfg: See :func:`control_config`.
+        history: The same.
+        data_is_checked: See ``prepare``.
+
+    Raises:
+        PlanError: See :func:`control_config`.
+    """
+    control = control_config(cfg, history)
+    init_processes(control)
+    on_main(lambda: _share_seed(history))
+    print_log('The control: the student trained on alone, in the same stages '
+              'with distillation weight 0.', logger='current')
+    return run_progression(control, resume=True, with_probe=False,
+                           data_is_checked=data_is_checked)
+
+
+def _share_seed(history: History) -> None:
+    """A seed that was drawn for the progression is the control's too, unless
+    the control has one already."""
+    drawn = history.plan.paths.seed
+    own = os.path.join(history.plan.paths.baseline, os.path.basename(drawn))
+    if os.path.isfile(drawn) and not os.path.isfile(own):
+        os.makedirs(os.path.dirname(own), exist_ok=True)
+        shutil.copyfile(drawn, own)

@@ -1,0 +1,151 @@
+"""The student trained on alone: what a gain is compared with."""
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from commands import run_command
+from mtpd.progression import PlanError, make_plan
+from mtpd.progression.control import (control_command, control_config,
+                                      describe_gain, gain_of)
+from mtpd.progression.history import (Control, History, StageHistory,
+                                      read_history, read_plan)
+
+
+def stages(*aps: float | None) -> tuple[StageHistory, ...]:
+    return tuple(StageHistory(index, 'abc'[index - 1], end_ap=ap)
+                 for index, ap in enumerate(aps, 1))
+
+
+@pytest.fixture
+def history(toy) -> History:
+    """Of two stages that end at 30 and 32.5 AP, and no control."""
+    return History(make_plan(toy()), None, stages(30., 32.5), ('a', 'b'))
+
+
+def test_the_gain_is_the_difference_to_the_control(history):
+    def told(*aps, problem=''):
+        return describe_gain(replace(history, control=Control(
+            stages(*aps), problem)))
+
+    assert told(29., 31.) == (
+        'Distillation helped: the progression ends +1.5 AP from the student '
+        'trained on alone for as long (one seed each).')
+    assert told(29., 33.).startswith('Distillation did not help: the '
+                                     'progression ends -0.5 AP')
+    assert told(29., 32.46).startswith('Distillation made no difference: the '
+                                       'progression ends +0.0 AP')
+    # Compared after the stages that both have finished.
+    begun = told(29., None)
+    assert begun.startswith('Distillation helped: after stage 1 the '
+                            'progression is +1.0 AP from')
+    assert 'The control is not finished' in begun and '--control' in begun
+    nothing = told()
+    assert 'No control was run' in nothing and '+' not in nothing
+    assert nothing.endswith(control_command(history))
+    other = told(problem='x is no control of this progression (y)')
+    assert other.startswith('x is no control of this progression (y), so it')
+    alone = replace(history, plan=replace(history.plan, distill={
+        'type': 'FeatureL2Loss', 'loss_weight': 0}))
+    assert describe_gain(alone).startswith('No teacher took part')
+    assert gain_of(history) is None
+
+
+def test_the_command_is_the_one_to_type(history):
+    work = Path(history.plan.work_dir)
+    work.mkdir()
+    (work / 'config.py').touch()
+    assert control_command(history) == (
+        f'python tools/train.py {work}/config.py --work-dir {work} --control')
+    spaced = replace(history, plan=replace(history.plan, work_dir='a b'),
+                     record={'starts': [{'processes': 1}, {'processes': 4}]})
+    assert control_command(spaced) == (
+        "torchrun --nproc_per_node=4 tools/train.py CONFIG --work-dir 'a b' "
+        '--control --launcher pytorch')
+
+
+def test_the_control_has_the_stages_of_the_order(toy, history):
+    cfg = toy(order='bgs', max_teachers=1)
+    with pytest.raises(PlanError, match='holds no order yet.*bgs_order'):
+        control_config(cfg, replace(history, order=None))
+    control = make_plan(control_config(cfg, replace(
+        history, order=('wide+swin',))))
+    assert control.order == (('wide', 'swin'),)
+    assert not control.distils
+    assert control.work_dir == str(Path(cfg.work_dir) / 'alone')
+    assert cfg.mtpd.order == 'bgs'  # the progression's own is as it was
+
+
+def test_what_is_no_control_is_not_compared(two_runs, tmp_path):
+    work, alone = two_runs
+    plan = read_plan(str(work))
+    history = read_history(plan)
+    assert [s.end_ap for s in history.control.stages] == [
+        s.end_ap for s in read_history(read_plan(str(alone))).stages]
+    assert not history.control.problem
+    assert gain_of(history).value == pytest.approx(
+        history.stages[-1].end_ap - history.control.stages[-1].end_ap)
+    # It may lie elsewhere.
+    assert read_history(plan, str(alone)).control == history.control
+    assert read_history(plan, str(tmp_path)).control == Control()
+    assert 'teachers took part in it' in \
+        read_history(plan, str(work)).control.problem
+
+    other = tmp_path / 'other'
+    shutil.copytree(alone, other)
+    record = json.loads((other / 'progression.json').read_text())
+    for key, value, words in (
+            ('student', 'f00', "checkpoint: 'f00' there"),
+            ('handover', 'best', "mtpd.handover: 'best' there, 'last' here")):
+        changed = {**record, 'identity': {**record['identity'], key: value}}
+        (other / 'progression.json').write_text(json.dumps(changed))
+        control = read_history(plan, str(other)).control
+        assert not control.stages and words in control.problem
+    (other / 'progression.json').write_text(json.dumps(record))
+    for log in other.glob('stage1*/*/vis_data/scalars.json'):
+        log.write_text(''.join(log.read_text().splitlines(True)[:2]))
+    for validations in other.glob('stage1*/validations.json'):
+        validations.write_text('{}')
+    assert 'iterations of stage 1: 2 there, 6 here' in \
+        read_history(plan, str(other)).control.problem
+
+
+def test_train_tells_the_gain_and_trains_the_control(toy, repository,
+                                                     tmp_path):
+    """The command that the end of the training names is run as it stands."""
+    cfg = toy(order=['wide'])
+    cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
+    cfg.randomness = dict(seed=None)
+    cfg.dump(str(tmp_path / 'user.py'))
+    done = run_command('tools/train.py', tmp_path / 'user.py', '--no-probe',
+                       cwd=repository)
+    assert done.returncode == 0, done.stderr[-3000:]
+    last = done.stdout.splitlines()[-1]
+    assert 'No control was run' in last
+    words = last.partition(': python ')[2].split()
+    assert words[0] == 'tools/train.py' and words[-1] == '--control'
+    dry = run_command(*words, '--dry-run', cwd=repository)
+    assert "'loss_weight': 0" in dry.stdout
+    assert not (tmp_path / 'work/alone').exists()
+    done = run_command(*words, cwd=repository)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert '(no teacher)' in done.stdout
+    assert 'AP from the student trained on alone for as long' in \
+        done.stdout.splitlines()[-1]
+    work = tmp_path / 'work'
+    assert (work / 'alone/student.pth').is_file()
+    seeds = [json.loads((folder / 'progression.json').read_text())['seed']
+             for folder in (work, work / 'alone')]
+    assert seeds[0] is not None and seeds[0] == seeds[1]
+    # A config without teachers has no control.
+    cfg.mtpd.distill.loss_weight = 0
+    cfg.dump(str(tmp_path / 'off.py'))
+    cfg.pop('mtpd')
+    cfg.dump(str(tmp_path / 'plain.py'))
+    for name, message in (('off.py', 'its own control'),
+                          ('plain.py', 'has no mtpd part')):
+        done = run_command('tools/train.py', tmp_path / name, '--control',
+                           cwd=repository)
+        assert done.returncode == 1 and message in done.stderr
