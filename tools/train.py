@@ -9,17 +9,18 @@ from mmengine.runner import Runner
 from mtpd.command_line import (add_training_flags, parser, plain_errors,
                                read_config)
 from mtpd.compat.processes import init_processes
-from mtpd.plan.data_check import missing_files
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.errors import PlanError
-from mtpd.progression import make_plan, run_progression
+from mtpd.plan.start_check import amp_problems
+from mtpd.progression import check, run_progression
 
 
 def main() -> None:
     flags = parser(__doc__)
     add_training_flags(flags)
     flags.add_argument('--dry-run', action='store_true',
-                       help='print the plan and what is missing, and stop')
+                       help='print the plan and everything that would stop it, '
+                       'and stop; nothing is downloaded')
     flags.add_argument('--no-probe', action='store_true',
                        help='start without the three trial steps per stage')
     args = flags.parse_args()
@@ -31,11 +32,7 @@ def main() -> None:
         elif 'mtpd' not in cfg:
             train_plainly(cfg, args.resume)
         elif args.dry_run:
-            plan = make_plan(cfg)
-            print(describe_plan(plan))
-            missing = missing_files(plan)
-            if missing:
-                raise PlanError(missing)
+            dry_run(cfg, args.resume is not None)
         else:
             if args.resume not in (None, 'auto'):
                 raise PlanError([
@@ -44,6 +41,22 @@ def main() -> None:
                     'file, and --work-dir.'])
             run_progression(cfg, resume=args.resume is not None,
                             with_probe=not args.no_probe)
+
+
+def dry_run(cfg: Config, resume: bool) -> None:
+    """Print the plan of a progression and everything that would stop it.
+
+    Raises:
+        PlanError: With everything that is wrong or missing.
+    """
+    checked = check(cfg, resume=resume, fetches=False)
+    if not checked.of_settings:
+        print(describe_plan(checked.plan))
+    # The machine that prints a plan need not be the one that trains.
+    for note in amp_problems(cfg):
+        print(f'On this machine it could not start: {note}')
+    if checked.problems:
+        raise PlanError(checked.problems)
 
 
 def train_plainly(cfg: Config, resume: str | None) -> None:
