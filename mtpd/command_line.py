@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from typing import Iterator
 
 from mmengine.config import Config, DictAction
-from mmengine.device import (is_cuda_available, is_mlu_available,
-                             is_musa_available, is_npu_available)
 from mmengine.logging import print_log
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
@@ -22,6 +20,7 @@ from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.detectors import load_config
 from mtpd.plan.errors import PlanError
 from mtpd.predict import UnusableInput
+from mtpd.plan.start_check import amp_problems
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 
@@ -112,9 +111,10 @@ def _apply_training_flags(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
-    # The machine that prints a plan need not be the one that trains.
-    if not getattr(args, 'dry_run', False):
-        _need_a_device_for_amp(cfg)
+    if 'mtpd' not in cfg and not getattr(args, 'dry_run', False):
+        problems = amp_problems(cfg)  # a progression looks by itself
+        if problems:
+            raise PlanError(problems)
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise PlanError(['--auto-scale-lr needs '
@@ -122,19 +122,6 @@ def _apply_training_flags(cfg: Config, args: argparse.Namespace) -> None:
                              'the total batch that optimizer.lr is meant '
                              'for.'])
         cfg.auto_scale_lr.enable = True
-
-
-def _need_a_device_for_amp(cfg: Config) -> None:
-    # The devices that mmengine's AmpOptimWrapper asks for.
-    if (cfg.get('optim_wrapper') or {}).get('type') == 'AmpOptimWrapper' \
-            and not any((is_cuda_available(), is_mlu_available(),
-                         is_musa_available(), is_npu_available())):
-        raise PlanError([
-            'optim_wrapper.type is AmpOptimWrapper (--amp sets it), and '
-            'mmengine trains in mixed precision on a GPU, NPU, MLU or MUSA '
-            'alone; PyTorch finds none of them here. Train where there is '
-            "one, or without --amp and with optim_wrapper.type='OptimWrapper'"
-            '.'])
 
 
 @contextmanager

@@ -107,8 +107,8 @@ def from_config(args: argparse.Namespace) -> tuple[FoundOrder, str]:
         cfg.mtpd.costs = costs
     if args.max_teachers is not None:
         cfg.mtpd.max_teachers = args.max_teachers
-    plan = prepare(cfg)
-    return order_teachers(plan), plan.paths.order_folder
+    plan, pool = prepare(cfg, trains=False)
+    return order_teachers(plan, pool), plan.paths.order_folder
 
 
 def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:

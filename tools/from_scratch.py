@@ -19,10 +19,9 @@ from mtpd.analysis.sizes import parameters
 from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
-from mtpd.plan.data_check import missing_data
 from mtpd.plan.errors import PlanError
 from mtpd.processes import on_main
-from mtpd.progression import Plan, Progression, make_plan, run_progression
+from mtpd.progression import Plan, Progression, check, run_progression
 from mtpd.progression.control import describe_gain, run_control
 from mtpd.progression.history import read_history
 from mtpd.progression.pool_training import train_if_missing
@@ -42,10 +41,10 @@ def main() -> None:
             raise PlanError([f'{args.config} has no mtpd part. Name the '
                              'config of a progression.'])
         init_processes(cfg)
-        plan = make_plan(cfg)
-        missing = missing_data(plan)
-        if missing:
-            raise PlanError(missing)
+        checked = check(cfg, is_pretrained=False)
+        if checked.problems:
+            raise PlanError(checked.problems)
+        plan = checked.plan
         for spec in (plan.student, *plan.teachers.values()):
             train_if_missing(spec, plan)
         progression = run_progression(

@@ -18,10 +18,10 @@ from mmengine.runner import Runner
 from mtpd.command_line import (add_training_flags, parser, plain_errors,
                                read_config)
 from mtpd.compat.processes import init_processes
-from mtpd.plan.data_check import missing_files
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.errors import PlanError
-from mtpd.progression import make_plan, run_progression
+from mtpd.plan.start_check import amp_problems
+from mtpd.progression import check, make_plan, run_progression
 from mtpd.progression.control import (control_config, describe_gain,
                                       run_control)
 from mtpd.progression.history import read_history
@@ -33,7 +33,8 @@ def main() -> None:
     flags = parser(__doc__)
     add_training_flags(flags)
     flags.add_argument('--dry-run', action='store_true',
-                       help='print the plan and what is missing, and stop')
+                       help='print the plan and everything that would stop it, '
+                       'and stop; nothing is downloaded')
     flags.add_argument('--no-probe', action='store_true',
                        help='start without the three trial steps per stage')
     flags.add_argument('--control', action='store_true',
@@ -66,29 +67,45 @@ def train_in_stages(cfg: Config, args: argparse.Namespace) -> None:
             f'--resume {args.resume}: a progression finds its stage and '
             'checkpoint in the work dir. Use --resume without a file, and '
             '--work-dir.'])
-    plan = make_plan(cfg)
-    if args.control and not plan.distils:
-        raise PlanError(['--control: mtpd.distill has weight 0, so this '
-                         'progression is its own control. Leave --control '
-                         'out.'])
-    if args.dry_run:
-        if args.control:
-            plan = make_plan(control_config(cfg, read_history(plan)))
-        print(describe_plan(plan))
-        aps = known_aps(plan)
-        if any(ap is not None for ap in aps.values()):
-            print(describe_aps(aps.pop('student'), aps, plan.declares_aps))
-        missing = missing_files(plan)
-        if missing:
-            raise PlanError(missing)
-        return
+    resume = args.resume is not None
     if args.control:
+        plan = make_plan(cfg)
+        if not plan.distils:
+            raise PlanError(['--control: mtpd.distill has weight 0, so this '
+                             'progression is its own control. Leave --control '
+                             'out.'])
+        if args.dry_run:
+            dry_run(control_config(cfg, read_history(plan)), resume=True)
+            return
         run_control(cfg, read_history(plan))
+    elif args.dry_run:
+        dry_run(cfg, resume)
+        return
     else:
-        run_progression(copy.deepcopy(cfg), resume=args.resume is not None,
+        run_progression(copy.deepcopy(cfg), resume=resume,
                         with_probe=not args.no_probe)
     if is_main_process():
-        print(describe_gain(read_history(plan)))
+        print(describe_gain(read_history(make_plan(cfg))))
+
+
+def dry_run(cfg: Config, resume: bool) -> None:
+    """Print the plan of a progression and everything that would stop it.
+
+    Raises:
+        PlanError: With everything that is wrong or missing.
+    """
+    checked = check(cfg, resume=resume, fetches=False)
+    if not checked.of_settings:
+        print(describe_plan(checked.plan))
+        aps = known_aps(checked.plan)
+        if any(ap is not None for ap in aps.values()):
+            print(describe_aps(aps.pop('student'), aps,
+                               checked.plan.declares_aps))
+    # The machine that prints a plan need not be the one that trains.
+    for note in amp_problems(cfg):
+        print(f'On this machine it could not start: {note}')
+    if checked.problems:
+        raise PlanError(checked.problems)
 
 
 def train_plainly(cfg: Config, resume: str | None) -> None:

@@ -187,7 +187,7 @@ class Costs(Job):
         cfg = config_of(self.dataset)
         cfg.mtpd.student.checkpoint = student.weights
         cfg.work_dir = str(self.folder)
-        search = order_teachers(prepare(cfg))
+        search = order_teachers(*prepare(cfg, trains=False))
         moments = MomentStore.read(
             moments_folder(cfg.work_dir, search.belongs_to['data']))
         orders = {

@@ -160,13 +160,9 @@ def fetch_checkpoint(path_or_url: str) -> str:
     """
     if not path_or_url.startswith(('http://', 'https://')):
         return _existing(path_or_url)
-    name = unquote(os.path.basename(urlparse(path_or_url).path))
+    path = download_path(path_or_url)
+    folder, name = os.path.split(path)
     expected = _NAMED_HASH.search(name)
-    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
-    if not expected:
-        url_hash = hashlib.sha256(path_or_url.encode()).hexdigest()
-        folder = os.path.join(folder, url_hash[:16])
-    path = os.path.join(folder, name)
     try:
         if not name:
             raise OSError('it does not end in a file name')
@@ -183,6 +179,16 @@ def fetch_checkpoint(path_or_url: str) -> str:
             'Download it by hand and set the config to the path of the local '
             'file.') from error
     return path
+
+
+def download_path(url: str) -> str:
+    """Where the download of a URL is kept, whether it is there or not."""
+    name = unquote(os.path.basename(urlparse(url).path))
+    folder = os.path.join(torch.hub.get_dir(), 'checkpoints')
+    if not _NAMED_HASH.search(name):
+        url_hash = hashlib.sha256(url.encode()).hexdigest()
+        folder = os.path.join(folder, url_hash[:16])
+    return os.path.join(folder, name)
 
 
 def _check_hash(path: str, expected: str, url: str) -> None:

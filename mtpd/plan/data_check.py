@@ -6,6 +6,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import ConfigDict
 
 from .detectors import is_url
+from .paths import looked_in
 from .plan import Plan
 
 
@@ -26,7 +27,8 @@ def missing_checkpoints(plan: Plan) -> list[str]:
         path = spec.checkpoint
         if path and not is_url(path) and not os.path.isfile(path):
             problems.append(
-                f'{spec.checkpoint_field}: there is no file {path}. Train it '
+                f'{spec.checkpoint_field}: there is no file {path}'
+                f'{looked_in(path, plan.student.config.filename)}. Train it '
                 '(tools/train.py with its own config), or correct the path.')
     return problems
 

@@ -10,6 +10,7 @@ from mmengine.hub import get_config
 
 from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
+from mtpd.config_types import with_names
 from mtpd.distill.detector import build_detector
 
 from .errors import PlanError
@@ -39,6 +40,12 @@ class DetectorSpec:
             else f'mtpd.teachers.{self.name}'
 
     @property
+    def model_field(self) -> str:
+        """Where its model stands, for messages."""
+        return 'model' if self.name == 'student' \
+            else f'{self.field}.config: model'
+
+    @property
     def checkpoint_field(self) -> str:
         """Where the user wrote the checkpoint."""
         return f'{self.field}.checkpoint'
@@ -47,8 +54,8 @@ class DetectorSpec:
     def model(self) -> ConfigDict:
         """The ``model`` part, with its data preprocessor inside."""
         model = self.config.model.copy()
-        if 'data_preprocessor' not in model and \
-                'data_preprocessor' in self.config:
+        if not model.get('data_preprocessor') and \
+                self.config.get('data_preprocessor'):
             model.data_preprocessor = self.config.data_preprocessor
         return model
 
@@ -85,21 +92,27 @@ class DetectorSpec:
 def load_config(name: str) -> Config:
     """A config by path, or of an installed package (``mmdet::family/x.py``).
 
-    mmengine's ``Config.fromfile`` does not know the second form. Where timm
-    or torchvision makes the backbone, the neck's channels are filled in.
+    mmengine's ``Config.fromfile`` does not know the second form. The classes
+    of a pure-Python config become names. Where timm or torchvision makes the
+    backbone, the neck's channels are filled in.
 
     Raises:
         FileNotFoundError: There is no such file or package.
-        PlanError: The backbone's model cannot be built.
+        PlanError: It is no config, or its backbone's model cannot be built.
     """
     package, separator, _ = name.partition('::')
-    if not separator:
-        cfg = Config.fromfile(name)
     # mmengine would pip-install a package that is not there.
-    elif importlib.util.find_spec(package) is None:
+    if separator and importlib.util.find_spec(package) is None:
         raise FileNotFoundError(f'package {package} is not installed')
-    else:
-        cfg = get_config(name)
+    try:
+        cfg = with_names(get_config(name) if separator
+                         else Config.fromfile(name))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a config is a program and may raise anything
+        raise PlanError([f'{name} cannot be read as a config '
+                         f'({type(error).__name__}: {error}). Correct it.']) \
+            from error
     try:
         fill_in_channels(cfg)
     except (ImportError, ValueError) as error:

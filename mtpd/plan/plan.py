@@ -3,20 +3,28 @@
 Everything that can be wrong is looked for here, also in the last stage, and
 all of it is reported together, before any work.
 """
+import copy
 import json
+import os
 from dataclasses import dataclass
 from typing import Any, Mapping
 
 from mmengine.config import Config
 
+from mtpd.config_types import SCOPE, type_name, with_names
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.losses.mechanism import mechanism_config
 
 from .detectors import DetectorSpec, load_config
 from .errors import PlanError, did_you_mean
+from .paths import find_file, looked_in
 from .settings import (Options, ProgressionSettings, TeacherSettings,
                        read_settings)
 from .work_dir import WorkDir
+
+NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
+          'val_dataloader', 'val_evaluator')
+"""What the student's config has to set."""
 
 Stages = tuple[tuple[str, ...], ...]
 """The stages first to last, each the names of its teachers."""
@@ -86,30 +94,89 @@ def make_plan(cfg: Config) -> Plan:
     Raises:
         PlanError: With every problem found.
     """
-    settings, problems = read_settings(ProgressionSettings, cfg.mtpd, 'mtpd')
+    plan, problems = draft_plan(cfg)
+    if problems:
+        raise PlanError(problems)
+    return plan
+
+
+def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
+    """A plan, and everything that is wrong in the config.
+
+    Where something is wrong, the plan has the settings' defaults and the
+    teachers that can be read, so that the rest of it can be checked too.
+
+    Args:
+        cfg: As in :func:`make_plan`.
+    """
+    cfg = with_names(cfg)
+    given, problems = _with_load_from(cfg)
+    settings, of_settings = read_settings(ProgressionSettings, given, 'mtpd')
+    problems += of_settings
     student_config = Config(
         {key: value for key, value in cfg._cfg_dict.items() if key != 'mtpd'},
         filename=cfg.filename)
-    student = DetectorSpec('student', student_config,
-                           settings.pop('student', {}).get('checkpoint'))
+    # Without a scope mmengine looks for the distiller in its own registry.
+    student_config.default_scope = cfg.get('default_scope') or SCOPE
+    checkpoint = settings.pop('student', {}).get('checkpoint')
+    student = DetectorSpec(
+        'student', student_config,
+        checkpoint and find_file(checkpoint, cfg.filename))
     problems += _student_problems(student_config)
     pool = settings.pop('teachers', None)
     limit = settings.get('max_teachers')
     stages = _stages(settings.pop('order', 'bgs'))
     teachers: dict[str, DetectorSpec] = {}
     if pool is not None:
-        teachers, of_teachers = _read_teachers(pool)
+        teachers, of_teachers = _read_teachers(pool, cfg.filename)
         problems += of_teachers + _order_problems(stages, limit, teachers,
                                                   pool)
-    if problems:
-        raise PlanError(problems)
     if stages is not None and limit is not None:
         stages = stages[-limit:]  # later teachers matter more
     if 'distill' not in cfg.mtpd:
         settings.update(_former_default(cfg.work_dir))
+    if stages is not None and problems:
+        stages = _known_stages(stages, teachers)
     seed = (cfg.get('randomness') or {}).get('seed')
     return Plan(student=student, teachers=teachers, order=stages,
-                work_dir=cfg.work_dir, seed=seed, **settings)
+                work_dir=cfg.work_dir, seed=seed, **settings), problems
+
+
+def with_found_files(cfg: Config, plan: Plan) -> Config:
+    """A config that names the files where its plan has found them, so that a
+    copy of it in another folder means the same.
+
+    Args:
+        cfg: The user's config; it is not changed.
+        plan: Its plan.
+    """
+    cfg = copy.deepcopy(with_names(cfg))
+    cfg.mtpd.student = {**(cfg.mtpd.get('student') or {}),
+                        'checkpoint': plan.student.checkpoint}
+    for name, spec in plan.teachers.items():
+        teacher = cfg.mtpd.teachers[name]
+        teacher.checkpoint = spec.checkpoint
+        teacher.config = find_file(teacher.config, cfg.filename)
+    return cfg
+
+
+def _with_load_from(cfg: Config) -> tuple[Any, list[str]]:
+    """``mtpd`` with mmengine's ``load_from`` as the student's checkpoint where
+    it names none, and why ``load_from`` cannot be followed."""
+    given, weights = cfg.mtpd, cfg.get('load_from')
+    if not weights or not isinstance(given, Mapping):
+        return given, []
+    student = given.get('student') or {}
+    if not isinstance(student, Mapping):
+        return given, []
+    if 'checkpoint' not in student:
+        return {**given, 'student': {**student, 'checkpoint': weights}}, []
+    if student['checkpoint'] is not None:
+        return given, []  # it was trained further, as the plan says
+    return given, [
+        f'load_from is {weights}, and mtpd.student.checkpoint is None, which '
+        "is the student's own initialisation. Set mtpd.student.checkpoint to "
+        'this file, or load_from=None.']
 
 
 def _former_default(work_dir: str) -> dict[str, Any]:
@@ -127,20 +194,20 @@ def _former_default(work_dir: str) -> dict[str, Any]:
 def _student_problems(cfg: Config) -> list[str]:
     """What the student's own config lacks for training in stages."""
     problems = []
-    for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
-                'val_dataloader', 'val_evaluator'):
+    for key in NEEDED:
         if not cfg.get(key):
             problems.append(f'{key} is not set: the progression trains and '
                             "validates with the student's own config.")
-    loop = cfg.get('train_cfg', {}).get('type')
-    hook = cfg.get('default_hooks', {}).get('checkpoint', {}).get('type')
+    loop = (cfg.get('train_cfg') or {}).get('type')
+    hook = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get(
+        'type')
     for field, kind, known, cure in (
             ('train_cfg.type', loop,
              ('EpochBasedTrainLoop', 'IterBasedTrainLoop'),
              'Set train_cfg=dict(by_epoch=True, max_epochs=...).'),
             ('default_hooks.checkpoint.type', hook, ('CheckpointHook',),
              'Add your own hook to custom_hooks.')):
-        if kind is not None and kind not in known:
+        if kind is not None and type_name(kind) not in known:
             problems.append(
                 f'{field} is {kind!r}; a stage has to resume wherever it was '
                 f"stopped, so it needs mmengine's {' or '.join(known)}. "
@@ -148,7 +215,7 @@ def _student_problems(cfg: Config) -> list[str]:
     return problems
 
 
-def _read_teachers(pool: Mapping[str, Any]
+def _read_teachers(pool: Mapping[str, Any], filename: str | None
                    ) -> tuple[dict[str, DetectorSpec], list[str]]:
     teachers, problems = {}, []
     if not pool:
@@ -164,16 +231,26 @@ def _read_teachers(pool: Mapping[str, Any]
         problems += wrong
         if wrong:
             continue
+        path = find_file(values.pop('config'), filename)
         try:
-            teachers[name] = DetectorSpec(
-                name, load_config(values.pop('config')), **values)
+            config = load_config(path)
+            config.default_scope = config.get('default_scope') or SCOPE
+            if not config.get('model'):
+                problems.append(f'{field}.config: {path} has no model. Name '
+                                'the config of a detector.')
+                continue
+            weights = find_file(values.pop('checkpoint'), filename)
+            teachers[name] = DetectorSpec(name, config, weights, **values)
         except OSError as error:
+            reason = str(error)
+            if '::' not in path and not os.path.exists(path):
+                reason = f'there is no such file{looked_in(path, filename)}'
             problems.append(
-                f'{field}.config: {entry["config"]} cannot be read ({error}). '
-                "Name a file, or mmdet::family/name.py for one of mmdet's "
-                'own.')
+                f'{field}.config: {entry["config"]} cannot be read '
+                f'({reason}). Name a file, or mmdet::family/name.py for one '
+                "of mmdet's own.")
         except PlanError as error:
-            problems += error.problems
+            problems += [f'{field}.config: {text}' for text in error.problems]
     return teachers, problems
 
 
@@ -187,11 +264,22 @@ def _stages(order: Any) -> Stages | None:
                  else (stage,) for stage in names)
 
 
+def _known_stages(stages: Stages, teachers: Mapping[str, DetectorSpec]
+                  ) -> Stages:
+    """The stages without the names that no teacher has."""
+    known = []
+    for stage in stages:
+        names = tuple(name for name in stage if name in teachers)
+        if names:
+            known.append(names)
+    return tuple(known)
+
+
 def _order_problems(stages: Stages | None, limit: int | None,
                     teachers: Mapping[str, DetectorSpec],
                     pool: Mapping[str, Any]) -> list[str]:
     """Why the order, or the search for it, does not go with the pool."""
-    problems = []
+    problems = _fractions(teachers)
     if stages is None:
         problems += _mixed_aps(teachers)
     elif not stages or not all(stages):
@@ -212,6 +300,19 @@ def _order_problems(stages: Stages | None, limit: int | None,
             f'{len(pool)} ({", ".join(pool)}). Set it to at most that, or to '
             'None for no limit.')
     return problems
+
+
+def _fractions(teachers: Mapping[str, DetectorSpec]) -> list[str]:
+    """That declared APs are fractions of 1, as they seem."""
+    fractions = []
+    for name, spec in teachers.items():
+        if spec.ap is not None and 0 < spec.ap <= 1:
+            fractions.append(f'{name} ({spec.ap:g})')
+    if not fractions:
+        return []
+    return [f'mtpd.teachers: ap is in percent, and that of '
+            f'{", ".join(fractions)} is at most 1, which is probably a '
+            'fraction. Write 50.8 for 0.508.']
 
 
 def _mixed_aps(teachers: Mapping[str, DetectorSpec]) -> list[str]:

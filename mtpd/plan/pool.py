@@ -1,12 +1,16 @@
 """The student and its teachers, built, and whether they fit together."""
-from typing import Any, Mapping
+import re
+from dataclasses import replace
+from typing import Any, Collection, Mapping
 
 from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
 from mmengine.logging import print_log
 
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
+from mtpd.config_types import type_name
 from mtpd.distill.branch import make_branch
 from mtpd.distill.detector import CheckpointMismatch, dataset_meta_of
 from mtpd.distill.frozen import FrozenDetector
@@ -18,7 +22,7 @@ from mtpd.randomness import isolate_rng
 
 from .data_check import inner_datasets
 from .detectors import DetectorSpec
-from .errors import PlanError
+from .errors import PlanError, did_you_mean
 from .plan import Plan
 from .student_names import unknown_modules
 
@@ -36,39 +40,115 @@ def build_pool(plan: Plan) -> dict[str, BaseDetector]:
     Raises:
         PlanError: With all mismatches.
     """
+    pool, problems = examine_pool(plan)
+    if problems:
+        raise PlanError(problems)
+    return pool
+
+
+def examine_pool(plan: Plan, without_weights: Collection[str] = ()
+                 ) -> tuple[dict[str, BaseDetector], list[str]]:
+    """The detectors that can be built, by name, and everything that does not
+    fit: see :func:`build_pool`.
+
+    Args:
+        plan: The progression, or the draft of one.
+        without_weights: Detectors that are built with any weights, because
+            their checkpoints are not there.
+    """
     teachers = [plan.teachers[name] for name in plan.used]
     with isolate_rng(0):
-        pool, problems = _build_all([plan.student, *teachers])
+        pool, problems = _build_all([plan.student, *teachers],
+                                    without_weights)
         if 'student' in pool:
             problems += unknown_modules(plan.student.config, pool['student'])
             for spec in teachers:
                 if spec.name in pool and plan.distils:
                     problems += _branch_problems(plan, pool, spec)
                     problems += _image_problems(plan, pool['student'], spec)
-    if problems:
-        # A wrong mechanism is the same problem with every teacher.
-        raise PlanError(list(dict.fromkeys(problems)))
-    for spec in teachers:
-        difference = _other_classes(plan.student, spec, pool)
-        if difference:
-            print_log(f'{difference}. Its maps are matched all the same: no '
-                      'head takes part.', logger='current')
-    return pool
+            problems += _search_problems(plan, pool)
+    if not problems:
+        for spec in teachers:
+            difference = _other_classes(plan.student, spec, pool)
+            if difference:
+                print_log(f'{difference}. Its maps are matched all the same: '
+                          'no head takes part.', logger='current')
+    # A wrong mechanism is the same problem with every teacher.
+    return pool, list(dict.fromkeys(problems))
 
 
-def _build_all(specs: list[DetectorSpec]
+def _build_all(specs: list[DetectorSpec], without_weights: Collection[str]
                ) -> tuple[dict[str, BaseDetector], list[str]]:
     """The detectors that can be built, by name, and why others cannot."""
     pool, problems = {}, []
     for spec in specs:
+        if not spec.model.get('data_preprocessor'):
+            problems.append(
+                f'{spec.model_field} has no data_preprocessor, and the config '
+                'none either, so nothing says how its images are normalised. '
+                "Set data_preprocessor=dict(type='DetDataPreprocessor', "
+                'mean=..., std=..., bgr_to_rgb=..., pad_size_divisor=32).')
+            continue
         try:
-            pool[spec.name] = spec.build()
-            if spec.checkpoint is None:
-                pool[spec.name].init_weights()
+            if spec.name not in without_weights:
+                pool[spec.name] = _build(spec)
         except (CheckpointMismatch, CheckpointUnavailable, CorruptCheckpoint,
-                UnsafeCheckpoint, TypeError, FileNotFoundError) as error:
+                UnsafeCheckpoint, FileNotFoundError) as error:
             problems.append(str(error))
+        except Exception as error:  # whatever a part of mmdet may raise
+            problems.append(_not_built(spec, error))
+            continue
+        try:
+            if spec.name not in pool:  # the rest is looked at all the same
+                pool[spec.name] = replace(spec, checkpoint=None).build()
+            pyramid_channels(pool[spec.name])
+        except Exception as error:
+            pool.pop(spec.name, None)
+            problems.append(_not_built(spec, error))
     return pool, problems
+
+
+def _build(spec: DetectorSpec) -> BaseDetector:
+    detector = spec.build()
+    if spec.checkpoint is None:
+        detector.init_weights()
+    return detector
+
+
+def _not_built(spec: DetectorSpec, error: Exception) -> str:
+    """Why a model cannot be built, in words."""
+    text = str(error)
+    if text.startswith(spec.field):
+        return text
+    unknown = re.search(r"(\w+) is not in the [\w:]*model registry", text)
+    if unknown:
+        name = unknown.group(1)
+        text = f'the type {name!r} is not known' + did_you_mean(
+            name, MODELS.module_dict, quote=True)
+    else:
+        text = f'{type(error).__name__}: {text}'
+    return f'{spec.model_field} cannot be built: {text}'
+
+
+def _search_problems(plan: Plan,
+                     pool: Mapping[str, BaseDetector]) -> list[str]:
+    """Why the search for the order would not come to an end."""
+    if plan.order is not None or len(pool) <= len(plan.teachers):
+        return []  # no search, or its problem is another one
+    problems = []
+    try:
+        common_strides(plan, pool)
+    except PlanError as error:
+        problems += error.problems
+    declared = [spec.ap for spec in plan.teachers.values()
+                if spec.ap is not None]
+    if not declared:
+        problems += unmeasurable_aps(plan, pool['student'])
+    elif max(declared) <= 0:
+        problems.append('mtpd.teachers: the declared ap of every teacher is '
+                        '0, so none is the best. Declare their APs in '
+                        'percent, or none to have all measured.')
+    return problems
 
 
 def _other_classes(student: DetectorSpec, teacher: DetectorSpec,
@@ -94,6 +174,9 @@ def _branch_problems(plan: Plan, pool: Mapping[str, BaseDetector],
             plan.distill, plan.strides, plan.adapter, start)
     except ValueError as error:
         return [str(error)]
+    except Exception as error:  # a mechanism of the user's own
+        return [f'mtpd.distill cannot be used with {teacher.field} '
+                f'({type(error).__name__}: {error}).']
     difference = _other_classes(plan.student, teacher, pool)
     if not branch.mechanism.uses_scores or not difference:
         return []
@@ -118,7 +201,7 @@ def _image_problems(plan: Plan, student: BaseDetector,
                 'as 2, 3/2 or 4/3.')
         if teacher.scale != 1:
             problems += _scale_problems(plan, teacher)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         problems.append(str(error))
     return problems
 
@@ -138,7 +221,7 @@ def _scale_problems(plan: Plan, teacher: DetectorSpec) -> list[str]:
     for hook in cfg.get('custom_hooks') or []:
         if 'switch_pipeline' in hook:
             problems.append(
-                f'custom_hooks has a {hook["type"]}, which replaces the '
+                f'custom_hooks has a {type_name(hook["type"])}, which replaces the '
                 'pipeline that makes images of '
                 f"{teacher.field}'s scale {teacher.scale}. Remove the hook or "
                 'the scale.')
@@ -199,8 +282,8 @@ def classes_of(spec: DetectorSpec,
     validation = spec.config.get('val_dataloader', {}).get('dataset', {})
     classes = (validation.get('metainfo') or {}).get('classes')
     if classes is None and spec.checkpoint is not None:
-        meta = detector.dataset_meta if detector is not None else \
-            dataset_meta_of(read_checkpoint(fetch_checkpoint(spec.checkpoint)))
+        meta = getattr(detector, 'dataset_meta', None) or {} \
+            if detector is not None else dataset_meta_of(read_checkpoint(fetch_checkpoint(spec.checkpoint)))
         classes = meta.get('classes')
     return tuple(classes or ())
 

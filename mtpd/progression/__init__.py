@@ -4,9 +4,10 @@ from mtpd.plan.plan import Plan, make_plan
 from mtpd.stage.runner import run_stage
 
 from .export import export_student
-from .prepare import prepare
+from .prepare import check, prepare
 from .run import Progression, run_progression
 from .show_order import order_teachers
 
-__all__ = ['Plan', 'PlanError', 'Progression', 'export_student', 'make_plan',
-           'order_teachers', 'prepare', 'run_progression', 'run_stage']
+__all__ = ['Plan', 'PlanError', 'Progression', 'check', 'export_student',
+           'make_plan', 'order_teachers', 'prepare', 'run_progression',
+           'run_stage']

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
+from mmengine.config import Config
+
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.hooks.checkpoint import ENTRY
@@ -177,6 +179,10 @@ def read_plan(work_dir: str, config: str | None = None) -> Plan:
         raise UnreadableHistory(
             f'{path} has no mtpd part, so {work_dir} is no progression. Name '
             'the work_dir of one, or its config by --config FILE.')
+    if config is None:
+        # A run has written there which files it found: nothing in its own
+        # folder is meant.
+        cfg = Config(cfg._cfg_dict)
     cfg.work_dir = work_dir
     return make_plan(cfg)
 

@@ -2,43 +2,137 @@
 import errno
 import os
 from contextlib import contextmanager
-from typing import Iterator
+from dataclasses import dataclass, replace
+from typing import Iterator, Mapping
 
+from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mtpd.compat.processes import init_processes
+from mtpd.compat.checkpoints import download_path
 from mtpd.plan.data_check import missing_checkpoints, missing_data
+from mtpd.plan.detectors import is_url
 from mtpd.plan.errors import PlanError
-from mtpd.plan.plan import Plan, make_plan
+from mtpd.plan.plan import Plan, draft_plan
+from mtpd.plan.pool import examine_pool
+from mtpd.plan.start_check import (amp_problems, mechanism_problems,
+                                   part_problems, training_problems)
+
+from .record import is_started
+from .start import inherit_problems
 
 
 class DiskFull(OSError):
     """A checkpoint could not be written; what was written before is whole."""
 
 
-def prepare(cfg: Config, data_is_checked: bool = False) -> Plan:
-    """Set up processes and scope, make the plan and check what it needs.
+@dataclass(frozen=True)
+class Checked:
+    """A config after everything in it was looked at.
+
+    Attributes:
+        plan: The progression; where ``of_settings`` is not empty, a draft.
+        pool: The detectors that can be built, the student first.
+        of_settings: What is wrong with the settings.
+        others: Everything else that is wrong or missing.
+    """
+    plan: Plan
+    pool: dict[str, BaseDetector]
+    of_settings: list[str]
+    others: list[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong or missing, once each."""
+        return list(dict.fromkeys(self.of_settings + self.others))
+
+
+def prepare(cfg: Config, data_is_checked: bool = False, resume: bool = True,
+            trains: bool = True) -> tuple[Plan, dict[str, BaseDetector]]:
+    """Set up processes, make the plan, check what it needs, and build the
+    student and its teachers.
 
     Args:
         cfg: The user's config, with ``work_dir`` set.
         data_is_checked: Whether this process has looked for annotations and
             images already.
+        resume: Whether the work dir may hold a progression.
+        trains: Whether stages are trained, and not only an order searched.
+
+    Returns:
+        The plan and, by name, the detectors, see ``build_pool``.
 
     Raises:
         PlanError: With everything that is wrong or missing.
     """
     init_processes(cfg)
-    set_scope(cfg)
-    plan = make_plan(cfg)
-    problems = missing_checkpoints(plan)
-    if not data_is_checked:
-        problems += missing_data(plan)
-    problems += unwritable(plan.work_dir) or unwritable(
-        plan.paths.order_folder)
+    checked = check(cfg, data_is_checked, resume, trains)
+    problems = list(checked.problems)
+    if trains:
+        problems += amp_problems(cfg)
     if problems:
         raise PlanError(problems)
-    return plan
+    return checked.plan, checked.pool
+
+
+def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
+          trains: bool = True, fetches: bool = True,
+          is_pretrained: bool = True) -> Checked:
+    """Look at everything in a config that can be known without training.
+
+    One mistake does not hide another: a detector whose checkpoint is missing
+    is built with any weights, and a wrong setting has its default meanwhile.
+
+    Args:
+        cfg: As in :func:`prepare`, and so are the next three.
+        fetches: Whether checkpoints are downloaded. If not, those that are
+            URLs and no earlier run has fetched are not looked into.
+        is_pretrained: Whether checkpoints have to exist.
+    """
+    set_scope(cfg)
+    plan, of_settings = draft_plan(cfg)
+    others = missing_checkpoints(plan) if is_pretrained else []
+    of_mechanism = mechanism_problems(plan.distill)
+    if of_mechanism:  # levels and classes are compared all the same
+        of_settings += of_mechanism
+        plan = replace(plan, distill=dict(type='FeatureL2Loss'))
+    if trains:
+        others += part_problems(plan.student.config)
+    has_data = all(plan.student.config.get(name) for name in (
+        'train_dataloader', 'val_dataloader'))
+    if not data_is_checked and has_data:
+        others += missing_data(plan)
+    pool: dict[str, BaseDetector] = {}
+    if plan.student.config.get('model'):
+        pool, of_pool = examine_pool(plan, _without_weights(plan, fetches))
+        others += of_pool
+        others += inherit_problems(plan, pool)
+    if trains:
+        others += training_problems(plan, pool.get('student'))
+    others += unwritable(plan.work_dir) or unwritable(plan.paths.order_folder)
+    if not resume and is_started(plan):
+        others.append(f'{plan.work_dir} holds a progression already. Add '
+                      '--resume to continue it, or choose another '
+                      '--work-dir.')
+    return Checked(plan, pool, of_settings, others)
+
+
+def _without_weights(plan: Plan, fetches: bool) -> list[str]:
+    """The detectors whose checkpoints are not there, or would be fetched."""
+    names = []
+    for name in ('student', *plan.used):
+        path = plan.specs[name].checkpoint
+        if path is None:
+            # Its own initialisation may fetch a backbone's weights.
+            if not fetches:
+                names.append(name)
+        elif is_url(path):
+            if not fetches and not os.path.isfile(download_path(path)):
+                names.append(name)
+        elif not os.path.isfile(path):
+            names.append(name)
+    return names
 
 
 def set_scope(cfg: Config) -> None:

@@ -11,10 +11,8 @@ from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write, remove_partial_files
 from mtpd.plan.describe import describe_plan
-from mtpd.plan.errors import PlanError
 from mtpd.plan.identity import identity_of
-from mtpd.plan.plan import Plan, Stages
-from mtpd.plan.pool import build_pool
+from mtpd.plan.plan import Plan, Stages, with_found_files
 from mtpd.processes import on_main
 from mtpd.provenance import this_start, versions
 from mtpd.randomness import isolate_rng
@@ -73,12 +71,8 @@ def run_progression(cfg: Config, resume: bool = False,
             and saved.
     """
     with preemptible(), full_disks_named(cfg.work_dir):
-        plan = prepare(cfg, data_is_checked)
+        plan, pool = prepare(cfg, data_is_checked, resume)
         start = this_start(resume and is_started(plan))
-        if not resume and is_started(plan):
-            raise PlanError([
-                f'{plan.work_dir} holds a progression already. Add --resume '
-                'to continue it, or choose another --work-dir.'])
         barrier()
         print_log(describe_plan(plan), logger='current')
         components = stateful_components(plan.student.config)
@@ -88,7 +82,6 @@ def run_progression(cfg: Config, resume: bool = False,
                       'bit the run without the stop.', logger='current',
                       level=logging.WARNING)
         plan = replace(plan, seed=on_main(lambda: seed_of(plan)))
-        pool = build_pool(plan)
         found = None if plan.order else search_and_show_order(plan, pool)
         order = plan.order or ()
         if found is not None:
@@ -97,7 +90,8 @@ def run_progression(cfg: Config, resume: bool = False,
         if is_main_process():
             os.makedirs(plan.work_dir, exist_ok=True)
             remove_partial_files(plan.work_dir)
-            atomic_write(plan.paths.config, cfg.pretty_text.encode())
+            atomic_write(plan.paths.config, with_found_files(
+                cfg, plan).pretty_text.encode())
             write_record(plan, record)
         stages = run_stages(plan, order, weights, record, pool)
         return _end(plan, stages, found)

@@ -10,7 +10,6 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.dist import is_main_process
 
 from mtpd.plan.plan import Plan
-from mtpd.plan.pool import build_pool
 from mtpd.search.find_order import find_order
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_costs, draw_order
@@ -20,19 +19,21 @@ from mtpd.show.tables import cost_table, level_table
 from .prepare import full_disks_named
 
 
-def order_teachers(plan: Plan) -> FoundOrder:
+def order_teachers(plan: Plan, pool: Mapping[str, BaseDetector]
+                   ) -> FoundOrder:
     """Find the order by Backward Greedy Selection; print, save and draw it.
 
     Args:
         plan: From ``prepare``, with ``order`` None.
+        pool: Its detectors, from there too.
     """
     with full_disks_named(plan.work_dir):
-        return search_and_show_order(plan, build_pool(plan))
+        return search_and_show_order(plan, pool)
 
 
 def search_and_show_order(plan: Plan, pool: Mapping[str, BaseDetector]
                           ) -> FoundOrder:
-    """:func:`order_teachers` with detectors that are built already."""
+    """:func:`order_teachers` within a run that names full disks itself."""
     with progress_bar('Adaptation costs') as progress:
         found = find_order(plan, pool, progress)
     if is_main_process():

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.detector import build_detector
-from mtpd.distill.inherit import inherit
+from mtpd.distill.inherit import Inheritance, inherit
 from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
@@ -68,7 +68,10 @@ def starting_weights(plan: Plan, pool: Mapping[str, BaseDetector],
                 student.init_weights()
         weights = student.state_dict()
         if plan.inherit:
-            weights = _inherited(plan, student, pool[first], first)
+            inheritance = _inheritance(plan, student, pool[first], first)
+            print_log(f'From {first}:\n{inheritance.describe()}',
+                      logger='current')
+            weights = inheritance.weights
         save_atomically(dict(state_dict=weights), path)
     barrier()
     return path
@@ -152,8 +155,29 @@ def save_atomically(content: Any, path: str) -> None:
     atomic_write(path, buffer.getvalue())
 
 
-def _inherited(plan: Plan, student: BaseDetector, teacher: BaseDetector,
-               name: str) -> dict[str, Any]:
+def inherit_problems(plan: Plan,
+                     pool: Mapping[str, BaseDetector]) -> list[str]:
+    """Why nothing can be inherited of the first teacher, where the config
+    says which one that is.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors by name.
+    """
+    if not plan.inherit or not plan.order:
+        return []
+    first = plan.order[0][0]
+    if 'student' not in pool or first not in pool:
+        return []
+    try:
+        _inheritance(plan, pool['student'], pool[first], first)
+    except PlanError as error:
+        return error.problems
+    return []
+
+
+def _inheritance(plan: Plan, student: BaseDetector, teacher: BaseDetector,
+                 name: str) -> Inheritance:
     strides, others = (tuple(pyramid_channels(detector))
                        for detector in (student, teacher))
     if 'neck' in plan.inherit and strides != others:
@@ -169,8 +193,7 @@ def _inherited(plan: Plan, student: BaseDetector, teacher: BaseDetector,
                               plan.inherit)
     except ValueError as error:
         raise PlanError([str(error)]) from error
-    print_log(f'From {name}:\n{inheritance.describe()}', logger='current')
-    return inheritance.weights
+    return inheritance
 
 
 def build_student(plan: Plan, checkpoint: str | None,

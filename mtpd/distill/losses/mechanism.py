@@ -173,14 +173,7 @@ def build_mechanism(config: Mapping[str, Any], pairing: Pairing) -> Mechanism:
         ValueError: An unknown type (the message lists the known ones), a class
             that is no :class:`Mechanism`, or wrong arguments.
     """
-    kind = config.get('type')
-    cls = _class_of(kind) if isinstance(kind, str) else kind
-    if not (inspect.isclass(cls) and issubclass(cls, Mechanism)):
-        raise ValueError(
-            f'mtpd.distill.type {kind!r} is '
-            + ('not known' if cls is None else 'no mtpd Mechanism')
-            + f'. Known: {", ".join(known_mechanisms())}; or the import path '
-            'of your own class, such as my_package.my_file.MyLoss.')
+    mechanism_class(config.get('type'))
     try:
         return MODELS.build(ConfigDict(config),
                             default_args=dict(pairing=pairing))
@@ -188,8 +181,30 @@ def build_mechanism(config: Mapping[str, Any], pairing: Pairing) -> Mechanism:
         raise ValueError(f'mtpd.distill: {error}') from error
 
 
+def mechanism_class(kind: Any) -> type[Mechanism]:
+    """The class that a config's ``type`` means.
+
+    Args:
+        kind: A registered name, an import path or a class.
+
+    Raises:
+        ValueError: There is none, or it is no :class:`Mechanism`.
+    """
+    cls = _class_of(kind) if isinstance(kind, str) else kind
+    if inspect.isclass(cls) and issubclass(cls, Mechanism):
+        return cls
+    raise ValueError(
+        f'mtpd.distill.type {kind!r} is '
+        + ('not known' if cls is None else 'no mtpd Mechanism')
+        + f'. Known: {", ".join(known_mechanisms())}; or the import path '
+        'of your own class, such as my_package.my_file.MyLoss.')
+
+
 def _class_of(kind: str) -> type | None:
-    cls = MODELS.get(kind)
+    try:
+        cls = MODELS.get(kind)
+    except RuntimeError:  # an import path that leads to nothing
+        cls = None
     module, _, name = kind.rpartition('.')
     if cls is None and module:
         # mmengine ignores a file that cannot be imported.

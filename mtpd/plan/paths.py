@@ -1,0 +1,44 @@
+"""Files that a config names: beside the config, or in the working folder."""
+import os
+
+from .detectors import is_url
+
+
+def find_file(path: str, config: str | None) -> str:
+    """Where a file of a config lies.
+
+    A relative path is looked up in the config's folder, as ``_base_`` is, then
+    in the working folder. What is in neither, a URL and a config of a package
+    (``mmdet::family/x.py``) are returned as they are.
+
+    Args:
+        path: As in the config.
+        config: The file of the config; None if it has none.
+    """
+    if is_url(path) or '::' in path:
+        return path
+    path = os.path.expanduser(path)
+    beside = os.path.join(_folder_of(config), path)
+    return beside if config and os.path.isfile(beside) else path
+
+
+def looked_in(path: str, config: str | None) -> str:
+    """The folders in which :func:`find_file` looks, in words: ``in A, the
+    folder of the config, or in B, the working folder``; empty for an absolute
+    path, which says it by itself.
+
+    Args:
+        path: As in the config.
+        config: As in :func:`find_file`.
+    """
+    if os.path.isabs(os.path.expanduser(path)):
+        return ''
+    beside, here = os.path.abspath(_folder_of(config)), os.getcwd()
+    if not config or beside == here:
+        return f' in {here}, the working folder'
+    return f' in {beside}, the folder of the config, or in {here}, the ' \
+        'working folder'
+
+
+def _folder_of(config: str | None) -> str:
+    return os.path.dirname(os.path.expanduser(config or ''))

@@ -1,0 +1,149 @@
+"""The parts of the student's config that registries build during a run."""
+import importlib.util
+from typing import Any, Collection, Iterator, Mapping, NamedTuple
+
+from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, METRICS,
+                            OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS,
+                            TRANSFORMS, VISBACKENDS, VISUALIZERS)
+from mmengine.registry import Registry
+
+from mtpd.config_types import type_name
+from mtpd.plan.errors import did_you_mean
+from mtpd.plan.settings import as_list
+
+from .keywords import unknown_keywords
+
+PACKAGES = {
+    'TensorboardVisBackend': 'tensorboard', 'WandbVisBackend': 'wandb',
+    'MLflowVisBackend': 'mlflow', 'ClearMLVisBackend': 'clearml',
+    'NeptuneVisBackend': 'neptune', 'DVCLiveVisBackend': 'dvclive',
+    'AimVisBackend': 'aim'}
+"""mmengine's backends of the visualizer -> the package that each needs."""
+
+
+class Part(NamedTuple):
+    """An entry of a config that one of some registries builds.
+
+    Attributes:
+        field: Where it stands.
+        config: The entry.
+        registries: Where its type is looked for.
+        others: Keywords that mmengine takes out of it.
+    """
+    field: str
+    config: Any
+    registries: tuple[Registry, ...]
+    others: Collection[str] = ()
+
+
+def part_problems(cfg: Mapping[str, Any]) -> list[str]:
+    """Types that no registry has, keywords that a type does not take, and
+    packages that are not installed, one message each.
+
+    Args:
+        cfg: The student's config.
+    """
+    problems = []
+    for part in _parts(cfg):
+        if isinstance(part.config, Mapping) and 'type' in part.config:
+            problems += _problems_of(part)
+    return problems
+
+
+def _problems_of(part: Part) -> list[str]:
+    kind = part.config['type']
+    found = _find(kind, part.registries)
+    if found is None:
+        return [f'{part.field}.type {kind!r} is not known'
+                + did_you_mean(kind, _names(part.registries), quote=True)]
+    package = PACKAGES.get(type_name(kind))
+    if package is not None and importlib.util.find_spec(package) is None:
+        return [f'{part.field} is a {type_name(kind)}, and the package '
+                f'{package} is not installed. Install it, or take the entry '
+                'out.']
+    return unknown_keywords(found, part.config, part.field, part.others)
+
+
+def _find(kind: Any, registries: tuple[Registry, ...]) -> Any:
+    if not isinstance(kind, str):
+        return kind
+    for registry in registries:
+        try:
+            found = registry.get(kind)
+        except RuntimeError:  # an import path that does not exist
+            found = None
+        if found is not None:
+            return found
+    return None
+
+
+def _names(registries: tuple[Registry, ...]) -> list[str]:
+    names = []
+    for registry in registries:
+        at: Registry | None = registry
+        while at is not None:
+            names += list(at.module_dict)
+            at = at.parent
+    return names
+
+
+def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
+    """Every part, with the registries that build it."""
+    for name in ('train_dataloader', 'val_dataloader'):
+        loader = cfg.get(name) or {}
+        for key in ('sampler', 'batch_sampler'):
+            yield Part(f'{name}.{key}', loader.get(key), (DATA_SAMPLERS,))
+        yield from _of_dataset(loader.get('dataset'), f'{name}.dataset')
+    wrapper = cfg.get('optim_wrapper') or {}
+    if 'constructor' not in wrapper:  # which may take what it likes
+        yield Part('optim_wrapper', wrapper, (OPTIM_WRAPPERS,),
+                   ('constructor', 'paramwise_cfg'))
+        yield Part('optim_wrapper.optimizer', wrapper.get('optimizer'),
+                   (OPTIMIZERS,))
+    for field, entry in _numbered(cfg, 'param_scheduler'):
+        yield Part(field, entry, (PARAM_SCHEDULERS,),
+                   ('convert_to_iter_based',))
+    for name, hook in (cfg.get('default_hooks') or {}).items():
+        yield Part(f'default_hooks.{name}', hook, (HOOKS,), ('priority',))
+    for field, entry in _numbered(cfg, 'custom_hooks'):
+        yield Part(field, entry, (HOOKS,), ('priority',))
+    for field, entry in _numbered(cfg, 'val_evaluator'):
+        yield Part(field, entry, (METRICS, EVALUATOR))
+    visualizer = cfg.get('visualizer') or {}
+    yield Part('visualizer', visualizer, (VISUALIZERS,))
+    for field, entry in _numbered(visualizer, 'vis_backends', 'visualizer.'):
+        yield Part(field, entry, (VISBACKENDS,))
+
+
+def _of_dataset(dataset: Any, field: str) -> Iterator[Part]:
+    if not isinstance(dataset, Mapping):
+        return
+    yield Part(field, dataset, (DATASETS,))
+    yield from _of_steps(dataset.get('pipeline'), f'{field}.pipeline')
+    yield from _of_dataset(dataset.get('dataset'), f'{field}.dataset')
+    for index, inner in enumerate(as_list(dataset.get('datasets'))):
+        yield from _of_dataset(inner, f'{field}.datasets[{index}]')
+
+
+def _of_steps(steps: Any, field: str) -> Iterator[Part]:
+    """The steps of a pipeline, also those within others."""
+    for index, step in enumerate(as_list(steps)):
+        name = f'{field}[{index}]'
+        if isinstance(step, (list, tuple)):
+            yield from _of_steps(step, name)
+        elif isinstance(step, Mapping):
+            yield Part(name, step, (TRANSFORMS,))
+            if type_name(step.get('type')) != 'Albu':
+                yield from _of_steps(step.get('transforms'),
+                                     f'{name}.transforms')
+
+
+def _numbered(cfg: Mapping[str, Any], key: str, prefix: str = ''
+              ) -> Iterator[tuple[str, Any]]:
+    """Field and entry of a setting that is one entry or a list of them."""
+    entries = cfg.get(key)
+    if isinstance(entries, (list, tuple)):
+        for index, entry in enumerate(entries):
+            yield f'{prefix}{key}[{index}]', entry
+    else:
+        yield f'{prefix}{key}', entries

@@ -1,0 +1,167 @@
+"""What a stage needs of the student's config, besides its parts."""
+import os
+from typing import Any, Iterator, Mapping
+
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config
+from mmengine.device import (is_cuda_available, is_mlu_available,
+                             is_musa_available, is_npu_available)
+
+from mtpd.config_types import type_name
+from mtpd.plan.data_check import inner_datasets
+from mtpd.plan.plan import Plan
+from mtpd.plan.settings import as_list, is_positive_int
+
+
+def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
+    """Why a stage could not be trained, validated or handed on.
+
+    Args:
+        plan: The progression.
+        student: Built, if it can be.
+    """
+    cfg = plan.student.config
+    problems = _length_problems(cfg) + _loader_problems(cfg) \
+        + _metric_problems(cfg)
+    if plan.handover == 'best':
+        problems += _unvalidated(cfg)
+    if plan.student.checkpoint is None:
+        problems += _missing_weights(plan.student.model)
+    if student is not None and student.with_mask:
+        problems += _without_masks(cfg)
+    return problems
+
+
+def amp_problems(cfg: Mapping[str, Any]) -> list[str]:
+    """That mixed precision is asked for and no device here has it."""
+    wrapper = (cfg.get('optim_wrapper') or {}).get('type')
+    # The devices that mmengine's AmpOptimWrapper asks for.
+    if type_name(wrapper) != 'AmpOptimWrapper' \
+            or any((is_cuda_available(), is_mlu_available(),
+                    is_musa_available(), is_npu_available())):
+        return []
+    return ['optim_wrapper.type is AmpOptimWrapper (--amp sets it), and '
+            'mmengine trains in mixed precision on a GPU, NPU, MLU or MUSA '
+            'alone; PyTorch finds none of them here. Train where there is '
+            "one, or without --amp and with optim_wrapper.type='OptimWrapper'"
+            '.']
+
+
+def _length_problems(cfg: Config) -> list[str]:
+    train = cfg.get('train_cfg') or {}
+    given = [key for key in ('max_epochs', 'max_iters') if key in train]
+    if train and len(given) != 1:
+        return [f'train_cfg sets {" and ".join(given) or "no length"}; a stage '
+                'needs one of max_epochs and max_iters.']
+    return [f'train_cfg.{key} is {train[key]!r}; it has to be an integer of '
+            'at least 1.' for key in given if not is_positive_int(train[key])]
+
+
+def _loader_problems(cfg: Config) -> list[str]:
+    problems = []
+    for name in ('train_dataloader', 'val_dataloader'):
+        loader = cfg.get(name) or {}
+        if loader.get('num_workers', 0) == 0:
+            for key in ('persistent_workers', 'prefetch_factor'):
+                if loader.get(key):
+                    problems.append(
+                        f'{name}.{key} is {loader[key]!r}, and num_workers is '
+                        f'0. PyTorch needs workers for it: take {key} out, or '
+                        'set num_workers.')
+        size = loader.get('batch_size', 1)
+        if 'batch_sampler' not in loader and not is_positive_int(size):
+            problems.append(f'{name}.batch_size is {size!r}; it has to be an '
+                            'integer of at least 1.')
+    return problems
+
+
+def _metric_problems(cfg: Config) -> list[str]:
+    """That no evaluator reports the mean AP of boxes, which every stage ends
+    with. Evaluators of other types than mmdet's own two are not judged."""
+    metrics = [metric for metric in as_list(cfg.get('val_evaluator'))
+               if isinstance(metric, Mapping)]
+    problems = []
+    for metric in metrics:
+        kind = type_name(metric.get('type'))
+        problem = ''
+        if kind == 'CocoMetric':
+            problem = _without_coco_map(metric)
+        elif kind == 'VOCMetric' and metric.get('metric', 'mAP') != 'mAP':
+            problem = f"metric is {metric['metric']!r}. Set metric='mAP'"
+        else:
+            return []
+        if not problem:
+            return []
+        problems.append(f'val_evaluator: no mean AP of boxes is reported, and '
+                        f'each stage ends with it: {problem}.')
+    return problems
+
+
+def _without_coco_map(metric: Mapping[str, Any]) -> str:
+    items = metric.get('metric_items')
+    if items is not None and 'mAP' not in items:
+        return f"metric_items are {list(items)}. Add 'mAP' to them"
+    return ''
+
+
+def _unvalidated(cfg: Config) -> list[str]:
+    train = cfg.get('train_cfg') or {}
+    length = train.get('max_epochs') or train.get('max_iters')
+    begin = train.get('val_begin', 1)
+    if not is_positive_int(length) or begin <= length:
+        return []
+    return [f"mtpd.handover is 'best', and train_cfg.val_begin {begin} lies "
+            f'after the end of a stage ({length}), so no validation says '
+            "which weights are best. Set val_begin to less, or 'last'."]
+
+
+def _missing_weights(model: Mapping[str, Any]) -> list[str]:
+    """Files of ``init_cfg`` that are not there, of a student that starts from
+    them."""
+    problems = []
+    for field, init in _initialisations(model, 'model'):
+        path = init.get('checkpoint')
+        if type_name(init.get('type')) == 'Pretrained' \
+                and isinstance(path, str) and '://' not in path \
+                and not os.path.isfile(os.path.expanduser(path)):
+            problems.append(
+                f'{field}.checkpoint: there is no file {path} in '
+                f'{os.getcwd()}. Correct the path, or set init_cfg=None.')
+    return problems
+
+
+def _initialisations(part: Any, field: str
+                     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every ``init_cfg`` of a model's config, with its field."""
+    if not isinstance(part, Mapping):
+        return
+    for key, value in part.items():
+        if key == 'init_cfg':
+            for init in as_list(value):
+                if isinstance(init, Mapping):
+                    yield f'{field}.init_cfg', init
+        else:
+            yield from _initialisations(value, f'{field}.{key}')
+
+
+def _without_masks(cfg: Config) -> list[str]:
+    """Training data sets that load no masks, for a student that learns
+    them."""
+    loader = cfg.get('train_dataloader') or {}
+    problems = []
+    for field, dataset in inner_datasets(loader.get('dataset') or {},
+                                         'train_dataloader.dataset'):
+        loads = [step for step in dataset.get('pipeline') or []
+                 if type_name(step.get('type')).endswith('Annotations')]
+        if loads and not any(map(_loads_masks, loads)):
+            problems.append(
+                f"{field}.pipeline: the student's mask head learns from "
+                'masks, and LoadAnnotations loads none. Set with_mask=True, '
+                'or take the mask head out of the model.')
+    return problems
+
+
+def _loads_masks(step: Mapping[str, Any]) -> bool:
+    # mmdet's other loaders, such as that of panoptic labels, load masks.
+    return bool(step.get('with_mask',
+                         type_name(step['type']) != 'LoadAnnotations'))
