@@ -31,6 +31,8 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     done = run(repository, 'tools/bgs_order.py', config)
     assert 'final teacher swin: highest AP 30' in done.stdout
     assert 'Mean squared error per level' in done.stdout
+    assert 'WARNING - At stride 64 a map of 24 channels' in done.stdout
+    assert 'Warning' not in done.stderr
     content = json.load(open(tmp_path / 'work/order/order.json'))
     assert content['order']['teachers'][-1] == 'swin'
     assert (tmp_path / 'work/order/teacher_order.png').stat().st_size > 5000
