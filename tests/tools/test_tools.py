@@ -94,6 +94,12 @@ def test_order_then_training_then_export(config, repository, tmp_path,
                for k, v in final['state_dict'].items())
     assert plain['meta']['dataset_meta']['classes'][0] == 'disc'
 
+    run(repository, 'tools/test.py', config,
+        tmp_path / 'work/stage1_swin/epoch_1.pth')
+    tested, = (tmp_path / 'work/test').glob('*/*.json')
+    assert 100 * json.loads(tested.read_text())['coco/bbox_mAP'] == \
+        pytest.approx(final['meta']['mtpd']['end_ap'])
+
     done = run(repository, 'tools/train.py', config, '--cfg-options',
                'mtpd.max_teachers=1', 'train_cfg.max_epochs=1', ok=False)
     assert 'Add --resume' in done.stderr and 'Traceback' not in done.stderr

@@ -90,3 +90,19 @@ def test_help_keeps_the_line_breaks_of_the_docstring(name, repository,
     if name == 'bgs_order':  # adds how many images each level needs
         docstring = docstring.split('\n\n')[0]
     assert docstring.strip() in said
+
+
+def test_a_config_named_like_the_package_is_taken_with_a_warning(
+        repository, tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr('mtpd.command_line.print_log',
+                        lambda text, *_: lines.append(text))
+    for name in ('mtpd.py', 'my_mtpd.py'):
+        path = tmp_path / name
+        path.write_text("model = dict(type='RetinaNet')\n")
+        code, said = run(repository, 'tools', 'train', [path, '--dry-run'],
+                         monkeypatch)
+        assert code == 0 and 'plain mmdet training' in said
+    line, = lines
+    assert line.startswith(f'{tmp_path}/mtpd.py has the name of the package')
+    assert 'Rename it' in line
