@@ -247,7 +247,7 @@ def test_every_other_checkpoint_comes_from_a_config():
 # ------------------------------------------------ what the experiments contain
 
 
-LISTING = runpy.run_path(str(REPOSITORY / 'tools/list_configs.py'))
+LISTING = runpy.run_path(str(REPOSITORY / 'maintain/list_configs.py'))
 
 
 def header(name: str):
@@ -267,7 +267,7 @@ def test_a_config_begins_with_a_complete_header(name):
 def test_the_table_in_the_docs_matches_the_configs():
     docs = (REPOSITORY / 'docs/configs.md').read_text()
     assert LISTING['table']([Path('configs/paper')], REPOSITORY) in docs, \
-        'Replace it by the output of `python tools/list_configs.py ' \
+        'Replace it by the output of `python maintain/list_configs.py ' \
         'configs/paper`.'
 
 

@@ -13,7 +13,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = sorted([*REPOSITORY.glob('*.md'), *REPOSITORY.glob('docs/*.md')])
 BLOCK = re.compile(r'^```(\w*)\n(.*?)^```', re.MULTILINE | re.DOTALL)
-SCRIPT = re.compile(r'(tools|benchmarks)/\w+\.py')
+SCRIPT = re.compile(r'(tools|benchmarks|maintain)/\w+\.py')
 
 
 def by_page(page: Path) -> str:
@@ -166,7 +166,7 @@ def rows_of(section: str) -> list[list[str]]:
 
 
 def test_the_reference_is_that_of_the_docstrings():
-    made = runpy.run_path(str(REPOSITORY / 'tools' / 'make_reference.py'))
+    made = runpy.run_path(str(REPOSITORY / 'maintain' / 'make_reference.py'))
     if made['FILE'].read_text() != made['reference']():
         pytest.fail('docs/reference.md is not what the docstrings say any '
                     f'more: run `{made["COMMAND"]}`.')

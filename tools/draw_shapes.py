@@ -7,16 +7,27 @@ A finished folder with the same parameters is not drawn again.
 """
 import argparse
 
-from mmengine.config import Config
-
+from mtpd.command_line import plain_errors
 from mtpd.data.drawn_shapes import draw_shapes
+from mtpd.plan.detectors import load_config
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
-    parameters = Config.fromfile(parser.parse_args().config).drawn_shapes
-    draw_shapes(**parameters)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file with drawn_shapes')
+    args = parser.parse_args()
+    with plain_errors():
+        parameters = load_config(args.config).get('drawn_shapes')
+        try:
+            draw_shapes(**parameters)
+        # Not there, no dict, another key, or a value that cannot be drawn.
+        except (TypeError, ValueError) as error:
+            parser.exit(1, f'{args.config}: drawn_shapes is {parameters!r}, '
+                        f'which cannot be drawn ({error}). Set drawn_shapes='
+                        "dict(folder='...', train=400, val=100, size=(128, "
+                        '112), seed=0).\n')
     print('Drawn shapes: {train} training and {val} validation images of '
           '{size[0]}x{size[1]} in {folder}'.format(**parameters))
 

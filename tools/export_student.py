@@ -10,14 +10,18 @@ from mtpd.progression import export_student
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('checkpoint', help='of a stage, or of plain mmdet '
                         'training')
     parser.add_argument('--out', required=True, help='the file to write')
     args = parser.parse_args()
     with plain_errors():
         meta = export_student(args.checkpoint, args.out)
-    text = f'{args.out}: student after epoch {meta["epoch"]}'
+    text = f'{args.out}: student'
+    if meta['epoch'] is not None:
+        text += f' after epoch {meta["epoch"]}'
     provenance = meta['mtpd']
     if 'stage' in provenance:
         text += f' of stage {provenance["stage"]} ({provenance["teacher"]})'

@@ -169,7 +169,8 @@ def _place(source: Path, target: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description='Convert a Pascal VOC folder to COCO JSON.')
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('voc', type=Path,
                         help='folder with JPEGImages, Annotations, ImageSets')
     parser.add_argument('--out', type=Path, required=True)

@@ -30,6 +30,8 @@ _PREFIXES = ('', 'module', 'architecture', 'student')
 # Beside a detector under no prefix: those that it is taught by or averaged to.
 _BESIDE = ('teacher.', 'student.', 'architecture.', 'ema.', 'ema_model.',
            'model_ema.')
+_COPY = re.compile('ema_')
+_WEIGHT = re.compile(r'.*\.|ema_')
 _BACKBONE = re.compile(r'(?:(.+?)\.)??backbone\.')
 
 
@@ -52,24 +54,54 @@ class FoundWeights(NamedTuple):
 class _Candidate(NamedTuple):
     entry: str
     prefix: str
-    weights: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]  # all of the entry
+    expected: Mapping[str, Tensor]
 
-    def rank(self, expected: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    @property
+    def below(self) -> dict[str, Tensor]:
+        """All tensors below the prefix."""
+        start = f'{self.prefix}.' if self.prefix else ''
+        return {key.removeprefix(start): value for key, value
+                in self.tensors.items() if key.startswith(start)}
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Those below the prefix, without other detectors and without copies
+        of mmdet 2's EMAHook; the copies where there is nothing else."""
+        own = self.below
+        copied = names_of_copies(own, self.expected)
+        rest = {key: value for key, value in own.items() if key not in copied
+                and (key in self.expected or not key.startswith(_BESIDE))}
+        return rest or {name: own[key] for key, name in copied.items()}
+
+    def rank(self) -> tuple[int, int, int]:
         """The smallest is the best."""
-        matched = sum(name in self.weights
-                      and self.weights[name].shape == value.shape
-                      for name, value in expected.items())
-        return (-matched, _position(_ENTRIES, self.entry.split('.')[0]),
-                _position(_PREFIXES, self.prefix.removeprefix('module.')))
+        weights, matched = self.weights, 0
+        for name, value in self.expected.items():
+            matched += name in weights and weights[name].shape == value.shape
+        return (-matched, position(_ENTRIES, self.entry.split('.')[0]),
+                position(_PREFIXES, self.prefix.removeprefix('module.')))
+
+    def notes(self) -> list[str]:
+        """What was taken of the entry, and what was left out."""
+        notes = []
+        if self.entry not in ('', 'state_dict'):
+            notes.append(f'taken from the entry {self.entry!r} of the file')
+        if self.prefix not in ('', 'module'):
+            notes.append(f'taken from below {self.prefix + "."!r}')
+        if all(map(_COPY.match, self.tensors)):
+            notes.append("taken from the copies 'ema_...' of mmdet 2's "
+                         'EMAHook')
+        used = set(map(id, self.weights.values()))
+        left = [key for key, value in self.tensors.items()
+                if id(value) not in used]
+        if left:
+            notes.append(f'{len(left)} tensors left out, such as {left[0]}')
+        return notes
 
     def __str__(self) -> str:
-        entry = f'entry {self.entry!r}' if self.entry else 'the file itself'
-        return entry + (f', prefix {self.prefix + "."!r}' if self.prefix
-                        else '')
-
-
-def _position(preferred: tuple[str, ...], name: str) -> int:
-    return preferred.index(name) if name in preferred else len(preferred)
+        return (f'entry {self.entry!r}' if self.entry else 'the file itself') \
+            + (f', prefix {self.prefix + "."!r}' if self.prefix else '')
 
 
 def find_weights(content: Mapping[str, Any],
@@ -86,95 +118,71 @@ def find_weights(content: Mapping[str, Any],
         AmbiguousWeights: Several match equally, and none of their names is
             one that is preferred.
     """
-    expected = expected or {}
-    candidates = [
-        _Candidate(entry, prefix, _below(prefix, tensors, expected))
-        for entry, tensors in _tensor_entries(content)
-        for prefix in _prefixes(tensors)]
+    candidates = []
+    for entry, tensors in tensor_entries(content):
+        for prefix in prefixes(tensors):
+            candidates.append(_Candidate(entry, prefix, tensors,
+                                         expected or {}))
     if not candidates:
         return FoundWeights({}, ())
-    ranked = sorted(candidates, key=lambda one: one.rank(expected))
-    best = ranked[0]
-    equal = [one for one in ranked
-             if one.rank(expected) == best.rank(expected)]
-    if len(equal) > 1:
-        raise AmbiguousWeights('holds several detectors that fit equally: '
-                               + '; '.join(map(str, equal)) + '. Save the '
-                               "one that you mean as dict(state_dict=...)")
-    tensors = dict(_tensor_entries(content))[best.entry]
-    return FoundWeights(dict(best.weights),
-                        tuple(_notes(best, ranked[1:], tensors)))
+    candidates.sort(key=_Candidate.rank)
+    best, *others = candidates
+    if others and others[0].rank() == best.rank():
+        raise AmbiguousWeights(
+            f'holds several detectors that fit equally: {best}; {others[0]}. '
+            'Save the one that you mean as dict(state_dict=...)')
+    notes = best.notes()
+    entries = sorted({one.entry for one in others} - {best.entry})
+    if entries:
+        notes.append(
+            f'the weights in {", ".join(map(repr, entries))} left out')
+    return FoundWeights(best.weights, tuple(notes))
 
 
-def _tensor_entries(content: Mapping[str, Any], path: str = ''
-                    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
+def tensor_entries(content: Mapping[str, Any], path: str = ''
+                   ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every dict of weights in a file by the path of its keys, '' for the
     file itself; a ``state_dict`` hides what stands beside it."""
+    if isinstance(content.get('state_dict'), Mapping):
+        content = {'state_dict': content['state_dict']}
     tensors = {key: value for key, value in content.items()
                if isinstance(key, str) and isinstance(value, Tensor)}
-    if isinstance(content.get('state_dict'), Mapping):
-        yield from _tensor_entries(content['state_dict'],
-                                   f'{path}.state_dict'.removeprefix('.'))
-        return
-    # An optimizer's tensors have other names.
-    if any('.' in key or key.startswith('ema_') for key in tensors):
+    # An optimizer's tensors have names without dots.
+    if any(map(_WEIGHT.match, tensors)):
         yield path, tensors
     if path.count('.') < 2:
         for name, value in content.items():
             if isinstance(value, Mapping):
-                yield from _tensor_entries(value,
-                                           f'{path}.{name}'.removeprefix('.'))
+                yield from tensor_entries(value,
+                                          f'{path}.{name}'.removeprefix('.'))
 
 
-def _prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+def prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
     """What stands before the backbones' keys, without the last dot."""
     found = set()
-    for key in tensors:
-        match = _BACKBONE.match(key)
-        if match:
-            found.add(match[1] or '')
+    for match in filter(None, map(_BACKBONE.match, tensors)):
+        found.add(match[1] or '')
     return sorted(found) or ['']
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor],
-           expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors below a prefix, without other detectors and without copies
-    of mmdet 2's EMAHook; the copies where there is nothing else."""
-    start = f'{prefix}.' if prefix else ''
-    own = {key[len(start):]: value for key, value in tensors.items()
-           if key.startswith(start)}
-    copies = _copies(own, expected)
-    rest = {key: value for key, value in own.items() if key not in copies
-            and (key in expected or not key.startswith(_BESIDE))}
-    return rest or {name: own[key] for key, name in copies.items()}
+def names_of_copies(weights: Mapping[str, Tensor],
+                    expected: Mapping[str, Tensor]) -> dict[str, str]:
+    """Key of a copy that an EMAHook kept -> key of what it is a copy of.
 
-
-def _copies(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]
-            ) -> dict[str, str]:
-    """Key of a copy -> key of what it is a copy of."""
+    Args:
+        weights: What a file holds.
+        expected: What a detector has; empty if that is not known.
+    """
     names = {}
     for name in (*weights, *expected):
         names[f'ema_{name.replace(".", "_")}'] = name
         names[f'ema_{name}'] = name
-    if not expected and all(key.startswith('ema_') for key in weights):
+    if not expected and all(map(_COPY.match, weights)):
         names = {key: key.removeprefix('ema_') for key in weights}
     return {key: names[key] for key in weights
             if key in names and key not in expected}
 
 
-def _notes(best: _Candidate, others: list[_Candidate],
-           tensors: Mapping[str, Tensor]) -> Iterator[str]:
-    if best.entry not in ('', 'state_dict'):
-        yield f'taken from the entry {best.entry!r} of the file'
-    if best.prefix not in ('', 'module'):
-        yield f'taken from below {best.prefix + "."!r}'
-    if all(key.startswith('ema_') for key in tensors):
-        yield "taken from the copies 'ema_...' of mmdet 2's EMAHook"
-    left = len(tensors) - len(best.weights)
-    if left:
-        example = next(key for key in tensors if key.removeprefix(
-            f'{best.prefix}.' if best.prefix else '') not in best.weights)
-        yield f'{left} tensors left out, such as {example}'
-    entries = sorted({one.entry for one in others} - {best.entry})
-    if entries:
-        yield f'the weights in {", ".join(map(repr, entries))} left out'
+def position(preferred: tuple[str, ...], name: str) -> int:
+    """Of a name among those that are preferred; behind them, if not there."""
+    return preferred.index(name) if name in preferred else len(preferred)

@@ -79,13 +79,36 @@ def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
     return found
 
 
+def result_folder(out: str, inputs: Sequence[Input]) -> Path:
+    """The folder of the results, made if it is missing.
+
+    Args:
+        out: Its path.
+        inputs: Files that nothing is written over.
+
+    Raises:
+        UnusableInput: It cannot be made, or an input lies where its result
+            would.
+    """
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnusableInput(f'--out {out} cannot be written to '
+                            f'({error.strerror}). Name another folder.') \
+            from error
+    for one in inputs:
+        target = folder / one.written_name
+        if target.exists() and target.samefile(one.path):
+            raise UnusableInput(f'--out {out} would write over {one.path}. '
+                                'Name another folder.')
+    return folder
+
+
 def _below(folder: Path, out: Path) -> Iterator[Input]:
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith('.')
-            and Path(here, name).resolve() != out)
-        for name in sorted(names):
-            path = Path(here, name)
-            if path.suffix.lower() in IMAGES | VIDEOS \
-                    and not name.startswith('.'):
-                yield Input(path, path.relative_to(folder).as_posix())
+    for path in sorted(folder.rglob('*')):
+        name = path.relative_to(folder).as_posix()
+        hidden = f'/{name}'.count('/.')
+        if path.suffix.lower() in IMAGES | VIDEOS and path.is_file() \
+                and not hidden and out not in path.resolve().parents:
+            yield Input(path, name)

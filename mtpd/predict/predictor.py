@@ -1,25 +1,20 @@
 """A trained detector with the pipeline that its images go through."""
-import copy
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from mmcv.transforms import Compose
 from mmdet.apis import inference_detector
-from mmdet.registry import DATASETS, MODELS, TRANSFORMS
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import encode_mask_results
 from mmdet.visualization import DetLocalVisualizer
-from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
 from mtpd.distill.detector import load_weights
-from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.detectors import DetectorSpec, load_config
 
-from .inputs import UnusableInput
+from .test_set import file_pipeline, metainfo, test_dataset, usable_device
 
 # What reading raises for a file that is no image, or none that OpenCV or
 # Pillow can read.
@@ -45,8 +40,8 @@ class Predictor:
             has them.
 
     Raises:
-        UnusableInput: The config has no test pipeline that reads files, or
-            there is no such device.
+        UnusableInput: The config has no pipeline that reads files, or there is
+            no such device.
         CheckpointMismatch: The checkpoint is of another model.
     """
 
@@ -54,18 +49,17 @@ class Predictor:
                  threshold: float) -> None:
         cfg = load_config(config)
         init_default_scope(cfg.get('default_scope') or 'mmdet')
-        dataset = _test_dataset(cfg, config)
-        self._read, self._pipeline = _pipeline(dataset, config)
+        dataset = test_dataset(cfg)
+        self._read, self._pipeline = file_pipeline(dataset)
         detector = MODELS.build(DetectorSpec('student', cfg, checkpoint).model)
         load_weights(detector, checkpoint, 'the checkpoint')
         detector.cfg = cfg  # inference_detector looks into it
         self._detector = revert_sync_batchnorm(detector).to(
-            _device(device)).eval()
+            usable_device(device)).eval()
         self._threshold = threshold
 
-        meta = _metainfo(dataset)
-        self.classes = tuple(detector.dataset_meta.get('classes')
-                             or meta.get('classes') or ())
+        meta = {**metainfo(dataset), **detector.dataset_meta}
+        self.classes = tuple(meta.get('classes') or ())
         self._visualizer = DetLocalVisualizer('predictions')
         self._palette = meta.get('palette') or 'random'
 
@@ -96,7 +90,7 @@ class Predictor:
                            default=-1) + 1)
         named = len(labels) <= min(len(self.classes), len(self._palette))
         self._visualizer.dataset_meta = dict(
-            classes=[self._class(label) for label in labels],
+            classes=list(map(self.name_of, labels)),
             palette=self._palette if named else 'random')
         self._visualizer.add_datasample(
             'image', image[..., ::-1], sample, draw_gt=False,
@@ -117,65 +111,14 @@ class Predictor:
         for label, score, box, mask in zip(
                 instances.labels.tolist(), instances.scores.tolist(),
                 instances.bboxes.tolist(), masks, strict=True):
-            one = {'class': self._class(label), 'label': label,
+            one = {'class': self.name_of(label), 'label': label,
                    'score': round(score, 4),
-                   'box': [round(side, 2) for side in box]}
+                   'box': np.round(box, 2).tolist()}
             if mask is not None:
                 one['mask'] = {**mask, 'counts': mask['counts'].decode()}
             described.append(one)
         return described
 
-    def _class(self, label: int) -> str:
+    def name_of(self, label: int) -> str:
+        """The name of a class; its number where it has none."""
         return self.classes[label] if label < len(self.classes) else str(label)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    # Of torch, which raises an AssertionError where it has no CUDA.
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UnusableInput(f"--device {name}: PyTorch cannot use it ({reason}"
-                            "). Use cpu, or a device that 'python "
-                            "tools/doctor.py' names.") from error
-    return device
-
-
-def _test_dataset(cfg: Config, name: str) -> ConfigDict:
-    """Of the test set, or of the validation set where there is none."""
-    if 'model' not in cfg:
-        raise UnusableInput(f'{name} has no model. Name the config of a '
-                            'detector.')
-    for part in ('test_dataloader', 'val_dataloader'):
-        if cfg.get(part):
-            return next(inner_datasets(cfg[part].dataset, ''))[1]
-    raise UnusableInput(
-        f'{name} has no test_dataloader and no val_dataloader, so nothing '
-        'says how images are read and resized. Name the config that the '
-        'detector was trained with, such as the student.py of a progression.')
-
-
-def _pipeline(dataset: ConfigDict, name: str) -> tuple[Any, Compose]:
-    """What reads a file, and what follows without annotations."""
-    steps = [copy.deepcopy(step) for step in dataset.get('pipeline') or ()
-             if 'Annotations' not in _type(step)]
-    if not steps or _type(steps[0]) != 'LoadImageFromFile':
-        raise UnusableInput(
-            f'{name}: the test pipeline has to begin with LoadImageFromFile; '
-            f'found {[_type(step) for step in steps]}. Set '
-            'test_dataloader.dataset.pipeline.')
-    read = TRANSFORMS.build(steps[0])
-    return read, Compose([
-        dict(type='mmdet.LoadImageFromNDArray',
-             to_float32=steps[0].get('to_float32', False)), *steps[1:]])
-
-
-def _type(step: ConfigDict) -> str:
-    kind = step['type']  # a class in a config of Python imports
-    return (kind if isinstance(kind, str) else kind.__name__).split('.')[-1]
-
-
-def _metainfo(dataset: ConfigDict) -> dict[str, Any]:
-    return DATASETS.build({**dataset, 'lazy_init': True,
-                           'pipeline': []}).metainfo

@@ -1,8 +1,10 @@
 """Costs from moments: from those on disk and those still to be measured."""
 import hashlib
 import json
+import logging
 import os
 import shutil
+import warnings
 from contextlib import contextmanager
 from typing import Any, Callable, Hashable, Iterator, Mapping, Sequence
 
@@ -194,10 +196,21 @@ def _open(feature_maps: FeatureMaps, belongs_to: Mapping[str, Any],
 def _solve(feature_maps: FeatureMaps, store: MomentStore) -> AdaptationCosts:
     by_grid: dict[Hashable, AdaptationCosts] = {}
     for grid in feature_maps.grids:
-        costs = adaptation_costs(store.moments(grid))
+        with logged_warnings():
+            costs = adaptation_costs(store.moments(grid))
         by_grid[grid] = costs.restricted(feature_maps.scales,
                                          feature_maps.channels)
     return costs_on_own_grids(by_grid, feature_maps.scales)
+
+
+@contextmanager
+def logged_warnings() -> Iterator[None]:
+    """Within the block, warnings become lines of the log. Python would print
+    them with a file name and a line of code."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for warning in caught:
+        print_log(str(warning.message), 'current', logging.WARNING)
 
 
 def _check_disk_space(plan: Plan) -> None:

@@ -31,6 +31,8 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     done = run(repository, 'tools/bgs_order.py', config)
     assert 'final teacher swin: highest AP 30' in done.stdout
     assert 'Mean squared error per level' in done.stdout
+    assert 'WARNING - At stride 64 a map of 24 channels' in done.stdout
+    assert 'Warning' not in done.stderr
     content = json.load(open(tmp_path / 'work/order/order.json'))
     assert content['order']['teachers'][-1] == 'swin'
     assert (tmp_path / 'work/order/teacher_order.png').stat().st_size > 5000
@@ -91,6 +93,12 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     assert all(torch.equal(plain['state_dict'][k], v)
                for k, v in final['state_dict'].items())
     assert plain['meta']['dataset_meta']['classes'][0] == 'disc'
+
+    run(repository, 'tools/test.py', config,
+        tmp_path / 'work/stage1_swin/epoch_1.pth')
+    tested, = (tmp_path / 'work/test').glob('*/*.json')
+    assert 100 * json.loads(tested.read_text())['coco/bbox_mAP'] == \
+        pytest.approx(final['meta']['mtpd']['end_ap'])
 
     done = run(repository, 'tools/train.py', config, '--cfg-options',
                'mtpd.max_teachers=1', 'train_cfg.max_epochs=1', ok=False)

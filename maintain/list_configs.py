@@ -1,8 +1,9 @@
 """The table of docs/configs.md, from the first lines of the configs.
 
-    python tools/list_configs.py configs/paper
+    python maintain/list_configs.py configs/paper
 
-The table has every config whose first comment has these parts:
+A folder is relative to the repository, or absolute. The table has every config
+whose first comment has these parts:
 
     # What it trains.
     # Source: where that is published.
@@ -13,7 +14,9 @@ The table has every config whose first comment has these parts:
 import argparse
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Iterable, NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 _PARTS = re.compile(
     r'(?P<title>.+?) Source: (?P<source>.+?) Expected: (?P<expected>.+?) '
@@ -56,28 +59,50 @@ def read_header(text: str) -> Header | None:
     return Header(**parts, commands=tuple(commands))
 
 
-def table(folders: list[Path], root: Path) -> str:
+def table(folders: Iterable[Path], root: Path) -> str:
     """Markdown, one row per config that has a header.
 
     Args:
-        folders: Below ``root``.
+        folders: Below ``root``, relative to it or absolute.
         root: The repository; links are relative to its docs/.
+
+    Raises:
+        ValueError: There is no such folder, it lies elsewhere, or it has no
+            config with a header.
     """
     rows = ['| config | what it trains | expected |', '|---|---|---|']
     for folder in folders:
-        for path in sorted((root / folder).rglob('*.py')):
+        whole = (root / folder).resolve()
+        if not whole.is_dir():
+            raise ValueError(f'There is no folder {whole}. Name a folder of '
+                             'configs, such as configs/paper.')
+        if not whole.is_relative_to(root.resolve()):
+            raise ValueError(f'{whole} is not below {root.resolve()}, and the '
+                             'links of the table are relative to its docs.')
+        before = len(rows)
+        for path in sorted(whole.rglob('*.py')):
             header = read_header(path.read_text())
             if header is not None:
-                name = path.relative_to(root).as_posix()
-                short = path.relative_to(root / folder).as_posix()
+                name = path.relative_to(root.resolve()).as_posix()
+                short = path.relative_to(whole).as_posix()
                 rows.append(f'| [{short}](../{name}) | {header.title} | '
                             f'{header.expected} |')
+        if len(rows) == before:
+            raise ValueError(f'No config in {whole} has a header. --help '
+                             'shows its form.')
     return '\n'.join(rows)
 
 
-if __name__ == '__main__':
+def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folders', nargs='+', type=Path)
-    print(table(parser.parse_args().folders, Path('.')))
+    try:
+        print(table(parser.parse_args().folders, REPOSITORY))
+    except ValueError as error:
+        parser.exit(1, f'{error}\n')
+
+
+if __name__ == '__main__':
+    main()

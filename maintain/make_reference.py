@@ -1,6 +1,6 @@
 """Write docs/reference.md: every setting, from its field or its docstring.
 
-    python tools/make_reference.py
+    python maintain/make_reference.py
 
 tests/test_docs.py compares the file with what this makes.
 """
@@ -23,7 +23,7 @@ from mtpd.plan.settings import (CostSettings, FastTeacherSettings,
                                 ProgressionSettings, StudentSettings,
                                 TeacherSettings, settings_of)
 
-COMMAND = 'python tools/make_reference.py'
+COMMAND = 'python maintain/make_reference.py'
 FILE = Path(__file__).resolve().parent.parent / 'docs' / 'reference.md'
 # The sections of a docstring that list names.
 _LISTS = ('Args', 'Attributes', 'Raises')

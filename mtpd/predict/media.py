@@ -1,0 +1,83 @@
+"""One image or video: its boxes as values, and drawn."""
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+
+from .inputs import Input, UnusableInput
+from .predictor import UNREADABLE, Predictor
+
+
+class Unreadable(Exception):
+    """A file is no image or no video that can be read."""
+
+
+def predict_image(predictor: Predictor, one: Input,
+                  folder: Path) -> dict[str, Any]:
+    """The detections in an image, as plain values.
+
+    Args:
+        predictor: The detector.
+        one: The image.
+        folder: Where the drawn image is written.
+
+    Raises:
+        Unreadable: The file is no image.
+    """
+    try:
+        image = predictor.read(str(one.path))
+    except UNREADABLE as error:
+        raise Unreadable(
+            'the file is empty' if not os.path.getsize(one.path) else
+            getattr(error, 'strerror', None)
+            or 'it is no image that OpenCV can read') from error
+    sample = predictor.predict(image)
+    # mmcv writes through Python, so that a name may have any letters.
+    mmcv.imwrite(np.ascontiguousarray(predictor.draw(image, sample)),
+                 str(folder / one.written_name))
+    height, width = image.shape[:2]
+    return {'file': str(one.path), 'drawn': one.written_name, 'width': width,
+            'height': height, 'detections': predictor.describe(sample)}
+
+
+def predict_video(predictor: Predictor, one: Input,
+                  folder: Path) -> dict[str, Any]:
+    """The detections in each frame of a video, as plain values.
+
+    Args:
+        predictor: The detector.
+        one: The video.
+        folder: Where the drawn video is written.
+
+    Raises:
+        Unreadable: The file is no video.
+        UnusableInput: The drawn video cannot be written.
+    """
+    video = mmcv.VideoReader(str(one.path))
+    if not video.opened:
+        raise Unreadable('it is no video that OpenCV can read')
+    # Some cameras write none.
+    rate = video.fps if 0 < video.fps < math.inf else 25.
+    target = folder / one.written_name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*'mp4v'),
+                             rate, (video.width, video.height))
+    if not writer.isOpened():
+        raise UnusableInput(f'OpenCV cannot write the video {target}. Name '
+                            'another folder with --out.')
+    frames: list[dict[str, Any]] = []
+    for frame in video:
+        sample = predictor.predict(frame)
+        writer.write(np.ascontiguousarray(predictor.draw(frame, sample)))
+        frames.append({'frame': len(frames),
+                       'detections': predictor.describe(sample)})
+    writer.release()
+    if not frames:
+        target.unlink(missing_ok=True)
+        raise Unreadable('it has no frame that OpenCV can read')
+    return {'file': str(one.path), 'drawn': one.written_name, 'fps': rate,
+            'width': video.width, 'height': video.height, 'frames': frames}
