@@ -67,7 +67,7 @@ def gain_of(history: History) -> Gain | None:
 
 def describe_gain(history: History) -> str:
     """What distillation has gained, in words; where no control says it, the
-    command that runs one."""
+    command that runs one, on a line of its own."""
     if not history.plan.distils:
         return ('No teacher took part (mtpd.distill has weight 0), so this '
                 'is the student trained on alone.')
@@ -84,7 +84,7 @@ def describe_gain(history: History) -> str:
     known = '' if gain is None else f'{gain.describe()} '
     return (f'{known}{reason}, so it is not known how much of the final AP '
             'is due to distillation: the student trained on alone for as '
-            f'long may reach it too. To train it: {command}')
+            f'long may reach it too. To train it:\n{command}')
 
 
 def control_command(history: History) -> str:

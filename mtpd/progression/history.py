@@ -76,10 +76,9 @@ class Control:
     """The student trained on alone for as long as a progression.
 
     Attributes:
-        stages: Those that have begun; empty where no control was run, or
-            where it cannot be compared.
-        problem: Why it cannot be compared; empty if it can, or if there is
-            none.
+        stages: Those that have begun; none where it was not run or cannot be
+            compared.
+        problem: Why it cannot be compared, if that is so.
     """
     stages: tuple[StageHistory, ...] = ()
     problem: str = ''
@@ -337,11 +336,9 @@ def read_log(folder: str, stage: StageHistory) -> StageHistory:
 def _epoch_at(lines: Iterable[Mapping[str, float]],
               iteration: int) -> int | None:
     """The epoch that training was in, None if its log does not say it."""
-    epoch = None
-    for line in lines:
-        if line['step'] <= iteration and 'epoch' in line:
-            epoch = int(line['epoch'])
-    return epoch
+    epochs = [int(line['epoch']) for line in lines
+              if line['step'] <= iteration and 'epoch' in line]
+    return epochs[-1] if epochs else None
 
 
 def _aps(metrics: Mapping[str, float]) -> dict[str, float]:

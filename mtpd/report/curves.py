@@ -188,8 +188,10 @@ def _ap_chart(history: History,
             if name in aps and end > start:
                 axes.plot([start, end], [aps[name]] * 2, color=_COLOURS[1],
                           linestyle='--', label='teacher')
-                axes.annotate(f'{name} {aps[name]:.1f}', (start, aps[name]),
-                              (4, -3), textcoords='offset points', va='top',
+                label = _fitting(axes, (f'{name} {aps[name]:.1f}',
+                                        f'{aps[name]:.1f}'), start, end)
+                axes.annotate(label, (start, aps[name]), (4, -3),
+                              textcoords='offset points', va='top',
                               fontsize=8, color=_COLOURS[1])
                 texts.append(f'teacher {name} {aps[name]:.1f}')
                 values.append(aps[name])
@@ -274,18 +276,27 @@ def _figure(history: History, rows: int) -> tuple[Figure, Axes]:
             axes.axvspan(start, end, color='0.95', zorder=0)
         if start:
             axes.axvline(start, color='0.4', linewidth=1)
-        space = width * (end - start) / total
-        names = [f'stage {stage.index}: {stage.teacher}', str(stage.index),
-                 '']
-        while names[0] and text_size(names[:1])[0] * 0.9 >= space:
-            names.pop(0)
-        axes.annotate(names[0], ((start + end) / 2, 1),
+        name = _fitting(axes, (f'stage {stage.index}: {stage.teacher}',
+                               str(stage.index)), start, end)
+        axes.annotate(name, ((start + end) / 2, 1),
                       (0, 4), xycoords=('data', 'axes fraction'),
                       textcoords='offset points', ha='center', fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(_iterations(history))
     axes.grid(axis='y', color='0.85', linewidth=0.6)
     return figure, axes
+
+
+def _fitting(axes: Axes, texts: Iterable[str], start: float,
+             end: float) -> str:
+    """The first of the texts that is no wider than these iterations; none if
+    all are."""
+    first, last = axes.get_xlim()
+    space = (_WIDTH - _LEFT - _RIGHT) * (end - start) / (last - first)
+    for text in texts:
+        if text_size([text])[0] * 0.9 < space:
+            return text
+    return ''
 
 
 def _iterations(history: History) -> str:

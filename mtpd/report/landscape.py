@@ -10,6 +10,7 @@ from matplotlib.image import AxesImage
 
 from mtpd.analysis.comparison import Comparison, Measured
 from mtpd.analysis.runs import Validation
+from mtpd.show.cost_text import digits_text
 
 _STYLES = (dict(color='black', linestyle='-', markerfacecolor='black'),
            dict(color='0.45', linestyle='--', markerfacecolor='white'))
@@ -101,7 +102,7 @@ def draw_landscapes(comparison: Comparison, path: str) -> None:
     bar = figure.colorbar(image, ax=list(panels), label='detection loss, mean '
                           f'over {comparison.images} training images')
     if levels is not None:  # plain numbers, the same as on the contours
-        labels = [f'{level:.2g}' for level in levels]
+        labels = [digits_text(level, 2) for level in levels]
         bar.set_ticks(levels.tolist(), labels=labels)
         bar.minorticks_off()
     figure.suptitle('Loss around the final students (same filter-normalised '
@@ -123,7 +124,7 @@ def _draw_panel(axes: Axes, comparison: Comparison, run: Measured,
                              colors='white', linewidths=0.9)
         # The innermost contours have no space for a number.
         axes.clabel(lines, levels[len(levels) // 3:], fontsize=7,
-                    fmt=lambda value: f'{value:.2g}')
+                    fmt=lambda value: digits_text(value, 2))
     axes.plot(0, 0, marker='+', color='white', markersize=9)
     angle = np.linspace(0, 2 * np.pi, 100)
     axes.plot(radius * np.cos(angle), radius * np.sin(angle), color='white',

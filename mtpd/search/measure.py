@@ -164,7 +164,8 @@ def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
             raise PlanError(problems)
     if plan.student.checkpoint is None:
         del detectors['student']
-    aps |= measured_aps(plan.specs, detectors, plan.student.config, cache)
+    aps = {**measured_aps(plan.specs, detectors, plan.student.config, cache),
+           **aps}
     student_ap = aps.pop('student', None)
     if aps and max(aps.values()) <= 0:
         raise PlanError([

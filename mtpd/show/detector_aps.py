@@ -23,7 +23,7 @@ def ap_table(student: float | None, teachers: Mapping[str, float | None],
                                              'student')))
         rows.append([f'teacher {name}', number(ap) or 'not measured',
                      gain(student, ap), remark])
-    return Table("Box AP on the student's validation set, in percent",
+    return Table('Box AP on the validation set, %',
                  ['', 'box AP', 'minus student', ''], rows)
 
 
@@ -58,5 +58,7 @@ def describe_aps(student: float | None, teachers: Mapping[str, float | None],
                  declared: bool = False) -> str:
     """The table of :func:`ap_table`, then the warnings, each on a line."""
     table = ap_table(student, teachers, declared)
-    return '\n'.join([str(table).rstrip(), *weaker_teachers(student,
-                                                            teachers)])
+    lines = [str(table).rstrip()]
+    for warning in weaker_teachers(student, teachers):
+        lines.append(f'Warning: {warning}')
+    return '\n'.join(lines)

@@ -44,7 +44,7 @@ def test_the_gain_is_the_difference_to_the_control(history):
     assert 'The control is not finished' in begun and '--control' in begun
     nothing = told()
     assert 'No control was run' in nothing and '+' not in nothing
-    assert nothing.endswith(control_command(history))
+    assert nothing.splitlines()[-1] == control_command(history)
     other = told(problem='x is no control of this progression (y)')
     assert other.startswith('x is no control of this progression (y), so it')
     alone = replace(history, plan=replace(history.plan, distill={
@@ -122,10 +122,10 @@ def test_train_tells_the_gain_and_trains_the_control(toy, repository,
     done = run_command('tools/train.py', tmp_path / 'user.py', '--no-probe',
                        cwd=repository)
     assert done.returncode == 0, done.stderr[-3000:]
-    last = done.stdout.splitlines()[-1]
-    assert 'No control was run' in last
-    words = last.partition(': python ')[2].split()
-    assert words[0] == 'tools/train.py' and words[-1] == '--control'
+    *_, told, command = done.stdout.splitlines()
+    assert 'No control was run' in told
+    python, *words = command.split()
+    assert python == 'python' and words[-1] == '--control'
     dry = run_command(*words, '--dry-run', cwd=repository)
     assert "'loss_weight': 0" in dry.stdout
     assert not (tmp_path / 'work/alone').exists()

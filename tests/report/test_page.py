@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from mtpd.report.curves import (ap_curve, curve_charts, logged_curves,
 from mtpd.report.detectors import DetectorFacts, Facts, detector_facts
 from mtpd.report.examples import Examples, example_images
 from mtpd.report.page import NOTHING, page
+from mtpd.report.parts import summary
 
 NOW = datetime(2026, 1, 2, 3, 4)
 VOID = {'meta', 'img', 'link', 'br', 'hr'}
@@ -351,9 +353,9 @@ def test_the_headline_is_the_difference_to_the_control(two_stages):
     assert 'student trained on alone from 18 to 24.5' in \
         parts.images['curves'][0]['alt']
     # So far, where the control is not finished.
-    begun = parsed(replace(history, control=Control(alone[:1]))).texts['']
-    assert 'after stage 1 the progression is +1.5 AP' in begun
-    assert 'The control is not finished' in begun
+    begun = dict(summary(replace(history, control=Control(alone[:1])),
+                         NO_FACTS))
+    assert begun['gain of distillation after stage 1'] == '+1.5'
     # It may be ahead of an unfinished progression.
     ahead = replace(history, stages=history.stages[:1])
     assert ap_curve(ahead)['student trained on alone'][0].x == (0, 20)
@@ -394,6 +396,22 @@ def test_the_ap_axis_holds_every_marker_and_no_empty_space(
     span = max(values) - min(values)
     assert low < min(values) - .02 * span and high > max(values) + .02 * span
     assert span > .7 * (high - low)
+
+
+def test_texts_of_stages_do_not_overlap(two_stages, monkeypatch):
+    first, second = two_stages.stages
+    names = [f'a_teacher_with_a_long_name_{i}' for i in range(6)]
+    stages = tuple(replace(first, index=i + 1, teacher=name)
+                   for i, name in enumerate(names))
+    plan = replace(two_stages.plan, teachers=dict.fromkeys(
+        names, two_stages.plan.teachers['wide']))
+    figure = drawn_charts(replace(two_stages, plan=plan, stages=stages),
+                          dict.fromkeys(names, 22.), monkeypatch)['box AP, %']
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    texts = [text.get_window_extent(renderer)
+             for text in figure.axes[0].texts if text.get_text()]
+    assert len(texts) == 12
+    assert not any(a.overlaps(b) for a, b in combinations(texts, 2))
 
 
 @pytest.mark.parametrize('rate', [.1, .0125, 1.25e-4, 3.3e-5, 2.5e-6, 1e-9])

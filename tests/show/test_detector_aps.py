@@ -27,7 +27,7 @@ def test_a_weaker_teacher_is_warned_of():
                   'can hardly help', 'Take mtpd.teachers.old out',
                   'config and checkpoint belong together', 'same order'):
         assert words in warning
-    assert describe_aps(25., aps).endswith(f'\n{warning}')
+    assert describe_aps(25., aps).endswith(f'\nWarning: {warning}')
     assert weaker_teachers(None, aps) == []
     assert not is_weaker(25., 25.)
     # A detector at 0 AP is measured, not unknown.

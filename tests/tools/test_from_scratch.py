@@ -35,7 +35,15 @@ def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
                   'stage 2, taught by swin', 'teacher wide', '(no teacher)',
                   'AP from the student trained on alone'):
         assert words in printed
+    assert 'No control was run' not in printed
     rows = json.load(open(tmp_path / 'work/results.json'))
+    aps = {row['what']: row['box_ap'] for row in rows}
+    assert {row['what']: row['minus_alone'] for row in rows
+            if row['minus_alone'] is not None} == {
+        f'stage {index}, taught by {teacher}': pytest.approx(
+            aps[f'stage {index}, taught by {teacher}'] - aps[
+                f'student trained on alone, as long as stages 1 to {index}'])
+        for index, teacher in ((1, 'wide'), (2, 'swin'))}
     assert [r['what'] for r in rows] == [
         'student alone', 'student trained on alone, as long as stages 1 to 1',
         'student trained on alone, as long as stages 1 to 2',

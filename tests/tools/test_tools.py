@@ -154,4 +154,6 @@ def test_mixed_precision_without_a_gpu_is_refused(config, repository,
             train(*flags)
     assert not (tmp_path / 'work').exists()
     train('--amp', '--dry-run')  # a plan can be looked at anywhere
-    assert 'Stages    1: teacher 1 of the order' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'Stages    1: teacher 1 of the order' in printed
+    assert re.search(r'teacher swin +│ +30\.0 │ +- │ +declared', printed)
