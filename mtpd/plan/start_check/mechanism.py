@@ -22,7 +22,7 @@ def mechanism_problems(distill: Mapping[str, Any]) -> list[str]:
             AutoWeight(**auto)
     except (TypeError, ValueError) as error:
         problems.append(str(error))
-        del mechanism['loss_weight']
+        mechanism.pop('loss_weight', None)
     if terms is None:
         del mechanism['losses']
     else:
