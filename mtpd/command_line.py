@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import Iterator
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
@@ -17,6 +17,7 @@ from mtpd.compat.processes import leave_processes
 from mtpd.distill.branch import NotFinite
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.flags import missing_config, parser
 from mtpd.plan.detectors import load_config
 from mtpd.plan.errors import PlanError
 from mtpd.predict import UnusableInput
@@ -24,44 +25,7 @@ from mtpd.plan.start_check import amp_problems
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 
-
-def parser(description: str,
-           config_needed: bool = True) -> argparse.ArgumentParser:
-    """A parser with the flags of mmdet's ``tools/train.py`` that every tool
-    takes.
-
-    Args:
-        description: The tool's help.
-        config_needed: Whether the tool always needs a config.
-    """
-    flags = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument('config', nargs=None if config_needed else '?',
-                       help='config file, or mmdet::family/name.py')
-    flags.add_argument('--work-dir', help='where results are written; '
-                       'work_dirs/<name of the config> unless set here or in '
-                       'the config')
-    flags.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override fields of the config, such as mtpd.max_teachers=1 or '
-        'mtpd.order=swin_t,swin_s')
-    flags.add_argument('--launcher', default='none',
-                       choices=['none', 'pytorch', 'slurm', 'mpi'])
-    flags.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    return flags
-
-
-def add_training_flags(flags: argparse.ArgumentParser) -> None:
-    """``--resume``, ``--amp``, ``--auto-scale-lr`` as mmdet has them."""
-    flags.add_argument('--amp', action='store_true',
-                       help='train in automatic mixed precision')
-    flags.add_argument('--auto-scale-lr', action='store_true',
-                       help='scale the learning rate with the batch size')
-    flags.add_argument('--resume', nargs='?', const='auto', metavar='FILE',
-                       help='continue with what the work dir holds (a '
-                       'progression finds stage and epoch by itself; a plain '
-                       'config also takes a checkpoint)')
+__all__ = ['parser', 'plain_errors', 'read_config']
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -74,6 +38,9 @@ def read_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     _warn_of_a_name(args.config)
     use_own_modules()
+    missing = missing_config(args.config)
+    if missing:
+        raise PlanError([missing])
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:

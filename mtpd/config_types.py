@@ -1,4 +1,4 @@
-"""Types in configs: a name, an import path or, in pure-Python configs, a class.
+"""Types in configs: a name, an import path or, in pure Python, a class.
 
 mmengine builds all three. It cannot write a class into a config file, so a
 pure-Python config (``read_base``) is turned into names once, when it is read.
@@ -77,6 +77,7 @@ def _name_of(part: Any) -> Any:
     name = part.__name__
     registered = [found for registry in vars(mmdet.registry).values()
                   if isinstance(registry, Registry)
+                  and registry.scope == SCOPE
                   and (found := _registered(registry, name)) is not None]
     if registered and all(map(_is, registered, [part] * len(registered))):
         return name

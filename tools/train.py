@@ -7,34 +7,20 @@ on alone for as long. The same command with --control trains it:
 
     python tools/train.py configs/mtpd_retina.py --control
 """
-import argparse
-import copy
+import runpy
+import sys
+from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.dist import is_main_process
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-from mtpd.command_line import (add_training_flags, parser, plain_errors,
-                               read_config)
-from mtpd.compat.processes import init_processes
-from mtpd.plan.describe import describe_plan
-from mtpd.plan.errors import PlanError
-from mtpd.plan.start_check import amp_problems
-from mtpd.progression import check, make_plan, run_progression
-from mtpd.progression.control import (control_config, describe_gain,
-                                      run_control)
-from mtpd.progression.history import read_history
-from mtpd.progression.start import known_aps
-from mtpd.show.detector_aps import describe_aps
+# Alone, because the package takes ten seconds to import.
+SHARED = runpy.run_path(str(Path(__file__).parents[1] / 'mtpd' / 'flags.py'))
 
 
 def main() -> None:
-    flags = parser(__doc__)
-    add_training_flags(flags)
+    flags = SHARED['parser'](__doc__)
+    SHARED['add_training_flags'](flags)
     flags.add_argument('--dry-run', action='store_true',
-                       help='print the plan and everything that would stop it, '
-                       'and stop; nothing is downloaded')
+                       help='print the plan and everything that would stop '
+                       'it, and stop; nothing is downloaded')
     flags.add_argument('--no-probe', action='store_true',
                        help='start without the three trial steps per stage')
     flags.add_argument('--control', action='store_true',
@@ -42,81 +28,11 @@ def main() -> None:
                        'progression, in WORK_DIR/alone; started again after '
                        'a stop, it resumes')
     args = flags.parse_args()
-    with plain_errors():
-        cfg = read_config(args)
-        if 'mtpd' in cfg:
-            train_in_stages(cfg, args)
-        elif args.control:
-            raise PlanError([f'--control: {args.config} has no mtpd part. '
-                             'Name the config of a progression.'])
-        elif args.dry_run:
-            print(f'{args.config} has no mtpd part: plain mmdet training to '
-                  f'{cfg.work_dir}.')
-        else:
-            train_plainly(cfg, args.resume)
-
-
-def train_in_stages(cfg: Config, args: argparse.Namespace) -> None:
-    """Train a progression or its control, or show what would be trained.
-
-    Raises:
-        PlanError: Something is wrong or missing.
-    """
-    if args.resume not in (None, 'auto'):
-        raise PlanError([
-            f'--resume {args.resume}: a progression finds its stage and '
-            'checkpoint in the work dir. Use --resume without a file, and '
-            '--work-dir.'])
-    resume = args.resume is not None
-    if args.control:
-        plan = make_plan(cfg)
-        if not plan.distils:
-            raise PlanError(['--control: mtpd.distill has weight 0, so this '
-                             'progression is its own control. Leave --control '
-                             'out.'])
-        if args.dry_run:
-            dry_run(control_config(cfg, read_history(plan)), resume=True)
-            return
-        run_control(cfg, read_history(plan))
-    elif args.dry_run:
-        dry_run(cfg, resume)
-        return
-    else:
-        run_progression(copy.deepcopy(cfg), resume=resume,
-                        with_probe=not args.no_probe)
-    if is_main_process():
-        print(describe_gain(read_history(make_plan(cfg))))
-
-
-def dry_run(cfg: Config, resume: bool) -> None:
-    """Print the plan of a progression and everything that would stop it.
-
-    Raises:
-        PlanError: With everything that is wrong or missing.
-    """
-    checked = check(cfg, resume=resume, fetches=False)
-    if not checked.of_settings:
-        print(describe_plan(checked.plan))
-        aps = known_aps(checked.plan)
-        if any(ap is not None for ap in aps.values()):
-            print(describe_aps(aps.pop('student'), aps,
-                               checked.plan.declares_aps))
-    # The machine that prints a plan need not be the one that trains.
-    for note in amp_problems(cfg):
-        print(f'On this machine it could not start: {note}')
-    if checked.problems:
-        raise PlanError(checked.problems)
-
-
-def train_plainly(cfg: Config, resume: str | None) -> None:
-    """Train as mmdet's own tools/train.py does."""
-    init_processes(cfg)
-    cfg.resume = resume is not None or cfg.get('resume', False)
-    if resume is not None:
-        cfg.load_from = None if resume == 'auto' else resume
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
-        else Runner.from_cfg(cfg)
-    runner.train()
+    missing = SHARED['missing_config'](args.config)
+    if missing:
+        sys.exit(missing)
+    from mtpd.train_command import train
+    train(args)
 
 
 if __name__ == '__main__':

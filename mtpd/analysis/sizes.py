@@ -14,6 +14,7 @@ from mmengine.utils import get_installed_path
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtpd.config_types import type_name
 from mtpd.randomness import isolate_rng
 from mtpd.search.images import test_pipeline
 
@@ -107,7 +108,7 @@ def test_size(cfg: Config) -> tuple[int, int] | None:
     if not cfg.get('val_dataloader'):
         return None
     for step in test_pipeline(cfg):
-        if step['type'] == 'Resize' and 'scale' in step:
+        if type_name(step['type']) == 'Resize' and 'scale' in step:
             return tuple(step['scale'])
     return None
 

@@ -3,6 +3,7 @@ from typing import Mapping
 
 from mmengine.config import Config
 
+from mtpd.config_types import type_name
 from mtpd.distill.losses.mechanism import RECOMMENDED
 
 from .detectors import DetectorSpec
@@ -24,7 +25,7 @@ def describe_plan(plan: Plan) -> str:
         for spec in plan.teachers.values())
     schedule = ' + '.join(map(_describe_scheduler,
                               as_list(cfg.get('param_scheduler'))))
-    optimizer = cfg.optim_wrapper.optimizer
+    optimizer = cfg.optim_wrapper.get('optimizer') or {}
     lines = [
         f'Student   {architecture(cfg.model)}, from '
         + (plan.student.checkpoint or 'its own initialisation'),
@@ -37,8 +38,9 @@ def describe_plan(plan: Plan) -> str:
             if plan.distill == RECOMMENDED else '') + _describe_options(plan),
         f'Stages    {_describe_stages(plan)}',
         f'Each stage is one run of {_length(cfg)}, batch '
-        f'{cfg.train_dataloader.batch_size} per process, {optimizer.type} lr '
-        f'{optimizer.get("lr")}, {schedule}',
+        f'{cfg.train_dataloader.get("batch_size")} per process, '
+        f'{type_name(optimizer.get("type"))} lr {optimizer.get("lr")}, '
+        f'{schedule}',
         'The learning rate and its warm-up start anew in every stage; '
         f'the {plan.handover} weights are handed on.',
         f'Results   {plan.work_dir}']
@@ -53,7 +55,8 @@ def architecture(model: Mapping) -> str:
         depth = f'-{depth}'
     elif depth:
         depth = f' {tuple(depth)}'
-    return f'{model["type"]}, {backbone.get("type")}{depth}'
+    return f'{type_name(model["type"])}, ' \
+        f'{type_name(backbone.get("type"))}{depth}'
 
 
 def _describe_teacher(spec: DetectorSpec, measured: bool) -> str:
@@ -119,4 +122,4 @@ def _describe_scheduler(scheduler: Mapping) -> str:
     else:
         end = scheduler.get('end', scheduler.get('T_max', 'the last'))
         span = f'{unit}s {scheduler.get("begin", 0)} to {end}'
-    return f'{scheduler["type"]} ({span})'
+    return f'{type_name(scheduler["type"])} ({span})'

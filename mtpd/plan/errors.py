@@ -3,7 +3,9 @@
 Messages about single settings are written in ``mtpd.plan.settings``.
 """
 import difflib
-from typing import Any, Iterable
+import inspect
+import re
+from typing import Any, Callable, Iterable, Mapping
 
 
 class PlanError(ValueError):
@@ -43,6 +45,35 @@ def joined_names(name: Any, known: Iterable[str]) -> list[str]:
     return []
 
 
+def missing_comma(value: Any, words: str) -> str:
+    """``; a comma is missing between 'a' and 'b'`` where a text is two of the
+    choices that a form names in quotes; else empty.
+
+    Args:
+        value: What a setting has: a text or a list with one.
+        words: The form in words.
+    """
+    choices = re.findall("'([^']*)'", words)
+    for part in value if isinstance(value, (list, tuple)) else [value]:
+        joined = joined_names(part, choices)
+        if isinstance(part, str) and len(joined) > 1:
+            return _between(joined)
+    return ''
+
+
+def check_keywords(part: Callable, given: Mapping[str, Any]) -> None:
+    """Look for keywords that a class does not take.
+
+    Raises:
+        ValueError: There is one.
+    """
+    known = inspect.signature(part).parameters
+    for key in given:
+        if key not in known:
+            raise ValueError(f'{key!r} is not known'
+                             + did_you_mean(key, known, quote=True))
+
+
 def did_you_mean(name: Any, known: Iterable[str], prefix: str = '',
                  quote: bool = False) -> str:
     """``; did you mean X?`` if a known name is close, else a list of them; of
@@ -57,11 +88,14 @@ def did_you_mean(name: Any, known: Iterable[str], prefix: str = '',
     known = list(known)
     joined = joined_names(name, known)
     if len(joined) > 1:
-        return ('; a comma is missing between '
-                + ' and '.join(map(repr, joined)) + '.')
+        return f'{_between(joined)}.'
     close = difflib.get_close_matches(str(name), known, 1)
     if not close:
         return f'. Known: {", ".join(known) or "none"}.'
     suggestion = prefix + close[0]
     return f'; did you mean {suggestion!r}?' if quote \
         else f'; did you mean {suggestion}?'
+
+
+def _between(names: list[str]) -> str:
+    return f'; a comma is missing between {" and ".join(map(repr, names))}'

@@ -133,10 +133,12 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
                                                   pool)
     if stages is not None and limit is not None:
         stages = stages[-limit:]  # later teachers matter more
-    if 'distill' not in cfg.mtpd:
+    if isinstance(given, Mapping) and 'distill' not in given:
         settings.update(_former_default(cfg.work_dir))
-    if stages is not None and problems:
-        stages = _known_stages(stages, teachers)
+    known = all(name in teachers for stage in stages or ()
+                for name in stage)
+    if not known:  # so that each teacher is looked at
+        stages = tuple((name,) for name in teachers)
     seed = (cfg.get('randomness') or {}).get('seed')
     return Plan(student=student, teachers=teachers, order=stages,
                 work_dir=cfg.work_dir, seed=seed, **settings), problems
@@ -262,17 +264,6 @@ def _stages(order: Any) -> Stages | None:
     names = [order] if isinstance(order, str) else order
     return tuple(tuple(stage) if isinstance(stage, (list, tuple))
                  else (stage,) for stage in names)
-
-
-def _known_stages(stages: Stages, teachers: Mapping[str, DetectorSpec]
-                  ) -> Stages:
-    """The stages without the names that no teacher has."""
-    known = []
-    for stage in stages:
-        names = tuple(name for name in stage if name in teachers)
-        if names:
-            known.append(names)
-    return tuple(known)
 
 
 def _order_problems(stages: Stages | None, limit: int | None,

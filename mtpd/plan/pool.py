@@ -1,5 +1,6 @@
 """The student and its teachers, built, and whether they fit together."""
 import re
+import traceback
 from dataclasses import replace
 from typing import Any, Collection, Mapping
 
@@ -126,7 +127,9 @@ def _not_built(spec: DetectorSpec, error: Exception) -> str:
         text = f'the type {name!r} is not known' + did_you_mean(
             name, MODELS.module_dict, quote=True)
     else:
-        text = f'{type(error).__name__}: {text}'
+        # mmdet's asserts say nothing but their own line.
+        line = traceback.extract_tb(error.__traceback__)[-1].line
+        text = f'{type(error).__name__}: {text or line}'
     return f'{spec.model_field} cannot be built: {text}'
 
 
@@ -221,8 +224,8 @@ def _scale_problems(plan: Plan, teacher: DetectorSpec) -> list[str]:
     for hook in cfg.get('custom_hooks') or []:
         if 'switch_pipeline' in hook:
             problems.append(
-                f'custom_hooks has a {type_name(hook["type"])}, which replaces the '
-                'pipeline that makes images of '
+                f'custom_hooks has a {type_name(hook["type"])}, which '
+                'replaces the pipeline that makes images of '
                 f"{teacher.field}'s scale {teacher.scale}. Remove the hook or "
                 'the scale.')
     return problems
@@ -282,9 +285,10 @@ def classes_of(spec: DetectorSpec,
     validation = spec.config.get('val_dataloader', {}).get('dataset', {})
     classes = (validation.get('metainfo') or {}).get('classes')
     if classes is None and spec.checkpoint is not None:
-        meta = getattr(detector, 'dataset_meta', None) or {} \
-            if detector is not None else dataset_meta_of(read_checkpoint(fetch_checkpoint(spec.checkpoint)))
-        classes = meta.get('classes')
+        meta = getattr(detector, 'dataset_meta', None) \
+            if detector is not None else dataset_meta_of(
+                read_checkpoint(fetch_checkpoint(spec.checkpoint)))
+        classes = (meta or {}).get('classes')
     return tuple(classes or ())
 
 

@@ -16,7 +16,7 @@ from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 from mtpd.distill.teacher_view.scale import as_fraction
 from mtpd.statistics import TWO_ERRORS
 
-from .errors import did_you_mean
+from .errors import check_keywords, did_you_mean, missing_comma
 
 
 class Form(NamedTuple):
@@ -116,6 +116,7 @@ def _is_stages(value: Any) -> bool:
 
 
 def _checked_fade(value: Mapping) -> dict[str, Any]:
+    check_keywords(FadeDistillHook, value)
     FadeDistillHook(**value)
     return dict(value)
 
@@ -344,7 +345,7 @@ def _read_value(entry: Field, value: Any, where: str
     problem = f'{where} is {value!r}; it has to be {form.words}'
     try:
         if not form.check(value):
-            return None, [f'{problem}.']
+            return None, [problem + missing_comma(value, form.words) + '.']
         return form.convert(value), []
     except (TypeError, ValueError, OverflowError) as error:
         return None, [f'{problem} ({error}).']

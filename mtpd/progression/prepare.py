@@ -3,7 +3,7 @@ import errno
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Iterator, Mapping
+from typing import Iterator
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config

@@ -17,6 +17,7 @@ from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.optim import build_optim_wrapper
 
+from mtpd.config_types import type_name
 from mtpd.distill.adapters import STARTS
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.errors import PlanError
@@ -213,7 +214,7 @@ def _scales(cfg: Config) -> Iterator[tuple[Size, bool]]:
         if not isinstance(step, Mapping):
             continue
         steps.insert(0, step.get('transforms', []))
-        if 'Resize' in str(step.get('type')):
+        if 'Resize' in type_name(step.get('type')):
             for scale in _scales_of_step(step):
                 if isinstance(scale, (list, tuple)) and len(scale) == 2:
                     yield (scale[0], scale[1]), step.get('keep_ratio', False)

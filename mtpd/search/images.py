@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mtpd.config_types import type_name
 from mtpd.distill.teacher_view.scale import scale_key
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.order import fold_of
@@ -56,7 +57,7 @@ class Images:
                  scales: Sequence[Fraction] = ()) -> None:
         self._keys = {scale: scale_key(scale) for scale in scales}
         steps = [step for step in test_pipeline(student)
-                 if step['type'] != 'LoadAnnotations']
+                 if type_name(step['type']) != 'LoadAnnotations']
         self._steps = [dict(step) for step in steps]
         config = _unwrapped(student[f'{split}_dataloader'].dataset, steps)
         if scales:

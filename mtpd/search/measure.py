@@ -20,6 +20,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.config_types import type_name
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
@@ -45,18 +46,18 @@ def validation_config(student: Config,
     if teacher is not None and teacher.get('val_dataloader'):
         # Annotations as the student loads them: its data set may lack masks.
         annotations = [step for step in test_pipeline(student)
-                       if step['type'] == 'LoadAnnotations']
+                       if type_name(step['type']) == 'LoadAnnotations']
         steps = []
         for step in test_pipeline(teacher):
-            steps += annotations if step['type'] == 'LoadAnnotations' \
-                else [step]
+            steps += annotations \
+                if type_name(step['type']) == 'LoadAnnotations' else [step]
         for _, dataset in inner_datasets(loader.dataset, ''):
             dataset.pipeline = steps
     evaluator = copy.deepcopy(student.val_evaluator)
     metrics = evaluator if isinstance(evaluator, (list, tuple)) \
         else [evaluator]
     for metric in metrics:
-        if metric.get('type') == 'CocoMetric':
+        if type_name(metric.get('type')) == 'CocoMetric':
             # Boxes only, once: a pool may mix detectors with and without
             # masks.
             metric.metric = 'bbox'

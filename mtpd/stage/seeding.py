@@ -11,6 +11,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from torch.utils.data import DataLoader, Dataset
 
+from mtpd.config_types import type_name
 from mtpd.randomness import derived_seed, seed_everything
 
 # The first number of a key keeps these streams apart, whatever follows.
@@ -34,7 +35,7 @@ def stateful_components(cfg: Mapping[str, Any]) -> list[str]:
         if isinstance(part, (list, tuple)):
             parts.extend(part)
         elif isinstance(part, Mapping):
-            types.add(str(part.get('type')).rpartition('.')[-1])
+            types.add(type_name(part.get('type')))
             parts.extend(part.values())
     return [name for name in STATEFUL if name in types]
 

@@ -13,17 +13,20 @@ from .keywords import unknown_keywords, wrong_values
 def mechanism_problems(distill: Mapping[str, Any]) -> list[str]:
     """Unknown types and keywords and values of another kind, of a mechanism
     and of the terms of a sum, one message each."""
+    terms = distill.get('losses')
+    mechanism = {**distill, 'losses': None}  # the terms are looked at below
     problems = []
-    mechanism: Mapping[str, Any] = distill
     try:
-        mechanism, auto = split_auto(distill)
+        mechanism, auto = split_auto(mechanism)
         if auto is not None:
             AutoWeight(**auto)
     except (TypeError, ValueError) as error:
         problems.append(str(error))
-        # It is named already, and the rest is looked at without it.
-        mechanism = {key: value for key, value in distill.items()
-                     if key != 'loss_weight'}
+        mechanism.pop('loss_weight', None)
+    if terms is None:
+        del mechanism['losses']
+    else:
+        mechanism['losses'] = terms
     return problems + _problems_of(mechanism, 'mtpd.distill')
 
 
@@ -41,7 +44,7 @@ def _problems_of(mechanism: Mapping[str, Any], field: str) -> list[str]:
     if found.__module__.startswith('mtpd.'):  # annotations that mypy checks
         problems += wrong_values(found, mechanism, field)
     weight = mechanism.get('loss_weight')
-    if is_number(weight) and weight < 0:
+    if weight is not None and is_number(weight) and weight < 0:
         problems.append(f'{field}.loss_weight is {weight}; it has to be at '
                         'least 0.')
     if found.__name__ == 'WeightedSum':
@@ -59,6 +62,12 @@ def _problems_of_terms(terms: Any, field: str) -> list[str]:
         if not isinstance(term, Mapping):
             problems.append(f'{name} is {term!r}; it has to be a mechanism, '
                             "such as dict(type='PKDLoss').")
-        elif not isinstance(term.get('loss_weight'), (str, Mapping)):
+        elif term.get('loss_weight') == 'auto' \
+                or isinstance(term.get('loss_weight'), Mapping):
+            problems.append(f'{name}.loss_weight: the automatic weight is '
+                            'that of the whole sum. Set mtpd.distill.'
+                            "loss_weight='auto' and a number here.")
+            problems += _problems_of({**term, 'loss_weight': None}, name)
+        else:
             problems += _problems_of(term, name)
     return problems

@@ -51,8 +51,8 @@ def _length_problems(cfg: Config) -> list[str]:
     train = cfg.get('train_cfg') or {}
     given = [key for key in ('max_epochs', 'max_iters') if key in train]
     if train and len(given) != 1:
-        return [f'train_cfg sets {" and ".join(given) or "no length"}; a stage '
-                'needs one of max_epochs and max_iters.']
+        return [f'train_cfg sets {" and ".join(given) or "no length"}; a '
+                'stage needs one of max_epochs and max_iters.']
     return [f'train_cfg.{key} is {train[key]!r}; it has to be an integer of '
             'at least 1.' for key in given if not is_positive_int(train[key])]
 

@@ -1,0 +1,359 @@
+"""Everything that would stop a progression is told before it, in one list."""
+import copy
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from commands import run_command
+
+from mtpd.plan.errors import PlanError, did_you_mean, joined_names
+from mtpd.plan.plan import draft_plan, make_plan
+from mtpd.plan.start_check import mechanism_problems, part_problems
+from mtpd.progression import check, prepare, run_progression
+
+
+def told(problems: list[str], *words: str) -> None:
+    """Each of these words is in a problem, each in another one, and there is
+    no further one."""
+    left = list(problems)
+    for word in words:
+        with_word = [problem for problem in left if word in problem]
+        assert with_word, (word, left)
+        left.remove(with_word[0])
+    assert not left, left
+
+
+@pytest.fixture
+def other_classes(swin_mask_rcnn, checkpoint_of, tmp_path) -> dict:
+    """A teacher of 80 classes, where the toy has 5."""
+    model = copy.deepcopy(swin_mask_rcnn)
+    model.roi_head.bbox_head.num_classes = 80
+    model.roi_head.mask_head.num_classes = 80
+    Config(dict(model=model)).dump(str(tmp_path / 'many.py'))
+    path = checkpoint_of(model, 0, 'many')
+    content = torch.load(path)
+    content['meta'] = {}
+    torch.save(content, path)
+    return dict(config=str(tmp_path / 'many.py'), checkpoint=path)
+
+
+def test_a_good_config_has_no_problem_and_its_detectors(toy):
+    checked = check(toy(order='bgs'), resume=False)
+    assert checked.problems == []
+    assert list(checked.pool) == ['student', 'swin', 'wide']
+
+
+def test_six_mistakes_in_one_config_are_all_told(toy, other_classes,
+                                                 tmp_path):
+    """Those that the dry run passed once, and one of the data."""
+    cfg = toy(order='bgs', distill=dict(type='WeightedSum', losses=[
+        dict(type='FeatureL2loss'),
+        dict(type='FeatureL2Loss', normalize=True, loss_weight='0.5')]))
+    teachers = cfg.mtpd.teachers
+    teachers.swin.checkpoint = teachers.wide.checkpoint
+    teachers.many = other_classes
+    for teacher in teachers.values():
+        teacher.pop('ap', None)
+    cfg.train_dataloader.dataset.ann_file = 'annotations/none.json'
+    words = ("losses[0].type 'FeatureL2loss' is not known; did you mean "
+             "'FeatureL2Loss'?",
+             'losses[1].normalize is no argument of FeatureL2Loss; did you '
+             'mean mtpd.distill.losses[1].normalise?',
+             "losses[1].loss_weight is '0.5'; it has to be a number or None",
+             'mtpd.teachers.swin.checkpoint',
+             'mtpd.teachers.many.ap is not known and cannot be measured',
+             'train_dataloader.dataset.ann_file: there is no file')
+    told(check(cfg, fetches=False).problems, *words)
+    with pytest.raises(PlanError) as start:  # in one list, before any work
+        run_progression(cfg)
+    told(start.value.problems, *words)
+    assert not Path(cfg.work_dir).exists()
+
+
+def test_settings_do_not_hide_files_and_files_do_not_hide_settings(toy):
+    cfg = toy(handover='lst', order=['wide', 'swim'], fade=dict(
+        begin=1, ende=2), fast_teacher=dict(compil=True))
+    cfg.mtpd.teachers.swin.checkpoint = 'no/such.pth'
+    cfg.mtpd.teachers.wide.config = 'no/such.py'
+    cfg.val_dataloader.dataset.data_prefix.img = 'nowhere/'
+    told(check(cfg).problems, "'last' or 'best'", "did you mean 'swin'?",
+         "'ende' is not known; did you mean 'end'?", 'fast_teacher.compile?',
+         'swin.checkpoint: there is no file', 'wide.config: no/such.py',
+         'val_dataloader.dataset.data_prefix.img')
+
+
+def test_files_that_are_no_weights_of_their_detector(toy, tmp_path):
+    cfg = toy()
+    whole = Path(cfg.mtpd.student.checkpoint).read_bytes()
+    (tmp_path / 'torn.pth').write_bytes(whole[:len(whole) // 2])
+    cfg.mtpd.student.checkpoint = str(tmp_path / 'torn.pth')
+    teachers = cfg.mtpd.teachers
+    teachers.swin.checkpoint, teachers.wide.checkpoint = \
+        teachers.wide.checkpoint, teachers.swin.checkpoint
+    cfg.mtpd.strides = (4, 8)  # is looked at all the same
+    told(check(cfg).problems, 'torn.pth', 'mtpd.teachers.swin.checkpoint',
+         'mtpd.teachers.wide.checkpoint', 'asks for [4]', 'asks for [4]')
+
+
+def test_nothing_is_fetched_by_a_dry_run(toy, monkeypatch):
+    """The model of a checkpoint that is not there yet is built all the
+    same."""
+    def fails(*args, **options):
+        raise AssertionError('a download')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fails)
+    cfg = toy(strides=(4, 8))
+    cfg.mtpd.teachers.swin.checkpoint = 'https://example.org/swin.pth'
+    cfg.mtpd.student.checkpoint = None
+    cfg.model.backbone.init_cfg = dict(
+        type='Pretrained', checkpoint='torchvision://resnet18')
+    cfg.model.neck.init_cfg = dict(type='Pretrained', checkpoint='neck.pth')
+    told(check(cfg, fetches=False).problems, 'teachers.swin has',
+         'teachers.wide has',
+         'model.neck.init_cfg.checkpoint: there is no file neck.pth')
+
+
+@pytest.mark.parametrize('change, words', [
+    (dict(train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=0)),
+     ['train_cfg.max_epochs is 0']),
+    (dict(train_cfg=dict(type='EpochBasedTrainLoop')), ['no length']),
+    (dict(val_evaluator=dict(type='CocoMetric', metric='bbox',
+                             metric_items=['mAP_50'])), ["Add 'mAP'"]),
+    (dict(val_evaluator=dict(type='VOCMetric', metric='recall')),
+     ["Set metric='mAP'"]),
+    (dict(visualizer=dict(type='DetLocalVisualizer', name='visualizer',
+                          vis_backends=[dict(type='WandbVisBackend')])),
+     ['package wandb is not installed']),
+    (dict(custom_hooks=[dict(type='EMAHok'), dict(
+        type='EMAHook', priority=49, momentum=.1)]),
+     ["custom_hooks[0].type 'EMAHok' is not known; did you mean 'EMAHook'"]),
+    (dict(optim_wrapper=dict(type='OptimWraper', optimizer=dict(
+        type='SGD', lr=.1, momentun=.9))),
+     ["did you mean 'OptimWrapper'", 'mean optim_wrapper.optimizer.momentum']),
+    (dict(param_scheduler=[dict(type='MultistepLR', milestones=[1])]),
+     ["param_scheduler[0].type 'MultistepLR' is not known; did you mean "
+      "'MultiStepLR'"]),
+    (dict(load_from='coco.pth', mtpd=dict(student=dict(checkpoint=None))),
+     ['load_from is coco.pth, and mtpd.student.checkpoint is None']),
+    (dict(mtpd=dict(handover='best'), train_cfg=dict(
+        type='EpochBasedTrainLoop', max_epochs=2, val_begin=3)),
+     ['train_cfg.val_begin 3 lies after the end of a stage (2)']),
+    (dict(mtpd=dict(inherit='neck', order=['swin'])),
+     ["mtpd.inherit: the neck of swin makes maps of strides"]),
+    (dict(model=dict(data_preprocessor=None)), ['no data_preprocessor']),
+    (dict(model=dict(backbone=dict(type='ResNt'))),
+     ["the type 'ResNt' is not known; did you mean 'ResNet'"]),
+    (dict(model=dict(neck=dict(in_channels=[1, 2]))),
+     ['mtpd.student.checkpoint: ', 'model cannot be built: AssertionError: '
+      'assert ']),
+])
+def test_what_would_stop_it_later(toy, change, words):
+    cfg = toy()
+    for key, value in change.items():
+        if key in ('mtpd', 'model'):
+            for name, inner in value.items():
+                if isinstance(inner, dict) and key == 'model':
+                    cfg[key][name].update(inner)
+                else:
+                    cfg[key][name] = inner
+        else:
+            cfg[key] = value
+    told(check(cfg).problems, *words)
+
+
+def test_loaders_and_masks(toy, swin_mask_rcnn):
+    cfg = toy(order=['wide'])
+    cfg.model = swin_mask_rcnn
+    cfg.mtpd.student.checkpoint = None
+    cfg.train_dataloader.persistent_workers = True
+    cfg.val_dataloader.batch_size = 0
+    cfg.train_dataloader.dataset.pipeline[1].scales = 2
+    told(check(cfg).problems, 'train_dataloader.persistent_workers is True',
+         'val_dataloader.batch_size is 0', 'LoadAnnotations loads none',
+         'pipeline[1].scales is no argument of Resize; did you mean '
+         'train_dataloader.dataset.pipeline[1].scale?')
+
+
+def test_a_teacher_whose_model_has_no_preprocessor(toy, tmp_path):
+    """mmdet takes it from the whole config, which may have none."""
+    cfg = toy(order=['wide'])
+    teacher = Config.fromfile(cfg.mtpd.teachers.wide.config)
+    preprocessor = teacher.model.pop('data_preprocessor')
+    for name, more in (('within', dict(data_preprocessor=preprocessor)),
+                       ('without', {})):
+        path = str(tmp_path / f'{name}.py')
+        Config({**teacher._cfg_dict, **more}).dump(path)
+        cfg.mtpd.teachers.wide.config = path
+        words = ['wide.config: model has no data_preprocessor'] \
+            if name == 'without' else []
+        told(check(cfg).problems, *words)
+
+
+def test_a_student_without_a_scope_is_trained_in_mmdets(toy):
+    cfg = toy(order=['wide'])
+    cfg.pop('default_scope')
+    assert make_plan(cfg).student.config.default_scope == 'mmdet'
+    cfg.train_cfg.max_epochs = 1
+    assert len(run_progression(cfg, with_probe=False).stages) == 1
+
+
+def test_load_from_is_the_students_checkpoint_where_none_is_set(toy):
+    cfg = toy()
+    cfg.load_from = cfg.mtpd.student.pop('checkpoint')
+    assert make_plan(cfg).student.checkpoint == cfg.load_from
+    cfg.mtpd.student.checkpoint = 'trained_on.pth'
+    assert make_plan(cfg).student.checkpoint == 'trained_on.pth'
+
+
+def test_aps_that_are_fractions_or_no_numbers(toy):
+    for given, words in (((.508, .46), 'swin (0.46), wide (0.508) is at'),
+                         ((50.8, .46), 'that of swin (0.46) is at most 1'),
+                         ((50.8, '54.3'), "swin.ap is '54.3'"),
+                         ((50.8, [54.3]), 'swin.ap is [54.3]'),
+                         ((50.8, 543), 'swin.ap is 543'),
+                         ((50.8, float('nan')), 'swin.ap is nan'),
+                         ((0, 0), 'the declared ap of every teacher is 0')):
+        cfg = toy(order='bgs')
+        cfg.mtpd.teachers.wide.ap, cfg.mtpd.teachers.swin.ap = given
+        problems = check(cfg).problems
+        assert any(words in problem for problem in problems), (given, problems)
+    cfg = toy(order='bgs')
+    cfg.mtpd.teachers.wide.ap, cfg.mtpd.teachers.swin.ap = 1.5, 54
+    assert check(cfg).problems == []
+
+
+def test_a_missing_comma_is_called_that(toy):
+    assert joined_names('abc', ['a', 'ab', 'bc', 'x']) == ['a', 'bc']
+    assert joined_names('aaa', ['a']) == ['a', 'a', 'a']
+    assert joined_names('abx', ['a', 'b']) == []
+    assert did_you_mean('wideswin', ['swin', 'wide']) == \
+        "; a comma is missing between 'wide' and 'swin'."
+    for changes in (dict(order=['wide' 'swin']), dict(order='wideswin'),
+                    dict(order=[('wide' 'swin',)])):
+        found, = draft_plan(toy(**changes))[1]
+        assert "a comma is missing between 'wide' and 'swin'" in found
+    found, = draft_plan(toy(inherit=('backbone' 'neck')))[1]
+    assert "a comma is missing between 'backbone' and 'neck'" in found
+
+
+@pytest.mark.parametrize('distill, words', [
+    (dict(type='FeatureL2Loss', loss_weight='0.5'),
+     ["mtpd.distill.loss_weight is '0.5'; it has to be a number, 'auto'"]),
+    (dict(type='FeatureL2Loss', loss_weight='auto', normalise='yes'),
+     ["mtpd.distill.normalise is 'yes'; it has to be True or False."]),
+    (dict(type='CWDLoss', tau='1', loss_weight=True),
+     ["mtpd.distill.tau is '1'; it has to be a number.",
+      'mtpd.distill.loss_weight is True; it has to be a number or None.']),
+    (dict(type='FeatureL2Loss', loss_weight=dict(shar=1)), ["['shar']"]),
+    (dict(type='FeatureL2Loss', loss_weight=dict(share='x')), ["'x'"]),
+    (dict(type='MGDLoss', mask_ration=.5, loss_weight=-1),
+     ['did you mean mtpd.distill.mask_ratio?', 'loss_weight is -1']),
+    (dict(type='no.such.Loss'), ["'no.such.Loss'"]),
+    (dict(type=''), ["mtpd.distill.type '' is not known"]),
+    (dict(type='RetinaNet'), ["'RetinaNet' is not known"]),
+    (dict(type=3), ['mtpd.distill.type 3 is no mtpd Mechanism']),
+    (dict(type='WeightedSum'), ['mtpd.distill.losses is None; it has to']),
+    (dict(type='WeightedSum', losses=5), ['mtpd.distill.losses is 5']),
+    (dict(type='WeightedSum', losses=[dict(type='PKDLos', loss_weight='auto'),
+                                      'PKDLoss']),
+     ['losses[0].loss_weight: the automatic weight', "did you mean 'PKDLoss'",
+      "losses[1] is 'PKDLoss'"]),
+    (dict(type='WeightedSum', loss_weight='auto',
+          losses=[dict(type='PKDLoss', loss_weight=6)]), []),
+    (dict(type='LogitLoss', temperature=2, loss_weight=dict(share=.5)), []),
+])
+def test_every_mistake_of_a_mechanism_is_named(distill, words):
+    told(mechanism_problems(distill), *words)
+
+
+def test_parts_that_the_check_cannot_judge_are_left_alone():
+    class Own:
+        def __init__(self, **anything):
+            pass
+
+    assert part_problems(dict(
+        custom_hooks=[dict(type=Own, x=1), object()],
+        default_hooks=dict(timer=None, logger=dict(interval=3)),
+        optim_wrapper=dict(type='OptimWrapper', constructor='Mine',
+                           theirs=3, optimizer=dict(type='Mine')),
+        param_scheduler=dict(type='mmengine.optim.MultiStepLR', by_epoch=True,
+                             milestones=[2], convert_to_iter_based=True),
+        train_dataloader=dict(dataset=dict(
+            type='RepeatDataset', times=2, dataset=dict(
+                type='CocoDataset', ann_file='x', pipeline=[dict(
+                    type='RandomChoice', transforms=[[dict(
+                        type='mmdet.Resize', scale=(1, 2))]])]))))) == []
+
+
+def test_a_used_work_dir_is_in_the_list(two_runs, toy, tmp_path):
+    work = tmp_path / 'work'
+    shutil.copytree(two_runs[0], work)
+    cfg = toy(handover='lst')
+    told(check(cfg, resume=False).problems, 'holds a progression already',
+         "'last' or 'best'")
+    told(check(cfg).problems, "'last' or 'best'")
+
+
+def test_mixed_precision_stops_the_start_and_is_said_by_the_dry_run(
+        toy, tmp_path, repository, monkeypatch):
+    monkeypatch.setattr('mtpd.plan.start_check.training.is_cuda_available',
+                        lambda: False)
+    cfg = toy(handover='lst')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    with pytest.raises(PlanError) as error:
+        prepare(cfg)
+    told(error.value.problems, "'last' or 'best'", 'AmpOptimWrapper')
+    prepare_order = toy(order='bgs')
+    prepare_order.optim_wrapper.type = 'AmpOptimWrapper'
+    assert len(prepare(prepare_order, trains=False)[1]) == 3
+
+
+def test_the_tools_tell_the_same_list(toy, repository, tmp_path):
+    cfg = toy(order='bgs', distill=dict(type='FeatureL2loss'))
+    cfg.mtpd.teachers.swin.checkpoint = 'gone.pth'
+    cfg.val_evaluator.metric_items = ['mAP_50']
+    path = str(tmp_path / 'mine.py')
+    cfg.dump(path)
+    words = ("did you mean 'FeatureL2Loss'", "Add 'mAP'")
+    for tool, flags, expected in (
+            ('train', ['--dry-run'], (*words, 'no file gone.pth')),
+            ('train', [], (*words, 'no file gone.pth')),
+            ('bgs_order', [], (words[0], 'no file gone.pth')),
+            ('from_scratch', [], words)):
+        done = run_command(repository / 'tools' / f'{tool}.py', path, *flags,
+                           '--work-dir', str(tmp_path / 'work'), cwd=tmp_path)
+        assert done.returncode == 1 and 'Traceback' not in done.stderr
+        problems = [line for line in done.stderr.splitlines()
+                    if line.startswith('  - ')]
+        told(problems, *expected)
+    assert not (tmp_path / 'work').exists()
+
+
+def test_help_and_a_missing_config_need_no_torch(repository, tmp_path):
+    """In an interpreter of its own: torch, mmdet and the package are not
+    imported, which takes seconds."""
+    import subprocess
+    import sys
+    (tmp_path / 'progression.py').write_text('')
+    for words, code, text in (
+            (['--help'], 0, '--dry-run'),
+            (['progresion.py', '--dry-run'], 1,
+             'Did you mean progression.py?'),
+            (['gone/x.py'], 1, 'there is no folder gone'),
+            (['.'], 1, '. is a folder')):
+        began = time.process_time()
+        done = subprocess.run(
+            [sys.executable, '-X', 'importtime',
+             str(repository / 'tools' / 'train.py'), *words],
+            cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code
+        assert text in done.stdout + done.stderr
+        imported = {line.rpartition('|')[2].strip()
+                    for line in done.stderr.splitlines()}
+        assert 'argparse' in imported
+        assert not imported & {'torch', 'mmdet', 'mtpd', 'Traceback'}
+        assert time.process_time() - began < 3
