@@ -111,9 +111,9 @@ class Step:
     def row(self) -> tuple[str, ...]:
         """As ``COLUMNS``."""
         return (self.student, self.teacher, span(self.strides), self.adapters,
-                ', '.join(f'{size:.2f}' for size in self.sizes),
+                '/'.join(f'{size:.2f}' for size in self.sizes),
                 f'{self.seconds:.1f}',
-                f'{self.loss:.3g}, {self.distillation:.3g}')
+                f'{self.loss:.3g}/{self.distillation:.3g}')
 
 
 def name_of(config: str | tuple[str, str]) -> str:
@@ -241,8 +241,8 @@ def page(steps: list[Step], seed: int) -> str:
 One training step of mmdet's own configs, random weights, `FeatureL2Loss` of weight 1,
 one image of {size}: a pair can be built and trained, no more ([not run](not_run.md)).
 `none` and `128>256` are identity and 1x1 convolution at all levels; M are millions of
-parameters of student, teacher, adapters (dropped after training); losses are all of
-it and distillation, finite and untrained. Levels pair by [stride](method.md#one-step).
+parameters of student/teacher/adapters (dropped after training); losses, of untrained
+detectors, are whole/distillation. Levels pair by [stride](method.md#one-step).
 
 {table(steps)}
 
