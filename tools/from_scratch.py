@@ -25,8 +25,9 @@ from mtpd.progression import Plan, Progression, check, run_progression
 from mtpd.progression.control import describe_gain, run_control
 from mtpd.progression.history import read_history
 from mtpd.progression.pool_training import train_if_missing
-from mtpd.search.measure import latency, measured_aps, validation_config
-from mtpd.show.tables import number, text_table
+from mtpd.search.latency import latency
+from mtpd.search.measure import measured_aps, validation_config
+from mtpd.show.tables import ap_text, number, text_table
 
 
 def main() -> None:
@@ -87,13 +88,14 @@ def compare(plan: Plan, progression: Progression,
     for stage, alone in zip(progression.stages, control.stages, strict=True):
         what = f'stage {stage.index}, taught by {stage.teacher}'
         rows.append((what, stage.end_ap, 'student'))
-        gains[what] = stage.end_ap - alone.end_ap
+        if stage.end_ap is not None and alone.end_ap is not None:
+            gains[what] = stage.end_ap - alone.end_ap
     for name in plan.teachers:
         rows.append((f'teacher {name}', aps[name], name))
     cells, results = [], []
     for what, ap, name in rows:
         milliseconds = 1000 * seconds[name]
-        cells.append([what, f'{ap:.1f}', number(gains.get(what), '+.1f'),
+        cells.append([what, ap_text(ap), number(gains.get(what), '+.1f'),
                       f'{sizes[name]:.2f} M', f'{milliseconds:.0f} ms'])
         results.append(dict(what=what, box_ap=ap, parameters_m=sizes[name],
                             latency_ms=milliseconds,

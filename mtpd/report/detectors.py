@@ -9,7 +9,8 @@ from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.progression.history import History
 from mtpd.randomness import isolate_rng
-from mtpd.search.measure import (known_measures, latency_key, measured_aps,
+from mtpd.search.latency import latency_key
+from mtpd.search.measure import (known_measures, measured_aps,
                                  measured_latencies)
 
 UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
