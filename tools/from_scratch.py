@@ -11,6 +11,7 @@ as many stages with the same restarts (the progression with distillation weight
 import copy
 import json
 import time
+from dataclasses import replace
 from functools import partial
 
 from mmengine.dist import is_main_process
@@ -20,11 +21,12 @@ from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
 from mtpd.plan.errors import PlanError
+from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.progression import Plan, Progression, check, run_progression
 from mtpd.progression.control import describe_gain, run_control
 from mtpd.progression.history import read_history
-from mtpd.progression.pool_training import train_if_missing
+from mtpd.progression.pool_training import train_if_missing, untrainable
 from mtpd.search.latency import latency
 from mtpd.search.measure import measured_aps, validation_config
 from mtpd.show.tables import ap_text, number, text_table
@@ -43,9 +45,10 @@ def main() -> None:
                              'config of a progression.'])
         init_processes(cfg)
         checked = check(cfg, is_pretrained=False)
-        if checked.problems:
-            raise PlanError(checked.problems)
         plan = checked.plan
+        problems = list(dict.fromkeys(checked.problems + untrainable(plan)))
+        if problems:
+            raise PlanError(problems)
         for spec in (plan.student, *plan.teachers.values()):
             train_if_missing(spec, plan)
         progression = run_progression(
@@ -68,8 +71,13 @@ def compare(plan: Plan, progression: Progression,
     """
     specs = {'student': plan.student, **plan.teachers}
     detectors = {name: spec.build() for name, spec in specs.items()}
-    aps = measured_aps(specs, detectors, plan.student.config,
-                       plan.paths.measured)
+    reasons = unmeasurable_aps(replace(plan, order=None), detectors)
+    measurable = {name: detector for name, detector in detectors.items()
+                  if not any(reason.startswith(f'{specs[name].field}.ap ')
+                             for reason in reasons)}
+    aps = {name: spec.ap for name, spec in specs.items()}
+    aps |= measured_aps(specs, measurable, plan.student.config,
+                        plan.paths.measured)
     sizes, seconds = {}, {}
     for name, detector in detectors.items():
         validation = validation_config(
@@ -104,6 +112,8 @@ def compare(plan: Plan, progression: Progression,
                      ['', 'box AP', 'minus alone', 'parameters', 'latency'],
                      cells))
     print(describe_gain(read_history(plan)))
+    for reason in reasons:
+        print(f'Not measured: {reason}')
     if progression.found is not None:
         print(f'Cost graph: {plan.paths.order_chart}')
     print(f'Student: {progression.student}')

@@ -58,9 +58,11 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
             ``classes``.
     """
     files = _image_files(voc / 'JPEGImages')
-    objects = {split: {_image_name(voc, files, stem): _read_annotation(voc, stem)
-                       for stem in _read_split(voc, split)}
-               for split in splits}
+    objects: dict[str, dict[str, tuple[Size, list[Box]]]] = {}
+    for split in splits:
+        objects[split] = {
+            _image_name(voc, files, stem): _read_annotation(voc, stem)
+            for stem in _read_split(voc, split)}
     names: set[str] = set()
     for images in objects.values():
         for _, boxes in images.values():

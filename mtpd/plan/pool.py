@@ -145,7 +145,7 @@ def _search_problems(plan: Plan,
     declared = [spec.ap for spec in plan.teachers.values()
                 if spec.ap is not None]
     if not declared:
-        problems += unmeasurable_aps(plan, pool['student'])
+        problems += unmeasurable_aps(plan, pool)
     elif max(declared) <= 0:
         problems.append('mtpd.teachers: the declared ap of every teacher is '
                         '0, so none is the best. Declare their APs in '
@@ -269,7 +269,8 @@ def unmeasurable_aps(plan: Plan,
                 or classes_of(plan.student, pool.get('student'))) \
         or _head_classes(plan.student.config.model)
     problems = []
-    for name, teacher in plan.teachers.items():
+    for name in plan.used:
+        teacher = plan.teachers[name]
         try:
             by_name = label_map(plan.student, teacher, pool.get(name))
         except PlanError as error:

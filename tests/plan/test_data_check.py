@@ -343,7 +343,7 @@ def test_other_data_sets_are_read_by_their_own_class(toy, tmp_path):
     assert 'train_dataloader.dataset: VOCDataset cannot read' in problems[0]
     assert 'ParseError' in problems[0]
     cfg.train_dataloader.dataset.type = 'VOCDatset'
-    assert 'did you mean 'VOCDataset'?' in data_problems({'': cfg})[0]
+    assert "did you mean 'VOCDataset'?" in data_problems({'': cfg})[0]
 
 
 def test_one_read_of_each_file(toy, monkeypatch):
