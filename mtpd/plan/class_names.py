@@ -42,7 +42,7 @@ def label_map(student: DetectorSpec, teacher: DetectorSpec,
     names = predicted_classes(teacher, detector)
     if not wanted or not names or wanted == names:
         return None
-    missing = [name for name in wanted if name not in names]
+    missing = sorted(set(wanted) - set(names), key=wanted.index)
     if missing:
         raise PlanError([
             f'{teacher.field}.ap is not known and cannot be measured: it '
@@ -76,16 +76,17 @@ def predicted_classes(spec: DetectorSpec,
     Raises:
         PlanError: They are the same in different orders.
     """
-    counts = [count for _, count in head_classes(spec.config.model)]
-    orders = {place: names for place, names in {
-        f'its checkpoint {spec.checkpoint}': checkpoint_classes(spec,
-                                                                detector),
-        **_trained_classes(spec)}.items()
-        if names and (not counts or len(names) == counts[0])}
-    if not orders:
-        return ()
-    (place, names), *others = orders.items()
-    for other, different in others:
+    _, count = next(head_classes(spec.config.model), ('', None))
+    place = ''
+    names: tuple[str, ...] = ()
+    for other, different in {
+            f'its checkpoint {spec.checkpoint}': checkpoint_classes(spec,
+                                                                    detector),
+            **trained_classes(spec)}.items():
+        # Names of other classes say nothing about these outputs.
+        if not different or count not in (None, len(different)):
+            continue
+        place, names = (place, names) if names else (other, different)
         if different != names and set(different) == set(names):
             raise PlanError([
                 f'{spec.field}.ap is not known, and it is not certain which '
@@ -114,7 +115,7 @@ def checkpoint_classes(spec: DetectorSpec,
     return tuple(meta.get('classes') or ())
 
 
-def _trained_classes(spec: DetectorSpec) -> dict[str, tuple[str, ...]]:
+def trained_classes(spec: DetectorSpec) -> dict[str, tuple[str, ...]]:
     """Where a detector's config says its classes -> them: its training set,
     and the set's annotation file if it is there."""
     source = next(iter(sources_of(spec.config)), None)
@@ -124,9 +125,8 @@ def _trained_classes(spec: DetectorSpec) -> dict[str, tuple[str, ...]]:
     places = {f'{source.field}.metainfo.classes of its config': classes}
     if 'metainfo' in source.dataset:
         # Without it, they are those of mmdet's own files, in their order.
-        listed = [name for name in listed_categories(source)
-                  if name in classes]
-        places[f'its annotation file {source.path}'] = tuple(listed)
+        places[f'its annotation file {source.path}'] = tuple(
+            filter(classes.__contains__, listed_categories(source)))
     return places
 
 
@@ -136,11 +136,11 @@ def listed_categories(source: Source) -> tuple[str, ...]:
     if not source.is_coco or not os.path.isfile(source.path):
         return ()
     status = os.stat(source.path)
-    return _categories(source.path, status.st_mtime_ns, status.st_size)
+    return categories_in(source.path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=8)
-def _categories(path: str, modified: int, size: int) -> tuple[str, ...]:
+def categories_in(path: str, _modified: int, _size: int) -> tuple[str, ...]:
     """Read once, as long as the file stays as it is."""
     try:
         with open(path, encoding='utf-8-sig') as file:

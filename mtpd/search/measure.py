@@ -164,19 +164,29 @@ def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
         del detectors['student']
     measured = measured_aps(plan.specs, detectors, plan.student.config, cache)
     student_ap = measured.pop('student', None)
-    unknown = [name for name, ap in measured.items() if ap is None]
-    if unknown:
-        raise PlanError([
-            f'The AP of {", ".join(unknown)} could not be measured: '
-            'val_dataloader has no usable box of the classes. Correct its '
-            'annotations, or declare ap for every teacher.'])
-    aps |= {name: ap for name, ap in measured.items() if ap is not None}
+    aps |= all_known(measured)
     if aps and max(aps.values()) <= 0:
         raise PlanError([
             'No teacher detects anything on the validation set (AP 0): '
             'mtpd.teachers hold untrained checkpoints, or val_dataloader '
             'shows other classes.'])
     return aps, student_ap
+
+
+def all_known(aps: Mapping[str, float | None]) -> dict[str, float]:
+    """The teachers' APs, none of which may be unknown.
+
+    Raises:
+        PlanError: One is.
+    """
+    known = {name: ap for name, ap in aps.items() if ap is not None}
+    if len(known) < len(aps):
+        unknown = ', '.join(name for name in aps if name not in known)
+        raise PlanError([
+            f'The AP of {unknown} could not be measured: val_dataloader has '
+            'no usable box of the classes. Correct its annotations, or '
+            'declare ap for every teacher.'])
+    return known
 
 
 def measured_aps(specs: Mapping[str, DetectorSpec],

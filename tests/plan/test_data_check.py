@@ -116,7 +116,7 @@ def test_what_agrees_has_no_problem(toy, checked, contents):
     (first('images', height='64'), ['a height that is no number above 0']),
     (first('images', file_name=None), ['no file_name']),
     (each('categories', id=1), ['an id that another one has']),
-    (lambda c: {**c, 'images': []}, ['empty list of images']),
+    (lambda c: {**c, 'images': []}, ['list of images is empty']),
     (lambda c: {**c, 'annotations': [7]}, ['another form than an object']),
     (each('annotations', image_id=lambda a: str(a['image_id'])),
      ['one is text, the other a number', 'image_id']),
@@ -150,7 +150,7 @@ def test_each_fault_of_a_file_is_named_with_field_and_file(
     for problem in problems:
         assert any(verb in problem for verb in (
             'Correct', 'Save', 'Expected', 'Write', 'Set', 'List', 'Join',
-            'rename')), problem
+            'Number', 'rename')), problem
 
 
 def test_both_files_in_another_order_than_the_names(toy, checked, contents):

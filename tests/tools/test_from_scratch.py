@@ -34,8 +34,10 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
         return untrainable(make_plan(one))
 
     assert with_config() == []
-    problem, _ = with_config(**{'model.bbox_head.num_classes': 80})
-    assert 'model.bbox_head predicts 80 classes' in problem
+    first, second = with_config(**{'model.bbox_head.num_classes': 80})
+    assert 'mtpd.teachers.wide.ap is not known and cannot' in first
+    assert second.startswith('mtpd.teachers.wide.config: model.bbox_head '
+                             'predicts 80 classes, and')
     problem, = with_config(val_evaluator=None)
     assert 'val_evaluator not set' in problem
     problem, *_ = with_config(

@@ -6,6 +6,14 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 
 from mtpd.plan.errors import PlanError
 
+CURES = {
+    'no area': 'Write the area of the object, or width * height of its bbox.',
+    'no iscrowd': 'Write iscrowd=0 for a single object, 1 for a group.',
+    'no width': "Write the image's size in pixels.",
+    'no height': "Write the image's size in pixels.",
+    'an id that another one has': 'Number them from 1 on.'}
+"""What to do about a fault; any other needs a correction by hand."""
+
 PARTS = ('images', 'annotations', 'categories')
 
 
@@ -23,9 +31,12 @@ class _Faults:
         self._first.setdefault(fault, entry)
 
     def texts(self) -> list[str]:
-        return [f'{count} of {self._total} {self._entries} have {fault}; the '
-                f'first is {self._first[fault]}.'
-                for fault, count in self._counts.items()]
+        texts = []
+        for fault, count in self._counts.items():
+            cure = CURES.get(fault, 'Correct the file.')
+            texts.append(f'{count} of {self._total} {self._entries} have '
+                         f'{fault}; the first is {self._first[fault]}. {cure}')
+        return texts
 
 
 def read_annotations(path: str, start: str) -> dict[str, Any]:
@@ -86,8 +97,8 @@ def content_problems(content: Mapping[str, Any], evaluated: bool,
     if problems:
         return problems
     checks: dict[str, Callable[[Any], str]] = {
-        'images': _image_fault, 'categories': _category_fault,
-        'annotations': _evaluated_fault if evaluated else _annotation_fault}
+        'images': image_fault, 'categories': category_fault,
+        'annotations': evaluated_fault if evaluated else annotation_fault}
     for part in parts:
         problems += _entry_problems(content[part], part, checks[part])
     if not problems and labelled:
@@ -103,18 +114,20 @@ def category_names(content: Mapping[str, Any]) -> tuple[str, ...]:
 
 def why_no_box(content: Mapping[str, Any], classes: Iterable[str]) -> str:
     """Why mmdet uses no box of a file, in numbers."""
-    wanted = {category['id'] for category in content['categories']
-              if category['name'] in set(classes)}
-    sizes = {image['id']: (image['width'], image['height'])
-             for image in content['images']}
+    wanted, sizes = set(), {}
+    for category in content['categories']:
+        if category['name'] in set(classes):
+            wanted.add(category['id'])
+    for image in content['images']:
+        sizes[image['id']] = image['width'], image['height']
     reasons: Counter = Counter()
     for annotation in content['annotations']:
-        reasons[_why_unused(annotation, wanted, sizes)] += 1
+        reasons[why_unused(annotation, wanted, sizes)] += 1
     counts = [f'{count} {reason}' for reason, count in reasons.items()]
     return ', '.join(counts) or 'it has no annotation at all'
 
 
-def _why_unused(annotation: Mapping[str, Any], wanted: set,
+def why_unused(annotation: Mapping[str, Any], wanted: set,
                 sizes: Mapping[Any, tuple[float, float]]) -> str:
     """Why mmdet leaves out a box; in the order of its own tests."""
     if annotation['image_id'] not in sizes:
@@ -152,12 +165,12 @@ def _entry_problems(entries: Sequence[Any], part: str,
             faults.add(fault, f'number {number}, {_excerpt(entry)}')
     problems = faults.texts()
     if not entries and part != 'annotations':
-        problems.append(f'has an empty list of {part}.')
-    return [f'is not as mmdet needs it: {problem} Correct the file.'
-            for problem in problems]
+        problems.append(f'its list of {part} is empty. Correct the file.')
+    return [f'is not as mmdet needs it: {problem}' for problem in problems]
 
 
-def _image_fault(image: Any) -> str:
+def image_fault(image: Any) -> str:
+    """What mmdet lacks in an image's entry, in words; empty if nothing."""
     fault = _lacks(image, ('id', 'file_name', 'width', 'height'))
     if fault:
         return fault
@@ -169,20 +182,24 @@ def _image_fault(image: Any) -> str:
     return ''
 
 
-def _category_fault(category: Any) -> str:
+def category_fault(category: Any) -> str:
+    """As :func:`image_fault`, of a category."""
     fault = _lacks(category, ('id', 'name'))
     if not fault and not isinstance(category['name'], str):
         return 'a name that is no text'
     return fault
 
 
-def _annotation_fault(annotation: Any) -> str:
+def annotation_fault(annotation: Any) -> str:
+    """As :func:`image_fault`, of an annotation that is trained on."""
     if isinstance(annotation, dict) and annotation.get('ignore'):
         return _lacks(annotation, ('id', 'image_id', 'category_id'))
     return _box_fault(annotation)
 
 
-def _evaluated_fault(annotation: Any) -> str:
+def evaluated_fault(annotation: Any) -> str:
+    """As :func:`image_fault`, of an annotation that COCO's evaluation reads.
+    """
     fault = _box_fault(annotation) or _lacks(annotation, ('iscrowd', ))
     if fault:
         return fault
@@ -236,9 +253,10 @@ def _reference_problems(content: Mapping[str, Any]) -> list[str]:
     for key, part in (('image_id', 'images'), ('category_id', 'categories')):
         ids = {entry['id'] for entry in content[part]}
         texts = {_as_text(value): value for value in ids}
-        unmatched = {annotation[key] for annotation in content['annotations']
-                     if annotation[key] not in ids}
-        for value in unmatched:
+        for annotation in content['annotations']:
+            value = annotation[key]
+            if value in ids:
+                continue
             other = texts.get(_as_text(value))
             if other is not None:
                 problems.append(

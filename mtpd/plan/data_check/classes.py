@@ -49,7 +49,7 @@ def name_problems(source: Source, classes: Sequence[str],
         categories: The names in its file.
     """
     problems = []
-    missing = [name for name in classes if name not in categories]
+    missing = sorted(set(classes) - set(categories), key=classes.index)
     if missing:
         hint = _joined(missing[0], categories) or did_you_mean(
             missing[0], categories, quote=True)
@@ -134,12 +134,12 @@ def head_classes(model: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
             heads = part.get(key) or []
             one = isinstance(heads, Mapping)
             for i, head in enumerate([heads] if one else heads):
-                count = _num_classes(head)
+                count = num_classes_of(head)
                 if count is not None:
                     yield f'{field}.{key}' + ('' if one else f'.{i}'), count
 
 
-def _num_classes(head: Mapping[str, Any]) -> int | None:
+def num_classes_of(head: Mapping[str, Any]) -> int | None:
     """As the config says, else the default of the head's class."""
     if 'num_classes' in head:
         return head['num_classes']

@@ -10,8 +10,8 @@ from mtpd.config_types import type_name
 from mtpd.plan.detectors import is_url
 from mtpd.plan.errors import PlanError
 
-from .annotations import category_names, content_problems, read_annotations
-from .reading import ReadSource
+from .annotations import content_problems, read_annotations
+from .reading import ReadSource, numbered_classes
 from .sources import Source
 
 
@@ -30,7 +30,7 @@ def evaluator_problems(cfg: Config, owner: str,
         path = metric.get('ann_file')
         is_coco = type_name(metric.get('type')) == 'CocoMetric'
         if len(reads) > 1 and is_coco:
-            problems += _shared_ids(reads)
+            problems += shared_ids(reads)
         if not path or is_url(path):
             continue
         if not os.path.isfile(path):
@@ -38,9 +38,9 @@ def evaluator_problems(cfg: Config, owner: str,
                 f'{field}.ann_file: there is no file {path}. Name the '
                 f"annotation file of {owner}val_dataloader's data set.")
         elif len(reads) == 1:
-            problems += _other_file(field, path, reads[0].source)
+            problems += other_file(field, path, reads[0].source)
         elif reads and is_coco:
-            problems += _other_images(field, path, reads)
+            problems += other_images(field, path, reads)
     return list(dict.fromkeys(problems))
 
 
@@ -62,7 +62,7 @@ def metrics_of(cfg: Config,
         yield f'{owner}val_evaluator', evaluator
 
 
-def _shared_ids(reads: Sequence[ReadSource]) -> list[str]:
+def shared_ids(reads: Sequence[ReadSource]) -> list[str]:
     """That two parts of a validation set use the same image id."""
     counts = Counter(image for read in reads for image in set(read.image_ids))
     shared = [image for image, count in counts.items() if count > 1]
@@ -76,7 +76,8 @@ def _shared_ids(reads: Sequence[ReadSource]) -> list[str]:
             'val_evaluator.']
 
 
-def _other_file(field: str, path: str, source: Source) -> list[str]:
+def other_file(field: str, path: str, source: Source) -> list[str]:
+    """That an evaluator's file has another content than a data set's."""
     if is_url(source.path) or os.path.realpath(path) == os.path.realpath(
             source.path) or filecmp.cmp(path, source.path, shallow=False):
         return []
@@ -85,7 +86,7 @@ def _other_file(field: str, path: str, source: Source) -> list[str]:
             f'boxes of the other. Set both to the same file.']
 
 
-def _other_images(field: str, path: str,
+def other_images(field: str, path: str,
                   reads: Sequence[ReadSource]) -> list[str]:
     """Why one evaluator's file does not belong to the data sets that a
     validation joins."""
@@ -97,10 +98,11 @@ def _other_images(field: str, path: str,
     if problems:
         return [f'{field}.ann_file: {path} {problem}' for problem in problems]
     known = {image['id'] for image in content['images']}
-    loaded = {image for read in reads for image in read.image_ids}
-    order = [name for name in category_names(content)
-             if name in (reads[0].classes or ())]
-    if known == loaded and tuple(order) == reads[0].numbered:
+    loaded: set = set()
+    for read in reads:
+        loaded.update(read.image_ids)
+    order = numbered_classes(reads[0].source, reads[0].classes, content)
+    if known == loaded and order == reads[0].numbered:
         return []
     return [f'{field}.ann_file: {path} has {len(known)} images, and '
             f'val_dataloader joins {len(reads)} data sets of {len(loaded)} '

@@ -68,7 +68,7 @@ def missing_images(source: Source,
         images: What mmdet has read of each image.
     """
     images = list(images)
-    missing = _not_on_disk(images)
+    missing = not_on_disk(images)
     if not missing:  # with whole paths as file names, no folder is needed
         return missing_folders(source, without='img')
     folders = missing_folders(source)
@@ -79,7 +79,7 @@ def missing_images(source: Source,
             f'Complete the folder, or set {source.field}.data_prefix.']
 
 
-def _not_on_disk(images: Iterable[Mapping[str, Any]]) -> list[str]:
+def not_on_disk(images: Iterable[Mapping[str, Any]]) -> list[str]:
     """The images that are not there; each folder is listed once."""
     folders: dict[str, set[str]] = {}
     missing = []

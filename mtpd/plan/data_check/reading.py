@@ -74,21 +74,24 @@ class FileReader:
         demand(absent + missing_folders(source) if absent else [])
         labelled = self._to_train or not source.trains
         classes = classes_of_dataset(source)
-        numbered, why = classes, 'no object of these classes'
         content = self._content_of(source, labelled)
-        if content and classes and labelled:
-            categories = category_names(content)
-            demand(name_problems(source, classes, categories))
-            numbered = tuple(name for name in categories if name in classes)
+        labels = content if labelled else None
+        numbered = numbered_classes(source, classes, labels)
         images = images_of(source, content)
-        demand([] if images else [_nothing_left(source, classes)])
+        if not images:
+            image = 'training image' if source.trains else 'image'
+            raise PlanError([
+                f'{source.field}: no {image} is left of {source.path} '
+                f'(classes {classes}, filter_cfg '
+                f'{source.dataset.get("filter_cfg")}). Check that '
+                f'{source.field}.metainfo.classes are the names of the '
+                "annotation file's categories."])
         boxes, without_mask = count_objects(images)
-        if content and labelled and not boxes:
-            why = why_no_box(content, classes or ())
         self.reads[source.field] = ReadSource(
             source, classes, numbered,
-            [image.get('img_id', i) for i, image in enumerate(images)],
-            boxes, why, without_mask)
+            [image.get('img_id', i) for i, image in enumerate(images)], boxes,
+            why_no_box(labels, classes or ()) if labels and not boxes
+            else 'no object of these classes', without_mask)
         self.problems += missing_images(source, images)
 
     def _content_of(self, source: Source,
@@ -117,6 +120,26 @@ def demand(problems: list[str]) -> None:
     """
     if problems:
         raise PlanError(problems)
+
+
+def numbered_classes(source: Source, classes: tuple[str, ...] | None,
+                     content: dict[str, Any] | None
+                     ) -> tuple[str, ...] | None:
+    """The classes in the order of their numbers: that of a COCO file.
+
+    Args:
+        source: The data set.
+        classes: By config; None if unknown.
+        content: Of its COCO file, if it is one with labels.
+
+    Raises:
+        PlanError: The file does not have them.
+    """
+    if content is None or classes is None:
+        return classes
+    categories = category_names(content)
+    demand(name_problems(source, classes, categories))
+    return tuple(name for name in categories if name in classes)
 
 
 def images_of(source: Source,
@@ -165,11 +188,3 @@ def count_objects(images: Sequence[dict[str, Any]]) -> tuple[int, int]:
             boxes += not instance.get('ignore_flag')
             without_mask += 'mask' not in instance
     return boxes, without_mask
-
-
-def _nothing_left(source: Source, classes: Sequence[str] | None) -> str:
-    image = 'training image' if source.trains else 'image'
-    return (f'{source.field}: no {image} is left of {source.path} (classes '
-            f'{classes}, filter_cfg {source.dataset.get("filter_cfg")}). '
-            f'Check that {source.field}.metainfo.classes are the names of the '
-            "annotation file's categories.")
