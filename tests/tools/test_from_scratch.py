@@ -38,6 +38,8 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
     assert 'mtpd.teachers.wide.ap is not known and cannot' in first
     assert second.startswith('mtpd.teachers.wide.config: model.bbox_head '
                              'predicts 80 classes, and')
+    without = dict.fromkeys(('val_dataloader', 'val_cfg', 'val_evaluator'))
+    assert with_config(**without) == []  # mmengine validates all or nothing
     problem, = with_config(val_evaluator=None)
     assert 'val_evaluator not set' in problem
     problem, *_ = with_config(

@@ -65,7 +65,9 @@ def batch_problems(cfg: Config, owner: str,
     """
     problems = []
     for name, sources in reads.items():
-        loader = cfg[name]
+        loader = cfg.get(name)
+        if not loader:
+            continue
         sampler = loader.get('batch_sampler') or loader
         kind = type_name((loader.get('sampler') or {}).get(
             'type', 'DefaultSampler'))

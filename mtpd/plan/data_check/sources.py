@@ -73,7 +73,7 @@ def sources_of(cfg: Config, owner: str = '') -> Iterator[Source]:
         owner: See :class:`Source`.
     """
     for loader in LOADERS:
-        if not cfg.get(loader):
+        if not (cfg.get(loader) or {}).get('dataset'):
             continue
         for field, dataset in inner_datasets(
                 cfg[loader].dataset, f'{owner}{loader}.dataset'):
