@@ -265,8 +265,11 @@ def unmeasurable_aps(plan: Plan,
             is read.
     """
     pool = pool or {}
-    count = len(validated_classes(plan.student)
-                or classes_of(plan.student, pool.get('student'))) \
+    try:
+        wanted = validated_classes(plan.student)
+    except PlanError:
+        return []  # the data check says what is wrong with them
+    count = len(wanted or classes_of(plan.student, pool.get('student'))) \
         or _head_classes(plan.student.config.model)
     problems = []
     for name in plan.used:

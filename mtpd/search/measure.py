@@ -3,7 +3,7 @@ import copy
 import io
 import json
 import os
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from typing import Callable, Mapping, Sequence
 
 import torch
@@ -254,10 +254,11 @@ def known_measures(spec: DetectorSpec, student: Config,
         return {}
     measures = dict(_read_cache(cache).get(
         _cache_key(spec, validation_of(spec, student)), {}))
-    try:
-        ap = measures.get(ap_key(class_labels(spec, student)))
-    except PlanError:
-        ap = None  # its classes are not the student's
+    ap = None
+    if any(key.startswith('ap') for key in measures):
+        # Its classes may not be the student's: an AP of then is not of now.
+        with suppress(PlanError):
+            ap = measures.get(ap_key(class_labels(spec, student)))
     return {quantity: value for quantity, value in {
         **measures, 'ap': ap}.items() if value is not None}
 

@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 
 import pytest
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from PIL import Image
 
 from mtpd.plan.data_check import (annotations, data_problems, missing_data,
                                   reading)
 from mtpd.plan.data_check.classes import head_classes
+from mtpd.plan.data_check.loaders import changes_values
 from mtpd.progression import make_plan
 
 
@@ -271,6 +272,11 @@ def test_images_are_normalised_once(toy):
     problem, = missing_data(make_plan(cfg))
     assert problem.startswith('train_dataloader.dataset has a Normalize')
     assert 'mtpd.student, mtpd.teachers.wide, mtpd.teachers.swin' in problem
+    for spec in (cfg.model, *(Config.fromfile(teacher.config).model
+                              for teacher in cfg.mtpd.teachers.values())):
+        assert changes_values(spec.data_preprocessor)
+    assert not changes_values(dict(mean=[0, 0, 0], std=[1., 1., 1.]))
+    assert not changes_values(dict(pad_size_divisor=32))
     # A student of mmdet 2's form, whose teachers normalise for themselves.
     cfg.model.data_preprocessor.update(mean=None, std=None)
     problem, = missing_data(make_plan(cfg))

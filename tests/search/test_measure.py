@@ -126,6 +126,10 @@ def test_classes_that_cannot_be_told_are_not_measured(toy, tmp_path, drawn):
     problem, = problems('ring', *names[1:])
     assert problem.startswith('mtpd.teachers.wide.ap is not known') \
         and "'disc' of the validation set's is not among them" in problem
+    # What is wrong with the student's own classes is the data check's to say.
+    plan.student.config.val_dataloader.dataset.metainfo.classes = 'disc'
+    assert problems(*names) == []
+    plan.student.config.val_dataloader.dataset.metainfo.classes = names
     # The names of other classes than the head has say nothing about it.
     assert problems(*names, 'circle') == []
     # Its own training set has its file in another order than it is named.

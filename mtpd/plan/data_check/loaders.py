@@ -142,6 +142,12 @@ def repeated_normalisation(plan: Plan) -> list[str]:
     return problems
 
 
+def changes_values(preprocessor: Mapping[str, Any]) -> bool:
+    """Whether a data preprocessor normalises, and not by 0 and 1."""
+    return any(as_list(preprocessor.get('mean'))) or any(
+        std != 1 for std in as_list(preprocessor.get('std')))
+
+
 def normalised_twice(cfg: Config, owner: str,
                      specs: Sequence[DetectorSpec]) -> list[str]:
     """Loaders of a config that normalise what detectors normalise too.
@@ -151,8 +157,8 @@ def normalised_twice(cfg: Config, owner: str,
         owner: The prefix of its fields.
         specs: The detectors that see the images.
     """
-    fields = [spec.field for spec in specs if (
-        spec.model.get('data_preprocessor') or {}).get('mean') is not None]
+    fields = [spec.field for spec in specs if changes_values(
+        spec.model.get('data_preprocessor') or {})]
     problems = []
     for loader in LOADERS:
         dataset = (cfg.get(loader) or {}).get('dataset') or {}
