@@ -11,6 +11,7 @@ as many stages with the same restarts (the progression with distillation weight
 import copy
 import json
 import time
+from dataclasses import replace
 from functools import partial
 
 from mmengine.dist import is_main_process
@@ -20,13 +21,15 @@ from mtpd.command_line import parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
 from mtpd.plan.errors import PlanError
+from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.progression import Plan, Progression, check, run_progression
 from mtpd.progression.control import describe_gain, run_control
 from mtpd.progression.history import read_history
-from mtpd.progression.pool_training import train_if_missing
-from mtpd.search.measure import latency, measured_aps, validation_config
-from mtpd.show.tables import number, text_table
+from mtpd.progression.pool_training import train_if_missing, untrainable
+from mtpd.search.latency import latency
+from mtpd.search.measure import measured_aps, validation_config
+from mtpd.show.tables import ap_text, number, text_table
 
 
 def main() -> None:
@@ -42,9 +45,10 @@ def main() -> None:
                              'config of a progression.'])
         init_processes(cfg)
         checked = check(cfg, is_pretrained=False)
-        if checked.problems:
-            raise PlanError(checked.problems)
         plan = checked.plan
+        problems = list(dict.fromkeys(checked.problems + untrainable(plan)))
+        if problems:
+            raise PlanError(problems)
         for spec in (plan.student, *plan.teachers.values()):
             train_if_missing(spec, plan)
         progression = run_progression(
@@ -67,8 +71,13 @@ def compare(plan: Plan, progression: Progression,
     """
     specs = {'student': plan.student, **plan.teachers}
     detectors = {name: spec.build() for name, spec in specs.items()}
-    aps = measured_aps(specs, detectors, plan.student.config,
-                       plan.paths.measured)
+    reasons = unmeasurable_aps(replace(plan, order=None), detectors)
+    measurable = {name: detector for name, detector in detectors.items()
+                  if not any(reason.startswith(f'{specs[name].field}.ap ')
+                             for reason in reasons)}
+    aps = {name: spec.ap for name, spec in specs.items()}
+    aps |= measured_aps(specs, measurable, plan.student.config,
+                        plan.paths.measured)
     sizes, seconds = {}, {}
     for name, detector in detectors.items():
         validation = validation_config(
@@ -87,13 +96,14 @@ def compare(plan: Plan, progression: Progression,
     for stage, alone in zip(progression.stages, control.stages, strict=True):
         what = f'stage {stage.index}, taught by {stage.teacher}'
         rows.append((what, stage.end_ap, 'student'))
-        gains[what] = stage.end_ap - alone.end_ap
+        if stage.end_ap is not None and alone.end_ap is not None:
+            gains[what] = stage.end_ap - alone.end_ap
     for name in plan.teachers:
         rows.append((f'teacher {name}', aps[name], name))
     cells, results = [], []
     for what, ap, name in rows:
         milliseconds = 1000 * seconds[name]
-        cells.append([what, f'{ap:.1f}', number(gains.get(what), '+.1f'),
+        cells.append([what, ap_text(ap), number(gains.get(what), '+.1f'),
                       f'{sizes[name]:.2f} M', f'{milliseconds:.0f} ms'])
         results.append(dict(what=what, box_ap=ap, parameters_m=sizes[name],
                             latency_ms=milliseconds,
@@ -102,6 +112,8 @@ def compare(plan: Plan, progression: Progression,
                      ['', 'box AP', 'minus alone', 'parameters', 'latency'],
                      cells))
     print(describe_gain(read_history(plan)))
+    for reason in reasons:
+        print(f'Not measured: {reason}')
     if progression.found is not None:
         print(f'Cost graph: {plan.paths.order_chart}')
     print(f'Student: {progression.student}')

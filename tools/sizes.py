@@ -33,7 +33,7 @@ from mtpd.plan.detectors import DetectorSpec, load_config
 from mtpd.plan.errors import PlanError
 from mtpd.provenance import versions
 from mtpd.randomness import isolate_rng
-from mtpd.search.measure import timed
+from mtpd.search.latency import timed
 from mtpd.show.tables import text_table
 from mtpd.statistics import median_interval
 

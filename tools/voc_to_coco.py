@@ -2,9 +2,9 @@
 
     python tools/voc_to_coco.py BCCD_Dataset/BCCD --out data/bccd
 
-reads ``JPEGImages/*.jpg``, ``Annotations/*.xml`` and
-``ImageSets/Main/{train,val}.txt`` (as in github.com/Shenggan/BCCD_Dataset),
-and writes ``OUT/{train,val}/*.jpg`` and
+reads ``JPEGImages/*.jpg`` (or .jpeg, .png, .bmp, .tif, .tiff, .webp),
+``Annotations/*.xml`` and ``ImageSets/Main/{train,val}.txt`` (as in
+github.com/Shenggan/BCCD_Dataset), and writes ``OUT/{train,val}/*.jpg`` and
 ``OUT/annotations/instances_{train,val}.json``.
 
 Boxes: VOC counts pixels from 1 and includes the last one, so pixels xmin to
@@ -25,6 +25,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+"""Of images, in any case."""
+
 Size = tuple[int, int]  # (width, height)
 Box = tuple[str, bool, tuple[int, ...]]
 """Class, difficult, (xmin, ymin, xmax, ymax) in VOC's own coordinates."""
@@ -34,8 +37,9 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
                 classes: list[str] | None = None) -> dict[str, dict]:
     """Convert splits of a VOC folder; all is read before any is written.
 
-    An image's file has its annotation's name with ``.jpg``. The ``filename``
-    inside the XML is not read: a renamed image often keeps its old one.
+    An image's file has its annotation's name with one of :data:`SUFFIXES`. The
+    ``filename`` inside the XML is not read: a renamed image often keeps its
+    old one.
 
     Args:
         voc: Folder with JPEGImages, Annotations and ImageSets/Main.
@@ -49,12 +53,16 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
 
     Raises:
         FileNotFoundError: A split's list, an XML or an image is missing.
-        ValueError: An empty split, an XML that cannot be read, or an object
-            whose class is not in ``classes``.
+        ValueError: An empty split, a list or an XML that cannot be read, two
+            images of one name, or an object whose class is not in
+            ``classes``.
     """
-    objects = {split: {stem: _read_annotation(voc, stem)
-                       for stem in _read_split(voc, split)}
-               for split in splits}
+    files = _image_files(voc / 'JPEGImages')
+    objects: dict[str, dict[str, tuple[Size, list[Box]]]] = {}
+    for split in splits:
+        objects[split] = {
+            _image_name(voc, files, stem): _read_annotation(voc, stem)
+            for stem in _read_split(voc, split)}
     names: set[str] = set()
     for images in objects.values():
         for _, boxes in images.values():
@@ -68,9 +76,8 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
     counts = {}
     for split, images in objects.items():
         coco, dropped = _coco(images, classes)
-        (out / split).mkdir(parents=True, exist_ok=True)
-        for stem in images:
-            _place(_image_path(voc, stem), out / split / f'{stem}.jpg')
+        for name in images:
+            _place(voc / 'JPEGImages' / name, out / split / name)
         (out / 'annotations').mkdir(exist_ok=True)
         (out / 'annotations' / f'instances_{split}.json').write_text(
             json.dumps(coco))
@@ -81,16 +88,20 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
 
 
 def _read_split(voc: Path, split: str) -> list[str]:
-    """Stems listed in a split, in its order."""
+    """Stems listed in a split, in its order; a byte order mark and Windows'
+    line ends are left out."""
     path = voc / 'ImageSets' / 'Main' / f'{split}.txt'
     if not path.is_file():
         raise FileNotFoundError(
             f'{path} is missing: the first argument must be the folder that '
             'holds JPEGImages, Annotations and ImageSets, and --splits must '
             'name lists in ImageSets/Main.')
-    # VOC's lists of one class have a second column, 1 or -1.
-    stems = [line.split()[0] for line in path.read_text().splitlines()
-             if line.strip()]
+    try:
+        lines = path.read_text(encoding='utf-8-sig').split('\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not in UTF-8 ({error.reason} at byte '
+                         f'{error.start}). Save it as UTF-8.') from error
+    stems = [_stem(voc, line.strip()) for line in lines if line.strip()]
     if not stems:
         raise ValueError(f'{path} names no image.')
     if len(set(stems)) < len(stems):
@@ -98,20 +109,58 @@ def _read_split(voc: Path, split: str) -> list[str]:
     return stems
 
 
-def _image_path(voc: Path, stem: str) -> Path:
-    return voc / 'JPEGImages' / f'{stem}.jpg'
+def _stem(voc: Path, line: str) -> str:
+    """The stem that a line of a list names, which may have spaces, the
+    image's suffix, or VOC's second column of lists of one class (1, 0, -1):
+    the first reading that has an annotation."""
+    first, _, last = line.rpartition(' ')
+    names = [line, first.strip() if last in ('1', '0', '-1') else line,
+             line.split()[0]]
+    for name in names:
+        for stem in (name, os.path.splitext(name)[0]):
+            suffix = name[len(stem):].lower()
+            if suffix in ('', *SUFFIXES) \
+                    and (voc / 'Annotations' / f'{stem}.xml').is_file():
+                return stem
+    return names[1]
+
+
+def _image_files(folder: Path) -> dict[str, list[str]]:
+    """Stem -> names of its images, both with their folder within ``folder``.
+    """
+    files: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob('*')):
+        if path.suffix.lower() in SUFFIXES:
+            name = path.relative_to(folder)
+            files.setdefault(name.with_suffix('').as_posix(),
+                             []).append(name.as_posix())
+    return files
+
+
+def _image_name(voc: Path, files: Mapping[str, list[str]], stem: str) -> str:
+    names = files.get(stem, [])
+    if not names:
+        raise FileNotFoundError(
+            f'{voc / "JPEGImages" / stem}.jpg is missing (or with one of '
+            f'{", ".join(SUFFIXES[1:])}), and a split names {stem}.')
+    if len(names) > 1:
+        raise ValueError(
+            f'{voc / "JPEGImages"} has {" and ".join(names)}, and a split '
+            f'names {stem}. Remove or rename one.')
+    return names[0]
 
 
 def _read_annotation(voc: Path, stem: str) -> tuple[Size, list[Box]]:
     """One image's size and its boxes."""
     path = voc / 'Annotations' / f'{stem}.xml'
-    for needed in (path, _image_path(voc, stem)):
-        if not needed.is_file():
-            raise FileNotFoundError(
-                f'{needed} is missing, and a split names {stem}.')
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'{path} is missing, and a split names {stem}.')
     try:
         root = ET.parse(path).getroot()
         size = int(_text(root, 'size/width')), int(_text(root, 'size/height'))
+        if min(size) <= 0:
+            raise ValueError(f'size is {size[0]} x {size[1]}')
         boxes = [
             (_text(obj, 'name'),
              obj.findtext('difficult', '0').strip() == '1',
@@ -140,18 +189,18 @@ def _coco(annotated: Mapping[str, tuple[Size, Sequence[Box]]],
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     dropped = 0
-    for image_id, (stem, (size, boxes)) in enumerate(annotated.items(), 1):
+    for image_id, (name, (size, boxes)) in enumerate(annotated.items(), 1):
         width, height = size
-        images.append(dict(id=image_id, file_name=f'{stem}.jpg', width=width,
+        images.append(dict(id=image_id, file_name=name, width=width,
                            height=height))
-        for name, difficult, (xmin, ymin, xmax, ymax) in boxes:
+        for category, difficult, (xmin, ymin, xmax, ymax) in boxes:
             if xmax <= xmin or ymax <= ymin:
                 dropped += 1
                 continue
             box = [xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1]
             annotations.append(dict(
                 id=len(annotations) + 1, image_id=image_id,
-                category_id=classes.index(name) + 1, bbox=box,
+                category_id=classes.index(category) + 1, bbox=box,
                 area=box[2] * box[3], iscrowd=int(difficult)))
     return dict(info={}, licenses=[], images=images, annotations=annotations,
                 categories=[dict(id=i + 1, name=name)
@@ -160,6 +209,7 @@ def _coco(annotated: Mapping[str, tuple[Size, Sequence[Box]]],
 
 def _place(source: Path, target: Path) -> None:
     """Hard-link an image, or copy it where links are not possible."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

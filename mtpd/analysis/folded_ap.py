@@ -1,6 +1,7 @@
 """Box AP, and how much it depends on the choice of validation images."""
 import io
 import logging
+import math
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Iterator
@@ -80,7 +81,8 @@ def _ap(evaluator: Evaluator, results: list[list],
             metric.img_ids = [result['img_id'] for _, result in chosen]
         for key, value in metric.compute_metrics(chosen).items():
             values[f'{metric.prefix}/{key}'] = value
-    return 100 * mean_ap(values)
+    ap = mean_ap(values)
+    return math.nan if ap is None else 100 * ap
 
 
 @contextmanager

@@ -21,7 +21,9 @@ from mtpd.distill.teacher_view.steps import unsupported_steps
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.randomness import isolate_rng
 
-from .data_check import inner_datasets
+from .class_names import checkpoint_classes, label_map, validated_classes
+from .data_check.classes import head_classes
+from .data_check.sources import inner_datasets
 from .detectors import DetectorSpec
 from .errors import PlanError, did_you_mean
 from .plan import Plan
@@ -146,7 +148,7 @@ def _search_problems(plan: Plan,
     declared = [spec.ap for spec in plan.teachers.values()
                 if spec.ap is not None]
     if not declared:
-        problems += unmeasurable_aps(plan, pool['student'])
+        problems += unmeasurable_aps(plan, pool)
     elif max(declared) <= 0:
         problems.append('mtpd.teachers: the declared ap of every teacher is '
                         '0, so none is the best. Declare their APs in '
@@ -158,8 +160,10 @@ def _other_classes(student: DetectorSpec, teacher: DetectorSpec,
                    pool: Mapping[str, BaseDetector]) -> str:
     """That a teacher knows other classes than the student, in words; empty if
     both know the same, or it is unknown."""
-    names, others = (classes_of(spec, pool[spec.name])
-                     for spec in (student, teacher))
+    names = classes_of(student, pool[student.name])
+    # A config may name the student's data, with another's weights.
+    others = checkpoint_classes(teacher, pool[teacher.name]) \
+        or classes_of(teacher, pool[teacher.name])
     if not names or not others or names == others:
         return ''
     return (f'{teacher.field} was trained on other classes than the '
@@ -254,19 +258,32 @@ def common_strides(plan: Plan,
 
 
 def unmeasurable_aps(plan: Plan,
-                     student: BaseDetector | None = None) -> list[str]:
+                     pool: Mapping[str, BaseDetector] | None = None
+                     ) -> list[str]:
     """Why the student's validation set cannot measure some teachers' APs.
 
     Args:
         plan: The progression.
-        student: Built, if it is.
+        pool: The detectors that are built, by name; of others the checkpoint
+            is read.
     """
-    count = len(classes_of(plan.student, student)) \
+    pool = pool or {}
+    try:
+        wanted = validated_classes(plan.student)
+    except PlanError:
+        return []  # the data check says what is wrong with them
+    count = len(wanted or classes_of(plan.student, pool.get('student'))) \
         or _head_classes(plan.student.config.model)
     problems = []
-    for name, teacher in plan.teachers.items():
+    for name in plan.used:
+        teacher = plan.teachers[name]
+        try:
+            by_name = label_map(plan.student, teacher, pool.get(name))
+        except PlanError as error:
+            problems += error.problems
+            continue
         predicted = _head_classes(teacher.config.model)
-        if count and predicted not in (None, count):
+        if by_name is None and count and predicted not in (None, count):
             problems.append(
                 f'mtpd.teachers.{name}.ap is not known and cannot be '
                 f'measured: it predicts {predicted} classes, the validation '
@@ -293,9 +310,7 @@ def classes_of(spec: DetectorSpec,
 
 
 def _head_classes(model: Mapping[str, Any]) -> int | None:
-    """``num_classes`` of a detector's box head, None where it has none."""
-    head = model.get('bbox_head') or (model.get('roi_head') or {}).get(
-        'bbox_head') or {}
-    if isinstance(head, (list, tuple)):  # cascades have one head per step
-        head = head[-1]
-    return head.get('num_classes')
+    """``num_classes`` of a detector's last box head, None where it has
+    none."""
+    return next((count for field, count in reversed([*head_classes(model)])
+                 if 'bbox_head' in field), None)

@@ -72,6 +72,11 @@ def describe_gain(history: History) -> str:
         return ('No teacher took part (mtpd.distill has weight 0), so this '
                 'is the student trained on alone.')
     gain = gain_of(history)
+    if gain is None and history.finished and len(
+            history.control.stages) == len(history.stages):
+        return ('Whether distillation helped is not known: the AP of the '
+                'progression or of its control could not be measured. Look '
+                "at the validations' messages in the log.")
     if gain is not None and gain.last:
         return gain.describe()
     command = control_command(history)

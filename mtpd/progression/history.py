@@ -15,7 +15,7 @@ from mtpd.plan.plan import Plan, make_plan, stage_label
 from mtpd.plan.work_dir import WorkDir
 from mtpd.search.found_order import FoundOrder
 from mtpd.stage.resume import newest_checkpoint
-from mtpd.stage.validations import read_validations
+from mtpd.stage.validations import known_ap, read_validations
 
 COLUMNS = {'AP': ('bbox_mAP', '/mAP'), 'AP50': ('bbox_mAP_50', '/AP50'),
            'AP75': ('bbox_mAP_75', '/AP75'), 'small': ('bbox_mAP_s',),
@@ -56,7 +56,7 @@ class StageHistory:
         length: Iterations as far as the log goes.
         start_ap: The student's box AP in percent before it, None if unknown.
         end_ap: The box AP in percent of what it handed on, None if
-            unfinished.
+            unfinished or unknown.
         seconds: Of training, in the process that finished it.
         weights: Its newest student, None before the first checkpoint.
     """
@@ -69,6 +69,11 @@ class StageHistory:
     end_ap: float | None = None
     seconds: float | None = None
     weights: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has handed on its student."""
+        return self.seconds is not None
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class History:
     def finished(self) -> bool:
         """Whether every stage has handed on its student."""
         return self.order is not None and len(self.stages) == len(
-            self.order) and all(s.end_ap is not None for s in self.stages)
+            self.order) and all(stage.finished for stage in self.stages)
 
     @property
     def present_ap(self) -> float | None:
@@ -295,13 +300,14 @@ def _read_stages(work_dir: WorkDir,
         if os.path.isfile(paths.student):
             recorded = read_checkpoint(paths.student)['meta'][ENTRY]
             stage = replace(
-                stage, start_ap=recorded['start_ap'],
-                end_ap=recorded['end_ap'], weights=paths.student,
+                stage, start_ap=known_ap(recorded['start_ap']),
+                end_ap=known_ap(recorded['end_ap']), weights=paths.student,
                 seconds=recorded['seconds'])
         elif (newest := newest_checkpoint(folder)) is not None:
             recorded = read_checkpoint(newest).get(ENTRY, {})
             stage = replace(stage, weights=newest,
-                            start_ap=recorded.get('start_ap', before))
+                            start_ap=known_ap(
+                                recorded.get('start_ap', before)))
         before = stage.end_ap
         yield stage
 

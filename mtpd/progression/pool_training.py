@@ -1,18 +1,63 @@
 """Training of detectors of the pool that have no checkpoint yet."""
 import copy
 import os
+from dataclasses import replace
 
 from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
+from mtpd.plan.data_check import data_problems
 from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
+from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
 
 from .export import export_student
+
+TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')
+VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
+"""What a detector's config needs to be trained by itself, and what it has
+all of or none, to be validated."""
+
+
+def untrainable(plan: Plan) -> list[str]:
+    """Why detectors of the pool that have no checkpoint yet cannot be trained
+    with their own configs, or not be measured afterwards.
+
+    Args:
+        plan: The progression; the student's own config is not looked at.
+    """
+    problems, configs = [], {}
+    for spec in plan.teachers.values():
+        if not is_to_be_trained(spec):
+            continue
+        owner = f'{spec.field}.config: '
+        validates = any(map(spec.config.get, VALIDATION))
+        missing = [key for key in TRAINING + VALIDATION * validates
+                   if not spec.config.get(key)]
+        if missing:
+            problems.append(
+                f'{owner}{", ".join(missing)} not set, so that it cannot be '
+                f'trained, and there is no file {spec.checkpoint} yet. Name '
+                "a config with its own data and schedule (the student's with "
+                'another model), or the checkpoint of a trained detector.')
+        else:
+            configs[owner] = spec.config
+        if spec.ap is None:
+            alone = {spec.name: replace(spec, checkpoint=None)}
+            problems += unmeasurable_aps(replace(plan, teachers=alone,
+                                                 order=None))
+    return problems + data_problems(configs)
+
+
+def is_to_be_trained(spec: DetectorSpec) -> bool:
+    """Whether a detector's checkpoint is a file that does not exist yet."""
+    path = spec.checkpoint
+    return path is not None and not is_url(path) \
+        and on_main(lambda: not os.path.isfile(path))
 
 
 def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
@@ -26,9 +71,9 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     Raises:
         PlanError: The training left no checkpoint.
     """
-    path = spec.checkpoint
-    if path is None or is_url(path) or on_main(lambda: os.path.isfile(path)):
+    if not is_to_be_trained(spec):
         return
+    path = spec.weights
     cfg = copy.deepcopy(spec.config)
     cfg.launcher = plan.student.config.get('launcher', 'none')
     init_processes(cfg)

@@ -102,7 +102,7 @@ def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
     has_data = all(plan.student.config.get(name) for name in (
         'train_dataloader', 'val_dataloader'))
     if not data_is_checked and has_data:
-        others += missing_data(plan)
+        others += missing_data(plan, trains)
     pool: dict[str, BaseDetector] = {}
     if plan.student.config.get('model'):
         pool, of_pool = examine_pool(plan, _without_weights(plan, fetches))

@@ -18,7 +18,7 @@ from mtpd.provenance import this_start, versions
 from mtpd.randomness import isolate_rng
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.detector_aps import ap_table, weaker_teachers
-from mtpd.show.tables import progression_table
+from mtpd.show.tables import ap_text, best_stage, progression_table
 from mtpd.stage.preemption import preemptible
 from mtpd.stage.runner import free_memory, move_to_cpu
 from mtpd.stage.seeding import stateful_components
@@ -46,9 +46,10 @@ class Progression:
     found: FoundOrder | None
 
     @property
-    def best(self) -> StageResult:
-        """The stage whose student has the highest AP."""
-        return max(self.stages, key=lambda stage: stage.end_ap)
+    def best(self) -> StageResult | None:
+        """The stage whose student has the highest AP; None where none was
+        measured."""
+        return best_stage(self.stages)
 
 
 def run_progression(cfg: Config, resume: bool = False,
@@ -155,6 +156,8 @@ def _end(plan: Plan, stages: tuple[StageResult, ...],
     if is_main_process():
         best = progression.best
         print(progression_table(stages, taught=plan.distils))
-        print(f'Student: {progression.student} (best of the stages: stage '
-              f'{best.index}, AP {best.end_ap:.1f}, {best.checkpoint})')
+        choice = 'no AP could be measured: see the validations above' \
+            if best is None else f'best of the stages: stage {best.index}, ' \
+            f'AP {ap_text(best.end_ap)}, {best.checkpoint}'
+        print(f'Student: {progression.student} ({choice})')
     return progression

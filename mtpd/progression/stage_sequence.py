@@ -21,11 +21,13 @@ from mtpd.plan.work_dir import StageDir
 from mtpd.processes import on_main
 from mtpd.randomness import isolate_rng
 from mtpd.search.fitted_adapters import fitted_maps
-from mtpd.search.measure import box_ap, mean_ap, validation_config
+from mtpd.search.measure import (box_ap, in_percent, mean_ap,
+                                 validation_config)
+from mtpd.show.tables import ap_text
 from mtpd.stage.resume import best_checkpoint, newest_checkpoint
 from mtpd.stage.config import stage_config
 from mtpd.stage.runner import run_stage
-from mtpd.stage.validations import read_validations
+from mtpd.stage.validations import known_ap, read_validations
 
 from .export import export_student
 from .start import build_student, save_atomically
@@ -39,14 +41,15 @@ class StageResult:
         index: From 1.
         teacher: Its name; several are joined by +.
         start_ap: The student's box AP in percent before it, None if unknown.
-        end_ap: The box AP in percent of what it hands on.
+        end_ap: The box AP in percent of what it hands on; None if it could
+            not be measured.
         checkpoint: The student that it hands on, a plain mmdet checkpoint.
         seconds: Of training, in the process that finished it.
     """
     index: int
     teacher: str
     start_ap: float | None
-    end_ap: float
+    end_ap: float | None
     checkpoint: str
     seconds: float
 
@@ -102,7 +105,7 @@ def run_stages(plan: Plan, order: Stages, weights: str | None,
             result = _train(stage, record, later, pool)
         else:
             print_log(f'Stage {index} ({stage.label}) is finished: AP '
-                      f'{result.end_ap:.1f}', logger='current')
+                      f'{ap_text(result.end_ap)}', logger='current')
         results.append(result)
         weights, start_ap = result.checkpoint, result.end_ap
     return tuple(results)
@@ -118,8 +121,9 @@ def _result_if_finished(stage: Stage, identity: Mapping[str, Any]
     if other:
         raise OtherTeacher(f'{path} belongs to another progression:\n  '
                            + '\n  '.join(other))
-    return StageResult(stage.index, stage.label, recorded['start_ap'],
-                       recorded['end_ap'], path, recorded['seconds'])
+    return StageResult(
+        stage.index, stage.label, known_ap(recorded['start_ap']),
+        known_ap(recorded['end_ap']), path, recorded['seconds'])
 
 
 def _train(stage: Stage, record: Mapping[str, Any], later: float,
@@ -183,13 +187,13 @@ def _newest(stage: Stage, provenance: Mapping[str, Any]) -> str | None:
                                              not_of_stage))
 
 
-def _end_ap(stage: Stage, cfg: Config, checkpoint: str) -> float:
+def _end_ap(stage: Stage, cfg: Config, checkpoint: str) -> float | None:
     """Box AP of what a stage hands on, as its validation says, or measured."""
     metrics = on_main(lambda: read_validations(stage.paths.folder).get(
         read_checkpoint(checkpoint)['meta'].get('iter')))
     if metrics is not None and (
             not metrics or any(k.endswith('bbox_mAP') for k in metrics)):
-        return 100 * mean_ap(metrics)
+        return in_percent(mean_ap(metrics))
     student = build_student(stage.plan, checkpoint, checkpoint)
     with isolate_rng(0):
         return box_ap(student, validation_config(stage.plan.student.config))

@@ -107,7 +107,7 @@ def teacher_aps(plan: Plan, pool: Mapping[str, BaseDetector]
         pool: The built detectors by name.
     """
     aps = {name: spec.ap for name, spec in plan.teachers.items()}
-    reasons = unmeasurable_aps(plan, pool['student'])
+    reasons = unmeasurable_aps(plan, pool)
     for name in plan.used if plan.distils else ():
         if aps[name] is not None:
             continue

@@ -1,5 +1,5 @@
 """Student and teachers beside each other: size, speed, AP."""
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Mapping
 
 from mtpd.analysis.sizes import parameters
@@ -9,7 +9,8 @@ from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.progression.history import History
 from mtpd.randomness import isolate_rng
-from mtpd.search.measure import (known_measures, latency_key, measured_aps,
+from mtpd.search.latency import latency_key
+from mtpd.search.measure import (known_measures, measured_aps,
                                  measured_latencies)
 
 UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
@@ -132,13 +133,13 @@ def _measure(spec: DetectorSpec, history: History, ap: bool,
         return ['student was not measured: it has no checkpoint, and with '
                 'random weights it detects nothing.']
     problems = []
-    if ap:
-        problems = [problem for problem in unmeasurable_aps(history.plan)
-                    if problem.startswith(f'{spec.field}.ap ')]
     specs, student = {spec.name: spec}, history.plan.student.config
     measured = history.plan.paths.measured
     try:
         built = {spec.name: spec.build()}
+        if ap and spec.name in history.plan.teachers:
+            problems = unmeasurable_aps(
+                replace(history.plan, teachers=specs, order=None), built)
         if ap and not problems:
             measured_aps(specs, built, student, measured)
         if seconds:

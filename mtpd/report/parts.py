@@ -14,7 +14,8 @@ from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
 from mtpd.show.cost_text import cost_text
 from mtpd.show.detector_aps import weaker_teachers
-from mtpd.show.tables import Table, cost_table, gain, number, stage_cells
+from mtpd.show.tables import (Table, ap_text, cost_table, gain, number,
+                              stage_cells)
 
 from .curves import ALONE, Chart, curve_charts
 from .detectors import Facts
@@ -58,8 +59,8 @@ def state(history: History, now: datetime) -> str:
         text = f'Finished: {_count(len(order), "stage")}.'
     elif not stages:
         text = f'Not begun: none of {_count(len(order), "stage")} has started.'
-    elif stages[-1].end_ap is not None:
-        finished = sum(stage.end_ap is not None for stage in stages)
+    elif stages[-1].finished:
+        finished = sum(stage.finished for stage in stages)
         text = (f'Unfinished: {finished} of {_count(len(order), "stage")} '
                 'are finished, the next has not started.')
     else:
@@ -185,9 +186,10 @@ def stages_part(history: History, facts: Facts) -> Part:
                             stage.end_ap, stage.seconds)
         control = alone.get(stage.index)
         rows.append([f'{stage.index} {stage.teacher}', when,
-                     *map(number, aps.values()), cells.end, cells.gain,
-                     number(control), gain(control, stage.end_ap),
-                     cells.minutes])
+                     *map(number, aps.values()),
+                     ap_text(stage.end_ap) if stage.finished else None,
+                     cells.gain, number(control),
+                     gain(control, stage.end_ap), cells.minutes])
     for index, teacher in enumerate(history.order or (), 1):
         if index > len(history.stages):
             rows.append([f'{index} {teacher}', 'not begun'])

@@ -21,7 +21,8 @@ from .feature_maps import FINE_SHARE, FINE_STRIDE, FeatureMaps
 from .found_order import FoundOrder, saved_order
 from .gather import PRECISION, Progress
 from .images import FOLDS, Images
-from .measure import fingerprint, measured_latencies, pool_aps, weights_hash
+from .fingerprints import fingerprint, weights_hash
+from .measure import measured_latencies, pool_aps
 
 
 def find_order(plan: Plan, pool: Mapping[str, BaseDetector],

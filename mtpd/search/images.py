@@ -204,4 +204,6 @@ def _unwrapped(dataset: ConfigDict, steps: list[dict]) -> ConfigDict:
     else:
         dataset.pipeline = steps
         dataset.test_mode = True  # keeps images without boxes
+        # It then filters nothing, and XMLDataset refuses to be asked for it.
+        dataset.pop('filter_cfg', None)
     return dataset

@@ -1,18 +1,14 @@
 """Box AP and latency of detectors, and what both depend on."""
 import copy
-import hashlib
 import io
 import json
 import os
-import platform
-import statistics
-import time
-from contextlib import redirect_stdout
-from itertools import islice
-from typing import Any, Callable, Iterator, Mapping
+from contextlib import redirect_stdout, suppress
+from typing import Callable, Mapping, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
@@ -21,6 +17,7 @@ from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.config_types import type_name
+from mtpd.plan.class_names import label_map
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
@@ -28,11 +25,13 @@ from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
 
+from .fingerprints import fingerprint
 from .images import test_pipeline
+from .latency import latency, latency_key
 
 
-def validation_config(student: Config,
-                      teacher: Config | None = None) -> Config:
+def validation_config(student: Config, teacher: Config | None = None,
+                      labels: Sequence[int] | None = None) -> Config:
     """Loader and evaluator of a detector's box AP on the student's data.
 
     The images and annotations are the student's validation set. A teacher
@@ -41,6 +40,7 @@ def validation_config(student: Config,
     Args:
         student: The student's config.
         teacher: The teacher's config; None for the student itself.
+        labels: From :func:`mtpd.plan.class_names.label_map`.
     """
     loader = copy.deepcopy(student.val_dataloader)
     if teacher is not None and teacher.get('val_dataloader'):
@@ -63,11 +63,15 @@ def validation_config(student: Config,
             metric.metric = 'bbox'
             evaluator = metric
             break
-    return Config(dict(loader=loader, evaluator=evaluator))
+    validation = dict(loader=loader, evaluator=evaluator)
+    if labels is not None:
+        validation['labels'] = list(labels)
+    return Config(validation)
 
 
-def box_ap(detector: BaseDetector, validation: Config) -> float:
-    """Box AP in percent. Every process takes part and gets the same value.
+def box_ap(detector: BaseDetector, validation: Config) -> float | None:
+    """Box AP in percent; None where nothing could be measured. Every process
+    takes part and gets the same value.
 
     Args:
         detector: On any device; it is moved and stays in eval mode.
@@ -80,52 +84,41 @@ def box_ap(detector: BaseDetector, validation: Config) -> float:
     evaluator = Evaluator(validation.evaluator)
     evaluator.dataset_meta = loader.dataset.metainfo
     detector = detector.to(get_device()).eval()
+    labels = validation.get('labels')
     # pycocotools prints a table; the caller prints one of all detectors.
     with torch.no_grad(), redirect_stdout(io.StringIO()):
         for batch in loader:
-            evaluator.process(data_samples=detector.val_step(batch),
-                              data_batch=batch)
+            samples = detector.val_step(batch)
+            if labels is not None:
+                samples = with_labels(samples, labels)
+            evaluator.process(data_samples=samples, data_batch=batch)
         metrics = evaluator.evaluate(len(loader.dataset))
-    return 100 * mean_ap(metrics)
+    return in_percent(mean_ap(metrics))
 
 
-def latency(detector: BaseDetector, validation: Config,
-            images: int = 20) -> float:
-    """Median seconds of the prediction for one image, preprocessing and
-    postprocessing included.
+def with_labels(samples: Sequence[DetDataSample],
+                labels: Sequence[int]) -> Sequence[DetDataSample]:
+    """Detections with other numbers for their classes, in place.
 
     Args:
-        detector: On any device; it is moved and stays in eval mode.
-        validation: From :func:`validation_config`.
-        images: The number of timed images; three more come before them.
+        samples: What a detector has predicted.
+        labels: The new number of each class; detections of classes with -1
+            are left out.
     """
-    # Without a seed the sampler asks all processes for one.
-    loader = Runner.build_dataloader({
-        **validation.loader, 'batch_size': 1,
-        'sampler': dict(type='DefaultSampler', shuffle=False, seed=0)})
-    detector = detector.to(get_device()).eval()
-    seconds = []
-    with torch.no_grad():
-        for batch in islice(loader, 3 + images):
-            seconds.append(timed(lambda: detector.val_step(batch)))
-    return statistics.median(seconds[3:] or seconds)
+    for sample in samples:
+        found = sample.pred_instances
+        numbers = found.labels.new_tensor(labels)[found.labels]
+        found.labels = numbers
+        sample.pred_instances = found[numbers >= 0]
+    return samples
 
 
-def timed(step: Callable[[], Any],
-          clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one call, until the device has finished its work."""
-    start = clock()
-    step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-def mean_ap(metrics: Mapping[str, float]) -> float:
+def mean_ap(metrics: Mapping[str, float]) -> float | None:
     """The box mAP among an evaluator's metrics, in its units (0 to 1).
 
     It is 0 without metrics: CocoMetric reports none where nothing was
-    detected.
+    detected. It is None where there was nothing to detect: pycocotools says
+    -1 then.
 
     Raises:
         PlanError: There are metrics, and none is a mean AP.
@@ -135,10 +128,15 @@ def mean_ap(metrics: Mapping[str, float]) -> float:
     for ending in ('bbox_mAP', '/mAP'):
         for key, value in metrics.items():
             if key.endswith(ending):
-                return float(value)
+                return float(value) if value >= 0 else None
     raise PlanError([f'val_evaluator reports {sorted(metrics)}, and none of '
                      "them is a mean AP of boxes. Use mmdet's CocoMetric "
                      "(with metric='bbox' among its metrics) or VOCMetric."])
+
+
+def in_percent(share: float | None) -> float | None:
+    """A share in percent; None stays."""
+    return None if share is None else 100 * share
 
 
 def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
@@ -160,14 +158,14 @@ def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
            if teacher.ap is not None}
     detectors = {'student': pool['student']} if aps else dict(pool)
     if not aps:
-        problems = unmeasurable_aps(plan, pool['student'])
+        problems = unmeasurable_aps(plan, pool)
         if problems:
             raise PlanError(problems)
     if plan.student.checkpoint is None:
         del detectors['student']
-    aps = {**measured_aps(plan.specs, detectors, plan.student.config, cache),
-           **aps}
-    student_ap = aps.pop('student', None)
+    measured = measured_aps(plan.specs, detectors, plan.student.config, cache)
+    student_ap = measured.pop('student', None)
+    aps = {**all_known(measured), **aps}
     if aps and max(aps.values()) <= 0:
         raise PlanError([
             'No teacher detects anything on the validation set (AP 0): '
@@ -176,10 +174,27 @@ def pool_aps(plan: Plan, pool: Mapping[str, BaseDetector], cache: str
     return aps, student_ap
 
 
+def all_known(aps: Mapping[str, float | None]) -> dict[str, float]:
+    """The teachers' APs, none of which may be unknown.
+
+    Raises:
+        PlanError: One is.
+    """
+    known = {name: ap for name, ap in aps.items() if ap is not None}
+    if len(known) < len(aps):
+        unknown = ', '.join(name for name in aps if name not in known)
+        raise PlanError([
+            f'The AP of {unknown} could not be measured: val_dataloader has '
+            'no usable box of the classes. Correct its annotations, or '
+            'declare ap for every teacher.'])
+    return known
+
+
 def measured_aps(specs: Mapping[str, DetectorSpec],
                  detectors: Mapping[str, BaseDetector], student: Config,
-                 cache: str) -> dict[str, float]:
-    """Box AP of each detector on the student's validation set, in percent.
+                 cache: str) -> dict[str, float | None]:
+    """Box AP of each detector on the student's validation set, in percent;
+    None where it could not be measured. Classes are compared by name.
 
     Args:
         specs: The detectors as the config names them, by name.
@@ -188,7 +203,16 @@ def measured_aps(specs: Mapping[str, DetectorSpec],
         cache: A JSON file of earlier measurements, by checkpoint hash and
             validation set.
     """
-    return _measured(specs, detectors, student, cache, 'ap', box_ap)
+    labels = {name: class_labels(specs[name], student, detector)
+              for name, detector in detectors.items()}
+
+    def measure(spec: DetectorSpec, detector: BaseDetector) -> float | None:
+        return box_ap(detector, validation_of(spec, student,
+                                              labels[spec.name]))
+
+    return _measured(
+        specs, detectors, student, cache,
+        {name: ap_key(labels[name]) for name in detectors}, measure)
 
 
 def measured_latencies(specs: Mapping[str, DetectorSpec],
@@ -200,11 +224,15 @@ def measured_latencies(specs: Mapping[str, DetectorSpec],
     Args:
         specs: As in :func:`measured_aps`, and so are the others.
     """
-    def measure(detector: BaseDetector, validation: Config) -> float:
+    def measure(spec: DetectorSpec, detector: BaseDetector) -> float:
+        validation = validation_of(spec, student)
         return on_main(lambda: latency(detector, validation, 5))
 
-    return _measured(specs, detectors, student, cache, on_main(latency_key),
-                     measure)
+    key = on_main(latency_key)
+    measured = _measured(specs, detectors, student, cache,
+                         dict.fromkeys(detectors, key), measure)
+    return {name: value for name, value in measured.items()
+            if value is not None}
 
 
 def known_measures(spec: DetectorSpec, student: Config,
@@ -225,86 +253,81 @@ def known_measures(spec: DetectorSpec, student: Config,
     """
     if not spec.checkpoint:
         return {}
-    key = _cache_key(spec, validation_of(spec, student))
-    return _read_cache(cache).get(key, {})
+    measures = dict(_read_cache(cache).get(
+        _cache_key(spec, validation_of(spec, student)), {}))
+    ap = None
+    if any(key.startswith('ap') for key in measures):
+        # Its classes may not be the student's: an AP of then is not of now.
+        with suppress(PlanError):
+            ap = measures.get(ap_key(class_labels(spec, student)))
+    return {quantity: value for quantity, value in {
+        **measures, 'ap': ap}.items() if value is not None}
 
 
-def validation_of(spec: DetectorSpec, student: Config) -> Config:
+def validation_of(spec: DetectorSpec, student: Config,
+                  labels: Sequence[int] | None = None) -> Config:
     """:func:`validation_config` of the student itself or of a teacher."""
     return validation_config(
-        student, None if spec.name == 'student' else spec.config)
+        student, None if spec.name == 'student' else spec.config, labels)
 
 
-def latency_key() -> str:
-    """The key of this machine's latencies in the cache."""
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() \
-        else f'{platform.machine()}, {torch.get_num_threads()} threads'
-    return f'seconds on {machine}'
+def class_labels(spec: DetectorSpec, student: Config,
+                 detector: BaseDetector | None = None
+                 ) -> tuple[int, ...] | None:
+    """:func:`mtpd.plan.class_names.label_map` of a teacher; None of the
+    student itself.
+
+    Args:
+        spec: The detector.
+        student: The student's config.
+        detector: Built from ``spec``, if it is.
+    """
+    if spec.name == 'student':
+        return None
+    return label_map(DetectorSpec('student', student, None), spec, detector)
+
+
+def ap_key(labels: Sequence[int] | None) -> str:
+    """The key of an AP in the cache. One that was measured before classes
+    were compared by name has another."""
+    return 'ap' if labels is None else f'ap of classes {list(labels)}'
 
 
 def _measured(specs: Mapping[str, DetectorSpec],
               detectors: Mapping[str, BaseDetector], student: Config,
-              cache: str, quantity: str,
-              measure: Callable[[BaseDetector, Config], float]
-              ) -> dict[str, float]:
+              cache: str, keys: Mapping[str, str],
+              measure: Callable[[DetectorSpec, BaseDetector], float | None]
+              ) -> dict[str, float | None]:
     """Name -> a quantity, from the cache or else measured and cached."""
     known = on_main(lambda: _read_cache(cache))
     values = {}
     for name, detector in detectors.items():
-        validation = validation_of(specs[name], student)
-        checkpoint = specs[name].hash()
-        entry = known.setdefault(_cache_key(specs[name], validation), {})
-        if checkpoint is None or quantity not in entry:
-            entry[quantity] = measure(detector, validation)
+        spec, key = specs[name], keys[name]
+        checkpoint = spec.hash()
+        entry = known.setdefault(
+            _cache_key(spec, validation_of(spec, student)), {})
+        if checkpoint is None or key not in entry:
+            entry[key] = measure(spec, detector)
             detector.cpu()  # all of them need not fit on the device
             if is_main_process() and checkpoint is not None:
                 kept = {key: known[key] for key in known
                         if not key.startswith('None:')}
                 atomic_write(cache, json.dumps(kept, indent=1).encode())
-        values[name] = entry[quantity]
+        values[name] = entry[key]
     return values
 
 
-def _read_cache(cache: str) -> dict[str, dict[str, float]]:
+def _read_cache(cache: str) -> dict[str, dict[str, float | None]]:
+    """What was measured; a negative AP of an earlier version is none."""
     if not os.path.isfile(cache):
         return {}
     with open(cache) as file:
-        return json.load(file)
+        known = json.load(file)
+    for entry in known.values():
+        entry |= {'ap': None} if (entry.get('ap') or 0) < 0 else {}
+    return known
 
 
 def _cache_key(spec: DetectorSpec, validation: Config) -> str:
     return (f'{spec.hash()}:{fingerprint(validation)}:'
             f'{fingerprint(spec.model)}')
-
-
-def weights_hash(detector: BaseDetector) -> str:
-    """A hash of the weights of a detector without a checkpoint."""
-    digest = hashlib.sha256()
-    for key, value in detector.state_dict().items():
-        digest.update(key.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def fingerprint(config: Mapping | list) -> str:
-    """A hash of a config and of every annotation file that it names."""
-    plain = config.to_dict() if hasattr(config, 'to_dict') else config
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True,
-                                       default=str).encode())
-    for path in _annotation_files(plain):
-        with open(path, 'rb') as file:
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
-def _annotation_files(part: Any) -> Iterator[str]:
-    """Those that exist, at any depth of a config."""
-    if isinstance(part, Mapping):
-        path = os.path.join(part.get('data_root') or '',
-                            str(part.get('ann_file') or ''))
-        if part.get('ann_file') and os.path.isfile(path):
-            yield path
-        part = list(part.values())
-    if isinstance(part, (list, tuple)):
-        for inner in part:
-            yield from _annotation_files(inner)

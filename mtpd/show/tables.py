@@ -63,6 +63,11 @@ def number(value: float | None, form: str = '.1f') -> str | None:
     return None if value is None else format(value, form)
 
 
+def ap_text(ap: float | None) -> str:
+    """An AP in percent as text, in words where it could not be measured."""
+    return number(ap) or 'not measured'
+
+
 def gain(start: float | None, end: float | None) -> str | None:
     """From one AP to another, with its sign; None where one is not known."""
     return None if start is None or end is None \
@@ -148,6 +153,12 @@ def stage_cells(start: float | None, end: float | None,
                       number(minutes))
 
 
+def best_stage(stages: Sequence[Any]) -> Any:
+    """The ``StageResult`` of the highest AP; None where none was measured."""
+    return max((stage for stage in stages if stage.end_ap is not None),
+               key=lambda stage: stage.end_ap, default=None)
+
+
 def progression_table(stages: Sequence[Any], taught: bool = True) -> Table:
     """Stage by stage; a stage that ends below its start is marked.
 
@@ -155,17 +166,19 @@ def progression_table(stages: Sequence[Any], taught: bool = True) -> Table:
         stages: ``StageResult``s in order.
         taught: Whether the teachers took part (distillation weight above 0).
     """
-    best = max(stages, key=lambda stage: stage.end_ap)
+    best = best_stage(stages)
     rows = []
     for stage in stages:
         remarks = []
-        if stage.start_ap is not None and stage.end_ap < stage.start_ap:
+        if None not in (stage.start_ap, stage.end_ap) \
+                and stage.end_ap < stage.start_ap:
             remarks.append('ended below its start')
         if stage is best and len(stages) > 1:
             remarks.append('best')
         name = stage.teacher if taught else '(no teacher)'
         cells = stage_cells(stage.start_ap, stage.end_ap, stage.seconds)
-        rows.append([f'{stage.index} {name}', *cells, ', '.join(remarks)])
+        rows.append([f'{stage.index} {name}', cells.start,
+                     ap_text(stage.end_ap), *cells[2:], ', '.join(remarks)])
     return Table('Progression (box AP of the student alone)',
                  ['stage, teacher', 'start', 'end', 'from start', 'minutes',
                   ''], rows)

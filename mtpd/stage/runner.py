@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mtpd.distill.branch import NotFinite
+from mtpd.plan.errors import PlanError
 from mtpd.processes import on_main
 
 from .resume import newest_finite_checkpoint
@@ -85,6 +86,7 @@ def run_stage(cfg: Config,
             the config. They are on the CPU when this returns.
 
     Raises:
+        PlanError: Nothing was trained.
         NotFinite: A loss or gradient is not finite; the message names the
             newest checkpoint whose weights are.
     """
@@ -92,6 +94,8 @@ def run_stage(cfg: Config,
         else StageRunner.with_teachers(teachers or {}).from_cfg(cfg)
     try:
         runner.train()
+        if runner.iter == 0:
+            raise PlanError([nothing_trained(cfg)])
     except NotFinite as error:
         newest = on_main(lambda: newest_finite_checkpoint(cfg.work_dir))
         raise NotFinite(
@@ -106,6 +110,18 @@ def run_stage(cfg: Config,
         runner.visualizer.close()
     del runner
     free_memory()
+
+
+def nothing_trained(cfg: Config) -> str:
+    """That a run had no iteration, in words."""
+    loader = cfg.train_dataloader
+    grouped = loader.get('batch_sampler') or loader
+    return (f'{cfg.work_dir}: the training had no iteration. '
+            f'train_dataloader has batch_size={loader.get("batch_size")} and '
+            f'drop_last={grouped.get("drop_last", False)}, train_cfg is '
+            f'{dict(cfg.train_cfg)}: a batch that is not full is dropped with '
+            'drop_last=True. Set a smaller batch_size, drop_last=False or '
+            'more epochs, and start in another --work-dir.')
 
 
 def _end_workers(runner: Runner) -> None:

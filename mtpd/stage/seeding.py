@@ -12,6 +12,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 from torch.utils.data import DataLoader, Dataset
 
 from mtpd.config_types import type_name
+from mtpd.plan.errors import PlanError
 from mtpd.randomness import derived_seed, seed_everything
 
 # The first number of a key keeps these streams apart, whatever follows.
@@ -146,7 +147,10 @@ class KeyedBatches:
                     yield keys
                 number += 1
             if number == before:
-                raise RuntimeError('The sampler gave no image in a pass.')
+                raise PlanError([
+                    'train_dataloader gave no batch in a pass over its '
+                    'images, so that nothing can be trained. Set a smaller '
+                    'batch_size, or drop_last=False.'])
             epoch += 1
             if hasattr(self.sampler, 'set_epoch'):
                 self.sampler.set_epoch(epoch)

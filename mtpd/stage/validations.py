@@ -28,6 +28,12 @@ def read_validations(folder: str) -> dict[int, dict[str, float]]:
                 for iteration, metrics in json.load(file).items()}
 
 
+def known_ap(ap: float | None) -> float | None:
+    """An AP as it was recorded; None where it could not be measured, which
+    earlier versions wrote as -100."""
+    return None if ap is None or ap < 0 else ap
+
+
 def is_validated(folder: str, iteration: int) -> bool:
     """Whether the weights after an iteration were validated; the same answer
     in all processes.

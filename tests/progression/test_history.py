@@ -99,6 +99,19 @@ def test_a_finished_progression(found_run):
     assert history.start_ap == said['start_ap']
 
 
+def test_an_ap_that_could_not_be_measured_is_none(found_run, tmp_path):
+    """Earlier versions wrote -100 percent."""
+    folder = shutil.copytree(found_run, tmp_path / 'work')
+    path, = folder.glob('stage*/student.pth')
+    content = torch.load(path)
+    content['meta']['mtpd'].update(start_ap=-100., end_ap=-100.)
+    torch.save(content, path)
+    history = read_history(read_plan(str(folder)))
+    stage, = history.stages
+    assert (stage.start_ap, stage.end_ap) == (None, None)
+    assert stage.finished and history.finished
+
+
 def test_an_unfinished_progression(stopped_run):
     history = read_history(read_plan(str(stopped_run)))
     assert not history.finished and history.found is None

@@ -70,8 +70,8 @@ def test_the_data_set_is_checked_once_per_command(toy, monkeypatch):
     checks = []
     # The package exports a function of the module's name.
     module = sys.modules['mtpd.progression.prepare']
-    monkeypatch.setattr(module, 'missing_data', lambda plan: (
-        checks.append(plan), data_check.missing_data(plan))[1])
+    monkeypatch.setattr(module, 'missing_data', lambda *args: (
+        checks.append(args), data_check.missing_data(*args))[1])
     prepare(toy())
     assert len(checks) == 1
     prepare(toy(), data_is_checked=True)

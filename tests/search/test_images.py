@@ -96,6 +96,37 @@ def test_repeated_and_concatenated_sets_are_their_own_images(toy):
     assert len(Images(cfg)) == 48
 
 
+def test_filters_of_a_training_set_leave_its_images(toy, tmp_path):
+    """mmdet's VOC and WIDER FACE configs have one by the size of boxes, which
+    mmdet's class refuses in the mode that keeps images without boxes."""
+    for part in ('JPEGImages', 'Annotations'):
+        (tmp_path / part).mkdir()
+    for i in range(3):
+        Image.new('RGB', (96, 64), (i, 0, 0)).save(
+            tmp_path / f'JPEGImages/{i}.jpg')
+        box = '<object><name>disc</name><bndbox><xmin>3</xmin><ymin>3</ymin>' \
+            '<xmax>9</xmax><ymax>9</ymax></bndbox></object>' * (i % 2)
+        (tmp_path / f'Annotations/{i}.xml').write_text(
+            '<annotation><size><width>96</width><height>64</height></size>'
+            f'{box}</annotation>')
+    (tmp_path / 'list.txt').write_text('0\n1\n2\n')
+    cfg = toy()
+    voc = dict(type='VOCDataset', data_root=f'{tmp_path}/',
+               ann_file='list.txt', data_prefix=dict(sub_data_root=''),
+               metainfo=dict(classes=('disc', )), pipeline=[],
+               filter_cfg=dict(filter_empty_gt=True, min_size=32,
+                               bbox_min_size=32))
+    cfg.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=3, dataset=dict(
+            type='ConcatDataset', datasets=[voc]))
+    images = Images(cfg)
+    assert [images.name(i) for i in range(len(images))] == ['0', '1', '2']
+    (batch, ) = images.load([[0, 1, 2]])
+    assert [tuple(image.shape) for image in batch.views[Fraction(1)]] \
+        == [(3, 64, 96)] * 3
+    assert cfg.train_dataloader.dataset.dataset.datasets[0].filter_cfg
+
+
 def test_other_scales_come_beside(toy):
     cfg = toy()
     cfg.val_dataloader.dataset.pipeline[1].scale = (48, 32)

@@ -1,16 +1,23 @@
 """AP against direct computations, and what is remembered of it."""
 import copy
 import json
+from collections import Counter
+from typing import Sequence
 
 import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
+from mmengine.config import Config
 
-from mtpd.plan.pool import build_pool
+from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.pool import build_pool, unmeasurable_aps
 from mtpd.progression import PlanError, make_plan
-from mtpd.search.measure import (box_ap, latency, mean_ap, measured_aps,
-                                 measured_latencies, validation_config)
+from mtpd.search.latency import latency
+from mtpd.search.measure import (box_ap, class_labels, mean_ap, measured_aps,
+                                 measured_latencies, pool_aps,
+                                 validation_config)
+
 
 def test_box_ap_is_that_of_mmdets_own_validation(toy, tmp_path, drawn):
     """On predictions that are right by construction, for a value above 0."""
@@ -47,6 +54,127 @@ def test_box_ap_is_that_of_mmdets_own_validation(toy, tmp_path, drawn):
                 (np.arange(101) / 100 <= np.mean(own) + 1e-9).mean()
                 if any(own) else 0.)
     assert ap == pytest.approx(100 * np.mean(per_class), abs=0.1)
+
+
+class Boxes(torch.nn.Module):
+    """Predicts the first seven of ten boxes of each class rightly, and names
+    the classes as the second argument does."""
+
+    def __init__(self, truth: dict, names: Sequence[str]) -> None:
+        super().__init__()
+        self.dataset_meta = dict(classes=tuple(names))
+        of_category = {c['id']: c['name'] for c in truth['categories']}
+        self.boxes: dict[int, list] = {}
+        seen: Counter = Counter()
+        for a in truth['annotations']:
+            name = of_category[a['category_id']]
+            seen[name] += 1
+            if seen[name] % 10 < 7:
+                self.boxes.setdefault(a['image_id'], []).append(
+                    (*a['bbox'], names.index(name)))
+
+    def val_step(self, batch):
+        for sample in batch['data_samples']:
+            boxes = torch.tensor(self.boxes.get(sample.img_id, [])) \
+                .reshape(-1, 5)
+            sample.pred_instances = sample.gt_instances.new(
+                bboxes=torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:4]],
+                                 1),
+                scores=torch.ones(len(boxes)), labels=boxes[:, 4].long())
+        return batch['data_samples']
+
+
+def test_a_teachers_classes_are_compared_by_name(toy, drawn, tmp_path,
+                                                 retinanet):
+    """The same detections, whatever the order of the classes' numbers."""
+    cfg = toy()
+    names = tuple(cfg.val_dataloader.dataset.metainfo.classes)
+    truth = json.load(open(drawn / 'annotations/instances_val.json'))
+    orders = {'same': names, 'reversed': names[::-1],
+              'more': ('cat', *names[2:], 'dog', *names[:2])}
+    specs, detectors = {}, {}
+    for key, order in orders.items():
+        model = copy.deepcopy(retinanet)
+        model.bbox_head.num_classes = len(order)
+        specs[key] = DetectorSpec(key, Config(dict(model=model)), None)
+        detectors[key] = Boxes(truth, order)
+    aps = measured_aps(specs, detectors, cfg, str(tmp_path / 'aps.json'))
+    assert aps['same'] > 50
+    assert aps == dict.fromkeys(orders, aps['same'])
+    # By number, as it was measured before.
+    assert box_ap(detectors['reversed'], validation_config(cfg)) \
+        < aps['same'] / 2
+    assert class_labels(specs['more'], cfg, detectors['more']) \
+        == (-1, 2, 3, 4, -1, 0, 1)
+
+
+def test_classes_that_cannot_be_told_are_not_measured(toy, tmp_path, drawn):
+    cfg = toy()
+    for teacher in cfg.mtpd.teachers.values():
+        teacher.ap = None
+    plan = make_plan(cfg)
+    names = tuple(cfg.val_dataloader.dataset.metainfo.classes)
+
+    def problems(*classes, config=None) -> list[str]:
+        if config is not None:
+            plan.teachers['wide'].config['train_dataloader'] = config
+        detector = torch.nn.Module()
+        detector.dataset_meta = dict(classes=classes)
+        return unmeasurable_aps(plan, {'wide': detector})
+
+    assert problems(*names) == problems(*names[::-1]) == problems() == []
+    problem, = problems('ring', *names[1:])
+    assert problem.startswith('mtpd.teachers.wide.ap is not known') \
+        and "'disc' of the validation set's is not among them" in problem
+    # What is wrong with the student's own classes is the data check's to say.
+    plan.student.config.val_dataloader.dataset.metainfo.classes = 'disc'
+    assert problems(*names) == []
+    plan.student.config.val_dataloader.dataset.metainfo.classes = names
+    # The names of other classes than the head has say nothing about it.
+    assert problems(*names, 'circle') == []
+    # Its own training set has its file in another order than it is named.
+    own = copy.deepcopy(cfg.train_dataloader)
+    assert problems(*names, config=own) == []
+    content = json.load(open(drawn / 'annotations/instances_train.json'))
+    content['categories'].reverse()
+    own.dataset.ann_file = str(tmp_path / 'reversed.json')
+    (tmp_path / 'reversed.json').write_text(json.dumps(content))
+    problem, = problems(*names, config=own)
+    assert 'not certain which of its outputs' in problem
+    assert own.dataset.ann_file in problem
+    own.dataset.metainfo.classes = names[::-1]
+    problem, = problems(*names, config=own)
+    assert 'its checkpoint' in problem and 'Declare ap' in problem
+    assert problems(*names[::-1], config=own) == []
+
+
+def test_nothing_to_measure_is_no_ap(toy, drawn, tmp_path, monkeypatch):
+    """pycocotools says -1 then, which is not -100 percent."""
+    import mtpd.search.measure as measure
+    assert mean_ap({'coco/bbox_mAP': -1.}) is None
+    assert mean_ap({'pascal_voc/mAP': float('nan')}) is None
+    cfg = toy()
+    truth = json.load(open(drawn / 'annotations/instances_val.json'))
+    names = tuple(cfg.val_dataloader.dataset.metainfo.classes)
+    detector = Boxes(truth, names)
+    (tmp_path / 'crowds.json').write_text(json.dumps({
+        **truth, 'annotations': [dict(a, iscrowd=1)
+                                 for a in truth['annotations']]}))
+    cfg.val_evaluator.ann_file = str(tmp_path / 'crowds.json')
+    assert box_ap(detector, validation_config(cfg)) is None
+    for teacher in cfg.mtpd.teachers.values():
+        teacher.ap = None
+    plan, cache = make_plan(cfg), tmp_path / 'measured.json'
+    pool = build_pool(plan)
+    monkeypatch.setattr(measure, 'box_ap', lambda *_: None)
+    with pytest.raises(PlanError, match='AP of wide, swin could not be'):
+        pool_aps(plan, pool, str(cache))
+    entries = json.loads(cache.read_text())
+    assert {entry['ap'] for entry in entries.values()} == {None}
+    # What an earlier version wrote.
+    cache.write_text(json.dumps({key: {'ap': -100.} for key in entries}))
+    assert measured_aps(plan.teachers, {'wide': pool['wide']}, cfg,
+                        str(cache)) == {'wide': None}
 
 
 def test_mean_ap_takes_the_boxes():

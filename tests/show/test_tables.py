@@ -5,8 +5,9 @@ import numpy as np
 
 from mtpd.order.baselines import OrderRow, compare_orders
 from mtpd.show.cost_text import closest, digits_text
-from mtpd.show.tables import (Table, baselines_table, cost_table, level_table,
-                              progression_table, stage_cells, text_table)
+from mtpd.show.tables import (Table, baselines_table, best_stage, cost_table,
+                              level_table, progression_table, stage_cells,
+                              text_table)
 
 
 @dataclass
@@ -14,7 +15,7 @@ class Stage:
     index: int
     teacher: str
     start_ap: float | None
-    end_ap: float
+    end_ap: float | None
     seconds: float = 90.
 
 
@@ -113,6 +114,11 @@ def test_a_stage_below_its_start_and_the_best_are_marked():
                                    'ended below its start']
     unknown = progression_table([Stage(1, 'a', None, 3.)])
     assert cells(unknown)['1 a'] == ['-', '3.0', '-', '1.5', '']
+    stages = [Stage(1, 'a', 30., None), Stage(2, 'b', None, 32.)]
+    table = cells(progression_table(stages))
+    assert table['1 a'] == ['30.0', 'not measured', '-', '1.5', '']
+    assert table['2 b'] == ['-', '32.0', '-', '1.5', 'best']
+    assert best_stage(stages) is stages[1] and best_stage(stages[:1]) is None
     assert '1 (no teacher)' in cells(progression_table(
         [Stage(1, 'a', 1., 2.)], taught=False))
 

@@ -1,10 +1,52 @@
 """Everything from scratch, on the toy: missing detectors are trained."""
+import copy
 import json
 
 import pytest
 from mmengine.config import Config
 
 from commands import run_command
+from mtpd.progression import make_plan
+from mtpd.progression.pool_training import untrainable
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
+    cfg = toy()
+    for name, teacher in cfg.mtpd.teachers.items():
+        teacher.checkpoint = str(tmp_path / f'{name}.pth')
+    swin, problem = sorted(untrainable(make_plan(cfg)))  # models only
+    assert problem.startswith(
+        'mtpd.teachers.wide.config: train_dataloader, train_cfg, '
+        'optim_wrapper not set, so that it cannot be trained')
+    assert swin.startswith('mtpd.teachers.swin.config: ')
+
+    def with_config(**changes) -> list[str]:
+        own = toy()
+        own.pop('mtpd')
+        own.model = Config.fromfile(cfg.mtpd.teachers.wide.config).model
+        own.merge_from_dict(changes)
+        own.dump(str(tmp_path / 'own.py'))
+        one = copy.deepcopy(cfg)
+        del one.mtpd.teachers['swin']
+        one.mtpd.order = ['wide']
+        one.mtpd.teachers.wide.config = str(tmp_path / 'own.py')
+        one.mtpd.teachers.wide.pop('ap')
+        return untrainable(make_plan(one))
+
+    assert with_config() == []
+    first, second = with_config(**{'model.bbox_head.num_classes': 80})
+    assert 'mtpd.teachers.wide.ap is not known and cannot' in first
+    assert second.startswith('mtpd.teachers.wide.config: model.bbox_head '
+                             'predicts 80 classes, and')
+    without = dict.fromkeys(('val_dataloader', 'val_cfg', 'val_evaluator'))
+    assert with_config(**without) == []  # mmengine validates all or nothing
+    problem, = with_config(val_evaluator=None)
+    assert 'val_evaluator not set' in problem
+    problem, *_ = with_config(
+        **{'train_dataloader.dataset.ann_file': 'gone.json'})
+    assert problem.startswith('mtpd.teachers.wide.config: train_dataloader.')
+    # With their checkpoints there is nothing to train.
+    assert untrainable(make_plan(toy())) == []
 
 
 @pytest.mark.slow

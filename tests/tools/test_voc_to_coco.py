@@ -81,6 +81,30 @@ def test_running_twice_gives_the_same(voc, tmp_path):
     assert read(tmp_path / 'out', 'train') == first
 
 
+def test_names_and_lists_as_people_have_them(voc, tmp_path):
+    """Any image suffix, spaces and dots in names, sub-folders; lists with a
+    byte order mark, Windows' line ends, suffixes and a second column."""
+    names = ['a b', 'cell 1', 'v1.2', 'sub/c']
+    files = ['a b.PNG', 'cell 1.jpeg', 'v1.2.Jpg', 'sub/c.tif']
+    for part in ('JPEGImages', 'Annotations'):
+        (voc / part / 'sub').mkdir()
+    for name, file in zip(names, files):
+        write_image(voc, name, ('RBC', 1, 1, 5, 5, 0))
+        (voc / 'JPEGImages' / f'{name}.jpg').rename(
+            voc / 'JPEGImages' / file)
+    (voc / 'JPEGImages/a b.txt').write_text('a note')
+    (voc / 'ImageSets/Main/all.txt').write_bytes(
+        '\ufeffa b\r\ncell 1\r\nv1.2.jpg\r\nsub/c  -1\r\n\r\nb3\r\n'
+        .encode())
+    counts = voc_to_coco(voc, tmp_path / 'out', ['all'])
+    assert counts['all'] == dict(images=5, annotations=5, dropped=0)
+    assert [image['file_name'] for image in read(
+        tmp_path / 'out', 'all')['images']] == [*files, 'b3.jpg']
+    for name, file in zip(names, files):
+        assert (tmp_path / 'out/all' / file).read_bytes() \
+            == f'jpeg {name}'.encode()
+
+
 def test_images_are_copied_where_links_fail(voc, tmp_path, monkeypatch):
     def link(*_):
         raise OSError
@@ -112,6 +136,13 @@ def test_mmdet_reads_boxes_of_the_same_corner(voc, tmp_path):
      ValueError, r'b1\.xml lacks'),
     (lambda v: (v / 'Annotations/b1.xml').write_text('<annotation/>'),
      ValueError, r'b1\.xml lacks'),
+    (lambda v: (v / 'JPEGImages/b1.png').touch(), ValueError,
+     r'has b1\.jpg and b1\.png, and a split names b1'),
+    (lambda v: (v / 'ImageSets/Main/train.txt').write_text(
+        'b1', encoding='utf-16'), ValueError, r'train\.txt is not in UTF-8'),
+    (lambda v: (v / 'Annotations/b1.xml').write_text(
+        '<annotation><size><width>0</width><height>0</height></size>'
+        '</annotation>'), ValueError, r'b1\.xml lacks .*size is 0 x 0'),
     (lambda v: write_image(v, 'b1', ('Yeast', 1, 1, 5, 5, 0)), ValueError,
      'name Yeast, and the classes are RBC, WBC'),
 ])

@@ -1,0 +1,12 @@
+"""Whether the files that a plan needs exist, and whether they agree.
+
+``check`` leads through the rest: ``sources`` finds the data sets of a config,
+``annotations`` reads their files, ``classes`` compares names and numbers, and
+``loaders`` looks at what comes out of them.
+"""
+from .check import data_problems, missing_data, missing_files
+from .files import missing_checkpoints
+from .sources import inner_datasets
+
+__all__ = ['data_problems', 'inner_datasets', 'missing_checkpoints',
+           'missing_data', 'missing_files']

@@ -1,0 +1,109 @@
+"""The check of a config's data, before anything is trained."""
+import os
+from typing import Mapping
+
+from mmengine.config import Config
+
+from mtpd.plan.plan import Plan
+
+from .classes import head_problems, order_problems
+from .files import missing_checkpoints
+from .loaders import (batch_problems, box_problems, mask_problems,
+                      repeated_normalisation)
+from .evaluators import evaluator_problems, is_measured_by_coco
+from .reading import FileReader, ReadSource
+from .sources import LOADERS, Source, sources_of
+
+
+def missing_files(plan: Plan) -> list[str]:
+    """What the plan needs and cannot find or use, one message each.
+
+    Looks at checkpoints, annotation files, image folders and each image that
+    the annotations name. URLs are looked at when they are fetched.
+    """
+    return missing_checkpoints(plan) + missing_data(plan)
+
+
+def missing_data(plan: Plan, to_train: bool = True) -> list[str]:
+    """The part of :func:`missing_files` that is about the data set: what is
+    missing, and what does not agree.
+
+    Args:
+        plan: The progression.
+        to_train: Whether the student is to be trained; the search for an
+            order needs no labels of the training images.
+    """
+    return data_problems({'': plan.student.config}, to_train) \
+        + repeated_normalisation(plan)
+
+
+def data_problems(configs: Mapping[str, Config],
+                  to_train: bool = True) -> list[str]:
+    """What is missing or does not agree in the data of configs. Each
+    annotation file is read once.
+
+    Args:
+        configs: The prefix of a config's fields in the messages -> the config.
+        to_train: As in :func:`missing_data`.
+    """
+    by_path: dict[str, list[Source]] = {}
+    for owner, cfg in configs.items():
+        for source in sources_of(cfg, owner):
+            by_path.setdefault(os.path.realpath(source.path),
+                               []).append(source)
+    problems: list[str] = []
+    reads: dict[str, ReadSource] = {}
+    for sources in by_path.values():
+        reader = FileReader(
+            any(is_measured_by_coco(configs[source.owner])
+                for source in sources if not source.trains), to_train)
+        for source in sources:
+            reader.read(source)
+        reads.update(reader.reads)
+        problems += reader.problems
+    for owner, cfg in configs.items():
+        problems += disagreements(owner, cfg, reads, to_train)
+    return list(dict.fromkeys(problems))
+
+
+def disagreements(owner: str, cfg: Config, reads: Mapping[str, ReadSource],
+                  to_train: bool) -> list[str]:
+    """What a config's data sets, heads and evaluators do not agree on.
+
+    Args:
+        owner: The prefix of the config's fields.
+        cfg: The config.
+        reads: What was read, by field. What needs a data set that could not
+            be read is not looked at.
+        to_train: As in :func:`missing_data`.
+    """
+    sources = list(sources_of(cfg, owner))
+    by_loader: dict[str, list[ReadSource]] = {name: [] for name in LOADERS}
+    for source in sources:
+        if source.field in reads:
+            by_loader[source.loader].append(reads[source.field])
+    train, validation = (by_loader[name] for name in LOADERS)
+    problems = class_problems(
+        owner, cfg, (train if to_train else []) + validation)
+    if len(train) + len(validation) < len(sources):
+        return problems
+    problems += box_problems(validation) \
+        + evaluator_problems(cfg, owner, validation) \
+        + mask_problems(cfg, validation)
+    if to_train:
+        problems += box_problems(train) + mask_problems(cfg, train) \
+            + batch_problems(cfg, owner, by_loader)
+    return problems
+
+
+def class_problems(owner: str, cfg: Config,
+                   reads: list[ReadSource]) -> list[str]:
+    """Classes in another order or number than others expect."""
+    named = [(read.source, read.classes, read.numbered) for read in reads
+             if read.classes and read.numbered]
+    problems = order_problems(named)
+    if named and cfg.get('model'):
+        source, classes, _ = named[0]
+        problems += head_problems(cfg.model, owner, len(classes),
+                                  f'{source.field}.metainfo.classes')
+    return problems
