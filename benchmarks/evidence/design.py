@@ -2,12 +2,12 @@
 from typing import Any
 
 DATASETS = {
-    'bccd': 'Blood cells (BCCD): 205 training and 87 validation images, 3 '
+    'bccd': 'blood cells (BCCD), 205 training and 87 validation images of 3 '
             'classes. The student sees them at 160x120, the teachers at '
             '320x240.',
-    'drawn': "Drawn shapes (the demo's): 400 training and 100 validation "
-             'images of 128x112, 5 classes that differ only in outline. '
-             'Student and teachers see them at the same size.'}
+    'drawn': "the demo's drawn shapes, 400 training and 100 validation images "
+             'of 5 classes that differ only in outline. All detectors see '
+             'them at 128x112.'}
 WITHOUT_ADAPTERS = ('bccd',)
 """Where student and teachers have equal channels."""
 EPOCHS, SHORT = 6, 3

@@ -10,7 +10,7 @@ from .statistics import Pair, PairMeasure, concordance, relabelled
 
 PREDICTORS = {
     'cost': 'adaptation cost',
-    'share': "the same over the teacher's variance",
+    'share': "cost over the teacher's variance",
     'similarity': 'kernel similarity (CKA)',
     'gap': 'AP gap to the teacher'}
 

@@ -9,7 +9,7 @@ import pytest
 from evidence import comparisons, store
 from evidence.design import DATASETS
 from evidence.jobs import Node
-from evidence.report import page
+from evidence.report import cells, page
 from evidence.report.orders import orders
 from evidence.results import Evidence
 from evidence.statistics import interval
@@ -38,7 +38,8 @@ def test_the_plots_match_the_results(composed, repository):
 @pytest.fixture
 def section_of_the_readme(repository):
     readme = (repository / 'README.md').read_text()
-    return readme.split('## Does it help?')[1].split('\n## ')[0]
+    text = readme.split('## Should I use it?')[1].split('\n## ')[0]
+    return text.split('Measured by us')[1]  # above: what is published
 
 
 def test_the_readme_has_the_main_comparison(section_of_the_readme):
@@ -78,7 +79,7 @@ def test_the_rows_in_published_match_the_results(repository):
 
 def test_the_figures_of_the_readme_stand_on_the_page(
         composed, section_of_the_readme):
-    text, _ = composed
+    text = composed[0].replace('±', ' ± ')
     figures = set(re.findall(
         r'[+-]\d+\.\d ± \d+\.\d|\b\d\d\.\d\b|\d+%|\d+ of \d\d\b',
         section_of_the_readme))
@@ -138,28 +139,44 @@ def test_the_page_of_a_full_budget(everything, pair):
     """Also where the order found stops at one teacher."""
     everything(pair)
     text, plots = page.compose()
-    assert not re.search(r'\bnan\b|\binf\b|Not run|not run|too few', text[
-        text.index('## How it was measured'):])
-    for section in ('Mechanisms', 'Crossing gaps', 'Sweeps', 'Why'):
-        assert text.count(f'### {section}\n') == 2
-    assert text.count('With a trained 1x1 convolution') == 1
-    assert text.count('With a fifth of the weight') == 1
-    assert ('| progression (' in text) == (len(pair) == 2)
+    sections = dict(zip(*[iter(re.split(
+        r'^## (.*)\n', text, flags=re.MULTILINE)[1:])] * 2))
+    assert not re.search(r'\bnan\b|\binf\b|Not run|not run|too few', ''.join(
+        part for title, part in sections.items() if title != 'In short'))
+    for title in page.SECTIONS:
+        assert sections[title].count('|**bccd'), title
+        assert sections[title].count('|**drawn'), title
+    groups = re.findall(r'^\|\*\*(.*?)\*\* \|', sections['Orders'],
+                        re.MULTILINE)
+    assert groups[-4:] == ['bccd', 'bccd, a fifth of the weight',
+                           'bccd, with adapters', 'drawn']
+    assert ('|progression (' in text) == (len(pair) == 2)
     assert len(plots) == 4
 
 
 def test_orders_are_also_shown_with_a_changed_setting(everything):
     """The table against the results themselves."""
-    results = everything(['swin', 'two_stage'])['bccd']
+    results = everything(['swin', 'two_stage'])
     text, _ = orders(results)
-    text = text[text.index('With a trained 1x1 convolution'):]
-    for first, last in permutations(results.teachers, 2):
-        mean = np.mean([run['AP'] for run in results.runs
-                        if [s['teachers'] for s in run['node']['stages']]
-                        == [[first], [last]]
-                        and run['node']['stages'][0]['changes']
-                        == [['adapter', 'conv']]])
-        assert f'| {first} > {last} | {mean:.1f} |' in text
+    rows = text[text.index('|**bccd, with adapters** |'):].splitlines()[1:13]
+    shown, last = {}, ''
+    for row in rows:
+        cells = [cell.strip() for cell in row.split('|')]
+        last = cells[1] or last
+        shown[cells[2], last] = cells[4]
+    bccd = results['bccd']
+    assert shown == {
+        (first, last): f"""{np.mean([
+            run['AP'] for run in bccd.runs
+            if [s['teachers'] for s in run['node']['stages']]
+            == [[first], [last]]
+            and run['node']['stages'][0]['changes']
+            == [['adapter', 'conv']]]):.1f}"""
+        for first, last in permutations(bccd.teachers, 2)}
+    for first in range(0, 12, 3):  # those with one last teacher
+        costs = [bccd.adaptation.cost(*pair)
+                 for pair in list(shown)[first:first + 3]]
+        assert costs == sorted(costs)
 
 
 def test_the_page_can_be_written_at_any_moment(results, tmp_path, monkeypatch):
@@ -174,3 +191,16 @@ def test_the_page_can_be_written_at_any_moment(results, tmp_path, monkeypatch):
             lines[at] for at in order[:int(share * len(lines))]))
         text, _ = page.compose()
         assert not re.search(r'\bnan\b|\binf\b', text)
+        for table in re.findall(r'(?:^\|.*\n)+', text, re.MULTILINE):
+            assert len({row.count('|') for row in table.splitlines()}) == 1
+
+
+@pytest.mark.parametrize('values, text, words', [
+    ((1., 1.2, 1.1), '**+1.1±0.2**', '+1.1±0.2, higher'),
+    ((-1., -1.2, -1.1), '**-1.1±0.2**', '-1.1±0.2, lower'),
+    ((-1., 1.2, .1), '+0.1±2.7', '+0.1±2.7, within noise'),
+    ((1., 1.2), '+1.1', '+1.1, too few seeds'), ((), '', '')])
+def test_only_more_than_noise_is_bold(values, text, words):
+    values, others = dict(enumerate(values)), dict.fromkeys(range(9), 0.)
+    assert cells.difference(values, others) == text
+    assert cells.difference_in_words(values, others) == words

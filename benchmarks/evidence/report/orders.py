@@ -3,7 +3,7 @@ import math
 from collections import defaultdict
 from itertools import permutations
 from statistics import fmean
-from typing import Mapping, Sequence
+from typing import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,45 +14,89 @@ from ..predictors import choices_right
 from ..results import Evidence, Order, complete_seeds
 from ..statistics import f_chance, noise_of_orders
 from . import cells
-from .cells import Section, Values
+from .cells import Results, Row, Section, Values
 from .plots import points
 
+VARIANTS: Mapping[str, Changes] = {
+    '': (), 'a fifth of the weight': GENTLE, 'with adapters': ADAPTED}
+"""What was changed in all stages -> the changes."""
 
-def orders(evidence: Evidence) -> Section:
+
+def orders(results: Results) -> Section:
     """All sequences of one seed by AP, with the ranks of the rules' orders;
     the sequences of two teachers over seeds."""
-    first = evidence.short_aps().get(0)
-    start = evidence.aps([]).get(0)
-    if not first or evidence.costs is None or not start:
+    results = {name: evidence for name, evidence in results.items()
+               if evidence.costs is not None and evidence.aps([]).get(0)
+               and evidence.short_aps().get(0)}
+    if not results:
         return '', {}
-    count = len(evidence.teachers)
+    text = (
+        f'We trained every sequence of the teachers, {SHORT} epochs each, '
+        'with a linear decay of the learning rate. These are of seed '
+        '0:\n\n' + cells.grouped([
+            'teachers', 'sequences', 'best', 'median', 'worst',
+            'alone, as long', 'above that'],
+            {_about(evidence): _lengths(evidence)
+             for evidence in results.values()})
+        + '\nThe rules choose these orders for a maximum of teachers (in '
+        'brackets); backward greedy gives the order found. Ranks are among '
+        'sequences of one length, 1 is best; seed 0.\n\n' + cells.by_dataset(
+            results, ['order', 'chosen by', 'AP', 'rank'], ranks))
+    spread = cells.by_dataset(results, [
+        'teachers', 'seeds', 'noise', 'spread', 'lowest mean',
+        'highest mean', 'p', 'rank of the order found', 'right'], spreads)
+    if spread:
+        text += SPREAD + spread
+    sequences = dict(_sequences_of_two(results))
+    if sequences:
+        text += SEQUENCES + cells.grouped([
+            'last', 'first', 'cost', 'mean AP', 'by seed', 'minus alone',
+            'minus its reverse', 'distill_ratio', 'minus unchanged'],
+            sequences)
+    return text + cells.figure(
+        results, 'AP by length', '{}_orders.svg'), {
+        f'{name}_orders.svg': _plot(evidence)
+        for name, evidence in results.items()}
+
+
+SPREAD = f'''
+Do sequences differ by more than seeds do? **Noise** is how far one sequence
+varies between seeds (standard deviation after removing the means of seed and
+sequence). **Spread** is how far the sequences' means vary, and p is of an F
+test of the two. Above 0.05, ranks mean nothing. Longer sequences have seed 0
+only and are tested with the noise of 2 teachers. The order found is ranked by
+its mean. **Right** is how often the better of two predecessors has the smaller
+cost (p in brackets). A fifth of the weight
+({dict(GENTLE)["distill.loss_weight"]}) keeps distillation below detection.
+Adapters are trained 1x1 convolutions (`adapter='conv'`); equal channels have
+none by default.
+
+'''
+SEQUENCES = '''
+These are all sequences of two teachers, by the last one; the teachers before
+it are sorted by their cost. distill_ratio is a mean over seeds. Unchanged
+means the same sequence of the first group.
+
+'''
+
+
+def _about(evidence: Evidence) -> str:
+    """The data set, and how much of it was run."""
+    first, count = evidence.short_aps()[0], len(evidence.teachers)
     total = sum(math.perm(count, length + 1) for length in range(count))
-    groups, alone = {}, []
-    for length in sorted({len(order) for order in first}):
-        groups[cells.plural(length, 'teacher')] = list(
-            _of_length(first, length).values())
-        alone.append(evidence.short_alone(length).get(0, math.nan))
-    file = f'{evidence.dataset}_orders.svg'
-    return (
-        f'### Orders\n\nEvery sequence of 1 to {count} teachers, {SHORT} '
-        'epochs each, with a linear decay of the learning rate; seed 0, '
-        f'starting at {start:.1f} AP. {len(first)} of {total} sequences were '
-        'run.\n\n' + _table_of_lengths(evidence, first)
-        + '\nThe orders that the rules choose (in brackets: for which maximum '
-        'number of teachers), and their ranks among the sequences of the same '
-        'length, 1 is best; seed 0.\n\n'
-        + ranks(evidence, first) + _between_seeds(evidence)
-        + _with_changes(
-            evidence, GENTLE, 'With a fifth of the weight ('
-            f'{dict(GENTLE)["distill.loss_weight"]}), so that distillation '
-            'does not outweigh detection')
-        + _with_changes(
-            evidence, ADAPTED, 'Student and teachers have equal channels '
-            'here and therefore no adapter: their maps are compared as they '
-            'are. With a trained 1x1 convolution in between '
-            "(`adapter='conv'`)")
-        + f'\n![AP by length](results/{file})\n'), {
-            file: points(groups, 'box AP', 'one sequence', beside=alone)}
+    return (f'{evidence.dataset}, starting at {evidence.aps([])[0]:.1f} AP, '
+            f'{len(first)} of {total} sequences')
+
+
+def _plot(evidence: Evidence) -> str:
+    first = evidence.short_aps()[0]
+    lengths = sorted({len(order) for order in first})
+    return points(
+        {cells.plural(length, 'teacher'): list(
+            _of_length(first, length).values()) for length in lengths},
+        'box AP', 'one sequence',
+        beside=[evidence.short_alone(length).get(0, math.nan)
+                for length in lengths])
 
 
 def _of_length(aps: Mapping[Order, float],
@@ -60,10 +104,10 @@ def _of_length(aps: Mapping[Order, float],
     return {order: ap for order, ap in aps.items() if len(order) == length}
 
 
-def _table_of_lengths(evidence: Evidence,
-                      first: Mapping[Order, float]) -> str:
+def _lengths(evidence: Evidence) -> list[Row]:
     """Best, median and worst sequence of each length."""
-    rows = []
+    first = evidence.short_aps()[0]
+    rows: list[Row] = []
     for length in sorted({len(order) for order in first}):
         aps = _of_length(first, length)
         ranked = sorted(aps, key=lambda order: -aps[order])
@@ -75,121 +119,125 @@ def _table_of_lengths(evidence: Evidence,
         rows.append([length, len(aps), best,
                      f'{np.median(list(aps.values())):.1f}', worst,
                      *controls])
-    return cells.table(
-        ['teachers', 'sequences', 'best', 'median', 'worst',
-         'trained on alone, as long', 'sequences above that'], rows)
+    return rows
 
 
-def ranks(evidence: Evidence, first: Mapping[Order, float]) -> str:
+def ranks(evidence: Evidence) -> list[Row]:
     """The orders of the rules for every maximum number of teachers, each
     order once."""
-    chosen: dict[Order, dict[str, list[str]]] = defaultdict(
+    first = evidence.short_aps()[0]
+    chosen: dict[Order, dict[str, list[int]]] = defaultdict(
         lambda: defaultdict(list))
-    for maximum in range(1, len(evidence.teachers) + 1):
+    count = len(evidence.teachers)
+    for maximum in range(1, count + 1):
         for row in compare_orders(evidence.adaptation, evidence.student,
                                   evidence.costs['aps'], maximum):
-            chosen[row.teachers][row.name].append(str(maximum))
-    rows = []
+            chosen[row.teachers][row.name].append(maximum)
+    rows: list[Row] = []
     for order in sorted(chosen, key=len):
-        rules = '; '.join(f'{rule} ({", ".join(maxima)})'
-                          for rule, maxima in chosen[order].items())
-        rows.append([cells.path(order), rules, '', ''])
+        by_maxima: dict[str, list[str]] = defaultdict(list)
+        for rule, maxima in chosen[order].items():
+            text = 'any' if len(maxima) == count > 1 \
+                else ', '.join(map(str, maxima))
+            by_maxima[text].append(rule)
+        rules = '; '.join(f'{", ".join(names)} ({text})'
+                          for text, names in by_maxima.items())
+        rank = ['', '']
         if order in first:
             aps = list(_of_length(first, len(order)).values())
-            rows[-1][2:] = [f'{first[order]:.1f}',
-                            cells.rank(first[order], aps)]
-    return cells.table(['order', 'chosen by', 'AP', 'rank'], rows)
+            rank = [f'{first[order]:.1f}', cells.rank(first[order], aps)]
+        rows.append([cells.path(order), rules, *rank])
+    return rows
 
 
-def _between_seeds(evidence: Evidence) -> str:
-    """Whether orders differ by more than one order's seeds."""
-    text = ''
-    by_seed = evidence.short_aps()
-    for length in (1, 2):
-        sequences = sorted(_of_length(by_seed[0], length))
-        seeds = complete_seeds(by_seed, sequences)
-        if len(seeds) < 2 or len(sequences) < 2:
-            continue
-        table = [[by_seed[s][order] for order in sequences] for s in seeds]
-        noise, _ = noise_of_orders(table)
-        text += (f'\n{cells.plural(length, "teacher")}, '
-                 + spread_of(sequences, table))
-        if length == 2:
-            text += _sequences_of_two(evidence, seeds)
-            freedom = (len(seeds) - 1) * (len(sequences) - 1)
-            text += _longer_sequences(by_seed[0], noise, freedom)
-    return text
+def _complete(evidence: Evidence, length: int, changes: Changes
+              ) -> tuple[list[Order], list[int]]:
+    """The sequences of a length, and the seeds that have them all; of
+    unchanged stages those that seed 0 has, else those that any has."""
+    by_seed = evidence.short_aps(changes)
+    found = [by_seed[0]] if not changes else by_seed.values()
+    sequences = sorted({order for aps in found for order in aps
+                        if len(order) == length})
+    seeds = complete_seeds(by_seed, sequences)
+    return sequences, seeds if len(sequences) > 1 < len(seeds) else []
 
 
-def _longer_sequences(first: Mapping[Order, float], noise: float,
-                      freedom: int) -> str:
-    """Whether those of one seed differ by more than noise.
-
-    Args:
-        first: Of seed 0.
-        noise: Standard deviation between seeds, of sequences of two.
-        freedom: Its degrees of freedom.
-    """
-    text = ''
-    for length in range(3, max(map(len, first)) + 1):
-        aps = list(_of_length(first, length).values())
-        if len(aps) < 2:
-            continue
-        ratio = float(np.var(aps, ddof=1)) / noise**2 if noise else math.inf
-        chance = f_chance(ratio, len(aps) - 1, freedom)
-        more = 'more than' if chance < .05 else 'not more than'
-        text += (
-            f'\nThe {len(aps)} sequences of {length} teachers, seed 0, vary '
-            f'by {np.std(aps, ddof=1):.2f} AP: {more} this noise explains '
-            f'(F test with the noise of 2 teachers, {cells.chance(chance)}'
-            ').\n')
-    return text
+def spreads(evidence: Evidence) -> list[Row]:
+    """Whether sequences differ by more than one sequence's seeds."""
+    rows: list[Row] = []
+    for length, (name, changes) in [
+            (1, ('', ())), *((2, one) for one in VARIANTS.items())]:
+        sequences, seeds = _complete(evidence, length, changes)
+        if seeds:
+            rows.append([
+                ', '.join(filter(None, (str(length), name))),
+                *_spread(evidence, sequences, seeds, changes)])
+    return rows + _spreads_of_longer(evidence)
 
 
-def spread_of(sequences: Sequence[Order],
-              table: Sequence[Sequence[float]]) -> str:
-    """How far seeds and sequences differ, as a sentence.
-
-    Args:
-        sequences: At least two.
-        table: AP, (seeds, sequences).
-    """
+def _spread(evidence: Evidence, sequences: Sequence[Order],
+            seeds: Sequence[int], changes: Changes) -> Row:
+    """Cells of :func:`spreads` for sequences that these seeds have."""
+    by_seed = evidence.short_aps(changes)
+    table = [[by_seed[s][order] for order in sequences] for s in seeds]
     noise, chance = noise_of_orders(table)
     means = {order: fmean(aps) for order, aps in zip(sequences, zip(*table))}
-    ranked = sorted(means, key=lambda order: -means[order])
+    ends = (min(reversed(means), key=means.__getitem__),
+            max(means, key=means.__getitem__))
     worst, best = (f'{means[order]:.1f} ({cells.path(order)})'
-                   for order in (ranked[-1], ranked[0]))
-    verdict = 'The sequences differ' if chance < .05 else \
-        'Within noise: their ranks mean nothing'
-    return (
-        f'{len(table)} seeds, all {len(means)} sequences: one sequence varies '
-        f'between seeds by {noise:.2f} AP (standard deviation after removing '
-        'the means of seed and sequence); the means of the sequences over '
-        f'seeds vary by {np.std(list(means.values()), ddof=1):.2f} AP, from '
-        f'{worst} to {best}. {verdict} (F test, {cells.chance(chance)}).\n')
+                   for order in ends)
+    pair, rank, right = tuple(evidence.pair), '', ''
+    if len(sequences[0]) == 2:
+        worst, best = (f'{means[order]:.1f}' for order in ends)
+        if pair in means:
+            rank = cells.rank(means[pair], list(means.values()))
+        share, by_chance = choices_right(evidence, 2, 'cost', -1, changes)
+        if not math.isnan(share):
+            right = f'{share:.0%} ({cells.bare_chance(by_chance)})'
+    return [len(seeds), f'{noise:.2f}',
+            f'{np.std(list(means.values()), ddof=1):.2f}', worst, best,
+            cells.bare_chance(chance), rank, right]
 
 
-def _sequences_of_two(evidence: Evidence, seeds: Sequence[int],
-                      changes: Changes = ()) -> str:
-    """All of them by their mean, and each against its reverse."""
-    short_aps = evidence.short_aps(changes)
-    aps = {order: {s: short_aps[s][order] for s in seeds}
-           for order in _of_length(short_aps[seeds[0]], 2)}
-    rows = []
-    for order in sorted(aps):
-        reverse = order[::-1]
-        if order < reverse and reverse in aps:
-            rows.append([cells.path(order),
-                         cells.difference(aps[order], aps[reverse])])
-    return ('\n' + _table_by_mean(evidence, aps, changes)
-            + '\nThe same two teachers in both orders:\n\n'
-            + cells.table(['', 'minus its reverse'], rows))
+def _spreads_of_longer(evidence: Evidence) -> list[Row]:
+    """Cells of :func:`spreads` for sequences that only seed 0 has."""
+    pairs, seeds = _complete(evidence, 2, ())
+    if not seeds:
+        return []
+    by_seed = evidence.short_aps()
+    noise, _ = noise_of_orders(
+        [[by_seed[s][order] for order in pairs] for s in seeds])
+    freedom = (len(seeds) - 1) * (len(pairs) - 1)
+    rows: list[Row] = []
+    for length in range(3, max(map(len, by_seed[0])) + 1):
+        aps = list(_of_length(by_seed[0], length).values())
+        if len(aps) > 1:
+            ratio = float(np.var(aps, ddof=1)) / noise**2 if noise \
+                else math.inf
+            chance = f_chance(ratio, len(aps) - 1, freedom)
+            rows.append([length, 1, '',
+                         f'{np.std(aps, ddof=1):.2f}', '', '',
+                         cells.bare_chance(chance), '', ''])
+    return rows
 
 
-def _table_by_mean(evidence: Evidence, aps: Mapping[Order, Values],
-                   changes: Changes) -> str:
-    """Each sequence of two, beside training on alone; with changes, also
-    beside the same sequence without them.
+def _sequences_of_two(results: Results) -> Iterator[tuple[str, list[Row]]]:
+    """Group -> its rows."""
+    for dataset, evidence in results.items():
+        for name, changes in VARIANTS.items():
+            sequences, seeds = _complete(evidence, 2, changes)
+            if seeds:
+                by_seed = evidence.short_aps(changes)
+                aps = {order: {s: by_seed[s][order] for s in seeds}
+                       for order in sequences}
+                yield ', '.join(filter(None, (dataset, name))), [
+                    *_sequence_rows(evidence, aps, changes),
+                    *_means_and_control(evidence, aps)]
+
+
+def _sequence_rows(evidence: Evidence, aps: Mapping[Order, Values],
+                   changes: Changes) -> Iterator[Row]:
+    """One for each sequence of two.
 
     Args:
         evidence: Of one data set.
@@ -197,54 +245,38 @@ def _table_by_mean(evidence: Evidence, aps: Mapping[Order, Values],
         changes: Of the stages.
     """
     runs, unchanged = evidence.short_runs(changes), evidence.short_aps()
-    seeds = set.union(*map(set, aps.values()))
-    alone = {s: ap for s, ap in evidence.short_alone(2).items() if s in seeds}
-    rows = []
-    for order in sorted(aps, key=lambda order: -cells.average(aps[order])):
-        values = aps[order]
+    alone = evidence.short_alone(2)
+    costs = {order: evidence.adaptation.cost(*order) for order in aps}
+    last = ''
+    for order in sorted(aps, key=lambda order: (order[1], costs[order])):
+        values, reverse = aps[order], order[::-1]
+        same = {s: unchanged[s][order] for s in values
+                if changes and order in unchanged.get(s, {})}
         ratio = fmean(runs[s][order]['last_epoch']['distill_ratio']
                       for s in values)
-        same = {s: unchanged[s][order] for s in values
-                if order in unchanged.get(s, {})}
-        rows.append([cells.path(order), cells.mean(values),
-                     cells.by_seed(values), cells.difference(values, alone),
-                     cells.number(ratio, '.2f'),
-                     cells.difference(values, same)])
+        yield [order[1] if order[1] != last else '', order[0],
+               '' if changes else f'{costs[order]:.3g}',
+               cells.mean(values), cells.by_seed(values),
+               cells.difference(values, alone),
+               cells.difference(values, aps[reverse])
+               if order < reverse and reverse in aps else '',
+               cells.number(ratio, '.2f'), cells.difference(values, same)]
+        last = order[1]
+
+
+def _means_and_control(evidence: Evidence, aps: Mapping[Order, Values]
+                       ) -> Iterator[Row]:
+    """The mean of all sequences, and training on alone, of the same seeds."""
+    seeds = set.union(*map(set, aps.values()))
+    alone = {s: ap for s, ap in evidence.short_alone(2).items() if s in seeds}
     if alone:
         every = {s: fmean(values[s] for values in aps.values())
                  for s in alone}
-        rows += [['all of them', cells.mean(every), cells.by_seed(every),
-                  cells.difference(every, alone), '', ''],
-                 ['trained on alone', cells.mean(alone), cells.by_seed(alone),
-                  '', '', '']]
-    columns = ['sequence', 'mean AP', 'by seed', 'minus trained on alone',
-               'distill_ratio at the end', 'minus the same without the change']
-    if not changes:
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    return cells.table(columns, rows)
-
-
-def _with_changes(evidence: Evidence, changes: Changes, what: str) -> str:
-    """The sequences of two teachers with a change in all stages."""
-    by_seed = evidence.short_aps(changes)
-    sequences = sorted({order for aps in by_seed.values() for order in aps
-                        if len(order) == 2})
-    seeds = complete_seeds(by_seed, sequences)
-    if len(seeds) < 2 or len(sequences) < 2:
-        return ''
-    table = [[by_seed[s][order] for order in sequences] for s in seeds]
-    text = f'\n{what}: 2 teachers, {spread_of(sequences, table)}'
-    means = {order: fmean(aps) for order, aps in zip(sequences, zip(*table))}
-    order = tuple(evidence.pair)
-    if order in means:
-        place = cells.rank(means[order], list(means.values()))
-        text += f'The order found ranks {place} by its mean.\n'
-    share, chance = choices_right(evidence, 2, 'cost', -1, changes)
-    if not math.isnan(share):
-        text += ('Of two predecessors, the one with the smaller cost is '
-                 f'better in {share:.0%} of comparisons '
-                 f'({cells.chance(chance)}; see below).\n')
-    return text + _sequences_of_two(evidence, seeds, changes)
+        for name, values in (('all of them', every),
+                             ('alone', alone)):
+            yield [name, '', '', cells.mean(values), cells.by_seed(values),
+                   cells.difference(values, alone) if values is every else '',
+                   '', '', '']
 
 
 def differ(evidence: Evidence, changes: Changes) -> str:

@@ -6,123 +6,117 @@ from statistics import fmean
 from ..design import EPOCHS, SHORT
 from ..predictors import (PREDICTORS, choices_right, later_gains, pair_values,
                           predecessors, predictors_of)
-from ..results import Evidence, complete_seeds
+from ..results import Evidence
 from ..statistics import (PairMeasure, permutation_chance, rank_correlation,
                           relabelled, within_targets)
 from . import cells
-from .cells import Section
+from .cells import Results, Row, Section
+
+SIGNS = {'cost': -1, 'similarity': 1, 'gap': -1}
+"""Measures that prefer a candidate -> -1 where they prefer the smaller."""
 
 
-def predictions(evidence: Evidence) -> Section:
+def predictions(results: Results) -> Section:
     """Which properties of a teacher correlate with the AP after it."""
-    if evidence.costs is None:
+    table = cells.by_dataset(results, [
+        'measure', 'from the student', 'from another teacher',
+        'right, 2 teachers', 'right, 3 teachers'], _rows)
+    if not table:
         return '', {}
-    text = _from_the_student(evidence) + _from_another_teacher(evidence) \
-        + _choices(evidence)
-    if not text:
-        return '', {}
-    return ('### Does the cost predict the AP?\n\nA cost is a mean squared '
-            "distance in the units of the teacher's maps. Costs into the same "
-            'teacher can be compared; costs into different teachers only '
-            "after division by the teacher's variance.\n" + text), {}
-
-
-def _from_the_student(evidence: Evidence) -> str:
-    """The first stage with each teacher."""
-    aps = {name: evidence.aps([(name,)]) for name in evidence.costs['aps']}
-    seeds = set.intersection(*map(set, aps.values()))
-    if not seeds or len(aps) < 3:
-        return ''
-    rows = []
-    for key, name in PREDICTORS.items():
-        pairs = [(predictors_of(evidence, evidence.student, teacher)[key],
-                  fmean(by_seed[s] for s in seeds))
-                 for teacher, by_seed in aps.items()]
-        rows.append([name, cells.number(rank_correlation(pairs), '+.2f'),
-                     f'{permutation_chance(pairs):.2f}'])
-    smallest = 2 / math.factorial(len(aps))
+    known = [one for one in results.values() if one.costs is not None]
+    counts = [len(one.teachers) for one in known]
+    smallest = 2 / math.factorial(max(counts))
+    pairs = cells.numbers(n * (n - 1) for n in counts)
+    names = cells.numbers(map(math.factorial, counts))
+    seeds = cells.numbers(len(_seeds(one)) for one in known if _seeds(one))
+    first = (
+        f'- **From the student**: stages of {EPOCHS} epochs, mean over '
+        f'{seeds} seeds. Measures are of the student of seed 0. p is how '
+        'often a random ranking agrees or disagrees as much. With '
+        f'{max(counts)} teachers it is never below {smallest:.2f}, so nothing '
+        'can be shown.\n') if seeds else ''
     return (
-        f'\n**From the student**: one stage of {EPOCHS} epochs with each '
-        f'teacher, mean over {len(seeds)} seeds. The table shows the rank '
-        'correlation (Spearman) with the AP after the stage; costs and '
-        'similarities are from the student of seed 0. p: how often a random '
-        f'ranking agrees or disagrees as much (with {len(aps)} teachers never '
-        f'less than {smallest:.2f}, so nothing can be shown here).\n\n'
-        + cells.table(['measure', 'correlation', 'p'], rows))
+        "A cost is a mean squared distance in the units of the teacher's "
+        'maps. Costs into different teachers can be compared only after '
+        "division by the teacher's variance. The first columns are Spearman's "
+        'rank correlations with the AP after a stage; brackets hold p.\n\n'
+        f'{first}'
+        f'- **From another teacher**: stages of {SHORT} epochs, over the '
+        f'{pairs} pairs (previous teacher, teacher). From both sides we '
+        'subtract the mean over all previous teachers of the same teacher, '
+        'from the AP also the mean of its seed and number of stages. The '
+        'method expects a negative value for the cost. p is how often a value '
+        f'is as far from 0 if teachers swap names, over all {names} '
+        'relabellings.\n'
+        '- **Right**: which of two candidates comes before the teachers '
+        'already chosen? The value is the share of comparisons in which the '
+        'student ends higher with the smaller cost, larger similarity or '
+        'smaller gap (highest AP); a tie counts half. With 2 teachers all '
+        'seeds count, with 3 only seed 0. p is as before, of a share as far '
+        'from a half.\n\n'
+        + table), {}
 
 
-def _from_another_teacher(evidence: Evidence) -> str:
+def _rows(evidence: Evidence) -> list[Row]:
+    """One for each measure; none where nothing was run."""
+    if evidence.costs is None:
+        return []
+    columns = [_from_the_student(evidence), _from_another_teacher(evidence),
+               _right(evidence, 2), _right(evidence, 3)]
+    return [[name, *(column.get(key, '') for column in columns)]
+            for key, name in PREDICTORS.items()] if any(columns) else []
+
+
+def _seeds(evidence: Evidence) -> set[int]:
+    """Those with a stage of full length with each teacher."""
+    return set.intersection(*(set(evidence.aps([(name,)]))
+                              for name in evidence.teachers))
+
+
+def _from_the_student(evidence: Evidence) -> dict[str, str]:
+    """The first stage with each teacher; by :data:`PREDICTORS`, as all
+    below."""
+    seeds = _seeds(evidence)
+    if not seeds or len(evidence.teachers) < 3:
+        return {}
+    column = {}
+    for key in PREDICTORS:
+        pairs = [(predictors_of(evidence, evidence.student, name)[key],
+                  fmean(evidence.aps([(name,)])[s] for s in seeds))
+                 for name in evidence.teachers]
+        column[key] = _with_chance(
+            cells.number(rank_correlation(pairs), '+.2f'),
+            permutation_chance(pairs))
+    return column
+
+
+def _from_another_teacher(evidence: Evidence) -> dict[str, str]:
     """Later stages, among those that end with the same teacher."""
     gains = later_gains(evidence)
     if set(gains) != set(permutations(evidence.teachers, 2)):
-        return ''
+        return {}
     expected = within_targets(gains)
 
     def correlation(values: PairMeasure) -> float:
         return rank_correlation(list(zip(within_targets(values), expected)))
 
-    rows = []
-    for key, name in PREDICTORS.items():
-        if key != 'share':
-            value, chance = relabelled(pair_values(evidence, key),
-                                       correlation, 0)
-            rows.append([name, cells.number(value, '+.2f'),
-                         cells.chance(chance)])
-    return (
-        f'\n**From another teacher**: stages of {SHORT} epochs of the orders. '
-        'The table shows the rank correlation of a measure with the AP after '
-        f'the stage, over the {len(gains)} pairs (previous teacher, teacher). '
-        'From both we subtract the mean over all previous teachers of the '
-        'same teacher, and from the AP also the mean of its seed and number '
-        'of stages. The method expects a negative correlation for the cost. '
-        'p: how often the correlation is as far from 0 if the teachers swap '
-        'their names, over all '
-        f'{math.factorial(len(evidence.teachers))} relabellings.\n\n'
-        + cells.table(['measure', 'correlation', 'p'], rows))
+    column = {}
+    for key in SIGNS:
+        value, chance = relabelled(pair_values(evidence, key), correlation, 0)
+        column[key] = _with_chance(cells.number(value, '+.2f'), chance)
+    return column
 
 
-def _choices(evidence: Evidence) -> str:
-    """How often a predictor prefers the better of two predecessors."""
-    rows = []
-    for length in range(2, len(evidence.teachers)):
-        pairs = predecessors(evidence, length).values()
-        for key, name, sign in (
-                ('cost', 'smallest adaptation cost to the next', -1),
-                ('similarity', 'largest kernel similarity (CKA)', 1),
-                ('gap', 'highest AP', -1)):
-            share, chance = choices_right(evidence, length, key, sign)
-            if not math.isnan(share):
-                rows.append([length, name, sum(map(len, pairs)),
-                             f'{share:.0%}', cells.chance(chance)])
-    if not rows:
-        return ''
-    return (
-        '\n**The choice that the selection makes**: which of two candidates '
-        'comes before the teachers that are already chosen? "Right" is the '
-        'share of comparisons in which the student ends higher with the '
-        'candidate that the measure prefers (a tie counts half): with two '
-        'teachers over all seeds, with three on seed 0. p as above, of a '
-        'share as far from a half.\n\n' + cells.table(
-            ['teachers in all', 'preferred candidate', 'comparisons', 'right',
-             'p'], rows) + _predecessors_by_cost(evidence))
+def _right(evidence: Evidence, length: int) -> dict[str, str]:
+    """How often a measure prefers the better of two predecessors."""
+    column = {}
+    count = sum(map(len, predecessors(evidence, length).values()))
+    for key, sign in SIGNS.items():
+        share, chance = choices_right(evidence, length, key, sign)
+        if not math.isnan(share):
+            column[key] = _with_chance(f'{share:.0%} of {count}', chance)
+    return column
 
 
-def _predecessors_by_cost(evidence: Evidence) -> str:
-    by_seed = evidence.short_aps()
-    seeds = complete_seeds(by_seed, permutations(evidence.teachers, 2))
-    if not seeds:
-        return ''
-    rows = []
-    for last in evidence.teachers:
-        costs = {first: evidence.adaptation.cost(first, last)
-                 for first in evidence.teachers if first != last}
-        row = [last]
-        for first in sorted(costs, key=lambda name: costs[name]):
-            ap = fmean(by_seed[s][first, last] for s in seeds)
-            row.append(f'{first} ({costs[first]:.3g}): {ap:.1f}')
-        rows.append(row)
-    columns = ['last', 'smallest cost', *[''] * (len(rows[0]) - 3), 'largest']
-    return (
-        '\nTwo teachers: the first teachers for each last one, by increasing '
-        'cost (in brackets), and the AP at the end, mean over '
-        f'{len(seeds)} seeds.\n\n' + cells.table(columns, rows))
+def _with_chance(text: str, chance: float) -> str:
+    return f'{text} ({cells.bare_chance(chance)})' if text else ''

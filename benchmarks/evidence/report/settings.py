@@ -1,52 +1,51 @@
 """The page's sections about mechanisms, gaps, explanations and settings."""
 import json
-import re
-from typing import Mapping
+from typing import Iterable, Mapping
 
 import numpy as np
 
-from ..design import (ARMS, CALIBRATION, EPOCHS, MECHANISMS, SHARE, at_scale,
+from ..design import (CALIBRATION, EPOCHS, MECHANISMS, SHARE, at_scale,
                       with_mechanism)
 from ..results import Evidence, aps_of, full_stage
 from ..statistics import noise_of_orders
 from . import cells
-from .cells import Section, Values
+from .cells import Results, Row, Section, Values
 
 
-def mechanisms(evidence: Evidence) -> Section:
+def mechanisms(results: Results) -> Section:
     """Direct and progressive, by mechanism: with equal gradients, and with
     the weights that they have by default."""
-    if len(evidence.arms) < 2:
+    groups: dict[str, list[Row]] = {}
+    spreads = ''
+    for dataset, evidence in results.items():
+        for equal, what in ((True, 'equal gradients'),
+                            (False, 'default weights')):
+            aps: dict[str, dict[str, Values]] = {}
+            rows = [[name, *row] for name in MECHANISMS if len(
+                evidence.arms) > 1 and (row := _mechanism_row(
+                    evidence, name, equal, aps))]
+            if rows:
+                group = f'{dataset}, {what}'
+                groups[group] = rows
+                spreads += _spread_of_mechanisms(group, aps)
+    if not groups:
         return '', {}
-    text = ''
-    for equal, remark in ((True, EQUAL_GRADIENTS), (False, DEFAULT_WEIGHTS)):
-        rows: list[list[str]] = []
-        aps: dict[str, dict[str, Values]] = {}
-        for name in MECHANISMS:
-            row = _mechanism_row(evidence, name, equal, aps)
-            if row:
-                rows.append([name, *row])
-        if rows:
-            text += remark + cells.table(
-                ['', 'direct', 'progression', 'progression minus direct',
-                 'direct minus trained on alone',
-                 'progression minus trained on alone',
-                 'distill_ratio of both'], rows) + _spread_of_mechanisms(aps)
-    return ('### Mechanisms\n' + text if text else ''), {}
+    return MECHANISM_GROUPS + cells.grouped([
+        '', 'direct', 'progression', 'progression minus direct',
+        'direct minus alone', 'progression minus alone',
+        'distill_ratio of both'], groups) + spreads + cells.not_run(
+            dataset for dataset in results
+            if not any(group.startswith(f'{dataset},') for group in groups)
+        ), {}
 
 
-EQUAL_GRADIENTS = f'''
-Equal gradients: `loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`.
-The first {CALIBRATION} iterations of a stage do not distil; they determine the
-weight at which the mechanism's gradient at the student's maps is half of the
-detection loss's. distill_ratio as above. In these runs MGD's generators, FGD's
-blocks and random adapters started from the same weights in every seed; since
-then they follow the run's seed.
-
-'''
-DEFAULT_WEIGHTS = '''
-With their default weights, which were published for larger maps with more
-channels: a weak result may be due to the weight.
+MECHANISM_GROUPS = f'''Equal gradients
+(`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`) mean that
+{CALIBRATION} iterations without distillation give the weight: the gradient at
+the student's maps is half of the detection loss's. MGD's generators, FGD's
+blocks and random adapters started alike in every seed here; now they follow
+the run's seed. Default weights were published for larger maps with more
+channels, so a weak result may be due to the weight.
 
 '''
 
@@ -76,29 +75,42 @@ def _mechanism_row(evidence: Evidence, name: str, equal: bool,
                   for by_seed in runs.values())]
 
 
-def _spread_of_mechanisms(aps: Mapping[str, Mapping[str, Values]]) -> str:
+def _spread_of_mechanisms(group: str,
+                          aps: Mapping[str, Mapping[str, Values]]) -> str:
     """Whether mechanisms differ by more than one mechanism's seeds."""
     seeds = sorted(set.intersection(*(
         set(values) for arms in aps.values() for values in arms.values())))
     if len(aps) < 2 or len(seeds) < 2:
         return ''
-    text = ''
-    for arm in next(iter(aps.values())):
-        table = [[arms[arm][s] for arms in aps.values()] for s in seeds]
-        noise, chance = noise_of_orders(table)
-        text += (
-            f'\n{arm.capitalize()}: the means of the mechanisms vary by '
-            f'{np.std(np.mean(table, 0), ddof=1):.2f} AP; one mechanism '
-            f'varies between seeds by {noise:.2f} AP (F test, '
-            f'{cells.chance(chance)}).\n')
-    return text
+    arms = list(next(iter(aps.values())))
+    tables = [[[by_arm[arm][s] for by_arm in aps.values()] for s in seeds]
+              for arm in arms]
+    tests = [noise_of_orders(table) for table in tables]
+
+    def listed(texts: Iterable[str]) -> str:
+        return ' and '.join(texts)
+
+    return (
+        f'\n{group}, {listed(arms)}: the means of the mechanisms vary by '
+        + listed(f'{np.std(np.mean(one, 0), ddof=1):.2f} AP' for one in tables)
+        + ', one mechanism between seeds by '
+        + listed(f'{noise:.2f} AP' for noise, _ in tests) + ' (F test, '
+        + listed(cells.chance(chance) for _, chance in tests) + ').\n')
 
 
-def gaps(evidence: Evidence) -> Section:
+def gaps(results: Results) -> Section:
     """Larger gaps between student and teacher, with and without a step in
     between."""
+    table = cells.by_dataset(results, [
+        '', 'first', 'AP by seed', 'second', 'AP by seed',
+        'second minus first'], _gap_rows)
+    return ('A teacher at a smaller scale is the same detector, which was '
+            f'never trained at that scale.\n\n{table}' if table else ''), {}
+
+
+def _gap_rows(evidence: Evidence) -> list[Row]:
     if evidence.costs is None:
-        return '', {}
+        return []
     best, arms = evidence.best, evidence.arms
     rising = aps_of(evidence.by_path.get(('mtpd', (
         full_stage((best,), at_scale(best, 1)), full_stage((best,)))), {}))
@@ -111,22 +123,16 @@ def gaps(evidence: Evidence) -> Section:
     small = {arm: evidence.aps(stages, student='small')
              for arm, stages in arms.items()}
     names = {arm: cells.path(['+'.join(names) for names in stages])
-             for arm, stages in arms.items()} | {'alone': ARMS['alone']}
+             for arm, stages in arms.items()} | {'alone': 'alone'}
     for one, other in (('alone', 'direct'), ('alone', 'progression'),
                        ('direct', 'progression')):
         if other in small:
             compared.append(('smaller student', names[one], small[one],
                              names[other], small[other]))
-    rows = [[what, one, cells.by_seed(aps), other, cells.by_seed(other_aps),
+    return [[what, one, cells.by_seed(aps), other, cells.by_seed(other_aps),
              cells.difference(other_aps, aps)]
             for what, one, aps, other, other_aps in compared
             if set(aps) & set(other_aps)]
-    if not rows:
-        return '', {}
-    return ('### Crossing gaps\n\nA teacher at a smaller scale is the same '
-            'detector, which was never trained at that scale.\n\n'
-            + cells.table(['', 'first', 'AP by seed', 'second', 'AP by seed',
-                           'second minus first'], rows)), {}
 
 
 EXPLAINED = {
@@ -137,60 +143,71 @@ EXPLAINED = {
         lambda side: side['sharpness']['own']}
 
 
-def why(evidence: Evidence) -> Section:
+def why(results: Results) -> Section:
     """Training loss, AP and sharpness with and without distillation."""
-    rows = []
-    for arm in ('direct', 'progression'):
-        runs = {run['seed']: run['runs'] for run in evidence.explained
-                if run['arm'] == arm}
-        for name, value in EXPLAINED.items() if runs else ():
+    table = cells.by_dataset(results, [
+        '', 'alone', *(cell for arm in EXPLAINED_ARMS
+                                  for cell in (arm, 'minus alone'))],
+        _explained_rows)
+    return ('The students at the end of the main comparison, on the same 128 '
+            'training images ([how](analysis.md)). The paper reports a higher '
+            'loss, a higher AP and a lower sharpness after distillation. '
+            'The sharpness of a student trained alone depends on the student '
+            'with which it is moved alike: first direct, then progression. '
+            f'The main comparison has the APs.\n\n{table}'
+            if table else ''), {}
+
+
+EXPLAINED_ARMS = 'direct', 'progression'
+
+
+def _explained_rows(evidence: Evidence) -> list[Row]:
+    """One for each of :data:`EXPLAINED`."""
+    runs = {arm: {run['seed']: run['runs'] for run in evidence.explained
+                  if run['arm'] == arm} for arm in EXPLAINED_ARMS}
+    rows: list[Row] = []
+    for name, value in EXPLAINED.items() if any(runs.values()) else ():
+        form = '.1f' if 'AP' in name else '.4f'
+        alone, cells_of_arms = [], []
+        for sides_by_seed in runs.values():
             first, second = (
-                {seed: value(sides[i]) for seed, sides in runs.items()
+                {seed: value(sides[i])
+                 for seed, sides in sides_by_seed.items()
                  if value(sides[i]) is not None} for i in (0, 1))
-            form = '.1f' if 'AP' in name else '.4f'
-            rows.append([arm, name, cells.by_seed(first, form),
-                         cells.by_seed(second, form),
-                         cells.difference(first, second, form)])
-    if not rows:
-        return '', {}
-    return ('### Why\n\nThe students at the end of the main comparison, on '
-            'the same 128 training images ([how](analysis.md)). The paper '
-            'reports a higher loss, a higher AP and a lower sharpness after '
-            'distillation.\n\n' + cells.table(
-                ['', '', 'distilled', 'trained on alone', 'difference'],
-                rows)), {}
+            shown = [cells.by_seed(side, form) if side and form != '.1f'
+                     else '' for side in (first, second)]
+            cells_of_arms += [
+                shown[0], cells.difference(first, second, form)]
+            alone += filter(None, shown[1:])
+        rows.append([name, '; '.join(dict.fromkeys(alone)), *cells_of_arms])
+    return rows
 
 
-def sweeps(evidence: Evidence) -> Section:
+def sweeps(results: Results) -> Section:
     """One stage with changed settings, and the number of teachers."""
-    if evidence.costs is None:
-        return '', {}
-    rows = _changed_stages(evidence)
-    text = '' if len(rows) < 2 else (
-        f'One stage of {EPOCHS} epochs taught by {evidence.best}. '
-        "`'auto'` finds the weight in the first iterations, without "
-        'distillation. distill_ratio: in the last epoch, of the first '
-        'seed.\n\n' + cells.table(
-            ['', 'AP by seed', 'minus unchanged', 'minus trained on alone',
-             'distill_ratio'],
-            [rows[0], *sorted(rows[1:])]))
-    numbers = _numbers_of_teachers(evidence)
+    known = {name: one for name, one in results.items()
+             if one.costs is not None}
+    stages, numbers = (
+        cells.by_dataset(known, columns, rows_of)
+        for columns, rows_of in (
+            (['', 'AP by seed', 'minus unchanged', 'minus alone',
+              'distill_ratio'], _changed_stages),
+            (['order', 'AP by seed', 'alone, as long', 'minus that',
+              'direct, as long', 'minus that'], _numbers_of_teachers)))
+    if stages:
+        stages = (f'One stage of {EPOCHS} epochs taught by the best teacher. '
+                  "`'auto'` finds the weight in the first iterations, without "
+                  f'distillation.\n\n{stages}')
     if numbers:
-        text += '\n' * bool(text) + numbers
-    missing = []
-    if not any(re.match(r'distill.loss_weight [\d.]+$', row[0])
-               for row in rows):
-        missing.append('the weight')
-    if not numbers:
-        missing.append('the number of teachers')
-    if text and missing:
-        text += f'\nNot run: {", ".join(missing)}.\n'
-    return ('### Sweeps\n\n' + text if text else ''), {}
+        numbers = ('The number of teachers changes the number of epochs, so '
+                   'each line has its own controls. The main comparison has '
+                   f'two teachers.\n\n{numbers}')
+    return '\n'.join(filter(None, (stages, numbers))), {}
 
 
-def _changed_stages(evidence: Evidence) -> list[list[str]]:
+def _changed_stages(evidence: Evidence) -> list[Row]:
     """Cells of one stage as in the main comparison, and of the same with
-    changed settings."""
+    changed settings; none where nothing was changed."""
     unchanged = full_stage((evidence.best,))
     runs_by_changes = {unchanged[3]: evidence.runs_of([(evidence.best,)])}
     for (student, stages), runs in evidence.by_path.items():
@@ -207,32 +224,30 @@ def _changed_stages(evidence: Evidence) -> list[list[str]]:
         aps = aps_of(runs)
         name = ', '.join(f'{key} {value}' for key, value in changes)
         rows.append([
-            name or 'unchanged, as in the main comparison',
-            cells.by_seed(aps),
+            name or 'unchanged', cells.by_seed(aps),
             cells.difference(aps, evidence.aps([(evidence.best,)]))
             if name else '', cells.difference(aps, alone),
             cells.ratio(runs[min(runs)]) if runs else ''])
-    return rows
+    return [rows[0], *sorted(rows[1:])] if len(rows) > 1 else []
 
 
-def _numbers_of_teachers(evidence: Evidence) -> str:
-    """The orders found, from short to long; empty for fewer than three."""
+def _numbers_of_teachers(evidence: Evidence) -> list[Row]:
+    """The orders found, from short to long, without that of the main
+    comparison; none for fewer than three."""
     aps = {tuple(order): evidence.aps([(name,) for name in order])
            for order in evidence.costs['orders'].values()}
     if sum(map(bool, aps.values())) <= 2:
-        return ''
-    rows = []
+        return []
+    rows: list[Row] = []
     for order, values in aps.items():
         alone, direct = (evidence.aps([names] * len(order))
                          for names in ((), (evidence.best,)))
         against_direct = [
             cells.by_seed(direct), cells.difference(values, direct)
         ] if len(order) > 1 else ['', '']
-        rows.append([cells.path(order), cells.by_seed(values),
-                     cells.by_seed(alone), cells.difference(values, alone),
-                     *against_direct])
-    return ('The number of teachers, and with it the number of epochs: each '
-            'line has its own controls.\n\n' + cells.table(
-                ['order', 'AP by seed', 'trained on alone, as long',
-                 'minus that', 'direct from the best, as long', 'minus that'],
-                rows))
+        if len(order) != 2:
+            rows.append([
+                cells.path(order), cells.by_seed(values),
+                cells.by_seed(alone), cells.difference(values, alone),
+                *against_direct])
+    return rows

@@ -1,4 +1,7 @@
 """The page's sections about the pool, the pilot and the main comparison."""
+import re
+from typing import Mapping
+
 import numpy as np
 
 from ..design import (ARMS, ASSUMED_DEVIATION, EPOCHS, PILOT_SEED, WEIGHT,
@@ -6,136 +9,161 @@ from ..design import (ARMS, ASSUMED_DEVIATION, EPOCHS, PILOT_SEED, WEIGHT,
 from ..results import Evidence, Run, aps_of
 from ..statistics import smallest_difference
 from . import cells
-from .cells import Section, Values
+from .cells import Results, Row, Section, Values
 from .plots import points
 
+NAMES = ARMS | {'start': 'start', 'alone': 'alone', 'direct': 'direct'}
+Runs = Mapping[str, Mapping[int, Run]]
+"""Arm -> seed -> run, of the same seeds."""
 
-def pool(evidence: Evidence) -> Section:
+
+def pool(results: Results) -> Section:
     """How good student and teachers are."""
+    return cells.by_dataset(results, [
+        '', *cells.APS, 'cost from the student of seed 0'], _pool_rows) \
+        + '\n' + ''.join(map(_about_pool, results.values())) + (
+            '\nBrackets hold the standard errors (over images) between two '
+            'costs; all these decisions are certain.\n'), {}
+
+
+def _pool_rows(evidence: Evidence) -> list[Row]:
     students = evidence.runs_of([])
-    rows = [[f'student, seed {seed}', *cells.aps(run), '']
-            for seed, run in sorted(students.items())]
-    known = evidence.costs is not None
+    rows: list[Row] = []
+    if students:
+        seeds = sorted(students)
+        rows.append([f'student, seed {", ".join(map(str, seeds))}',
+                     *cells.aps(students[seed] for seed in seeds), ''])
     for run in evidence.pool:
-        cost = f'''{evidence.adaptation.cost(
-            evidence.student, run['name']):.3f}''' if known else ''
-        rows.append([f'teacher {run["name"]}', *cells.aps(run), cost])
-    text = '### The pool\n\n' + cells.table(
-        ['', *cells.APS, 'cost from the student of seed 0'], rows)
+        cost = '' if evidence.costs is None else f'''{
+            evidence.adaptation.cost(evidence.student, run['name']):.3f}'''
+        rows.append([run['name'], *cells.aps([run]), cost])
+    return rows
+
+
+def _about_pool(evidence: Evidence) -> str:
+    """The gap to the student, and the decisions behind the order."""
+    said = []
+    students = evidence.runs_of([])
     if students and evidence.pool:
         gap = max(run['AP'] for run in evidence.pool) \
             - cells.average(aps_of(students))
-        text += (f'\nThe best teacher is {gap:.1f} AP above the mean of the '
-                 'students.')
-    if known:
-        orders = '; '.join(map(cells.path,
-                               evidence.costs['orders'].values()))
-        text += (' The orders found for a maximum of 1, 2, ... teachers: '
-                 f'{orders}. The decisions behind them (standard errors are '
-                 'over images):\n')
-        for decision in evidence.costs['decisions']:
-            if decision and 'no cost was compared' not in decision:
-                text += f'\n- {decision}'
-    return text + '\n', {}
+        said.append(f'The best teacher is {gap:.1f} AP above the students'
+                    "' mean.")
+    if evidence.costs is not None:
+        said += [re.sub(r': ([\d.]+) standard errors, certain$', r' (\1)',
+                        f'{decision[0].upper()}{decision[1:]}') + '.'
+                 for decision in evidence.costs['decisions']
+                 if decision and 'no cost was compared' not in decision]
+    return f'- **{evidence.dataset}**: {" ".join(said)}\n' if said else ''
 
 
-def pilot(evidence: Evidence) -> Section:
+def pilot(results: Results) -> Section:
     """Which weight, on a seed of its own."""
-    rows = []
+    table = cells.by_dataset(
+        results, ['', 'AP', 'distill_ratio'], _pilot_rows)
+    return (f'The best teacher taught one stage of {EPOCHS} epochs, with seed '
+            f'{PILOT_SEED}, which no comparison uses. One seed shows only '
+            f'which weights are far too small or large. We took {WEIGHT:g}, '
+            'from the middle of those that do not differ.\n\n'
+            + table if table else ''), {}
+
+
+def _pilot_rows(evidence: Evidence) -> list[Row]:
+    rows, starts = [], set()
     for run in evidence.runs:
         stages = run['node']['stages']
         if run['seed'] == PILOT_SEED and len(stages) == 1:
             changes = ' and '.join(f'{key} {value:g}' for key, value
                                    in stages[0]['changes'])
-            rows.append([changes or 'trained on alone', f'{run["start"]:.1f}',
-                         f'{run["AP"]:.1f}', cells.ratio(run)])
-    if not rows:
-        return '', {}
-    return (f'### Pilot\n\nSeed {PILOT_SEED}, one stage of {EPOCHS} epochs '
-            'taught by the best teacher. One seed shows only which weights '
-            f'are far too small or too large: {WEIGHT:g} was taken for all '
-            'comparisons, from the middle of the weights that do not '
-            'differ.\n\n' + cells.table(
-                ['', 'AP before', 'AP after', 'distill_ratio at the end'],
-                sorted(rows))), {}
+            rows.append([changes or 'alone', f'{run["AP"]:.1f}',
+                         cells.ratio(run)])
+            starts.add(f'{run["start"]:.1f}')
+    before = [['before the stage', ', '.join(sorted(starts)), '']]
+    return before * bool(rows) + sorted(rows)
 
 
-def main_comparison(evidence: Evidence) -> Section:
+def main_comparison(results: Results) -> Section:
     """Every arm against the student trained on alone, and against direct."""
-    runs = {arm: evidence.runs_of(stages)
-            for arm, stages in evidence.arms.items()}
-    start = evidence.aps([])
-    seeds = sorted(set.intersection(set(start), *map(set, runs.values())))
-    if len(runs) < 2 or not seeds:
+    runs = {name: found for name, evidence in results.items()
+            if (found := _runs_of_arms(evidence))}
+    if not runs:
         return '', {}
-    runs = {arm: {s: by_seed[s] for s in seeds}
-            for arm, by_seed in runs.items()}
-    aps = {arm: aps_of(by_seed) for arm, by_seed in runs.items()}
-    start = {s: start[s] for s in seeds}
-    rows = [['the student that all start from', cells.by_seed(start),
-             cells.mean(start), cells.difference(start, aps['alone']),
-             '', '', ''], *_arm_rows(evidence, runs, aps)]
-    file = f'{evidence.dataset}_main.svg'
+    aps = {name: {arm: aps_of(by_seed) for arm, by_seed in arms.items()}
+           for name, arms in runs.items()}
+    without = [name for name in runs if name in WITHOUT_ADAPTERS]
     adapters = (
-        'Student and teachers have equal channels and therefore no adapter. '
-        'One map cannot equal the maps of several teachers, so the ratio of '
-        '"all teachers at once" stays high. '
-    ) if evidence.dataset in WITHOUT_ADAPTERS else ''
+        f'On {", ".join(without)} channels are equal, so there is no adapter. '
+        'One map cannot equal those of several teachers, so their '
+        'distill_ratio stays high. '
+    ) if without else ''
+    stages = cells.numbers(
+        len(results[name].arms['alone']) for name in runs)
     text = (
-        f'### Main comparison\n\n{len(evidence.arms["alone"])} stages of '
-        f'{EPOCHS} epochs in every arm; the learning rate restarts with each '
-        'stage. The progression has the order found for a maximum of 2 '
-        "teachers, as in most of the paper's experiments. distill_ratio: "
-        'distillation loss over detection loss in the last epoch, seed '
-        f'{seeds[0]}. Time: of the last stage, relative to the student '
-        'trained on alone (median over seeds); all arms have the same number '
-        f'of epochs, but not the same time. {adapters}The weight is from a '
-        'pilot of direct distillation; the other arms had no pilot.\n\n')
-    text += cells.table(
-        ['', 'AP by seed', 'mean', 'minus trained on alone', 'minus direct',
-         'distill_ratio', 'time'], rows)
-    groups = {ARMS[arm].replace(' from the', '\nfrom the'):
-              [by_seed[s] for s in seeds] for arm, by_seed in aps.items()}
-    return (f'{text}\n{_arm_differences(aps, seeds)}\n'
-            f'![AP by arm](results/{file})\n'), {
-        file: points(groups, 'box AP', 'one seed', paired=True)}
+        f'Every arm has {stages} stages of {EPOCHS} epochs; the learning rate '
+        'restarts with each. Equal epochs take unequal time, here that of the '
+        'last stage over that of the student alone (median over seeds). '
+        f'{adapters}Only the weight of direct distillation had a pilot.\n\n')
+    text += cells.by_dataset(results, [
+        '', 'AP by seed', 'mean', 'minus alone', 'minus direct',
+        'minus all at once', 'distill_ratio', 'time'],
+        lambda evidence: _arm_rows(evidence, runs.get(evidence.dataset, {})))
+    plots = {f'{name}_main.svg': points(
+        {ARMS[arm].replace(' from the', '\nfrom the'): list(by_seed.values())
+         for arm, by_seed in arms.items() if arm != 'start'},
+        'box AP', 'one seed', paired=True)
+        for name, arms in aps.items()}
+    return text + _deviations(aps) + cells.figure(
+        {name: results[name] for name in runs}, 'AP by arm',
+        '{}_main.svg'), plots
 
 
-def _arm_rows(evidence: Evidence, runs: dict[str, dict[int, Run]],
-              aps: dict[str, Values]) -> list[list[str]]:
-    rows = []
+def _runs_of_arms(evidence: Evidence) -> Runs:
+    """The arms, and ``start``; empty where there is nothing to compare."""
+    runs = {'start': evidence.runs_of([])} | {
+        arm: evidence.runs_of(stages)
+        for arm, stages in evidence.arms.items()}
+    seeds = sorted(set.intersection(*map(set, runs.values())))
+    if len(evidence.arms) < 2 or not seeds:
+        return {}
+    return {arm: {s: by_seed[s] for s in seeds}
+            for arm, by_seed in runs.items()}
+
+
+def _arm_rows(evidence: Evidence, runs: Runs) -> list[Row]:
+    aps = {arm: aps_of(by_seed) for arm, by_seed in runs.items()}
+    rows: list[Row] = []
     for arm, values in aps.items():
-        name = ARMS[arm]
+        name = NAMES[arm]
         if arm in ('direct', 'progression'):
             order = cells.path(['+'.join(t) for t in evidence.arms[arm]])
             name += f' ({order})'
-        differences = [
-            cells.difference(values, aps[other]) if arm != other else ''
-            for other in ('alone', 'direct')]
-        times = [run['minutes'] / runs['alone'][seed]['minutes']
-                 for seed, run in runs[arm].items()]
-        rows.append([name, cells.by_seed(values), cells.mean(values),
-                     *differences, cells.ratio(runs[arm][min(values)]),
-                     f'{np.median(times):.1f}'])
+        controls = {'alone': (), 'together': ('alone', 'direct'),
+                    'progression': ('alone', 'direct', 'together')
+                    }.get(arm, ('alone',))
+        last = ['', '']
+        if arm != 'start':
+            times = [run['minutes'] / runs['alone'][seed]['minutes']
+                     for seed, run in runs[arm].items()]
+            last = [cells.ratio(runs[arm][min(values)]),
+                    f'{np.median(times):.1f}']
+        rows.append([name, cells.by_seed(values), cells.mean(values), *(
+            cells.difference(values, aps[other])
+            if other in controls else ''
+            for other in ('alone', 'direct', 'together')), *last])
     return rows
 
 
-def _arm_differences(aps: dict[str, Values], seeds: list[int]) -> str:
-    text = ''
-    for one, other in (
-            ('progression', 'direct'), ('progression', 'alone'),
-            ('direct', 'alone'), ('progression', 'together'),
-            ('together', 'alone')):
-        if one in aps and other in aps:
-            text += (f'- {ARMS[one]} against {ARMS[other]}: '
-                     f'{cells.difference(aps[one], aps[other])}\n')
-    if len(seeds) > 2 and 'progression' in aps:
-        spread = float(np.std([aps['progression'][s] - aps['direct'][s]
-                               for s in seeds], ddof=1))
-        text += (
-            '\nThe standard deviation of a paired difference (progression '
-            f'minus direct) was {spread:.2f} AP, where {ASSUMED_DEVIATION} '
-            f'was assumed. With the measured deviation, {len(seeds)} seeds '
-            'detect differences of '
-            f'{smallest_difference(len(seeds), spread):.1f} AP and more.\n')
-    return text
+def _deviations(aps: Mapping[str, Mapping[str, Values]]) -> str:
+    """Which differences the main question's deviation lets us see."""
+    said = []
+    for dataset, arms in aps.items():
+        seeds = arms['alone']
+        if len(seeds) > 2 and 'progression' in arms:
+            spread = float(np.std([arms['progression'][s] - arms['direct'][s]
+                                   for s in seeds], ddof=1))
+            least = smallest_difference(len(seeds), spread)
+            said.append(f'{spread:.2f} AP on {dataset} ({len(seeds)} seeds '
+                        f'detect {least:.1f} AP)')
+    return ('\nThe standard deviation of progression minus direct was '
+            f'{" and ".join(said)}, where {ASSUMED_DEVIATION} was assumed.\n'
+            if said else '')
