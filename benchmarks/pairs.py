@@ -251,7 +251,7 @@ detectors, are whole/distillation. Levels pair by [stride](method.md#one-step).
 the first step's seconds beside other work. `tests/distill/test_pairs.py` trains thin
 versions of these and other families, and tests the messages for impossible
 pairs.
-'''
+'''  # noqa: E501
 
 
 def main() -> int:
