@@ -135,8 +135,6 @@ def test_configs_make_plans(page, tmp_path, monkeypatch):
             assert describe_plan(plans[-1])
     assert len(plans) == {'quick_start.md': 2, 'migration.md': 3}[page]
     if page == 'quick_start.md':
-        named = dict(blocks)['my_mtpd.py']
-        assert len(named.splitlines()) - 1 == 10  # as the page says
         own = plans[1].student.config
         assert own.val_evaluator.ann_file.startswith('data/bccd/')
         assert own.test_dataloader.dataset.metainfo.classes[0] == 'RBC'
