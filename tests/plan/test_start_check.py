@@ -1,7 +1,6 @@
 """Everything that would stop a progression is told before it, in one list."""
 import copy
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -346,7 +345,6 @@ def test_help_and_a_missing_config_need_no_torch(repository, tmp_path):
              'Did you mean progression.py?'),
             (['gone/x.py'], 1, 'there is no folder gone'),
             (['.'], 1, '. is a folder')):
-        began = time.process_time()
         done = subprocess.run(
             [sys.executable, '-X', 'importtime',
              str(repository / 'tools' / 'train.py'), *words],
@@ -357,4 +355,3 @@ def test_help_and_a_missing_config_need_no_torch(repository, tmp_path):
                     for line in done.stderr.splitlines()}
         assert 'argparse' in imported
         assert not imported & {'torch', 'mmdet', 'mtpd', 'Traceback'}
-        assert time.process_time() - began < 3
