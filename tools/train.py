@@ -10,14 +10,16 @@ on alone for as long. The same command with --control trains it:
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 # Alone, because the package takes ten seconds to import.
-SHARED = runpy.run_path(str(Path(__file__).parents[1] / 'mtpd' / 'flags.py'))
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
 
 
 def main() -> None:
-    flags = SHARED['parser'](__doc__)
-    SHARED['add_training_flags'](flags)
+    flags = SHARED.parser(__doc__)
+    SHARED.add_training_flags(flags)
     flags.add_argument('--dry-run', action='store_true',
                        help='print the plan and everything that would stop '
                        'it, and stop; nothing is downloaded')
@@ -28,7 +30,7 @@ def main() -> None:
                        'progression, in WORK_DIR/alone; started again after '
                        'a stop, it resumes')
     args = flags.parse_args()
-    missing = SHARED['missing_config'](args.config)
+    missing = SHARED.missing_config(args.config)
     if missing:
         sys.exit(missing)
     from mtpd.train_command import train

@@ -61,17 +61,18 @@ def missing_comma(value: Any, words: str) -> str:
     return ''
 
 
-def check_keywords(part: Callable, given: Mapping[str, Any]) -> None:
-    """Look for keywords that a class does not take.
+def try_keywords(part: Callable, given: Mapping[str, Any]) -> None:
+    """Build a class with keywords, to see whether it takes them.
 
     Raises:
-        ValueError: There is one.
+        TypeError, ValueError: It does not.
     """
     known = inspect.signature(part).parameters
     for key in given:
         if key not in known:
             raise ValueError(f'{key!r} is not known'
                              + did_you_mean(key, known, quote=True))
+    part(**given)
 
 
 def did_you_mean(name: Any, known: Iterable[str], prefix: str = '',

@@ -112,17 +112,8 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
     cfg = with_names(cfg)
     given, problems = _with_load_from(cfg)
     settings, of_settings = read_settings(ProgressionSettings, given, 'mtpd')
-    problems += of_settings
-    student_config = Config(
-        {key: value for key, value in cfg._cfg_dict.items() if key != 'mtpd'},
-        filename=cfg.filename)
-    # Without a scope mmengine looks for the distiller in its own registry.
-    student_config.default_scope = cfg.get('default_scope') or SCOPE
-    checkpoint = settings.pop('student', {}).get('checkpoint')
-    student = DetectorSpec(
-        'student', student_config,
-        checkpoint and find_file(checkpoint, cfg.filename))
-    problems += _student_problems(student_config)
+    student = _student(cfg, settings.pop('student', {}).get('checkpoint'))
+    problems += of_settings + _student_problems(student.config)
     pool = settings.pop('teachers', None)
     limit = settings.get('max_teachers')
     stages = _stages(settings.pop('order', 'bgs'))
@@ -135,13 +126,22 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
         stages = stages[-limit:]  # later teachers matter more
     if isinstance(given, Mapping) and 'distill' not in given:
         settings.update(_former_default(cfg.work_dir))
-    known = all(name in teachers for stage in stages or ()
-                for name in stage)
-    if not known:  # so that each teacher is looked at
+    if stages is not None and not {*sum(stages, ())} <= {*teachers}:
+        # So that each teacher is looked at.
         stages = tuple((name,) for name in teachers)
     seed = (cfg.get('randomness') or {}).get('seed')
     return Plan(student=student, teachers=teachers, order=stages,
                 work_dir=cfg.work_dir, seed=seed, **settings), problems
+
+
+def _student(cfg: Config, checkpoint: str | None) -> DetectorSpec:
+    content = dict(cfg._cfg_dict.items())
+    content.pop('mtpd')
+    config = Config(content, filename=cfg.filename)
+    # Without a scope mmengine looks for the distiller in its own registry.
+    config.default_scope = cfg.get('default_scope') or SCOPE
+    return DetectorSpec('student', config, checkpoint
+                        and find_file(checkpoint, cfg.filename))
 
 
 def with_found_files(cfg: Config, plan: Plan) -> Config:

@@ -16,7 +16,7 @@ from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 from mtpd.distill.teacher_view.scale import as_fraction
 from mtpd.statistics import TWO_ERRORS
 
-from .errors import check_keywords, did_you_mean, missing_comma
+from .errors import try_keywords, did_you_mean, missing_comma
 
 
 class Form(NamedTuple):
@@ -116,8 +116,7 @@ def _is_stages(value: Any) -> bool:
 
 
 def _checked_fade(value: Mapping) -> dict[str, Any]:
-    check_keywords(FadeDistillHook, value)
-    FadeDistillHook(**value)
+    try_keywords(FadeDistillHook, value)
     return dict(value)
 
 

@@ -1,7 +1,6 @@
 """Everything that would stop a progression is told before it, in one list."""
 import copy
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -323,7 +322,8 @@ def test_the_tools_tell_the_same_list(toy, repository, tmp_path):
             ('train', ['--dry-run'], (*words, 'no file gone.pth')),
             ('train', [], (*words, 'no file gone.pth')),
             ('bgs_order', [], (words[0], 'no file gone.pth')),
-            ('from_scratch', [], words)):
+            ('from_scratch', [], (*words, 'swin.config: train_dataloader, '
+                                  'train_cfg, optim_wrapper not set'))):
         done = run_command(repository / 'tools' / f'{tool}.py', path, *flags,
                            '--work-dir', str(tmp_path / 'work'), cwd=tmp_path)
         assert done.returncode == 1 and 'Traceback' not in done.stderr
@@ -345,7 +345,6 @@ def test_help_and_a_missing_config_need_no_torch(repository, tmp_path):
              'Did you mean progression.py?'),
             (['gone/x.py'], 1, 'there is no folder gone'),
             (['.'], 1, '. is a folder')):
-        began = time.process_time()
         done = subprocess.run(
             [sys.executable, '-X', 'importtime',
              str(repository / 'tools' / 'train.py'), *words],
@@ -356,4 +355,3 @@ def test_help_and_a_missing_config_need_no_torch(repository, tmp_path):
                     for line in done.stderr.splitlines()}
         assert 'argparse' in imported
         assert not imported & {'torch', 'mmdet', 'mtpd', 'Traceback'}
-        assert time.process_time() - began < 3

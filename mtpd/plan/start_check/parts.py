@@ -90,10 +90,7 @@ def _names(registries: tuple[Registry, ...]) -> list[str]:
 def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
     """Every part, with the registries that build it."""
     for name in ('train_dataloader', 'val_dataloader'):
-        loader = cfg.get(name) or {}
-        for key in ('sampler', 'batch_sampler'):
-            yield Part(f'{name}.{key}', loader.get(key), (DATA_SAMPLERS,))
-        yield from _of_dataset(loader.get('dataset'), f'{name}.dataset')
+        yield from _of_loader(cfg.get(name) or {}, name)
     wrapper = cfg.get('optim_wrapper') or {}
     if 'constructor' not in wrapper:  # which may take what it likes
         yield Part('optim_wrapper', wrapper, (OPTIM_WRAPPERS,),
@@ -103,9 +100,10 @@ def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
     for field, entry in _numbered(cfg, 'param_scheduler'):
         yield Part(field, entry, (PARAM_SCHEDULERS,),
                    ('convert_to_iter_based',))
+    hooks = dict(_numbered(cfg, 'custom_hooks'))
     for name, hook in (cfg.get('default_hooks') or {}).items():
-        yield Part(f'default_hooks.{name}', hook, (HOOKS,), ('priority',))
-    for field, entry in _numbered(cfg, 'custom_hooks'):
+        hooks[f'default_hooks.{name}'] = hook
+    for field, entry in hooks.items():
         yield Part(field, entry, (HOOKS,), ('priority',))
     for field, entry in _numbered(cfg, 'val_evaluator'):
         yield Part(field, entry, (METRICS, EVALUATOR))
@@ -113,6 +111,12 @@ def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
     yield Part('visualizer', visualizer, (VISUALIZERS,))
     for field, entry in _numbered(visualizer, 'vis_backends', 'visualizer.'):
         yield Part(field, entry, (VISBACKENDS,))
+
+
+def _of_loader(loader: Mapping[str, Any], field: str) -> Iterator[Part]:
+    for key in ('sampler', 'batch_sampler'):
+        yield Part(f'{field}.{key}', loader.get(key), (DATA_SAMPLERS,))
+    yield from _of_dataset(loader.get('dataset'), f'{field}.dataset')
 
 
 def _of_dataset(dataset: Any, field: str) -> Iterator[Part]:
