@@ -238,20 +238,21 @@ def page(steps: list[Step], seed: int) -> str:
                f'--seed {seed} --markdown docs/pairs.md')
     return f'''# Pairs at full size
 
-One training step of mmdet's own configs, random weights, `FeatureL2Loss` of weight 1,
-one image of {size}: a pair can be built and trained, no more ([not run](not_run.md)).
-`none` and `128>256` are identity and 1x1 convolution at all levels; M are millions of
-parameters of student/teacher/adapters (dropped after training); losses, of untrained
-detectors, are whole/distillation. Levels pair by [stride](method.md#one-step).
+One training step of mmdet's own configs, random weights, `FeatureL2Loss` of
+weight 1, one image of {size}: a pair can be built and trained, no more
+([not run](not_run.md)). `none` and `128>256` are identity and 1x1 convolution
+at all levels; M are millions of parameters of student/teacher/adapters
+(dropped after training); losses, of untrained detectors, are
+whole/distillation. Levels pair by [stride](method.md#one-step).
 
 {table(steps)}
 
 `{command}`:
 {torch.get_num_threads()} CPU thread(s), {versions};
-the first step's seconds beside other work. `tests/distill/test_pairs.py` trains thin
-versions of these and other families, and tests the messages for impossible
-pairs.
-'''  # noqa: E501
+the first step's seconds beside other work. `tests/distill/test_pairs.py`
+trains thin versions of these and other families, and tests the messages for
+impossible pairs.
+'''
 
 
 def main() -> int:
