@@ -129,7 +129,7 @@ def measures(code: Code) -> list[Measure]:
         _largest('lines of a file', lines, 350),
         _largest('lines of a function', lengths, 60),
         _largest('parameters of a function', parameters, 11),
-        Measure('complexity, mean', sum(values) / len(values), 3.65),
+        Measure('complexity, mean', sum(values) / len(values), 3.9),
         _largest('complexity, maximum', complexities, 12),
         Measure(f'statements of more than {LARGE} nodes, %',
                 100 * len(large) / len(sizes), .3, tuple(large[:5])),

@@ -82,6 +82,11 @@ def stage_label(names: tuple[str, ...]) -> str:
     return '+'.join(names)
 
 
+def stage_teachers(label: str, plan: Plan) -> tuple[str, ...]:
+    """The names that a stage's label is made of."""
+    return (label,) if label in plan.teachers else tuple(label.split('+'))
+
+
 def make_plan(cfg: Config) -> Plan:
     """The plan of a config that has an ``mtpd`` part; reads no data.
 

@@ -14,9 +14,10 @@ from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
 from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import stage_teachers
 from mtpd.processes import on_main
 
-from .history import History, stage_teachers
+from .history import History
 from .run import Progression, run_progression
 
 

@@ -147,13 +147,7 @@ class History:
     @property
     def newest(self) -> str | None:
         """The newest student, None before the first checkpoint."""
-        return next((s.weights for s in reversed(self.stages) if s.weights),
-                    None)
-
-
-def stage_teachers(label: str, plan: Plan) -> tuple[str, ...]:
-    """The names that a stage's label is made of."""
-    return (label,) if label in plan.teachers else tuple(label.split('+'))
+        return next((s.weights for s in self.stages[::-1] if s.weights), None)
 
 
 def read_plan(work_dir: str, config: str | None = None) -> Plan:

@@ -11,7 +11,8 @@ from matplotlib.ticker import (FormatStrFormatter, LogLocator, MaxNLocator,
                                NullFormatter)
 
 from mtpd.analysis.runs import distill_loss, is_distill
-from mtpd.progression.history import History, StageHistory, stage_teachers
+from mtpd.plan.plan import stage_teachers
+from mtpd.progression.history import History, StageHistory
 from mtpd.show.charts import text_size
 
 _LEFT, _RIGHT, _WIDTH = 1.0, 0.2, 7.6  # inches, the same in all charts

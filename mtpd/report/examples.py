@@ -18,8 +18,9 @@ from mmengine.device import get_device
 
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.plan import stage_teachers
 from mtpd.plan.pool import classes_of
-from mtpd.progression.history import History, stage_teachers
+from mtpd.progression.history import History
 from mtpd.search.measure import validation_of
 
 from .detectors import UNUSABLE

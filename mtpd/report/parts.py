@@ -8,8 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from mtpd.plan.plan import stage_teachers
 from mtpd.progression.control import gain_of
-from mtpd.progression.history import COLUMNS, History, stage_teachers
+from mtpd.progression.history import COLUMNS, History
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
 from mtpd.show.cost_text import cost_text

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mtpd.plan.plan import stage_teachers
 from mtpd.progression.history import (StageHistory, UnreadableHistory,
-                                      read_history, read_log, read_plan,
-                                      stage_teachers)
+                                      read_history, read_log, read_plan)
 
 
 def logged(folder, run: str, lines) -> None:
