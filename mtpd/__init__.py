@@ -10,9 +10,10 @@ from mtpd.compat.versions import check_versions
 check_versions()
 install_operators()
 
-from mtpd.compat import atomic_files, checkpoints  # noqa: E402
+from mtpd.compat import atomic_files, checkpoints, samples  # noqa: E402
 
 checkpoints.install_safe_loading()
+samples.name_samples_in_errors()
 
 from mtpd import backbones, distill, stage  # noqa: E402
 from mtpd.version import __version__  # noqa: E402

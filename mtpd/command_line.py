@@ -3,10 +3,14 @@ import argparse
 import logging
 import os
 import sys
-from contextlib import contextmanager
+import tempfile
+import traceback
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Iterator
 
 from mmengine.config import Config
+from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
@@ -14,18 +18,26 @@ from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint)
 from mtpd.compat.processes import leave_processes
+from mtpd.distill.auto_weight import NoGradient
 from mtpd.distill.branch import NotFinite
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.error_text import in_words, is_lost_connection, summary
 from mtpd.flags import missing_config, parser
 from mtpd.plan.detectors import load_config
 from mtpd.plan.errors import PlanError
 from mtpd.predict import UnusableInput
 from mtpd.plan.start_check import amp_problems
+from mtpd.processes import FirstProcessFailed
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 
-__all__ = ['parser', 'plain_errors', 'read_config']
+__all__ = ['Command', 'parser', 'plain_errors', 'read_config']
+
+MISTAKES = (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
+            UnsafeCheckpoint, CorruptCheckpoint, CheckpointUnavailable,
+            NotFinite, NoGradient, UnusableInput)
+"""mtpd's own errors, whose messages say all that a traceback could."""
 
 
 def read_config(args: argparse.Namespace) -> Config:
@@ -44,7 +56,13 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = load_config(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except (AssertionError, AttributeError, KeyError, TypeError,
+                ValueError) as error:
+            raise PlanError([
+                '--cfg-options does not go with the config: '
+                f'{type(error).__name__}: {error}']) from error
         try:
             fill_in_channels(cfg)  # the backbone may be another now
         except (ImportError, ValueError) as error:
@@ -91,19 +109,75 @@ def _apply_training_flags(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
 
 
+@dataclass
+class Command:
+    """What is known of a command when it fails.
+
+    Attributes:
+        config: What it was given, once it is read.
+        folder: Where it writes; None for the config's ``work_dir``.
+    """
+    config: Config | None = None
+    folder: str | None = None
+
+    def message(self, error: Exception) -> str | int:
+        """What to print about an error; the exit code alone for nothing."""
+        process = '' if get_world_size() == 1 else f'Process {get_rank()}: '
+        if isinstance(error.__cause__, FirstProcessFailed):
+            return 1
+        if isinstance(error, MISTAKES):
+            return f'{process}{type(error).__name__}: {error}'
+        if process and is_lost_connection(error):
+            return f'{process}another process of this job has ended.'
+        words = in_words(error, self.config)
+        where = self.save_traceback(error)
+        if words is None:
+            return (f'{process}Unexpected error. {where}\n'
+                    f'{process}{summary(error)}')
+        return f'{process}{words}\n{where}'
+
+    def save_traceback(self, error: Exception) -> str:
+        """Write a file for whoever has to look further; where it is.
+
+        It lies in the command's folder if that exists already, or else among
+        the temporary files.
+        """
+        folder = self.folder or (self.config or {}).get('work_dir', '')
+        for place in (folder if os.path.isdir(folder) else None, None):
+            with suppress(OSError):
+                number, path = tempfile.mkstemp('.txt', 'error_', place)
+                with open(number, 'w', errors='backslashreplace') as file:
+                    print(*sys.argv, file=file)
+                    traceback.print_exception(error, file=file)
+                return f'The traceback is in {path}.'
+        return 'Its traceback could not be saved.'
+
+
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Within the block, an error that the user can mend ends the process with
-    its message, without a traceback."""
+def plain_errors() -> Iterator[Command]:
+    """Within the block, an error ends the process with its message, what to do
+    and exit code 1, without a traceback.
+
+    The traceback of an error that is not mtpd's own goes to a file, which the
+    message names. Where another process of the job has failed, this one ends
+    without a message of its own, or with a line if it cannot know that.
+
+    Yields:
+        What the command does; it tells where a wrong setting stands, and
+        where the file goes.
+    """
+    command = Command()
+    shows = logging.raiseExceptions
+    # A full disk would show a traceback for every line of the log.
+    logging.raiseExceptions = False
     try:
-        yield
+        yield command
         leave_processes()
     except Preempted as stop:
         if stop.agreed:
             leave_processes()
         raise
-    except (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
-            UnsafeCheckpoint, CorruptCheckpoint,
-            CheckpointUnavailable, FileNotFoundError, NotFinite,
-            UnusableInput) as error:
-        sys.exit(f'{type(error).__name__}: {error}')
+    except Exception as error:
+        sys.exit(command.message(error))
+    finally:
+        logging.raiseExceptions = shows

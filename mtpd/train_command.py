@@ -29,8 +29,8 @@ def train(args: argparse.Namespace) -> None:
     Args:
         args: The tool's.
     """
-    with plain_errors():
-        cfg = read_config(args)
+    with plain_errors() as command:
+        cfg = command.config = read_config(args)
         if 'mtpd' in cfg:
             train_in_stages(cfg, args)
         elif args.control:

@@ -64,16 +64,17 @@ def main() -> None:
             comparison = measure(args, settings)
         except NotComparable as error:
             sys.exit(str(error))
-    os.makedirs(args.out, exist_ok=True)
-    draw_trajectories(comparison, os.path.join(args.out, 'trajectory.png'))
-    draw_landscapes(comparison, os.path.join(args.out, 'landscape.png'))
-    lines = verdict(comparison)
-    content = {'verdict': lines, 'command': command(), 'versions': versions(),
-               **comparison.to_json()}
-    atomic_write(os.path.join(args.out, 'analysis.json'),
-                 json.dumps(content, indent=1).encode())
-    print('\n'.join(lines))
-    print(f'Written to {args.out}')
+        os.makedirs(args.out, exist_ok=True)
+        draw_trajectories(comparison,
+                          os.path.join(args.out, 'trajectory.png'))
+        draw_landscapes(comparison, os.path.join(args.out, 'landscape.png'))
+        lines = verdict(comparison)
+        content = {'verdict': lines, 'command': command(),
+                   'versions': versions(), **comparison.to_json()}
+        atomic_write(os.path.join(args.out, 'analysis.json'),
+                     json.dumps(content, indent=1).encode())
+        print('\n'.join(lines))
+        print(f'Written to {args.out}')
 
 
 def measure(args: argparse.Namespace, settings: Settings) -> Comparison:

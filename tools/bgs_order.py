@@ -17,7 +17,7 @@ import os
 
 from mmengine.dist import is_main_process
 
-from mtpd.command_line import parser, plain_errors, read_config
+from mtpd.command_line import Command, parser, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.order.baselines import OrderRow
 from mtpd.plan.errors import PlanError
@@ -62,12 +62,13 @@ def main() -> None:
     choosing.add_argument('--out', metavar='FOLDER',
                           help='where to write order.json and the charts')
     args = flags.parse_args()
-    with plain_errors():
+    with plain_errors() as command:
         problems = wrong_flags(args)
         if problems:
             raise PlanError(problems)
         results = read_results(args.results) if args.results else None
-        found, folder = from_saved(args) if args.saved else from_config(args)
+        found, folder = from_saved(args) if args.saved \
+            else from_config(args, command)
         if is_main_process():
             print(baselines_table(with_results(found, results)))
             print(describe_aps(found.student_ap, found.aps))
@@ -85,13 +86,18 @@ def wrong_flags(args: argparse.Namespace) -> list[str]:
             for name in flags if getattr(args, name) is not None]
 
 
-def from_config(args: argparse.Namespace) -> tuple[FoundOrder, str]:
+def from_config(args: argparse.Namespace,
+                command: Command) -> tuple[FoundOrder, str]:
     """The order of a config's pool, and the folder that it was written to.
+
+    Args:
+        args: The flags.
+        command: Is told the config.
 
     Raises:
         PlanError: The config cannot be used.
     """
-    cfg = read_config(args)
+    cfg = command.config = read_config(args)
     if 'mtpd' not in cfg:
         raise PlanError([f'{args.config} has no mtpd part, so there is no '
                          'pool to order.'])

@@ -38,8 +38,8 @@ def main() -> None:
                        help='start without the three trial steps per stage')
     args = flags.parse_args()
     began = time.time()
-    with plain_errors():
-        cfg = read_config(args)
+    with plain_errors() as command:
+        cfg = command.config = read_config(args)
         if 'mtpd' not in cfg:
             raise PlanError([f'{args.config} has no mtpd part. Name the '
                              'config of a progression.'])

@@ -51,7 +51,8 @@ def main() -> None:
     out = args.out or WorkDir(args.work_dir).report
     # A config may import modules from where the command is run.
     sys.path.append(os.getcwd())
-    with plain_errors(), no_traceback():
+    with plain_errors() as command, no_traceback():
+        command.folder = args.work_dir
         plan = read_plan(args.work_dir, args.config)
         problems = unwritable(os.path.dirname(out) or '.', '--out ', '--out')
         if args.control and not os.path.isfile(WorkDir(args.control).record):

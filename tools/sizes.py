@@ -88,12 +88,14 @@ def main() -> None:
         rows = measure(args.config, args.shape, args.rounds,
                        time.process_time if args.processor_time
                        else time.perf_counter)
-    cells = [row.cells(rows[0]) for row in rows]
-    how = describe_conditions(args.threads, args.rounds, args.processor_time)
-    print(text_table('Sizes', COLUMNS, cells))
-    print(how)
-    if args.markdown:
-        atomic_write(args.markdown, f'{markdown(cells)}\n\n{how}\n'.encode())
+        cells = [row.cells(rows[0]) for row in rows]
+        how = describe_conditions(args.threads, args.rounds,
+                                  args.processor_time)
+        print(text_table('Sizes', COLUMNS, cells))
+        print(how)
+        if args.markdown:
+            atomic_write(args.markdown,
+                         f'{markdown(cells)}\n\n{how}\n'.encode())
 
 
 def arguments() -> argparse.Namespace:

@@ -17,11 +17,11 @@ def main() -> None:
     flags.add_argument('--out', metavar='FILE.pkl',
                        help='also write all predictions to this file')
     args = flags.parse_args()
-    with plain_errors():
+    with plain_errors() as command:
         if args.out and not args.out.endswith(('.pkl', '.pickle')):
             raise UnusableInput(f'--out {args.out}: the predictions are '
                                 'pickled. Name a file that ends in .pkl.')
-        cfg = read_config(args)
+        cfg = command.config = read_config(args)
         if not args.work_dir:
             # Not among the stages of a progression.
             cfg.work_dir = os.path.join(cfg.work_dir, 'test')

@@ -12,17 +12,26 @@ class PlanError(ValueError):
     """Everything that is wrong with a progression's config.
 
     Attributes:
+        heading: The message's first line.
         problems: One message each.
     """
+
+    heading = 'The progression cannot start'
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         count = '' if len(problems) == 1 else f' ({len(problems)} problems)'
         lines = '\n'.join(f'  - {problem}' for problem in problems)
-        super().__init__(f'The progression cannot start{count}:\n{lines}')
+        super().__init__(f'{self.heading}{count}:\n{lines}')
 
     def __reduce__(self) -> tuple:
         return type(self), (self.problems,)  # from process to process
+
+
+class NoMeanAP(PlanError):
+    """A validation that does not report what stages are compared by."""
+
+    heading = 'The validation cannot be used; what was trained is kept'
 
 
 def joined_names(name: Any, known: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ from mtpd.config_types import type_name
 from mtpd.plan.class_names import label_map
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.detectors import DetectorSpec
-from mtpd.plan.errors import PlanError
+from mtpd.plan.errors import NoMeanAP, PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
@@ -121,7 +121,7 @@ def mean_ap(metrics: Mapping[str, float]) -> float | None:
     -1 then.
 
     Raises:
-        PlanError: There are metrics, and none is a mean AP.
+        NoMeanAP: There are metrics, and none is a mean AP.
     """
     if not metrics:
         return 0.0
@@ -129,7 +129,7 @@ def mean_ap(metrics: Mapping[str, float]) -> float | None:
         for key, value in metrics.items():
             if key.endswith(ending):
                 return float(value) if value >= 0 else None
-    raise PlanError([f'val_evaluator reports {sorted(metrics)}, and none of '
+    raise NoMeanAP([f'val_evaluator reports {sorted(metrics)}, and none of '
                      "them is a mean AP of boxes. Use mmdet's CocoMetric "
                      "(with metric='bbox' among its metrics) or VOCMetric."])
 

@@ -19,12 +19,10 @@ class CalibrationHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        available = runner.max_iters
-        for hook in runner.hooks:
-            if isinstance(hook, FadeDistillHook):
-                per_unit = len(runner.train_dataloader) \
-                    if hook.by_epoch else 1
-                available = min(available, int(hook.end * per_unit))
+        per_epoch = len(runner.train_dataloader)
+        available = min([runner.max_iters, *(
+            hook.iterations(per_epoch) for hook in runner.hooks
+            if isinstance(hook, FadeDistillHook))])
         model = runner.model
         model = model.module if is_model_wrapper(model) else model
         for branch in model.guidances:

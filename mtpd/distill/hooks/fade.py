@@ -1,4 +1,5 @@
 """Distillation that ends before its stage."""
+import math
 from typing import Any
 
 from mmdet.registry import HOOKS
@@ -40,6 +41,14 @@ class FadeDistillHook(Hook):
         if position <= self.begin:
             return 1.
         return (self.end - position) / (self.end - self.begin)
+
+    def iterations(self, per_epoch: int) -> int:
+        """Iterations of a stage in which anything is distilled.
+
+        Args:
+            per_epoch: Iterations of an epoch.
+        """
+        return math.ceil(self.end * (per_epoch if self.by_epoch else 1))
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: Any = None) -> None:

@@ -98,6 +98,8 @@ def _metric_problems(cfg: Config) -> list[str]:
 
 
 def _without_coco_map(metric: Mapping[str, Any]) -> str:
+    if metric.get('format_only'):
+        return 'format_only=True measures nothing. Take it out'
     items = metric.get('metric_items')
     if items is not None and 'mAP' not in items:
         return f"metric_items are {list(items)}. Add 'mAP' to them"
