@@ -125,7 +125,8 @@ def test_the_scaler_may_overflow_but_not_at_scale_1(toy, monkeypatch, scale,
     """fp16's gradients overflow while the scale is being found. The scaler
     here is real, the one of CPUs."""
     module = 'mmengine.optim.optimizer.amp_optimizer_wrapper.'
-    monkeypatch.setattr(module + 'is_cuda_available', lambda: True)
+    for user in (module, 'mtpd.plan.start_check.training.'):
+        monkeypatch.setattr(user + 'is_cuda_available', lambda: True)
     monkeypatch.setattr(module + 'GradScaler', lambda **options:
                         torch.amp.GradScaler('cpu', **options))
     cfg = toy(order=['swin'])
