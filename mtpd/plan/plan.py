@@ -236,7 +236,7 @@ def _read_teachers(pool: Mapping[str, Any], filename: str | None
         field = f'mtpd.teachers.{name}'
         values, wrong = read_settings(TeacherSettings, entry, field)
         problems += wrong
-        if wrong:
+        if not {'config', 'checkpoint'} <= set(values):
             continue
         path = find_file(values.pop('config'), filename)
         try:
@@ -277,7 +277,7 @@ def _order_problems(stages: Stages | None, limit: int | None,
     """Why the order, or the search for it, does not go with the pool."""
     problems = _fractions(teachers)
     if stages is None:
-        problems += _mixed_aps(teachers)
+        problems += _mixed_aps(teachers, pool)
     elif not stages or not all(stages):
         problems.append("mtpd.order is empty. Set 'bgs' or a list of teacher "
                         'names.')
@@ -311,9 +311,10 @@ def _fractions(teachers: Mapping[str, DetectorSpec]) -> list[str]:
             'fraction. Write 50.8 for 0.508.']
 
 
-def _mixed_aps(teachers: Mapping[str, DetectorSpec]) -> list[str]:
-    declared = [name for name, spec in teachers.items()
-                if spec.ap is not None]
+def _mixed_aps(teachers: Mapping[str, DetectorSpec],
+               pool: Mapping[str, Any]) -> list[str]:
+    # One that is declared with a wrong value is declared.
+    declared = [name for name in teachers if pool[name].get('ap') is not None]
     missing = [name for name in teachers if name not in declared]
     if not declared or not missing:
         return []

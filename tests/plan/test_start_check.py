@@ -85,6 +85,14 @@ def test_settings_do_not_hide_files_and_files_do_not_hide_settings(toy):
          'val_dataloader.dataset.data_prefix.img')
 
 
+def test_one_mistake_of_a_teacher_does_not_hide_its_others(toy):
+    cfg = toy(order='bgs')
+    cfg.mtpd.teachers.swin.update(ap='54.3', checkpoint='no/such.pth')
+    problems = check(cfg).problems
+    told(problems, "swin.ap is '54.3'", 'swin.checkpoint: there is no file')
+    assert not [p for p in problems if 'ap is declared for' in p]
+
+
 def test_files_that_are_no_weights_of_their_detector(toy, tmp_path):
     cfg = toy()
     whole = Path(cfg.mtpd.student.checkpoint).read_bytes()
