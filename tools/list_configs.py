@@ -2,7 +2,8 @@
 
     python tools/list_configs.py configs/paper
 
-The table has every config whose first comment has these parts:
+The table has every config whose first comment has these parts. A direct
+baseline, NAME_direct.py, stands in the line of NAME.py:
 
     # What it trains.
     # Source: where that is published.
@@ -63,16 +64,36 @@ def table(folders: list[Path], root: Path) -> str:
         folders: Below ``root``.
         root: The repository; links are relative to its docs/.
     """
-    rows = ['| config | what it trains | expected |', '|---|---|---|']
+    rows = ['|config |what it trains |box (/ mask) AP |direct |', '|---|---|---|---|']
     for folder in folders:
         for path in sorted((root / folder).rglob('*.py')):
             header = read_header(path.read_text())
             if header is not None:
                 name = path.relative_to(root).as_posix()
                 short = path.relative_to(root / folder).as_posix()
-                rows.append(f'| [{short}](../{name}) | {header.title} | '
-                            f'{header.expected} |')
+                rows += _row(path, name, short, header)
     return '\n'.join(rows)
+
+
+def _row(path: Path, name: str, short: str, header: Header) -> list[str]:
+    """The line of a config; none for the direct baseline of another one,
+    which stands in that one's last column."""
+    chain = path.with_name(path.name.replace('_direct.py', '.py'))
+    if chain != path and chain.is_file():
+        return []
+    baseline, last = path.with_name(f'{path.stem}_direct.py'), ''
+    if baseline.is_file():
+        direct = read_header(baseline.read_text())
+        if direct is not None:
+            last = (f'[{_ap(direct)}](../'
+                    f'{name.removesuffix(".py")}_direct.py) ')
+    return [f'|[{short}](../{name}) |{header.title} |{_ap(header)} |{last}|']
+
+
+def _ap(header: Header) -> str:
+    """The expected AP without what the page says once for all."""
+    return re.sub(r'\bbox (/ mask )?AP ', '',
+                  header.expected.partition(';')[0])
 
 
 if __name__ == '__main__':
