@@ -3,7 +3,8 @@
     python maintain/list_configs.py configs/paper
 
 A folder is relative to the repository, or absolute. The table has every config
-whose first comment has these parts:
+whose first comment has these parts. A direct baseline, NAME_direct.py, stands
+in the line of NAME.py:
 
     # What it trains.
     # Source: where that is published.
@@ -70,7 +71,8 @@ def table(folders: Iterable[Path], root: Path) -> str:
         ValueError: There is no such folder, it lies elsewhere, or it has no
             config with a header.
     """
-    rows = ['| config | what it trains | expected |', '|---|---|---|']
+    rows = ['|config |what it trains |box (/ mask) AP |direct |',
+            '|---|---|---|---|']
     for folder in folders:
         whole = (root / folder).resolve()
         if not whole.is_dir():
@@ -85,12 +87,32 @@ def table(folders: Iterable[Path], root: Path) -> str:
             if header is not None:
                 name = path.relative_to(root.resolve()).as_posix()
                 short = path.relative_to(whole).as_posix()
-                rows.append(f'| [{short}](../{name}) | {header.title} | '
-                            f'{header.expected} |')
+                rows += _row(path, name, short, header)
         if len(rows) == before:
             raise ValueError(f'No config in {whole} has a header. --help '
                              'shows its form.')
     return '\n'.join(rows)
+
+
+def _row(path: Path, name: str, short: str, header: Header) -> list[str]:
+    """The line of a config; none for the direct baseline of another one,
+    which stands in that one's last column."""
+    chain = path.with_name(path.name.replace('_direct.py', '.py'))
+    if chain != path and chain.is_file():
+        return []
+    baseline, last = path.with_name(f'{path.stem}_direct.py'), ''
+    if baseline.is_file():
+        direct = read_header(baseline.read_text())
+        if direct is not None:
+            last = (f'[{_ap(direct)}](../'
+                    f'{name.removesuffix(".py")}_direct.py) ')
+    return [f'|[{short}](../{name}) |{header.title} |{_ap(header)} |{last}|']
+
+
+def _ap(header: Header) -> str:
+    """The expected AP without what the page says once for all."""
+    return re.sub(r'\bbox (/ mask )?AP ', '',
+                  header.expected.partition(';')[0])
 
 
 def main() -> None:

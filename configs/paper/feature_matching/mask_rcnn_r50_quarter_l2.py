@@ -1,7 +1,7 @@
-# Student IV: Mask R-CNN-R50 at 0.25x input taught by Mask R-CNN-R50 at 0.5x,
-# 0.75x and 1x: one checkpoint that sees images of 2, 3 and 4 times the
-# student's size.
-# Source: the paper's feature matching, teacher I at rising resolution.
+# Student IV: Mask R-CNN-R50 at 0.25x input taught by Mask R-CNN-R50 at 0.5x >
+# 0.75x > 1x.
+# Source: the paper's feature matching, teacher I at rising resolution: one
+#   checkpoint that sees images of 2, 3 and 4 times the student's size.
 # Expected: box / mask AP 25.8 / 23.0 > 31.5 / 28.2; as published, not run by
 #   us, with a loss weight that the paper does not give (ours: docs/method.md).
 # GPU hours: not measured.

@@ -1,7 +1,7 @@
-# Mask R-CNN-R50 in the order search's setting: 3 epochs for each teacher, with
-# a learning rate that falls linearly. For comparing orders: train another one
-# with --cfg-options mtpd.order=A,B,C and another --work-dir.
-# Source: the paper's comparison of orders.
+# Mask R-CNN-R50 for comparing orders, 3 epochs for each teacher with a
+# linearly falling learning rate.
+# Source: the paper's comparison of orders. To train another one, add
+#   --cfg-options mtpd.order=A,B,C and another --work-dir.
 # Expected: not known to us; not run by us.
 # GPU hours: not measured.
 #   python tools/train.py configs/paper/detectors/mask_rcnn_detectors_r50.py
