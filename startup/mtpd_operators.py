@@ -32,7 +32,11 @@ class OperatorsFinder:
         return None
 
     def exec_module(self, module):
-        _operators().fill(module)
+        operators = _operators()
+        if hasattr(operators, 'fill'):
+            operators.fill(module)
+        else:  # a checkout from before this file
+            operators._TorchvisionLoader().exec_module(module)
 
 
 def install():

@@ -51,7 +51,8 @@ class Gain:
             verb, until = 'is', f'after stage {self.stage} '
         return (f'Distillation {helped}: {until}the progression {verb} '
                 f'{self.value:+.1f} AP from the student trained on alone for '
-                'as long (one seed each).')
+                'as long (one seed each; tools/analyze.py tells whether that '
+                'is more than noise).')
 
 
 def gain_of(history: History) -> Gain | None:

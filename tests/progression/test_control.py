@@ -32,7 +32,8 @@ def test_the_gain_is_the_difference_to_the_control(history):
 
     assert told(29., 31.) == (
         'Distillation helped: the progression ends +1.5 AP from the student '
-        'trained on alone for as long (one seed each).')
+        'trained on alone for as long (one seed each; tools/analyze.py tells '
+        'whether that is more than noise).')
     assert told(29., 33.).startswith('Distillation did not help: the '
                                      'progression ends -0.5 AP')
     assert told(29., 32.46).startswith('Distillation made no difference: the '

@@ -39,7 +39,7 @@ def test_every_backend_gets_stage_terms_and_time_left(toy):
     # Two stages of six steps, with times as mmengine has averaged them.
     seconds = [line['time'] for line in lines]
     assert left[0] * 3600 == pytest.approx(11 * seconds[0], rel=.01)
-    assert left[8] * 3600 >= 3 * min(seconds)
+    assert left[8] * 3600 >= 3 * min(seconds) * (1 - 1e-9)
 
 
 @pytest.mark.parametrize('done, epoch, later, expected', [
