@@ -4,7 +4,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-STARTUP = ('startup/mtpd_operators.py', 'startup/mtpd_operators.pth')
+STARTUP = Path('startup/mtpd_operators.py')
+# Python runs this line of a .pth file whenever it starts.
+LINE = 'import mtpd_operators; mtpd_operators.install()\n'
 
 
 class BuildWithStartup(build_py):
@@ -16,19 +18,22 @@ class BuildWithStartup(build_py):
 
     def run(self):
         super().run()
-        for source, target in self._startup().items():
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            self.copy_file(source, target, preserve_mode=False)
+        module, line = self._startup()
+        module.parent.mkdir(parents=True, exist_ok=True)
+        self.copy_file(str(STARTUP), str(module), preserve_mode=False)
+        line.write_text(LINE)
 
     def get_outputs(self, include_bytecode=True):
-        return super().get_outputs(include_bytecode) + list(
-            () if self.editable_mode else self._startup().values())
+        outputs = super().get_outputs(include_bytecode)
+        if not self.editable_mode:
+            outputs += map(str, self._startup())
+        return outputs
 
     def _startup(self):
         folder = self.get_finalized_command('install').install_lib \
             if self.editable_mode else self.build_lib
-        return {source: str(Path(folder, Path(source).name))
-                for source in STARTUP}
+        module = Path(folder, STARTUP.name)
+        return module, module.with_suffix('.pth')
 
 
 setup(

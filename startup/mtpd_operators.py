@@ -7,7 +7,7 @@ reads mtpd/compat/operators.py, which imports torch and torchvision, only when
 mmcv asks for the module; nothing else of mtpd is imported.
 
 It costs a Python that does not use it less than a millisecond. setup.py puts
-both files beside the installed packages; ``pip uninstall
+this file and the line beside the installed packages; ``pip uninstall
 mtpd`` removes them. No longer needed when mtpd/compat/operators.py is not.
 """
 import sys

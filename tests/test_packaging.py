@@ -56,9 +56,10 @@ def editable(tmp_path_factory):
 
 def test_both_kinds_of_install_have_the_finder_of_operators(built, editable):
     for folder in (built / 'lib', editable):
-        for name in ('mtpd_operators.py', 'mtpd_operators.pth'):
-            assert (folder / name).read_bytes() == \
-                (ROOT / 'startup' / name).read_bytes()
+        assert (folder / 'mtpd_operators.py').read_bytes() == \
+            (ROOT / 'startup' / 'mtpd_operators.py').read_bytes()
+        assert (folder / 'mtpd_operators.pth').read_text() == \
+            'import mtpd_operators; mtpd_operators.install()\n'
 
 
 # Without site, so that the packages are there and other .pth files are not.
