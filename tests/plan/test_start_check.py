@@ -1,6 +1,5 @@
 """Everything that would stop a progression is told before it, in one list."""
 import copy
-import shutil
 from pathlib import Path
 
 import pytest
@@ -296,10 +295,10 @@ def test_parts_that_the_check_cannot_judge_are_left_alone():
                         type='mmdet.Resize', scale=(1, 2))]])]))))) == []
 
 
-def test_a_used_work_dir_is_in_the_list(two_runs, toy, tmp_path):
-    work = tmp_path / 'work'
-    shutil.copytree(two_runs[0], work)
+def test_a_used_work_dir_is_in_the_list(toy):
     cfg = toy(handover='lst')
+    Path(cfg.work_dir).mkdir()
+    (Path(cfg.work_dir) / 'progression.json').write_text('{"identity": {}}')
     told(check(cfg, resume=False).problems, 'holds a progression already',
          "'last' or 'best'")
     told(check(cfg).problems, "'last' or 'best'")

@@ -2,8 +2,6 @@
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from mmdet.evaluation import eval_map
 
+from commands import run_command
 from mtpd.stage.preemption import (EXIT_CODE, Preempted, Stop, agreed_stop,
                                    interruptible, preemptible,
                                    stop_is_requested, stops_between_iterations,
@@ -84,21 +83,19 @@ def test_the_former_handler_is_back():
 def test_the_process_ends_with_the_code(tmp_path):
     script = tmp_path / 'waits.py'
     script.write_text(
-        'import time\n'
+        'import os, signal, threading, time\n'
         'from mtpd.command_line import plain_errors\n'
         'from mtpd.stage.preemption import preemptible\n'
         'with plain_errors(), preemptible():\n'
-        '    print("ready", flush=True)\n'
+        '    told = threading.Timer(.5, os.kill, (os.getpid(), '
+        'signal.SIGTERM))\n'
+        '    told.start()\n'
         '    time.sleep(60)\n')
-    process = subprocess.Popen([sys.executable, str(script)], text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while process.stdout.readline() != 'ready\n':
-        assert process.poll() is None, process.stderr.read()
     began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == EXIT_CODE
-    assert time.monotonic() - began < 20
-    assert 'Traceback' not in process.stderr.read()
+    done = run_command(script, cwd=tmp_path)
+    assert done.returncode == EXIT_CODE, done.stderr
+    assert time.monotonic() - began < 40
+    assert 'Traceback' not in done.stderr
 
 
 def ended_by(child: int) -> int:
