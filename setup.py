@@ -67,8 +67,11 @@ setup(
     ],
     extras_require={
         'timm': ['timm>=1.0'],
+        'compress': ['torch-pruning>=1.6'],
+        'onnx': ['onnx>=1.17', 'onnxruntime>=1.20'],
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'hypothesis>=6',
-                 'timm>=1.0'],
+                 'timm>=1.0', 'torch-pruning>=1.6', 'onnx>=1.17',
+                 'onnxruntime>=1.20'],
         'dev': ['ruff>=0.17', 'mypy>=2.4', 'import-linter>=2.5',
                 'vulture>=2.14', 'radon>=6'],
     },
