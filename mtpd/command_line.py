@@ -14,7 +14,6 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 
 import mtpd  # noqa: F401  (registers everything before a config is read)
-from mtpd.backbones import fill_in_channels
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint)
 from mtpd.compat.processes import leave_processes
@@ -24,7 +23,7 @@ from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.error_text import in_words, is_lost_connection, summary
 from mtpd.flags import missing_config, parser
-from mtpd.plan.detectors import load_config
+from mtpd.plan.detectors import fill_in, read_file
 from mtpd.plan.errors import PlanError
 from mtpd.predict import UnusableInput
 from mtpd.plan.start_check import amp_problems
@@ -53,7 +52,7 @@ def read_config(args: argparse.Namespace) -> Config:
     missing = missing_config(args.config)
     if missing:
         raise PlanError([missing])
-    cfg = load_config(args.config)
+    cfg, name = read_file(args.config), args.config
     cfg.launcher = args.launcher
     if args.cfg_options:
         try:
@@ -63,11 +62,8 @@ def read_config(args: argparse.Namespace) -> Config:
             raise PlanError([
                 '--cfg-options does not go with the config: '
                 f'{type(error).__name__}: {error}']) from error
-        try:
-            fill_in_channels(cfg)  # the backbone may be another now
-        except (ImportError, ValueError) as error:
-            raise PlanError([f'model.backbone with --cfg-options: {error}']) \
-                from error
+        name += ' with --cfg-options'
+    fill_in(cfg, name)  # only now: an option may change the backbone
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif not cfg.get('work_dir'):

@@ -113,7 +113,8 @@ def weights_error(name: str, cure: str,
     return CheckpointUnavailable(
         f'model.backbone: the pretrained weights of {name} could not be '
         f'fetched ({type(error).__name__}: {_first_line(error)}). Connect to '
-        f'the network, or set {cure}.')
+        f'the network, or set {cure}; tools/get_weights.py makes files for '
+        'some models.')
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Any of timm's feature pyramids as a backbone, by its model's name."""
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 from mmdet.registry import MODELS
@@ -11,9 +11,13 @@ from torch import Tensor, nn
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.randomness import isolate_rng
 
+from .model_hub import file_without_network
+from .normalisation import Normalisation
 from .strides import (DRY_RUN_SIZE, build_error, check_pyramid, choose_strides,
                       dry_run_error, freeze_norm_statistics, suggest_names,
                       weights_error)
+from .weights_files import (differences, differences_in, is_file, local_file,
+                            mismatch, read_weights)
 
 
 @MODELS.register_module()
@@ -29,17 +33,19 @@ class TimmBackbone(BaseModule):
         strides: Which maps to return; None takes those of 4, 8, 16 and 32
             that the model has. If several maps have one stride, the last is
             returned.
-        pretrained: Whether :meth:`init_weights` loads timm's weights; a
-            detector that is built for a checkpoint fetches nothing.
+        pretrained: Whether :meth:`init_weights` loads timm's weights, or the
+            file that holds them, under timm's names; its classifier may have
+            any number of classes. A detector that is built for a checkpoint
+            reads and fetches nothing.
         norm_eval: Whether batch norms keep their statistics in training.
         init_cfg: As for any mmengine module; pretrained weights are loaded
             after it.
-        options: Passed to timm, such as ``drop_path_rate``, or
-            ``pretrained_cfg_overlay=dict(file=...)`` for your own weights.
+        options: Passed to timm, such as ``drop_path_rate``.
 
     Attributes:
         strides: Pixels of the input per position, ascending.
         channels: C of each map, in the order of ``strides``.
+        normalisation: Of the images that the weights were trained with.
 
     Raises:
         ImportError: timm is not installed.
@@ -48,17 +54,23 @@ class TimmBackbone(BaseModule):
     """
 
     def __init__(self, model_name: str, strides: Sequence[int] | None = None,
-                 pretrained: bool = False, norm_eval: bool = False,
+                 pretrained: bool | str = False, norm_eval: bool = False,
                  init_cfg: dict | list | None = None, **options: Any) -> None:
         super().__init__(init_cfg)
+        if is_file(pretrained):
+            overlay = options.get('pretrained_cfg_overlay') or {}
+            options['pretrained_cfg_overlay'] = {**overlay, 'file': pretrained}
         self.model_name = model_name
-        self.pretrained = pretrained
+        self.pretrained = bool(pretrained)
         self.norm_eval = norm_eval
         pyramid = find_pyramid(model_name, strides, options)
         self.strides = pyramid.strides
         self.channels = pyramid.channels
         self.options = pyramid.options
         self.model = _create(model_name, self.options)
+        wanted: Any = self.model.pretrained_cfg
+        self.normalisation = Normalisation.of_unit_range(wanted['mean'],
+                                                         wanted['std'])
         self._fused = _fused_norms(self.model)
         for name, parameter in self.model.named_parameters():
             if name in pyramid.unused:
@@ -82,17 +94,14 @@ class TimmBackbone(BaseModule):
     def _load_pretrained(self) -> None:
         with isolate_rng(0):
             initial = _create(self.model_name, self.options)
+        options = self._options_with_file(initial)
         try:
             with isolate_rng(0):
-                loaded = _create(self.model_name, self.options,
-                                 pretrained=True)
+                loaded = _create(self.model_name, options, pretrained=True)
         except OSError as error:
-            # timm's message does not name the file that is missing.
-            file = self.options.get('pretrained_cfg_overlay', {}).get('file')
-            raise weights_error(
-                f'{self.model_name} in {file}' if file else self.model_name,
-                'pretrained_cfg_overlay=dict(file=...) to a local file',
-                error) from error
+            raise weights_error(self.model_name,
+                                "pretrained='FILE' with a local file",
+                                error) from error
         # For several families timm loads features loosely and reports
         # nothing; a file of another model would leave random weights. Both
         # models were drawn from one seed, so a tensor that is equal in both
@@ -107,9 +116,30 @@ class TimmBackbone(BaseModule):
             raise CheckpointMismatch(
                 f'model.backbone: the pretrained weights of {self.model_name} '
                 f'lack {len(missing)} of its tensors, such as {missing[0]}. '
-                'Correct pretrained_cfg_overlay, or the tag in model_name; '
+                "Correct pretrained, or the tag in model_name; "
                 'pretrained=False starts from random weights.')
         self.model.load_state_dict(loaded.state_dict())
+
+    def _options_with_file(self, initial: nn.Module) -> dict[str, Any]:
+        """timm's options, with the weights as a file where they are one here.
+
+        Raises:
+            CheckpointMismatch: The file holds another model's weights.
+            CheckpointUnavailable: There is no such file, or no network.
+            CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
+        """
+        overlay = self.options.get('pretrained_cfg_overlay') or {}
+        file = overlay.get('file')
+        if file is not None:
+            file = local_file(str(file), self.model_name)
+            compare_with_file(self.model_name, self.options, file,
+                              initial.state_dict())
+        elif 'state_dict' not in overlay:
+            file = file_without_network(self.model_name, initial)
+        if file is None:
+            return self.options
+        return {**self.options,
+                'pretrained_cfg_overlay': {**overlay, 'file': file}}
 
     def train(self, mode: bool = True) -> 'TimmBackbone':
         """Set the mode as any module does, except for ``norm_eval``.
@@ -209,6 +239,55 @@ def _unused_parameters(model: nn.Module, maps: list[Tensor]) -> list[str]:
             if parameter.grad is None]
 
 
+def compare_with_file(model_name: str, options: dict[str, Any], file: str,
+                      features: Mapping[str, Tensor]) -> None:
+    """Load a file into timm's whole model, to see whether it belongs to it.
+
+    timm's feature extractors take whatever they find in a file: they would
+    leave out half of a deeper model and say nothing.
+
+    Args:
+        model_name: As :func:`timm.create_model` takes it.
+        options: As for the feature extractor.
+        file: The local file.
+        features: The weights of the feature extractor: other parts may be
+            missing in the file, and the classifier may have other classes.
+
+    Raises:
+        CheckpointMismatch: It does not.
+        CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
+    """
+    options = {key: value for key, value in options.items()
+               if key not in ('out_indices', 'feature_cls')}
+    overlay = {**(options.pop('pretrained_cfg_overlay', None) or {}),
+               'file': file}
+    timm = import_timm()
+    with torch.device('meta'):
+        whole = timm.create_model(model_name, **options)
+    weights = read_weights(file, whole.state_dict())
+    try:
+        with isolate_rng(0):
+            timm.create_model(model_name, pretrained=True,
+                              pretrained_cfg_overlay=overlay, **options)
+        return
+    except RuntimeError as error:
+        found = differences_in(str(error))
+        cause: Exception = error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        # A family's own renaming stumbled over the names.
+        found = differences(weights, whole.state_dict())
+        cause = error
+    classifier = whole.pretrained_cfg.get('classifier') or ()
+    found = found.without([classifier] if isinstance(classifier, str)
+                          else classifier)
+    # The features' children are called stages_0 for stages.0.
+    needed = {name.replace('.', '_') for name in features}
+    missing = [n for n in found.missing if n.replace('.', '_') in needed]
+    found = found._replace(missing=missing)
+    if any(found):
+        raise mismatch(model_name, file, found, features, weights) from cause
+
+
 _ADVICE = "Choose a convolutional model, such as 'resnet50' or " \
     "'mobilenetv3_large_100'. A Swin Transformer takes images of all " \
     "sizes with strict_img_size=False (padded to a multiple of its patch), " \
@@ -232,18 +311,18 @@ def _dry_run(model_name: str,
 
 def _create(model_name: str, options: dict[str, Any],
             pretrained: bool = False) -> nn.Module:
-    return _import_timm().create_model(model_name, pretrained=pretrained,
+    return import_timm().create_model(model_name, pretrained=pretrained,
                                        features_only=True, **options)
 
 
 def _fused_norms(model: nn.Module) -> int:
     """Number of timm's batch norms that contain an activation."""
-    fused = _import_timm().layers.BatchNormAct2d
+    fused = import_timm().layers.BatchNormAct2d
     return sum(isinstance(part, fused) for part in model.modules())
 
 
 def _check_name(model_name: str) -> None:
-    timm = _import_timm()
+    timm = import_timm()
     # timm resolves names with a source ('hf-hub:...') itself.
     if ':' not in model_name and not timm.is_model(model_name):
         suggestion = suggest_names(model_name.split('.')[0],
@@ -251,8 +330,12 @@ def _check_name(model_name: str) -> None:
         raise ValueError(f'timm has no model {model_name!r}. {suggestion}')
 
 
-def _import_timm() -> ModuleType:
-    """timm, which only this backbone needs."""
+def import_timm() -> ModuleType:
+    """timm, which only this backbone needs.
+
+    Raises:
+        ImportError: It is not installed.
+    """
     try:
         import timm
     except ImportError as error:

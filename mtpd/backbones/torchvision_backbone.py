@@ -1,5 +1,6 @@
 """Any of torchvision's classification models as a backbone, by its name."""
 import copy
+import re
 from typing import Any, Callable, Iterator, Sequence
 
 import torch
@@ -11,9 +12,12 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from mtpd.randomness import isolate_rng
 
+from .normalisation import Normalisation
 from .strides import (DRY_RUN_SIZE, build_error, check_pyramid, choose_strides,
                       dry_run_error, freeze_norm_statistics, suggest_names,
                       weights_error)
+from .weights_files import (differences, is_file, local_file, mismatch,
+                            read_weights)
 
 # Names of the children that belong to the classifier. SqueezeNet's classifier
 # begins with a convolution before the pool, whose map has the shape of a
@@ -42,6 +46,8 @@ class TorchvisionBackbone(BaseModule):
         weights: Name of pretrained weights, such as ``'DEFAULT'``.
             :meth:`init_weights` fetches them, so a detector that is built for
             a checkpoint fetches nothing.
+        pretrained: True is ``weights='DEFAULT'``; or the file that holds
+            the weights as torchvision publishes them.
         norm_eval: Whether batch norms keep their statistics in training.
         init_cfg: As for any mmengine module; ``weights`` are loaded after it.
         options: Passed to the model, such as ``stochastic_depth_prob``.
@@ -49,6 +55,7 @@ class TorchvisionBackbone(BaseModule):
     Attributes:
         strides: Pixels of the input per position, ascending.
         channels: C of each map, in the order of ``strides``.
+        normalisation: Of the images that the weights were trained with.
 
     Raises:
         ValueError: torchvision has no such model, weights or option, or the
@@ -57,15 +64,20 @@ class TorchvisionBackbone(BaseModule):
 
     def __init__(self, model_name: str, strides: Sequence[int] | None = None,
                  weights: str | None = None, norm_eval: bool = False,
-                 init_cfg: dict | list | None = None, **options: Any) -> None:
+                 init_cfg: dict | list | None = None,
+                 pretrained: bool | str = False, **options: Any) -> None:
         super().__init__(init_cfg)
         _check_name(model_name, weights)
-        if weights is not None:
+        if pretrained is True and weights is None:
+            weights = 'DEFAULT'
+        self.file = str(pretrained) if is_file(pretrained) else None
+        if weights is not None or self.file:
             options = {**_WITH_WEIGHTS.get(model_name, {}), **options}
         self.model_name = model_name
         self.weights = weights
         self.norm_eval = norm_eval
         self.options = options
+        self.normalisation = _normalisation(model_name, weights)
         try:
             whole = models.get_model(model_name, weights=None, **options)
         except (TypeError, ValueError) as error:
@@ -86,23 +98,51 @@ class TorchvisionBackbone(BaseModule):
         A second call changes nothing.
 
         Raises:
-            CheckpointUnavailable: The weights cannot be downloaded.
+            CheckpointMismatch: The file holds another model's weights.
+            CheckpointUnavailable: The weights cannot be downloaded, or there
+                is no such file.
+            CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
         """
         first = not self.is_init
         super().init_weights()
-        if first and self.weights is not None:
-            try:
-                with isolate_rng(0):
-                    source = models.get_model(
-                        self.model_name, weights=self.weights,
-                        **self.options).state_dict()
-            except OSError as error:
-                cure = "weights=None and init_cfg=dict(type='Pretrained', " \
-                    "checkpoint=FILE, prefix='backbone.') with a detector's " \
-                    'checkpoint'
-                raise weights_error(self.model_name, cure, error) from error
+        if first and (self.file or self.weights):
+            source = self._weights_in_file(self.file) if self.file \
+                else self._fetched_weights()
             self.model.load_state_dict(
-                {key: source[key] for key in self.model.state_dict()})
+                {key: source[key] for key in self.model.state_dict()
+                 if key in source}, strict=not self.file)
+
+    def _fetched_weights(self) -> dict[str, Tensor]:
+        try:
+            with isolate_rng(0):
+                return models.get_model(
+                    self.model_name, weights=self.weights,
+                    **self.options).state_dict()
+        except OSError as error:
+            raise weights_error(
+                self.model_name, "pretrained='FILE' with a local file",
+                error) from error
+
+    def _weights_in_file(self, path: str) -> dict[str, Tensor]:
+        """A file's weights, if they are those of this model."""
+        own = self.model.state_dict()
+        with isolate_rng(0):
+            whole = models.get_model(self.model_name, weights=None,
+                                     **self.options).state_dict()
+        path = local_file(path, self.model_name)
+        weights = {}
+        for name, value in read_weights(path, whole).items():
+            # DenseNet's files have denselayer1.norm.1 for denselayer1.norm1.
+            name = re.sub(r'(denselayer\d+\.(?:norm|conv))\.(\d\.)', r'\1\2',
+                          name)
+            weights[name] = value
+        found = differences(weights, {**whole, **own}).without(_HEADS)
+        found = found._replace(
+            missing=[name for name in found.missing if name in own],
+            reshaped=[name for name in found.reshaped if name in own])
+        if any(found):
+            raise mismatch(self.model_name, path, found, own, weights)
+        return weights
 
     def train(self, mode: bool = True) -> 'TorchvisionBackbone':
         """Set the mode as any module does, except for ``norm_eval``."""
@@ -197,3 +237,11 @@ def _check_name(model_name: str, weights: str | None) -> None:
             f'weights={weights!r} of {model_name}: torchvision has '
             f'{", ".join(map(repr, offered.__members__))}. Set one of these, '
             'or None for random weights.')
+
+
+def _normalisation(model_name: str, weights: str | None) -> Normalisation:
+    """Of the images that a model's weights were trained with."""
+    offered = models.get_model_weights(model_name)
+    name = (weights or 'DEFAULT').removeprefix(f'{offered.__name__}.')
+    transforms = offered[name].transforms()
+    return Normalisation.of_unit_range(transforms.mean, transforms.std)

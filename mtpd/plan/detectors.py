@@ -8,7 +8,7 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
-from mtpd.backbones import fill_in_channels
+from mtpd.backbones import fill_in_channels, fill_in_normalisation
 from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
 from mtpd.config_types import with_names
 from mtpd.distill.detector import build_detector
@@ -94,30 +94,58 @@ def load_config(name: str) -> Config:
 
     mmengine's ``Config.fromfile`` does not know the second form. The classes
     of a pure-Python config become names. Where timm or torchvision makes the
-    backbone, the neck's channels are filled in.
+    backbone, :func:`fill_in` writes what follows from it.
 
     Raises:
         FileNotFoundError: There is no such file or package.
         PlanError: It is no config, or its backbone's model cannot be built.
+    """
+    cfg = read_file(name)
+    fill_in(cfg, name)
+    return cfg
+
+
+def read_file(name: str) -> Config:
+    """The same as its author has written it, with nothing filled in.
+
+    Args:
+        name: As in :func:`load_config`.
+
+    Raises:
+        FileNotFoundError: There is no such file or package.
+        PlanError: It is no config.
     """
     package, separator, _ = name.partition('::')
     # mmengine would pip-install a package that is not there.
     if separator and importlib.util.find_spec(package) is None:
         raise FileNotFoundError(f'package {package} is not installed')
     try:
-        cfg = with_names(get_config(name) if separator
-                         else Config.fromfile(name))
+        return with_names(get_config(name) if separator
+                          else Config.fromfile(name))
     except FileNotFoundError:
         raise
     except Exception as error:  # a config is a program and may raise anything
         raise PlanError([f'{name} cannot be read as a config '
                          f'({type(error).__name__}: {error}). Correct it.']) \
             from error
+
+
+def fill_in(cfg: Config, name: str) -> None:
+    """Write what a backbone of timm or torchvision decides into its config:
+    the neck's channels and, where asked for, the images' normalisation.
+
+    Args:
+        cfg: The config; changed in place.
+        name: What it is called in messages.
+
+    Raises:
+        PlanError: The backbone's model cannot be built.
+    """
     try:
         fill_in_channels(cfg)
+        fill_in_normalisation(cfg)
     except (ImportError, ValueError) as error:
         raise PlanError([f'model.backbone of {name}: {error}']) from error
-    return cfg
 
 
 def is_url(path: str) -> bool:

@@ -6,10 +6,11 @@ import timm
 import torch
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
+from safetensors.torch import save_file
 from torch import nn
 
 from mtpd.backbones import TimmBackbone
-from mtpd.compat.checkpoints import CheckpointUnavailable
+from mtpd.compat.checkpoints import CheckpointUnavailable, CorruptCheckpoint
 from mtpd.distill.detector import CheckpointMismatch
 
 # From the papers' tables, times the width in the name.
@@ -154,27 +155,98 @@ def test_pretrained_weights_are_loaded_last_and_only_if_set(name, tmp_path):
     assert (convolution.weight == 7).all()
 
 
-def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):
-    # timm itself loads features of this family without reporting a mismatch.
-    path = tmp_path / 'other.pth'
-    torch.save(timm.create_model('mobilenetv2_035').state_dict(), path)
-    weights = torch.load(path)
+def initialised(**options) -> TimmBackbone:
+    backbone = TimmBackbone(**options)
+    backbone.init_weights()
+    return backbone
+
+
+@pytest.mark.parametrize('name', ('mobilenetv2_035', 'resnet18'))
+def test_a_file_is_one_line_whoever_has_written_it(name, tmp_path):
+    torch.manual_seed(3)
+    whole = timm.create_model(name, num_classes=7)  # not ImageNet's classes
+    weights = whole.state_dict()
+    path = tmp_path / 'weights.pth'
+    backbone = TimmBackbone(name, pretrained=str(path))
+    entries = (weights, {'state_dict': weights}, {'model': weights, 'lr': 1},
+               {f'module.{key}': value for key, value in weights.items()})
+    for content in entries:
+        torch.save(content, path)
+        backbone = initialised(model_name=name, pretrained=str(path))
+        for key, value in backbone.model.state_dict().items():
+            assert torch.equal(value, weights[key]), key
+    save_file(weights, tmp_path / 'weights.safetensors')
+    again = initialised(model_name=name,
+                        pretrained=str(tmp_path / 'weights.safetensors'))
+    for key, value in again.model.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+def test_files_of_other_models_are_refused(tmp_path):
+    # timm itself loads features of this family without reporting a mismatch,
+    # also where the file is that of a deeper model of the same width.
+    path = str(tmp_path / 'other.pth')
+    weights = timm.create_model('mobilenetv2_050').state_dict()
     torch.save({k: v for k, v in weights.items() if 'blocks' not in k
                 and 'conv_stem' not in k and 'bn' not in k}, path)
-    backbone = TimmBackbone('mobilenetv2_050', pretrained=True,
-                            pretrained_cfg_overlay=dict(file=str(path)))
-    with pytest.raises(CheckpointMismatch, match='mobilenetv2_050 lack '
-                                                 r'\d+ of its tensors'):
-        backbone.init_weights()
+    for options in (dict(pretrained=path),
+                    dict(pretrained=True,
+                         pretrained_cfg_overlay=dict(file=path))):
+        with pytest.raises(CheckpointMismatch, match=(
+                'other.pth does not hold the weights of mobilenetv2_050: 0 '
+                r'of 260 tensors match.*\n  missing in the file: conv_stem')):
+            initialised(model_name='mobilenetv2_050', **options)
+    torch.save(timm.create_model('tf_efficientnet_lite1').state_dict(), path)
+    with pytest.raises(CheckpointMismatch, match=(
+            r'not in the model: blocks.1.2.conv_pw.weight, .*and 86 more')):
+        initialised(model_name='tf_efficientnet_lite0', pretrained=path)
+    torch.save({f'backbone.model.{k}': v for k, v in weights.items()}, path)
+    with pytest.raises(CheckpointMismatch, match="prefix='backbone.'"):
+        initialised(model_name='mobilenetv2_050', pretrained=path)
+    torch.save(timm.create_model('mobilenetv2_035').state_dict(), path)
+    with pytest.raises(CheckpointMismatch, match='of another shape: conv_st'):
+        initialised(model_name='mobilenetv2_050', pretrained=path)
+    (tmp_path / 'other.pth').write_text('no weights')
+    with pytest.raises(CorruptCheckpoint, match='other.pth is not a check'):
+        initialised(model_name='mobilenetv2_050', pretrained=path)
 
 
-def test_weights_that_cannot_be_fetched_are_named(tmp_path):
-    backbone = TimmBackbone(
-        'mobilenetv2_050', pretrained=True,
-        pretrained_cfg_overlay=dict(file=str(tmp_path / 'absent.pth')))
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    path = str(tmp_path / 'absent.pth')
+    for options in (dict(pretrained=path),
+                    dict(pretrained=True,
+                         pretrained_cfg_overlay=dict(file=path))):
+        with pytest.raises(CheckpointUnavailable,
+                           match='mobilenetv2_050 in .*absent.pth could'):
+            initialised(model_name='mobilenetv2_050', **options)
+
+
+def test_without_a_network_the_hub_is_asked_once(monkeypatch, tmp_path):
+    asked = []
+
+    class Session:
+        def head(self, url, timeout):
+            asked.append(url)
+            raise OSError('Name or service not known')
+
+    monkeypatch.setattr('huggingface_hub.utils.get_session', Session)
+    monkeypatch.setattr('huggingface_hub.try_to_load_from_cache',
+                        lambda *_args, **_options: None)
     with pytest.raises(CheckpointUnavailable,
-                       match='mobilenetv2_050 in .*absent.pth could'):
-        backbone.init_weights()
+                       match=r"not known\).*pretrained='FILE'"):
+        initialised(model_name='mobilenetv2_050', pretrained=True)
+    assert len(asked) == 1
+    # What an earlier run has fetched is used.
+    weights = timm.create_model('mobilenetv2_050').state_dict()
+    save_file(weights, tmp_path / 'model.safetensors')
+    monkeypatch.setattr(
+        'huggingface_hub.try_to_load_from_cache',
+        lambda repository, name, **_options: str(tmp_path / name)
+        if (tmp_path / name).exists() and repository.startswith('timm/')
+        else None)
+    backbone = initialised(model_name='mobilenetv2_050', pretrained=True)
+    assert torch.equal(backbone.model.conv_stem.weight,
+                       weights['conv_stem.weight'])
 
 
 @pytest.mark.parametrize('options, message', [
