@@ -4,12 +4,15 @@ The tool imports this last, so that it can say before what is missing.
 """
 import argparse
 import copy
+import logging
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mtpd.backbones import other_normalisation
 from mtpd.command_line import plain_errors, read_config
 from mtpd.compat.processes import init_processes
 from mtpd.plan.describe import describe_plan
@@ -39,6 +42,7 @@ def train(args: argparse.Namespace) -> None:
         elif args.dry_run:
             print(f'{args.config} has no mtpd part: plain mmdet training to '
                   f'{cfg.work_dir}.')
+            warn_of_normalisation(cfg)
         else:
             train_plainly(cfg, args.resume)
 
@@ -98,9 +102,17 @@ def dry_run(cfg: Config, resume: bool) -> None:
 def train_plainly(cfg: Config, resume: str | None) -> None:
     """Train as mmdet's own tools/train.py does."""
     init_processes(cfg)
+    warn_of_normalisation(cfg)
     cfg.resume = resume is not None or cfg.get('resume', False)
     if resume is not None:
         cfg.load_from = None if resume == 'auto' else resume
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else Runner.from_cfg(cfg)
     runner.train()
+
+
+def warn_of_normalisation(cfg: Config) -> None:
+    """Say if pretrained weights get images that they were not trained on."""
+    difference = other_normalisation(cfg)
+    if difference:
+        print_log(difference, 'current', logging.WARNING)

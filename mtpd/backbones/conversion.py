@@ -13,7 +13,7 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
 from mtpd.randomness import isolate_rng
 
 from .imagenet_files import WeightsPackage, to_timm_names
-from .timm_backbone import import_timm
+from .timm_weights import import_timm
 from .weights_files import differences, mismatch
 
 

@@ -6,8 +6,11 @@ from mmengine.config import Config, ConfigDict
 
 from mtpd.randomness import isolate_rng
 
+from . import timm_backbone, torchvision_backbone
+from .normalisation import Normalisation
 from .timm_backbone import TimmBackbone
 from .torchvision_backbone import TorchvisionBackbone
+from .weights_files import is_file
 
 Backbone = TimmBackbone | TorchvisionBackbone
 
@@ -26,29 +29,52 @@ def backbone_config(cfg: Config | ConfigDict) -> Mapping[str, Any] | None:
     return backbone
 
 
-def example_of(backbone: Mapping[str, Any]) -> Backbone:
-    """A backbone as its config says, to be asked for what it is like; no
-    weights are read, and timm's have no values.
+def channels_of(backbone: Mapping[str, Any]) -> tuple[int, ...]:
+    """Channels of the maps that a backbone of this config returns; no weights
+    are read.
 
     Args:
-        backbone: Of one of this package's.
+        backbone: The config of one of this package's.
 
     Raises:
         ImportError: It needs timm, which is not installed.
         ValueError: Its config is wrong.
     """
-    wrapper = _wrapper(backbone['type'])
-    assert wrapper is not None
-    if not backbone.get('model_name'):
-        raise ValueError(f'model_name of {wrapper.__name__} is not set. Set '
-                         "the name of a model, such as 'resnet50'.")
-    options = {key: value for key, value in backbone.items()
-               if key not in ('type', '_scope_', 'init_cfg')}
+    wrapper, options = _arguments(backbone)
     # timm's models build on the meta device within a quarter of a second;
     # torchvision's RegNet does not build there (torchvision 0.26).
     device = 'meta' if wrapper is TimmBackbone else 'cpu'
     with isolate_rng(0), torch.device(device):
-        return wrapper(**options)
+        return wrapper(**options).channels
+
+
+def normalisation_of(backbone: Mapping[str, Any]) -> Normalisation:
+    """The normalisation of the images that its weights were trained with.
+
+    Args:
+        backbone: As in :func:`channels_of`.
+
+    Raises:
+        ImportError, ValueError: As in :func:`channels_of`.
+    """
+    wrapper, options = _arguments(backbone)
+    model_name = options.pop('model_name')
+    library = timm_backbone if wrapper is TimmBackbone else \
+        torchvision_backbone
+    return library.trained_on(model_name, options)
+
+
+def starts_from_file(cfg: Config | ConfigDict) -> bool:
+    """Whether a model starts from a local file of its backbone's weights, and
+    fetches nothing.
+
+    Args:
+        cfg: As in :func:`backbone_config`.
+    """
+    backbone = backbone_config(cfg) or {}
+    overlay = backbone.get('pretrained_cfg_overlay') or {}
+    is_local = is_file(backbone.get('pretrained')) or 'file' in overlay
+    return is_local and '://' not in str(cfg.get('model', cfg))
 
 
 def _wrapper(kind: Any) -> type[Backbone] | None:
@@ -60,3 +86,15 @@ def _wrapper(kind: Any) -> type[Backbone] | None:
         if name in (wrapper, wrapper.__name__):
             return wrapper
     return None
+
+
+def _arguments(backbone: Mapping[str, Any]
+               ) -> tuple[type[Backbone], dict[str, Any]]:
+    """The class of a backbone, and its arguments."""
+    wrapper = _wrapper(backbone['type'])
+    assert wrapper is not None
+    if not backbone.get('model_name'):
+        raise ValueError(f'model_name of {wrapper.__name__} is not set. Set '
+                         "the name of a model, such as 'resnet50'.")
+    return wrapper, {key: value for key, value in backbone.items()
+                     if key not in ('type', '_scope_', 'init_cfg')}

@@ -6,7 +6,7 @@ from mmdet.models.necks import YOLOV3Neck
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 
-from .from_config import backbone_config, example_of
+from .from_config import backbone_config, channels_of
 
 
 def fill_in_channels(cfg: Config | ConfigDict) -> None:
@@ -34,7 +34,7 @@ def fill_in_channels(cfg: Config | ConfigDict) -> None:
         return
     parameter = _channels_parameter(neck)
     if 'in_channels' in neck or parameter is not None:
-        channels = example_of(backbone).channels
+        channels = channels_of(backbone)
         neck['in_channels'] = _format_channels(neck, parameter, channels)
 
 

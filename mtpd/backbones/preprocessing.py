@@ -3,7 +3,7 @@ from typing import Any, Mapping, MutableMapping
 
 from mmengine.config import Config, ConfigDict
 
-from .from_config import backbone_config, example_of
+from .from_config import backbone_config, normalisation_of
 
 WORD = 'backbone'
 """As ``data_preprocessor.mean`` it asks for the numbers of the weights."""
@@ -39,10 +39,10 @@ def fill_in_normalisation(cfg: Config | ConfigDict) -> None:
     backbone = backbone_config(cfg)
     if backbone is None:
         raise ValueError(
-            f'data_preprocessor asks for the numbers of the backbone, and '
+            'data_preprocessor asks for the numbers of the backbone, and '
             'only those of a TimmBackbone or TorchvisionBackbone are known. '
             'Write mean, std and bgr_to_rgb as numbers.')
-    preprocessor.update(example_of(backbone).normalisation.as_config())
+    preprocessor.update(normalisation_of(backbone).as_config())
 
 
 def other_normalisation(cfg: Config | ConfigDict) -> str:
@@ -63,7 +63,7 @@ def other_normalisation(cfg: Config | ConfigDict) -> str:
             or not (backbone.get('pretrained') or backbone.get('weights')) \
             or _normalises_itself(cfg.get('train_dataloader')):
         return ''
-    wanted = example_of(backbone).normalisation
+    wanted = normalisation_of(backbone)
     if not wanted.differs_from(preprocessor):
         return ''
     present = ', '.join(f'{key}={preprocessor.get(key)}'

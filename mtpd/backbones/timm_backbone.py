@@ -1,6 +1,5 @@
 """Any of timm's feature pyramids as a backbone, by its model's name."""
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -11,13 +10,13 @@ from torch import Tensor, nn
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.randomness import isolate_rng
 
-from .model_hub import file_without_network
 from .normalisation import Normalisation
 from .strides import (DRY_RUN_SIZE, build_error, check_pyramid, choose_strides,
                       dry_run_error, freeze_norm_statistics, suggest_names,
                       weights_error)
-from .weights_files import (differences, differences_in, is_file, local_file,
-                            mismatch, read_weights)
+from .timm_weights import (compare_with_file, file_without_network,
+                           import_timm)
+from .weights_files import is_file, local_file
 
 
 @MODELS.register_module()
@@ -45,7 +44,6 @@ class TimmBackbone(BaseModule):
     Attributes:
         strides: Pixels of the input per position, ascending.
         channels: C of each map, in the order of ``strides``.
-        normalisation: Of the images that the weights were trained with.
 
     Raises:
         ImportError: timm is not installed.
@@ -68,9 +66,6 @@ class TimmBackbone(BaseModule):
         self.channels = pyramid.channels
         self.options = pyramid.options
         self.model = _create(model_name, self.options)
-        wanted: Any = self.model.pretrained_cfg
-        self.normalisation = Normalisation.of_unit_range(wanted['mean'],
-                                                         wanted['std'])
         self._fused = _fused_norms(self.model)
         for name, parameter in self.model.named_parameters():
             if name in pyramid.unused:
@@ -164,6 +159,28 @@ class TimmBackbone(BaseModule):
         return tuple(self.model(images))
 
 
+def trained_on(model_name: str, options: Mapping[str, Any]) -> Normalisation:
+    """The normalisation of the images that a model's weights were trained
+    with.
+
+    Args:
+        model_name: As :func:`timm.create_model` takes it.
+        options: Of the backbone.
+
+    Raises:
+        ImportError: timm is not installed.
+        ValueError: timm has no such model.
+    """
+    _check_name(model_name)
+    overlay = options.get('pretrained_cfg_overlay') or {}
+    if ':' in model_name or 'pretrained_cfg' in options:
+        known = TimmBackbone(model_name, **options).model.pretrained_cfg
+    else:
+        known = vars(import_timm().models.get_pretrained_cfg(model_name))
+    numbers: dict[str, Any] = {**known, **overlay}
+    return Normalisation.of_unit_range(numbers['mean'], numbers['std'])
+
+
 @dataclass(frozen=True)
 class Pyramid:
     """The maps that a model returns.
@@ -239,55 +256,6 @@ def _unused_parameters(model: nn.Module, maps: list[Tensor]) -> list[str]:
             if parameter.grad is None]
 
 
-def compare_with_file(model_name: str, options: dict[str, Any], file: str,
-                      features: Mapping[str, Tensor]) -> None:
-    """Load a file into timm's whole model, to see whether it belongs to it.
-
-    timm's feature extractors take whatever they find in a file: they would
-    leave out half of a deeper model and say nothing.
-
-    Args:
-        model_name: As :func:`timm.create_model` takes it.
-        options: As for the feature extractor.
-        file: The local file.
-        features: The weights of the feature extractor: other parts may be
-            missing in the file, and the classifier may have other classes.
-
-    Raises:
-        CheckpointMismatch: It does not.
-        CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
-    """
-    options = {key: value for key, value in options.items()
-               if key not in ('out_indices', 'feature_cls')}
-    overlay = {**(options.pop('pretrained_cfg_overlay', None) or {}),
-               'file': file}
-    timm = import_timm()
-    with torch.device('meta'):
-        whole = timm.create_model(model_name, **options)
-    weights = read_weights(file, whole.state_dict())
-    try:
-        with isolate_rng(0):
-            timm.create_model(model_name, pretrained=True,
-                              pretrained_cfg_overlay=overlay, **options)
-        return
-    except RuntimeError as error:
-        found = differences_in(str(error))
-        cause: Exception = error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        # A family's own renaming stumbled over the names.
-        found = differences(weights, whole.state_dict())
-        cause = error
-    classifier = whole.pretrained_cfg.get('classifier') or ()
-    found = found.without([classifier] if isinstance(classifier, str)
-                          else classifier)
-    # The features' children are called stages_0 for stages.0.
-    needed = {name.replace('.', '_') for name in features}
-    missing = [n for n in found.missing if n.replace('.', '_') in needed]
-    found = found._replace(missing=missing)
-    if any(found):
-        raise mismatch(model_name, file, found, features, weights) from cause
-
-
 _ADVICE = "Choose a convolutional model, such as 'resnet50' or " \
     "'mobilenetv3_large_100'. A Swin Transformer takes images of all " \
     "sizes with strict_img_size=False (padded to a multiple of its patch), " \
@@ -328,18 +296,3 @@ def _check_name(model_name: str) -> None:
         suggestion = suggest_names(model_name.split('.')[0],
                                    timm.list_models())
         raise ValueError(f'timm has no model {model_name!r}. {suggestion}')
-
-
-def import_timm() -> ModuleType:
-    """timm, which only this backbone needs.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    try:
-        import timm
-    except ImportError as error:
-        raise ImportError(
-            'TimmBackbone needs timm, which cannot be imported '
-            f'({error}): pip install "mtpd[timm]"') from error
-    return timm

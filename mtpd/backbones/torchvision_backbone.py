@@ -1,7 +1,7 @@
 """Any of torchvision's classification models as a backbone, by its name."""
 import copy
 import re
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import torch
 from mmdet.registry import MODELS
@@ -55,7 +55,6 @@ class TorchvisionBackbone(BaseModule):
     Attributes:
         strides: Pixels of the input per position, ascending.
         channels: C of each map, in the order of ``strides``.
-        normalisation: Of the images that the weights were trained with.
 
     Raises:
         ValueError: torchvision has no such model, weights or option, or the
@@ -77,7 +76,6 @@ class TorchvisionBackbone(BaseModule):
         self.weights = weights
         self.norm_eval = norm_eval
         self.options = options
-        self.normalisation = _normalisation(model_name, weights)
         try:
             whole = models.get_model(model_name, weights=None, **options)
         except (TypeError, ValueError) as error:
@@ -239,9 +237,20 @@ def _check_name(model_name: str, weights: str | None) -> None:
             'or None for random weights.')
 
 
-def _normalisation(model_name: str, weights: str | None) -> Normalisation:
-    """Of the images that a model's weights were trained with."""
+def trained_on(model_name: str, options: Mapping[str, Any]) -> Normalisation:
+    """The normalisation of the images that a model's weights were trained
+    with.
+
+    Args:
+        model_name: As :func:`torchvision.models.get_model` takes it.
+        options: Of the backbone.
+
+    Raises:
+        ValueError: torchvision has no such model or weights.
+    """
+    name = options.get('weights') or 'DEFAULT'
+    _check_name(model_name, name)
     offered = models.get_model_weights(model_name)
-    name = (weights or 'DEFAULT').removeprefix(f'{offered.__name__}.')
-    transforms = offered[name].transforms()
+    transforms = offered[name.removeprefix(f'{offered.__name__}.')] \
+        .transforms()
     return Normalisation.of_unit_range(transforms.mean, transforms.std)

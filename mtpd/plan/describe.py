@@ -1,12 +1,14 @@
 """The plan in words."""
+import os
 from typing import Mapping
 
 from mmengine.config import Config
 
+from mtpd.backbones import other_normalisation
 from mtpd.config_types import type_name
 from mtpd.distill.losses.mechanism import RECOMMENDED
 
-from .detectors import DetectorSpec
+from .detectors import DetectorSpec, is_url
 from .plan import Plan, stage_label
 from .settings import as_list
 
@@ -43,8 +45,27 @@ def describe_plan(plan: Plan) -> str:
         f'{schedule}',
         'The learning rate and its warm-up start anew in every stage; '
         f'the {plan.handover} weights are handed on.',
-        f'Results   {plan.work_dir}']
+        f'Results   {plan.work_dir}',
+        *map('Warning   {}'.format, normalisation_warnings(plan))]
     return '\n'.join(lines)
+
+
+def normalisation_warnings(plan: Plan) -> list[str]:
+    """Detectors to be trained from pretrained weights whose images are not
+    normalised as the weights want it, one sentence each. What is trained
+    already was trained so.
+
+    Args:
+        plan: The progression.
+    """
+    warnings = []
+    for spec in plan.specs.values():
+        path = spec.checkpoint
+        if path is None or not is_url(path) and not os.path.isfile(path):
+            difference = other_normalisation(spec.config)
+            if difference:
+                warnings.append(f'{spec.name}: {difference}')
+    return warnings
 
 
 def architecture(model: Mapping) -> str:

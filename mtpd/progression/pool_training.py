@@ -1,10 +1,12 @@
 """Training of detectors of the pool that have no checkpoint yet."""
 import copy
+import logging
 import os
 from dataclasses import replace
 
 from mmengine.logging import print_log
 
+from mtpd.backbones import other_normalisation
 from mtpd.compat.processes import init_processes
 from mtpd.plan.data_check import data_problems
 from mtpd.plan.detectors import DetectorSpec, is_url
@@ -91,6 +93,9 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
     print_log(f'Training {spec.name} from random weights', logger='current')
+    difference = other_normalisation(cfg)
+    if difference:
+        print_log(f'{spec.name}: {difference}', 'current', logging.WARNING)
     run_stage(cfg)
 
     def export() -> None:

@@ -9,6 +9,7 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mtpd.backbones import starts_from_file
 from mtpd.compat.processes import init_processes
 from mtpd.compat.checkpoints import download_path
 from mtpd.plan.data_check import missing_checkpoints, missing_data
@@ -125,7 +126,7 @@ def _without_weights(plan: Plan, fetches: bool) -> list[str]:
         path = plan.specs[name].checkpoint
         if path is None:
             # Its own initialisation may fetch a backbone's weights.
-            if not fetches:
+            if not fetches and not starts_from_file(plan.student.model):
                 names.append(name)
         elif is_url(path):
             if not fetches and not os.path.isfile(download_path(path)):

@@ -10,6 +10,7 @@ from torchvision import models
 
 from mtpd.backbones import TorchvisionBackbone
 from mtpd.compat.checkpoints import CheckpointUnavailable
+from mtpd.distill.detector import CheckpointMismatch
 
 # The last block of each stride, read from torchvision's sources, and its
 # channels, from the papers' tables.
@@ -195,3 +196,57 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
 def test_models_that_cannot_be_used_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         TorchvisionBackbone(**options)
+
+
+def test_a_file_is_one_line_and_another_models_is_refused(tmp_path):
+    torch.manual_seed(3)
+    source = models.mobilenet_v2(num_classes=7)  # not ImageNet's classes
+    path = str(tmp_path / 'weights.pth')
+    torch.save({f'module.{k}': v for k, v in source.state_dict().items()},
+               path)
+
+    def initialised(name: str) -> TorchvisionBackbone:
+        backbone = TorchvisionBackbone(name, pretrained=path)
+        backbone.init_weights()
+        return backbone
+
+    own = initialised('mobilenet_v2').model.state_dict()
+    for key, value in own.items():
+        assert torch.equal(value, source.state_dict()[key]), key
+    with pytest.raises(CheckpointMismatch, match=(
+            r'does not hold the weights of resnet18: 0 of 100 tensors match'
+            r'.\n  missing in the file: conv1.weight')):
+        initialised('resnet18')
+    # A deeper model of the same width holds all that is asked for.
+    torch.save(models.resnet34().state_dict(), path)
+    with pytest.raises(CheckpointMismatch, match=(
+            'resnet18: 100 of 100 tensors match.\n  not in the model: '
+            r'layer1.2.conv1.weight, .*\nName the model')):
+        initialised('resnet18')
+    path = str(tmp_path / 'absent.pth')
+    with pytest.raises(CheckpointUnavailable, match='resnet18 in .*absent'):
+        initialised('resnet18')
+
+
+def test_densenets_published_names_are_read(tmp_path):
+    source = models.densenet121().state_dict()
+    published = {key.replace('.norm1.', '.norm.1.').replace(
+        '.conv2.', '.conv.2.'): value for key, value in source.items()}
+    assert len(published.keys() & source.keys()) < len(source) - 300
+    torch.save(published, tmp_path / 'densenet121.pth')
+    backbone = TorchvisionBackbone(
+        'densenet121', pretrained=str(tmp_path / 'densenet121.pth'))
+    backbone.init_weights()
+    for key, value in backbone.model.state_dict().items():
+        assert torch.equal(value, source[key]), key
+
+
+def test_pretrained_is_the_default_weights():
+    backbone = TorchvisionBackbone('squeezenet1_1', pretrained=True)
+    assert backbone.weights == 'DEFAULT' and backbone.file is None
+    backbone = TorchvisionBackbone('squeezenet1_1', pretrained=True,
+                                   weights='IMAGENET1K_V1')
+    assert backbone.weights == 'IMAGENET1K_V1'
+    # Their images are normalised within the model.
+    assert TorchvisionBackbone('googlenet', pretrained='x.pth', strides=(8,),
+                               init_weights=False).options['transform_input']
