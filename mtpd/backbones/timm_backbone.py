@@ -174,7 +174,7 @@ def trained_on(model_name: str, options: Mapping[str, Any]) -> Normalisation:
     _check_name(model_name)
     overlay = options.get('pretrained_cfg_overlay') or {}
     if ':' in model_name or 'pretrained_cfg' in options:
-        known = TimmBackbone(model_name, **options).model.pretrained_cfg
+        known: Any = TimmBackbone(model_name, **options).model.pretrained_cfg
     else:
         known = vars(import_timm().models.get_pretrained_cfg(model_name))
     numbers: dict[str, Any] = {**known, **overlay}

@@ -39,11 +39,10 @@ def file_without_network(model_name: str, model: Any) -> str | None:
         return None
     try:
         import huggingface_hub as hub
-        from huggingface_hub.utils import get_session
     except ImportError:
         return None  # timm takes the weights from another place
     try:
-        get_session().head(hub.constants.ENDPOINT, timeout=SECONDS)
+        hub.get_session().head(hub.constants.ENDPOINT, timeout=SECONDS)
         return None
     except Exception as error:  # its clients have no common one
         reason = error

@@ -222,7 +222,7 @@ def test_without_a_network_the_hub_is_asked_once(monkeypatch, tmp_path):
             asked.append(url)
             raise OSError('Name or service not known')
 
-    monkeypatch.setattr('huggingface_hub.utils.get_session', Session)
+    monkeypatch.setattr('huggingface_hub.get_session', Session)
     monkeypatch.setattr('huggingface_hub.try_to_load_from_cache',
                         lambda *_args, **_options: None)
     with pytest.raises(CheckpointUnavailable,
