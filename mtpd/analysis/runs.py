@@ -96,7 +96,8 @@ def read_run(folder: str, config: str | None = None) -> FinishedRun:
             'tools/from_scratch.py.')
     with open(paths.record) as file:
         identity = json.load(file)['identity']
-    stages = [paths.stage(index, label)
+    taught = not is_disabled(identity['distill'])
+    stages = [paths.stage(index, label, taught)
               for index, label in enumerate(identity['order'], 1)]
     _check_finished(paths, stages, config)
     student = load_config(config) if config \

@@ -2,6 +2,9 @@
 import os
 from dataclasses import dataclass
 
+ALONE = 'alone'
+"""What stands for the teachers where none takes part."""
+
 
 @dataclass(frozen=True)
 class StageDir:
@@ -87,7 +90,7 @@ class WorkDir:
     @property
     def baseline(self) -> str:
         """The work dir of the student trained without a teacher."""
-        return self._path('alone')
+        return self._path(ALONE)
 
     @property
     def order_folder(self) -> str:
@@ -120,14 +123,20 @@ class WorkDir:
         """
         return self._path('pool', name)
 
-    def stage(self, index: int, label: str) -> StageDir:
-        """The folder of a stage, such as ``stage1_swin_t``.
+    def stage(self, index: int, label: str, taught: bool = True) -> StageDir:
+        """The folder of a stage, such as ``stage1_swin_t``, or
+        ``stage1_alone`` where the student trains without a teacher.
 
         Args:
             index: From 1.
             label: Its teachers, see ``stage_label``.
+            taught: Whether they take part.
         """
-        return StageDir(self._path(f'stage{index}_{label}'))
+        named = StageDir(self._path(f'stage{index}_{label}'))
+        # Earlier versions named every folder after a teacher.
+        if taught or os.path.isdir(named.folder):
+            return named
+        return StageDir(self._path(f'stage{index}_{ALONE}'))
 
     def _path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)

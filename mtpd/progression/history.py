@@ -208,7 +208,7 @@ def read_history(plan: Plan, control: str | None = None) -> History:
                 f'{plan.paths.order_file} cannot be read: {error} Find the '
                 'order again.') from error
     order = _order_of(plan, record, found)
-    stages = tuple(_read_stages(plan.paths, order or ()))
+    stages = tuple(_read_stages(plan.paths, order or (), plan.distils))
     # Written where the student's checkpoint alone is not what it starts from.
     start = plan.paths.start if os.path.isfile(plan.paths.start) \
         else plan.student.checkpoint
@@ -228,14 +228,13 @@ def _read_control(plan: Plan, folder: str | None, identity: Mapping[str, Any],
     if record is None:
         return Control()
     alone_identity = record.get('identity', {})
-    alone = tuple(_read_stages(paths, alone_identity.get('order', ())))
-    problem = ''
+    taught = not is_disabled(alone_identity.get('distill', {}))
+    alone = tuple(_read_stages(paths, alone_identity.get('order', ()), taught))
+    problem = 'teachers took part in it' if taught else ''
     expected = _traits(identity, stages)
     for what, value in _traits(alone_identity, alone).items():
-        if expected.get(what, value) != value:
+        if not taught and expected.get(what, value) != value:
             problem = f'{what}: {value!r} there, {expected[what]!r} here'
-    if not is_disabled(alone_identity.get('distill', {})):
-        problem = 'teachers took part in it'
     if problem:
         return Control(problem=f'{paths.folder} is no control of this '
                        f'progression ({problem})')
@@ -281,11 +280,11 @@ def _read_json(path: str) -> Any:
             'anew in another --work-dir.') from error
 
 
-def _read_stages(work_dir: WorkDir,
-                 order: Sequence[str]) -> Iterable[StageHistory]:
+def _read_stages(work_dir: WorkDir, order: Sequence[str],
+                 taught: bool) -> Iterable[StageHistory]:
     before = None
     for index, teacher in enumerate(order, 1):
-        paths = work_dir.stage(index, teacher)
+        paths = work_dir.stage(index, teacher, taught)
         folder = paths.folder
         if not os.path.isdir(folder):
             return

@@ -79,7 +79,13 @@ class Stage:
     @property
     def paths(self) -> StageDir:
         """Where it writes."""
-        return self.plan.paths.stage(self.index, self.label)
+        return self.plan.paths.stage(self.index, self.label,
+                                     self.plan.distils)
+
+    def describe(self) -> str:
+        """``Stage 1 (swin_t)``."""
+        taught = self.label if self.plan.distils else 'no teacher'
+        return f'Stage {self.index} ({taught})'
 
 
 def run_stages(plan: Plan, order: Stages, weights: str | None,
@@ -104,7 +110,7 @@ def run_stages(plan: Plan, order: Stages, weights: str | None,
             later = sum(seconds[index:]) / seconds[index - 1]
             result = _train(stage, record, later, pool)
         else:
-            print_log(f'Stage {index} ({stage.label}) is finished: AP '
+            print_log(f'{stage.describe()} is finished: AP '
                       f'{ap_text(result.end_ap)}', logger='current')
         results.append(result)
         weights, start_ap = result.checkpoint, result.end_ap
@@ -139,7 +145,7 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
                        provenance, later)
     cfg.load_from = _newest(stage, provenance)
     cfg.resume = cfg.load_from is not None
-    print_log(f'Stage {stage.index}: {stage.label}' + (
+    print_log(stage.describe() + (
         f', resumed from {cfg.load_from}' if cfg.resume else
         ', from its beginning'), logger='current')
     if stage.plan.init_adapters == 'fitted' and stage.plan.distils:

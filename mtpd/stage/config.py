@@ -34,7 +34,8 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     """
     cfg = copy.deepcopy(plan.student.config)
     _wrap_model(cfg, plan, index, names, student_checkpoint)
-    cfg.work_dir = plan.paths.stage(index, stage_label(names)).folder
+    cfg.work_dir = plan.paths.stage(index, stage_label(names),
+                                    plan.distils).folder
     cfg.experiment_name = cfg.work_dir.strip(os.sep).replace(os.sep, '_')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
@@ -70,7 +71,7 @@ def _wrap_model(cfg: Config, plan: Plan, index: int, names: tuple[str, ...],
                 student_checkpoint: str | None) -> None:
     """The student in its distiller, and what follows for the config."""
     teachers = [plan.teachers[name] for name in names]
-    stage = plan.paths.stage(index, stage_label(names))
+    stage = plan.paths.stage(index, stage_label(names), plan.distils)
     cfg.model = dict(
         type='FeatureDistiller', student=plan.student.model,
         student_checkpoint=student_checkpoint,

@@ -27,7 +27,8 @@ def test_validations_have_the_values_of_the_logs(two_runs):
         assert [v.teacher for v in read.validations] == [
             'wide', 'wide', 'swin', 'swin']
         for v in read.validations:
-            stage = folder / f'stage{v.stage}_{v.teacher}'
+            stage = folder / (f'stage{v.stage}_'
+                              + (v.teacher if read.taught else 'alone'))
             lines = lines_of(stage)
             # Detection losses by their own names, epoch by epoch.
             own = [line['loss_cls'] + line['loss_bbox'] for line in lines

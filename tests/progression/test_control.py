@@ -5,13 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
-from commands import run_command
+from commands import run_command, run_two
+from mtpd.analysis.runs import read_run
+from mtpd.plan.identity import identity_of
+from mtpd.plan.work_dir import WorkDir
 from mtpd.progression import PlanError, make_plan
 from mtpd.progression.control import (control_command, control_config,
                                       describe_gain, gain_of)
 from mtpd.progression.history import (Control, History, StageHistory,
                                       read_history, read_plan)
+from mtpd.progression.record import read_record
+from mtpd.progression.stage_sequence import run_stages
 
 
 def stages(*aps: float | None) -> tuple[StageHistory, ...]:
@@ -113,6 +119,40 @@ def test_what_is_no_control_is_not_compared(two_runs, tmp_path):
         read_history(plan, str(other)).control.problem
 
 
+def test_a_stage_without_a_teacher_is_not_named_after_one(two_runs, tmp_path):
+    """A control that an earlier version began keeps its folders."""
+    work, alone = two_runs
+    assert sorted(p.name for p in alone.glob('stage*')) == [
+        'stage1_alone', 'stage2_alone']
+    history = read_history(read_plan(str(work)))
+    run = read_run(str(alone))
+    old = tmp_path / 'alone'
+    shutil.copytree(alone, old)
+    for index, name in enumerate(('wide', 'swin'), 1):
+        (old / f'stage{index}_alone').rename(old / f'stage{index}_{name}')
+        paths = WorkDir(str(old))
+        assert paths.stage(index, name, taught=False).folder == str(
+            old / f'stage{index}_{name}')
+    assert paths.stage(3, 'x', taught=False).folder == str(old /
+                                                           'stage3_alone')
+    for read, other in zip(
+            history.control.stages,
+            read_history(history.plan, str(old)).control.stages, strict=True):
+        assert (read.end_ap, read.length, read.finished) == (
+            other.end_ap, other.length, other.finished)
+    assert [(v.stage, v.at, v.ap) for v in read_run(str(old)).validations] \
+        == [(v.stage, v.at, v.ap) for v in run.validations]
+    # Resumed, nothing is trained again.
+    before = sorted(str(path) for path in old.rglob('*.pth'))
+    control = make_plan(Config.fromfile(str(old / 'config.py')))
+    control = replace(control, work_dir=str(old))
+    record = read_record(control, identity_of(control, control.order))
+    results = run_stages(control, control.order, None, record, {})
+    assert [r.end_ap for r in results] == [
+        s.end_ap for s in history.control.stages]
+    assert sorted(str(path) for path in old.rglob('*.pth')) == before
+
+
 def test_train_tells_the_gain_and_trains_the_control(toy, repository,
                                                      tmp_path):
     """The command that the end of the training names is run as it stands."""
@@ -133,6 +173,7 @@ def test_train_tells_the_gain_and_trains_the_control(toy, repository,
     done = run_command(*words, cwd=repository)
     assert done.returncode == 0, done.stderr[-3000:]
     assert '(no teacher)' in done.stdout
+    assert 'Stage 1 (no teacher), from its beginning' in done.stdout
     assert 'AP from the student trained on alone for as long' in \
         done.stdout.splitlines()[-1]
     work = tmp_path / 'work'
@@ -150,3 +191,29 @@ def test_train_tells_the_gain_and_trains_the_control(toy, repository,
         done = run_command('tools/train.py', tmp_path / name, '--control',
                            cwd=repository)
         assert done.returncode == 1 and message in done.stderr
+
+
+def test_two_processes_train_the_control(toy, repository, tmp_path):
+    cfg = toy(order=['wide'])
+    cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
+    cfg.randomness = dict(seed=None)
+    cfg.dump(str(tmp_path / 'user.py'))
+    cfg.train_dataloader.batch_size = 8
+    words = ('tools/train.py', tmp_path / 'user.py', '--no-probe',
+             '--launcher', 'pytorch')
+    for more in ((), ('--control',)):
+        done = run_two(*words, *more, cwd=repository)
+        for process in done:
+            assert process.returncode == 0, process.stderr[-3000:]
+    told = 'AP from the student trained on alone for as long'
+    assert [told in process.stdout for process in done] == [True, False]
+    work = tmp_path / 'work'
+    records = [json.loads((folder / 'progression.json').read_text())
+               for folder in (work, work / 'alone')]
+    assert records[0]['seed'] == records[1]['seed'] is not None
+    assert [r['starts'][-1]['processes'] for r in records] == [2, 2]
+    history = read_history(read_plan(str(work)))
+    # 24 images, two processes of 8: 2 steps of either.
+    assert [s.length for s in (*history.stages, *history.control.stages)] == [
+        2, 2]
+    assert gain_of(history).last
