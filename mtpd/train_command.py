@@ -22,8 +22,8 @@ from mtpd.progression import check, make_plan, run_progression
 from mtpd.progression.control import (control_config, describe_gain,
                                       run_control)
 from mtpd.progression.history import read_history
-from mtpd.progression.start import known_aps
-from mtpd.show.detector_aps import describe_aps
+from mtpd.progression.prepare import Checked
+from mtpd.progression.start import describe_known_aps
 
 
 def train(args: argparse.Namespace) -> None:
@@ -85,18 +85,23 @@ def dry_run(cfg: Config, resume: bool) -> None:
     Raises:
         PlanError: With everything that is wrong or missing.
     """
+    init_processes(cfg)
     checked = check(cfg, resume=resume, fetches=False)
+    if is_main_process():
+        _show(cfg, checked)
+    if checked.problems:
+        raise PlanError(checked.problems)
+
+
+def _show(cfg: Config, checked: Checked) -> None:
     if not checked.of_settings:
         print(describe_plan(checked.plan))
-        aps = known_aps(checked.plan)
-        if any(ap is not None for ap in aps.values()):
-            print(describe_aps(aps.pop('student'), aps,
-                               checked.plan.declares_aps))
+        for note in checked.notes:
+            print(f'Note: {note}')
+        print(describe_known_aps(checked.plan))
     # The machine that prints a plan need not be the one that trains.
     for note in amp_problems(cfg):
         print(f'On this machine it could not start: {note}')
-    if checked.problems:
-        raise PlanError(checked.problems)
 
 
 def train_plainly(cfg: Config, resume: str | None) -> None:

@@ -25,7 +25,6 @@ from mtpd.progression import order_teachers, prepare
 from mtpd.progression.prepare import unwritable
 from mtpd.progression.show_order import show_order
 from mtpd.search.found_order import FoundOrder, reorder
-from mtpd.show.detector_aps import describe_aps
 from mtpd.show.tables import baselines_table
 
 CONFIG_FLAGS = ('images', 'split', 'sequential')
@@ -71,7 +70,6 @@ def main() -> None:
             else from_config(args, command)
         if is_main_process():
             print(baselines_table(with_results(found, results)))
-            print(describe_aps(found.student_ap, found.aps))
             print(f'Written to {folder}')
 
 

@@ -26,7 +26,9 @@ from mtpd.processes import on_main
 from mtpd.progression import Plan, Progression, check, run_progression
 from mtpd.progression.control import describe_gain, run_control
 from mtpd.progression.history import read_history
-from mtpd.progression.pool_training import train_if_missing, untrainable
+from mtpd.progression.pool_training import (train_if_missing, untrainable,
+                                            untrained_notes)
+from mtpd.progression.prepare import log_notes
 from mtpd.search.latency import latency
 from mtpd.search.measure import measured_aps, validation_config
 from mtpd.show.tables import ap_text, number, text_table
@@ -49,6 +51,7 @@ def main() -> None:
         problems = list(dict.fromkeys(checked.problems + untrainable(plan)))
         if problems:
             raise PlanError(problems)
+        log_notes(checked.notes + untrained_notes(plan, checked.pool))
         for spec in (plan.student, *plan.teachers.values()):
             train_if_missing(spec, plan)
         progression = run_progression(
@@ -92,10 +95,11 @@ def compare(plan: Plan, progression: Progression,
     for stage in control.stages:
         rows.append(('student trained on alone, as long as stages 1 to '
                      f'{stage.index}', stage.end_ap, 'student'))
-    gains = {}
+    gains: dict[str, float | None] = {}
     for stage, alone in zip(progression.stages, control.stages, strict=True):
         what = f'stage {stage.index}, taught by {stage.teacher}'
         rows.append((what, stage.end_ap, 'student'))
+        gains[what] = None
         if stage.end_ap is not None and alone.end_ap is not None:
             gains[what] = stage.end_ap - alone.end_ap
     for name in plan.teachers:
@@ -103,7 +107,10 @@ def compare(plan: Plan, progression: Progression,
     cells, results = [], []
     for what, ap, name in rows:
         milliseconds = 1000 * seconds[name]
-        cells.append([what, ap_text(ap), number(gains.get(what), '+.1f'),
+        gain = number(gains.get(what), '+.1f')
+        if gain is None and what in gains:
+            gain = ap_text(None)
+        cells.append([what, ap_text(ap), gain,
                       f'{sizes[name]:.2f} M', f'{milliseconds:.0f} ms'])
         results.append(dict(what=what, box_ap=ap, parameters_m=sizes[name],
                             latency_ms=milliseconds,

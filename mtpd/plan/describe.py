@@ -3,6 +3,7 @@ import os
 from typing import Mapping
 
 from mmengine.config import Config
+from mmengine.dist import get_world_size
 
 from mtpd.backbones import other_normalisation
 from mtpd.config_types import type_name
@@ -27,7 +28,6 @@ def describe_plan(plan: Plan) -> str:
         for spec in plan.teachers.values())
     schedule = ' + '.join(map(_describe_scheduler,
                               as_list(cfg.get('param_scheduler'))))
-    optimizer = cfg.optim_wrapper.get('optimizer') or {}
     lines = [
         f'Student   {architecture(cfg.model)}, from '
         + (plan.student.checkpoint or 'its own initialisation'),
@@ -41,8 +41,7 @@ def describe_plan(plan: Plan) -> str:
         f'Stages    {_describe_stages(plan)}',
         f'Each stage is one run of {_length(cfg)}, batch '
         f'{cfg.train_dataloader.get("batch_size")} per process, '
-        f'{type_name(optimizer.get("type"))} lr {optimizer.get("lr")}, '
-        f'{schedule}',
+        f'{_describe_rate(cfg)}, {schedule}',
         'The learning rate and its warm-up start anew in every stage; '
         f'the {plan.handover} weights are handed on.',
         f'Results   {plan.work_dir}',
@@ -134,6 +133,23 @@ def _length(cfg: Config) -> str:
     count, unit = (train.max_epochs, 'epoch') if 'max_epochs' in train \
         else (train.max_iters, 'iteration')
     return f'{count} {unit}' + ('' if count == 1 else 's')
+
+
+def _describe_rate(cfg: Config) -> str:
+    """The optimizer and the learning rate that is trained with: the config's,
+    scaled as mmengine does by ``auto_scale_lr``."""
+    optimizer = cfg.optim_wrapper.get('optimizer') or {}
+    kind, rate = type_name(optimizer.get('type')), optimizer.get('lr')
+    scaling = cfg.get('auto_scale_lr') or {}
+    base = scaling.get('base_batch_size')
+    batch = cfg.train_dataloader.get('batch_size')
+    if not scaling.get('enable') or not base or None in (rate, batch):
+        return f'{kind} lr {"of its own default" if rate is None else rate}'
+    count = get_world_size()
+    processes = f'{count} process' + ('' if count == 1 else 'es')
+    return (f'{kind} lr {rate * count * batch / base:g} (optimizer.lr {rate} '
+            f'scaled by auto_scale_lr: batch {batch} in {processes}, '
+            f'base_batch_size {base})')
 
 
 def _describe_scheduler(scheduler: Mapping) -> str:

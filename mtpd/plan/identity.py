@@ -13,17 +13,24 @@ _OPTIONS = ('distill', 'strides', 'handover', 'adapter', 'init_adapters',
             'inherit', 'fade')
 
 
-def identity_of(plan: Plan, order: Stages) -> dict[str, Any]:
+def identity_of(plan: Plan, order: Stages,
+                known: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What has to be equal for a run to be resumed, as plain JSON values.
 
     Args:
         plan: The progression.
         order: Its stages.
+        known: Detector -> the hash that stands for a checkpoint which is not
+            read.
     """
     names = [name for stage in order for name in stage]
+    hashes = dict(known or {})
+    for name in ('student', *names):
+        if name not in hashes:
+            hashes[name] = plan.specs[name].hash()
     return plain_json({
-        'student': plan.student.hash(),
-        'teachers': {name: plan.teachers[name].hash() for name in names},
+        'student': hashes['student'],
+        'teachers': {name: hashes[name] for name in names},
         'scales': {name: plan.teachers[name].scale for name in names},
         'order': [stage_label(stage) for stage in order],
         **{option: getattr(plan, option) for option in _OPTIONS},

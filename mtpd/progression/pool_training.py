@@ -3,7 +3,9 @@ import copy
 import logging
 import os
 from dataclasses import replace
+from typing import Mapping
 
+from mmdet.models.detectors import BaseDetector
 from mmengine.logging import print_log
 
 from mtpd.backbones import other_normalisation
@@ -13,11 +15,13 @@ from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
+from mtpd.plan.start_check import frozen_notes, schedule_notes
 from mtpd.processes import on_main
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
 
 from .export import export_student
+from .record import is_started
 
 TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper')
 VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
@@ -55,11 +59,48 @@ def untrainable(plan: Plan) -> list[str]:
     return problems + data_problems(configs)
 
 
+def untrained_notes(plan: Plan,
+                    pool: Mapping[str, BaseDetector]) -> list[str]:
+    """What is hardly meant in the configs of detectors that will be trained.
+
+    Args:
+        plan: The progression; the student's schedule is not looked at.
+        pool: The built detectors, by name.
+    """
+    notes = []
+    for spec in plan.specs.values():
+        if spec.name in pool and is_to_be_trained(spec):
+            notes += frozen_notes(spec, pool[spec.name])
+            if spec.name != 'student':
+                notes += [f'{spec.field}.config: {note}' for note
+                          in schedule_notes(spec.config, None)]
+    return notes
+
+
 def is_to_be_trained(spec: DetectorSpec) -> bool:
     """Whether a detector's checkpoint is a file that does not exist yet."""
     path = spec.checkpoint
     return path is not None and not is_url(path) \
         and on_main(lambda: not os.path.isfile(path))
+
+
+def retraining(plan: Plan) -> dict[str, str]:
+    """What to do to train a detector anew that ``tools/from_scratch.py`` has
+    trained: name -> a sentence.
+
+    Args:
+        plan: The progression.
+    """
+    elsewhere = ' with another --work-dir' if is_started(plan) else ''
+    cures = {}
+    for name, spec in plan.specs.items():
+        folder = plan.paths.pool(name)
+        if spec.checkpoint and os.path.isdir(folder):
+            cures[name] = (
+                f'To train it anew, delete {spec.checkpoint} and {folder}, '
+                'correct its config, and run tools/from_scratch.py'
+                f'{elsewhere}.')
+    return cures
 
 
 def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
@@ -92,7 +133,8 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
-    print_log(f'Training {spec.name} from random weights', logger='current')
+    print_log(f'Training {spec.name} from random weights. To train it anew '
+              f'later, delete {path} and {cfg.work_dir}.', logger='current')
     difference = other_normalisation(cfg)
     if difference:
         print_log(f'{spec.name}: {difference}', 'current', logging.WARNING)

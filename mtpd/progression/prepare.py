@@ -1,26 +1,30 @@
 """What has to be right before anything runs: processes, plan, files."""
 import errno
+import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Iterator
+from typing import Iterator, Sequence
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
 from mtpd.backbones import starts_from_file
 from mtpd.compat.processes import init_processes
 from mtpd.compat.checkpoints import download_path
-from mtpd.plan.data_check import missing_checkpoints, missing_data
+from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.plan.data_check import missing_checkpoints, student_data
 from mtpd.plan.detectors import is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, draft_plan
 from mtpd.plan.pool import examine_pool
 from mtpd.plan.start_check import (amp_problems, mechanism_problems,
-                                   part_problems, training_problems)
+                                   part_problems, plan_notes,
+                                   training_problems)
 
-from .record import is_started
+from .record import is_started, other_progression
 from .start import inherit_problems
 
 
@@ -37,16 +41,22 @@ class Checked:
         pool: The detectors that can be built, the student first.
         of_settings: What is wrong with the settings.
         others: Everything else that is wrong or missing.
+        notes: What would stop nothing and is hardly meant.
+        other: That the work dir holds another progression, in words; empty if
+            it does not.
     """
     plan: Plan
     pool: dict[str, BaseDetector]
     of_settings: list[str]
     others: list[str]
+    notes: list[str]
+    other: str = ''
 
     @property
     def problems(self) -> list[str]:
         """Everything that is wrong or missing, once each."""
-        return list(dict.fromkeys(self.of_settings + self.others))
+        return list(dict.fromkeys(filter(None, (
+            *self.of_settings, *self.others, self.other))))
 
 
 def prepare(cfg: Config, data_is_checked: bool = False, resume: bool = True,
@@ -66,15 +76,27 @@ def prepare(cfg: Config, data_is_checked: bool = False, resume: bool = True,
 
     Raises:
         PlanError: With everything that is wrong or missing.
+        OtherTeacher: ``resume``, and nothing is wrong but that the work dir
+            holds another progression.
     """
     init_processes(cfg)
     checked = check(cfg, data_is_checked, resume, trains)
     problems = list(checked.problems)
     if trains:
         problems += amp_problems(cfg)
+    if resume and problems == [checked.other]:
+        raise OtherTeacher(checked.other)
     if problems:
         raise PlanError(problems)
+    if not data_is_checked:  # or they were told with the data's problems
+        log_notes(checked.notes)
     return checked.plan, checked.pool
+
+
+def log_notes(notes: Sequence[str]) -> None:
+    """Say in the log what is hardly meant."""
+    for note in notes:
+        print_log(note, logger='current', level=logging.WARNING)
 
 
 def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
@@ -102,21 +124,30 @@ def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
         others += part_problems(plan.student.config)
     has_data = all(plan.student.config.get(name) for name in (
         'train_dataloader', 'val_dataloader'))
+    batches = None
     if not data_is_checked and has_data:
-        others += missing_data(plan, trains)
+        of_data, batches = student_data(plan, trains)
+        others += of_data
     pool: dict[str, BaseDetector] = {}
+    unread = _without_weights(plan, fetches)
     if plan.student.config.get('model'):
-        pool, of_pool = examine_pool(plan, _without_weights(plan, fetches))
+        pool, of_pool = examine_pool(plan, unread)
         others += of_pool
         others += inherit_problems(plan, pool)
     if trains:
         others += training_problems(plan, pool.get('student'))
     others += unwritable(plan.work_dir) or unwritable(plan.paths.order_folder)
-    if not resume and is_started(plan):
+    other = ''
+    if trains and not of_settings:  # or the draft differs in any case
+        other = other_progression(
+            plan, _without_weights(plan, fetches=False),
+            () if is_pretrained else _without_weights(plan, fetches=True))
+    if not resume and not other and is_started(plan):
         others.append(f'{plan.work_dir} holds a progression already. Add '
                       '--resume to continue it, or choose another '
                       '--work-dir.')
-    return Checked(plan, pool, of_settings, others)
+    notes = plan_notes(plan, pool, batches) if trains else []
+    return Checked(plan, pool, of_settings, others, notes, other)
 
 
 def _without_weights(plan: Plan, fetches: bool) -> list[str]:

@@ -24,6 +24,7 @@ from mtpd.stage.runner import free_memory, move_to_cpu
 from mtpd.stage.seeding import stateful_components
 
 from .export import export_student, plain_config
+from .pool_training import retraining
 from .prepare import full_disks_named, prepare
 from .probe import probe
 from .record import is_started, read_record, write_record
@@ -122,7 +123,7 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
         seconds = [estimate.seconds for estimate in estimates]
         free_memory()
     if plan.distils:
-        _show_aps(plan, start_ap, aps)
+        _show_aps(plan, start_ap, aps, found)
     costs = None
     if found is not None:
         costs = {}
@@ -136,11 +137,14 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
 
 
 def _show_aps(plan: Plan, start_ap: float | None,
-              aps: Mapping[str, float | None]) -> None:
-    """Everybody's AP, and a warning for each teacher below the student's."""
-    table = ap_table(start_ap, aps, plan.declares_aps)
-    print_log(f'\n{table}', logger='current')
-    for warning in weaker_teachers(start_ap, aps):
+              aps: Mapping[str, float | None],
+              found: FoundOrder | None) -> None:
+    """Everybody's AP, unless the search has just shown it, and a warning for
+    each teacher below the student's."""
+    if found is None or found.student_ap != start_ap:
+        table = ap_table(start_ap, aps, plan.declares_aps)
+        print_log(f'\n{table}', logger='current')
+    for warning in weaker_teachers(start_ap, aps, retraining(plan)):
         print_log(warning, logger='current', level=logging.WARNING)
 
 

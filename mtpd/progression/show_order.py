@@ -13,6 +13,7 @@ from mtpd.plan.plan import Plan
 from mtpd.search.find_order import find_order
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_costs, draw_order
+from mtpd.show.detector_aps import describe_aps
 from mtpd.show.progress_bar import progress_bar
 from mtpd.show.tables import cost_table, level_table
 
@@ -42,7 +43,7 @@ def search_and_show_order(plan: Plan, pool: Mapping[str, BaseDetector]
 
 
 def show_order(found: FoundOrder, folder: str) -> None:
-    """Print costs, reasons and margins, and draw both charts.
+    """Print costs, APs, reasons and margins, and draw both charts.
 
     Args:
         found: The order.
@@ -54,6 +55,7 @@ def show_order(found: FoundOrder, folder: str) -> None:
                found.student_ap)
     print(level_table(found.costs))
     print(cost_table(found.costs))
+    print(describe_aps(found.student_ap, found.aps))
     for step, decision in zip(found.order.steps, found.decisions(),
                               strict=True):
         print(f'  {step.reason}')

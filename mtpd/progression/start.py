@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import random
+import shlex
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Mapping
 
@@ -20,8 +22,11 @@ from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.randomness import isolate_rng
+from mtpd.search.found_order import FoundOrder
 from mtpd.search.measure import known_measures, measured_aps
+from mtpd.show.detector_aps import describe_aps, describe_unknown
 
+from .pool_training import retraining
 from .record import is_started
 
 
@@ -130,21 +135,51 @@ def teacher_aps(plan: Plan, pool: Mapping[str, BaseDetector]
 
 
 def known_aps(plan: Plan) -> dict[str, float | None]:
-    """Box AP in percent of the student and of each teacher, as declared or as
-    an earlier run in the work dir has measured it; None where neither is so.
-    Nothing is measured or downloaded.
+    """Box AP in percent of the student and of each teacher, as declared, or as
+    an earlier run in the work dir has measured it or order.json says it; None
+    where it is not known. Nothing is measured or downloaded.
 
     Args:
         plan: The progression.
     """
     aps: dict[str, float | None] = {}
+    found = None
+    with suppress(OSError, KeyError, TypeError, ValueError):
+        found = FoundOrder.read(plan.paths.order_file)
     for name, spec in plan.specs.items():
         aps[name] = spec.ap
         if spec.ap is None and spec.checkpoint and os.path.isfile(
                 spec.checkpoint):
             aps[name] = known_measures(spec, plan.student.config,
                                        plan.paths.measured).get('ap')
+            if found is not None and aps[name] is None:
+                aps[name] = found.ap_of(name, spec.hash())
     return aps
+
+
+def describe_known_aps(plan: Plan) -> str:
+    """The table of :func:`known_aps` with its warnings, and for an order by
+    hand which APs are not known; empty where there is nothing to say.
+
+    Args:
+        plan: The progression.
+    """
+    aps = known_aps(plan)
+    student, text = aps['student'], ''
+    teachers = {name: aps[name] for name in plan.teachers}
+    if any(ap is not None for ap in aps.values()):
+        text = describe_aps(student, teachers, plan.declares_aps,
+                            retraining(plan))
+    unknown = [name for name in ('student', *plan.used)
+               if aps[name] is None and plan.specs[name].checkpoint]
+    if plan.order is None or not plan.distils or not unknown:
+        return text  # the search for the order measures them
+    declared = {spec.ap is not None for spec in plan.teachers.values()}
+    command = ['python', 'tools/bgs_order.py',
+               plan.student.config.filename or 'CONFIG',
+               '--work-dir', plan.work_dir]
+    return '\n'.join(filter(None, (text, describe_unknown(
+        unknown, len(declared) > 1, shlex.join(command)))))
 
 
 def save_atomically(content: Any, path: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Mapping, Sequence
 from mtpd.plan.plan import stage_teachers
 from mtpd.progression.control import gain_of
 from mtpd.progression.history import COLUMNS, History
+from mtpd.progression.pool_training import retraining
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
 from mtpd.show.cost_text import cost_text
@@ -95,7 +96,8 @@ def warnings(history: History, facts: Facts) -> list[str]:
     aps: dict[str, float | None] = {**facts.aps()}
     student = aps.pop('student', None)
     start = _start_ap(history, facts)
-    return weaker_teachers(student if start is None else start, aps) \
+    return weaker_teachers(student if start is None else start, aps,
+                           retraining(history.plan)) \
         if history.plan.distils else []
 
 

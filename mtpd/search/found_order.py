@@ -58,6 +58,19 @@ class FoundOrder:
         """The number of images that the costs are of; 0 if unknown."""
         return self.made_with.get('pictures', 0)
 
+    def ap_of(self, name: str, checkpoint: str | None) -> float | None:
+        """Box AP in percent of a detector; None if unknown, or if that was
+        of other weights.
+
+        Args:
+            name: Of the student or a teacher.
+            checkpoint: The hash of its weights.
+        """
+        detectors = self.belongs_to.get('detectors', {})
+        if detectors.get(name, {}).get('checkpoint') != checkpoint:
+            return None
+        return self.student_ap if name == self.student else self.aps.get(name)
+
     def decisions(self) -> list[Decision]:
         """How sure each step of the order is."""
         return self._decisions

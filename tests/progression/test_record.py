@@ -6,7 +6,8 @@ import pytest
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.identity import identity_defaults, identity_of, other_identity
-from mtpd.progression import make_plan
+from mtpd.plan.errors import PlanError
+from mtpd.progression import check, make_plan, prepare
 from mtpd.progression.record import read_record
 
 # As version 0.1.0 wrote it before the rooms were rearranged; hashes shortened.
@@ -96,3 +97,51 @@ def test_the_record_of_an_earlier_version_is_read(plan, tmp_path):
     with pytest.raises(OtherTeacher, match="(?s)handover: 'best' there, "
                                            "'last' here.*--work-dir"):
         read_record(plan, identity)
+
+
+def test_what_cannot_be_resumed_is_told_at_once(toy, tmp_path):
+    """Not "Add --resume" first and the refusal of the resumed run then."""
+    plan = make_plan(toy())
+    recorded = identity_of(plan, plan.order)
+    path = tmp_path / 'work' / 'progression.json'
+    path.parent.mkdir()
+
+    def told(cfg, identity=recorded, **options) -> list[str]:
+        path.write_text(json.dumps({'identity': identity}))
+        return check(cfg, fetches=False, **options).problems
+
+    add, = told(toy(), resume=False)
+    assert 'Add --resume' in add and told(toy()) == []
+    unseeded = toy()
+    unseeded.randomness = {}  # the drawn seed is used again
+    assert told(unseeded, {**recorded, 'seed': 77}) == []
+    changed = {**recorded, 'student': 'f00', 'handover': 'best'}
+    for resume in (False, True):
+        other, = told(toy(), changed, resume=resume)
+        for words in ("handover: 'best' there, 'last' here",
+                      "student: 'f00' there", 'holds another progression',
+                      'Restore the config and its checkpoints'):
+            assert words in other
+        assert 'Add --resume' not in other
+    # Beside everything else that is wrong, in one list.
+    cfg = toy()
+    cfg.train_dataloader.dataset.ann_file = 'none.json'
+    assert len(told(cfg, changed)) == 2
+    with pytest.raises(PlanError, match='(?s)none.json.*another progression'):
+        prepare(cfg)
+    with pytest.raises(OtherTeacher, match="student: 'f00' there"):
+        prepare(toy())
+    prepare(toy(order='bgs'), trains=False)  # a search resumes no stage
+    # The order that was found stands for 'bgs'; its teachers have to be there.
+    searched = toy(order='bgs')
+    assert told(searched) == []
+    del searched.mtpd.teachers.swin
+    other, = told(searched)
+    assert 'teachers: swin there, and not in mtpd.teachers here' in other
+    # A file that is missing may come back as it was, unless it is trained.
+    missing = toy()
+    missing.mtpd.teachers.swin.checkpoint = str(tmp_path / 'gone.pth')
+    problem, = told(missing)
+    assert 'there is no file' in problem and 'from_scratch.py' in problem
+    other, = told(missing, is_pretrained=False)
+    assert "here" in other and "'to be trained anew' here" in other

@@ -1,6 +1,6 @@
 """Who is stronger than whom, and what it means."""
-from mtpd.show.detector_aps import (ap_table, describe_aps, is_weaker,
-                                    weaker_teachers)
+from mtpd.show.detector_aps import (ap_table, describe_aps, describe_unknown,
+                                    is_weaker, weaker_teachers)
 
 
 def rows(table) -> dict[str, list]:
@@ -31,6 +31,27 @@ def test_a_weaker_teacher_is_warned_of():
     assert weaker_teachers(None, aps) == []
     assert not is_weaker(25., 25.)
     # A detector at 0 AP is measured, not unknown.
-    assert rows(ap_table(0., {'bad': 0.}))['teacher bad'] == ['0.0', '+0.0',
-                                                              '']
-    assert len(weaker_teachers(1., {'bad': 0.})) == 1
+    assert rows(ap_table(0., {'bad': 0.}, declared=True))['teacher bad'] == [
+        '0.0', '+0.0', 'declared, detects nothing']
+
+
+def test_a_teacher_that_detects_nothing_is_warned_of_beside_any_student():
+    for student in (None, 0., 0.03, 20.):
+        warning, = weaker_teachers(student, {'bad': 0.04, 'good': 30.,
+                                             'unknown': None})
+        assert warning.startswith('Teacher bad has 0.0 AP: it detects nothing')
+        assert 'Take mtpd.teachers.bad out' in warning
+    assert weaker_teachers(None, {'poor': 0.05}) == []
+    both = weaker_teachers(9., {'bad': 0., 'old': 8.}, {'bad': 'Do x.'})
+    assert both[0].endswith('same order. Do x.')
+    assert both[1].endswith('same order.')
+
+
+def test_unknown_aps_name_the_command():
+    told = describe_unknown(['student', 'b'], False, 'python x.py')
+    assert told.startswith('The AP of student, b is neither declared nor '
+                           'measured yet')
+    assert told.splitlines()[-1] == 'python x.py'
+    assert 'for every teacher or for none' not in told
+    assert 'for every teacher or for none' in describe_unknown(
+        ['b'], True, 'python x.py')

@@ -1,13 +1,15 @@
 """Everything from scratch, on the toy: missing detectors are trained."""
 import copy
 import json
+import runpy
 
 import pytest
 from mmengine.config import Config
 
 from commands import run_command
-from mtpd.progression import make_plan
-from mtpd.progression.pool_training import untrainable
+from mtpd.progression import Progression, make_plan
+from mtpd.progression.pool_training import retraining, untrainable
+from mtpd.progression.stage_sequence import StageResult
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
@@ -47,6 +49,49 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
     assert problem.startswith('mtpd.teachers.wide.config: train_dataloader.')
     # With their checkpoints there is nothing to train.
     assert untrainable(make_plan(toy())) == []
+
+
+def test_how_to_train_a_bad_detector_anew(toy, tmp_path):
+    plan = make_plan(toy())
+    assert retraining(plan) == {}
+    folder = tmp_path / 'work' / 'pool' / 'wide'
+    folder.mkdir(parents=True)
+    told = retraining(plan)
+    assert told == {'wide': (
+        f'To train it anew, delete {plan.teachers["wide"].checkpoint} and '
+        f'{folder}, correct its config, and run tools/from_scratch.py.')}
+    # A progression that has begun belongs to the old weights.
+    (tmp_path / 'work' / 'progression.json').write_text('{}')
+    assert retraining(plan)['wide'].endswith('with another --work-dir.')
+
+
+def test_an_ap_that_was_not_measured_is_said_to_be(toy, repository, tmp_path,
+                                                   monkeypatch, capsys):
+    tool = runpy.run_path(str(repository / 'tools/from_scratch.py'))
+    compare = tool['compare']
+    for name, value in (('measured_aps', lambda *_: {
+            'student': None, 'wide': None, 'swin': 30.}),
+                        ('latency', lambda *_: .01),
+                        ('describe_gain', lambda _: 'the gain'),
+                        ('read_history', lambda _: None)):
+        monkeypatch.setitem(compare.__globals__, name, value)
+    ends = {'progression': (31., None, 33.), 'alone': (30.5, 31., None)}
+    taught, alone = (Progression(tuple(
+        StageResult(index, 'x', None, ap, 'x.pth', 1.)
+        for index, ap in enumerate(aps, 1)), 'student.pth', None)
+        for aps in ends.values())
+    plan = make_plan(toy())
+    (tmp_path / 'work').mkdir()
+    compare(plan, taught, alone)
+    rows = [[cell.strip() for cell in line.split('│')[1:4]]
+            for line in capsys.readouterr().out.splitlines() if '│' in line]
+    assert [row[1:] for row in rows] == [
+        ['not measured', '-'], ['30.5', '-'], ['31.0', '-'],
+        ['not measured', '-'], ['31.0', '+0.5'],
+        ['not measured', 'not measured'], ['33.0', 'not measured'],
+        ['30.0', '-'], ['not measured', '-']]
+    results = json.loads((tmp_path / 'work/results.json').read_text())
+    assert [row['minus_alone'] for row in results][4:7] == [.5, None, None]
 
 
 @pytest.mark.slow

@@ -4,9 +4,10 @@
 ``annotations`` reads their files, ``classes`` compares names and numbers, and
 ``loaders`` looks at what comes out of them.
 """
-from .check import data_problems, missing_data, missing_files
+from .check import (data_problems, missing_data, missing_files,
+                    student_data)
 from .files import missing_checkpoints
 from .sources import inner_datasets
 
 __all__ = ['data_problems', 'inner_datasets', 'missing_checkpoints',
-           'missing_data', 'missing_files']
+           'missing_data', 'missing_files', 'student_data']

@@ -8,8 +8,8 @@ from mtpd.plan.plan import Plan
 
 from .classes import head_problems, order_problems
 from .files import missing_checkpoints
-from .loaders import (batch_problems, box_problems, mask_problems,
-                      repeated_normalisation)
+from .loaders import (batch_problems, batches_per_epoch, box_problems,
+                      mask_problems, repeated_normalisation)
 from .evaluators import evaluator_problems, is_measured_by_coco
 from .reading import FileReader, ReadSource
 from .sources import LOADERS, Source, sources_of
@@ -33,8 +33,19 @@ def missing_data(plan: Plan, to_train: bool = True) -> list[str]:
         to_train: Whether the student is to be trained; the search for an
             order needs no labels of the training images.
     """
-    return data_problems({'': plan.student.config}, to_train) \
-        + repeated_normalisation(plan)
+    return student_data(plan, to_train)[0]
+
+
+def student_data(plan: Plan,
+                 to_train: bool = True) -> tuple[list[str], int | None]:
+    """What :func:`missing_data` says, and the number of batches of an epoch
+    of training in each process; None if unknown."""
+    cfg = plan.student.config
+    problems, reads = read_data({'': cfg}, to_train)
+    train = [reads[source.field] for source in sources_of(cfg)
+             if source.trains and source.field in reads]
+    return problems + repeated_normalisation(plan), batches_per_epoch(
+        cfg, train)
 
 
 def data_problems(configs: Mapping[str, Config],
@@ -46,6 +57,12 @@ def data_problems(configs: Mapping[str, Config],
         configs: The prefix of a config's fields in the messages -> the config.
         to_train: As in :func:`missing_data`.
     """
+    return read_data(configs, to_train)[0]
+
+
+def read_data(configs: Mapping[str, Config], to_train: bool
+              ) -> tuple[list[str], dict[str, ReadSource]]:
+    """The problems of :func:`data_problems`, and what was read, by field."""
     by_path: dict[str, list[Source]] = {}
     for owner, cfg in configs.items():
         for source in sources_of(cfg, owner):
@@ -63,7 +80,7 @@ def data_problems(configs: Mapping[str, Config],
         problems += reader.problems
     for owner, cfg in configs.items():
         problems += disagreements(owner, cfg, reads, to_train)
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys(problems)), reads
 
 
 def disagreements(owner: str, cfg: Config, reads: Mapping[str, ReadSource],

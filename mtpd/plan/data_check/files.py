@@ -19,8 +19,10 @@ def missing_checkpoints(plan: Plan) -> list[str]:
         if path and not is_url(path) and not os.path.isfile(path):
             problems.append(
                 f'{spec.checkpoint_field}: there is no file {path}'
-                f'{looked_in(path, plan.student.config.filename)}. Train it '
-                '(tools/train.py with its own config), or correct the path.')
+                f'{looked_in(path, plan.student.config.filename)}. Correct '
+                'the path, or train it: tools/from_scratch.py trains every '
+                'detector whose file is not there, tools/train.py with its '
+                'own config this one.')
     return problems
 
 

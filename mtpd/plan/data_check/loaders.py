@@ -7,7 +7,7 @@ from mmengine.dist import get_world_size
 from mtpd.config_types import type_name
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.plan import Plan
-from mtpd.plan.settings import as_list
+from mtpd.plan.settings import as_list, is_positive_int
 
 from .evaluators import metrics_of
 from .reading import ReadSource
@@ -91,6 +91,25 @@ def batch_problems(cfg: Config, owner: str,
                 f'{images % batch} would not be looked at, and what they show '
                 f'would count as missed. Set {owner}{name}.drop_last=False.')
     return problems
+
+
+def batches_per_epoch(cfg: Config,
+                      reads: Sequence[ReadSource]) -> int | None:
+    """The number of batches of an epoch of training in each process; None if
+    unknown.
+
+    Args:
+        cfg: A detector's config.
+        reads: The data sets of its training.
+    """
+    loader = cfg.get('train_dataloader') or {}
+    batch = loader.get('batch_size')
+    size = _size(loader.get('dataset') or {}, iter(reads))
+    if not is_positive_int(batch) or not size:
+        return None
+    images = -(-size // get_world_size())
+    drops = (loader.get('batch_sampler') or loader).get('drop_last')
+    return images // batch if drops else -(-images // batch)
 
 
 def steps_of(part: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,11 +1,14 @@
 """What would stop a progression after its start, found before it.
 
 ``mechanism`` looks at ``mtpd.distill``, ``parts`` at everything in the
-student's config that a registry builds, ``training`` at what a stage needs.
+student's config that a registry builds, ``training`` at what a stage needs,
+``notes`` at what would stop nothing.
 """
 from .mechanism import mechanism_problems
+from .notes import frozen_notes, plan_notes, schedule_notes
 from .parts import part_problems
 from .training import amp_problems, training_problems
 
-__all__ = ['amp_problems', 'mechanism_problems', 'part_problems',
+__all__ = ['amp_problems', 'frozen_notes', 'mechanism_problems',
+           'part_problems', 'plan_notes', 'schedule_notes',
            'training_problems']

@@ -22,6 +22,7 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
     """
     cfg = plan.student.config
     problems = _length_problems(cfg) + _loader_problems(cfg) \
+        + _scaling_problems(cfg) + _factor_problems(cfg) \
         + _metric_problems(cfg)
     if plan.handover == 'best':
         problems += _unvalidated(cfg)
@@ -72,6 +73,32 @@ def _loader_problems(cfg: Config) -> list[str]:
         if 'batch_sampler' not in loader and not is_positive_int(size):
             problems.append(f'{name}.batch_size is {size!r}; it has to be an '
                             'integer of at least 1.')
+    return problems
+
+
+def _scaling_problems(cfg: Config) -> list[str]:
+    """Why mmengine could not scale the learning rate as it is told to."""
+    scaling = cfg.get('auto_scale_lr') or {}
+    base = scaling.get('base_batch_size')
+    if not scaling.get('enable') or is_positive_int(base):
+        return []
+    return [f'auto_scale_lr.enable is set, and base_batch_size is {base!r}; '
+            'it has to be an integer of at least 1: the total batch that '
+            'optimizer.lr is meant for. Set it, or enable=False.']
+
+
+def _factor_problems(cfg: Config) -> list[str]:
+    """Schedules that begin at 0. mmengine multiplies the present rate, so that
+    it cannot leave 0: LinearLR divides by it, ConstantLR does so at its end or
+    stays."""
+    problems = []
+    for index, entry in enumerate(as_list(cfg.get('param_scheduler'))):
+        for key in ('start_factor', 'factor'):
+            if isinstance(entry, Mapping) and entry.get(key) == 0:
+                problems.append(
+                    f'param_scheduler[{index}].{key} is 0: mmengine '
+                    'multiplies the present learning rate and cannot leave 0. '
+                    'Set a small number, such as 0.001.')
     return problems
 
 

@@ -1,0 +1,211 @@
+"""What stops no training and is hardly meant: schedules, frozen layers,
+classes."""
+import warnings
+from contextlib import suppress
+from typing import Any, Iterator, Mapping
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import PARAM_SCHEDULERS
+from mmengine.config import Config
+from torch import nn
+
+from mtpd.config_types import type_name
+from mtpd.plan.class_names import checkpoint_classes, validated_classes
+from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.errors import PlanError
+from mtpd.plan.plan import Plan
+from mtpd.plan.settings import as_list, is_number, is_positive_int
+
+MAX_STEPS = 20_000
+"""A schedule is followed for so many iterations while its rate stays 0."""
+
+
+def plan_notes(plan: Plan, pool: Mapping[str, BaseDetector],
+               batches: int | None) -> list[str]:
+    """What a user has hardly meant, one sentence or two each.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors, by name.
+        batches: Of an epoch of the student's training; None if unknown.
+    """
+    cfg = plan.student.config
+    notes = schedule_notes(cfg, batches)
+    student = pool.get('student')
+    if student is None:
+        return notes
+    notes += class_notes(plan.student, student)
+    if plan.student.checkpoint is None and 'backbone' not in plan.inherit:
+        notes += frozen_notes(plan.student, student)
+    return notes
+
+
+def schedule_notes(cfg: Config, batches: int | None) -> list[str]:
+    """Warm-ups that do not end within a stage, steps that come after it, and
+    a learning rate that is never above 0.
+
+    Args:
+        cfg: A detector's config.
+        batches: As in :func:`plan_notes`.
+    """
+    notes = []
+    for index, entry in enumerate(as_list(cfg.get('param_scheduler'))):
+        if not isinstance(entry, Mapping):
+            continue
+        field = f'param_scheduler[{index}] ({type_name(entry.get("type"))})'
+        by_epoch = entry.get('by_epoch', True)
+        length = _length(cfg, batches, by_epoch)
+        if length is None:
+            continue
+        unit = 'epochs' if by_epoch else 'iterations'
+        end = entry.get('end', length)
+        steps = entry.get('milestones')
+        if _warms_up(entry) and is_number(end) and end >= length:
+            notes.append(
+                f'{field} warms up until {unit[:-1]} {end:g}, and a stage has '
+                f'{length} {unit}: no stage is trained with the whole '
+                'learning rate for long, if at all. Set a smaller end.')
+        if steps and all(is_number(step) and step >= length
+                         for step in steps):
+            notes.append(
+                f'{field} has the milestones {list(steps)}, and a stage has '
+                f'{length} {unit}: the learning rate is never reduced. Set '
+                'milestones within a stage.')
+    if _never_learns(cfg, batches):
+        notes.append(
+            'The learning rate is 0 in every iteration of a stage, so nothing '
+            'is trained. Set optim_wrapper.optimizer.lr and the '
+            'param_scheduler.')
+    return notes
+
+
+def frozen_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:
+    """That layers with random weights are kept as they are.
+
+    Args:
+        spec: A detector that starts from its own initialisation.
+        detector: Built from it.
+    """
+    notes = []
+    for path, module in detector.named_modules():
+        if _is_pretrained(detector, path):
+            continue
+        frozen = []
+        stages = getattr(module, 'frozen_stages', None)
+        if is_positive_int(stages) or stages == 0:
+            frozen.append(f'frozen_stages={stages} keeps layers as they were '
+                          'drawn')
+        if getattr(module, 'norm_eval', None) is True and any(
+                isinstance(part, nn.modules.batchnorm._BatchNorm)
+                for part in module.modules()):
+            frozen.append("norm_eval=True keeps its batch norms' mean 0 and "
+                          'variance 1')
+        if frozen:
+            field = f'{spec.model_field}.{path}'
+            notes.append(
+                f'{field} ({type(module).__name__}) starts from random '
+                f'weights, and {" and ".join(frozen)}. Set {field}.init_cfg='
+                "dict(type='Pretrained', checkpoint=...), or frozen_stages=-1 "
+                'and norm_eval=False.')
+    return notes
+
+
+def class_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:
+    """That a student's checkpoint numbers the classes in another way than its
+    data.
+
+    Args:
+        spec: The student.
+        detector: Built from it, with its weights.
+    """
+    wanted: tuple[str, ...] = ()
+    with suppress(PlanError):  # the data check says what is wrong with them
+        wanted = validated_classes(spec)
+    names = checkpoint_classes(spec, detector)
+    if not wanted or not names or names == wanted:
+        return []
+    shown = [', '.join(classes[:6]) + ', ...' * (len(classes) > 6)
+             for classes in (names, wanted)]
+    difference = 'in the order' if set(names) == set(wanted) else 'as'
+    return [
+        f'{spec.checkpoint_field} lists its classes {difference} {shown[0]}, '
+        f'and the validation set {shown[1]}: the head takes one class for '
+        'another, so that its AP is low at first and it has to learn them '
+        "anew. List the categories of the annotation files, and "
+        "metainfo.classes, as the checkpoint does, unless that list is known "
+        'to be wrong.']
+
+
+def _length(cfg: Config, batches: int | None, by_epoch: bool) -> int | None:
+    """Epochs or iterations of a stage; None if unknown."""
+    train = cfg.get('train_cfg') or {}
+    epochs, iterations = train.get('max_epochs'), train.get('max_iters')
+    if by_epoch:
+        return epochs if is_positive_int(epochs) else None
+    if is_positive_int(epochs) and batches is not None:
+        return epochs * batches
+    return iterations if is_positive_int(iterations) else None
+
+
+def _warms_up(scheduler: Mapping[str, Any]) -> bool:
+    """Whether a scheduler raises the learning rate to the whole one."""
+    kind = type_name(scheduler.get('type'))
+    if kind == 'ConstantLR':
+        return scheduler.get('factor', 1 / 3) < 1
+    if kind == 'LinearLR':
+        return scheduler.get('start_factor', 1 / 3) < scheduler.get(
+            'end_factor', 1)
+    return 'WarmupLR' in kind
+
+
+def _never_learns(cfg: Config, batches: int | None) -> bool:
+    """Whether the learning rate is 0 in every iteration of a stage."""
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    rate = optimizer.get('lr', 1.)
+    if not is_number(rate):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return not any(_rates(cfg, float(rate), batches))
+    except Exception:  # a scheduler of the user's own, or one that is wrong
+        return False
+
+
+def _rates(cfg: Config, rate: float, batches: int | None) -> Iterator[float]:
+    """The learning rate of each iteration of a stage, at least of one."""
+    total = _length(cfg, batches, by_epoch=False)
+    if total is None or rate == 0:
+        yield rate
+        return
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
+    schedulers: dict[bool, list[Any]] = {True: [], False: []}
+    for entry in as_list(cfg.get('param_scheduler')):
+        if type_name(entry['type']).endswith('LR'):
+            ends = _length(cfg, batches, entry.get('by_epoch', True))
+            built = PARAM_SCHEDULERS.build(
+                {'end': ends, **entry}, default_args=dict(
+                    optimizer=optimizer, epoch_length=batches or 1))
+            schedulers[built.by_epoch].append(built)
+    for iteration in range(1, min(total, MAX_STEPS) + 1):
+        yield optimizer.param_groups[0]['lr']
+        ends_epoch = batches and iteration % batches == 0
+        for scheduler in schedulers[False] + schedulers[True] * bool(
+                ends_epoch):
+            scheduler.step()
+
+
+def _is_pretrained(detector: BaseDetector, path: str) -> bool:
+    """Whether a module, or one around it, loads weights when it is
+    initialised."""
+    names = path.split('.')
+    for length in range(len(names) + 1):
+        module = detector.get_submodule('.'.join(names[:length]))
+        kinds = [type_name(init.get('type'))
+                 for init in as_list(getattr(module, 'init_cfg', None))]
+        if 'Pretrained' in kinds or any(
+                getattr(module, name, None)
+                for name in ('pretrained', 'weights')):
+            return True  # the latter are mtpd's own backbones
+    return False
