@@ -14,7 +14,7 @@ _OPTIONS = ('distill', 'strides', 'handover', 'adapter', 'init_adapters',
 
 
 def identity_of(plan: Plan, order: Stages,
-                known: Mapping[str, str] | None = None) -> dict[str, Any]:
+                known: Mapping[str, str | None] | None = None) -> dict[str, Any]:
     """What has to be equal for a run to be resumed, as plain JSON values.
 
     Args:

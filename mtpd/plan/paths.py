@@ -1,5 +1,7 @@
 """Files that a config names: beside the config, or in the working folder."""
 import os
+import re
+from typing import Iterable
 
 from .detectors import is_url
 
@@ -38,6 +40,26 @@ def looked_in(path: str, config: str | None) -> str:
         return f' in {here}, the working folder'
     return f' in {beside}, the folder of the config, or in {here}, the ' \
         'working folder'
+
+
+def with_working_folder(problems: Iterable[str],
+                        paths: Iterable[str]) -> list[str]:
+    """Messages, of which those that name a relative path say where it starts.
+
+    Args:
+        problems: The messages.
+        paths: What they may name; absolute paths and URLs need no word.
+    """
+    relative = [path for path in paths if path and not is_url(path)
+                and not os.path.isabs(path)]
+    where = f'Relative paths start from {os.getcwd()}, the working folder.'
+    told = []
+    for problem in problems:
+        named = any(re.search(rf"(?<![^\s'\"(]){re.escape(path)}", problem)
+                    for path in relative)
+        told.append(f'{problem} {where}' if named and where not in problem
+                    else problem)
+    return told
 
 
 def _folder_of(config: str | None) -> str:

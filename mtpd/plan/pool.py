@@ -59,6 +59,8 @@ def examine_pool(plan: Plan, without_weights: Collection[str] = ()
         without_weights: Detectors that are built with any weights, because
             their checkpoints are not there.
     """
+    if not plan.student.config.get('model'):
+        return {}, []  # a problem of the settings
     teachers = [plan.teachers[name] for name in plan.used]
     with isolate_rng(0):
         pool, problems = _build_all([plan.student, *teachers],

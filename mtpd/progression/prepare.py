@@ -120,38 +120,34 @@ def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
     if of_mechanism:  # levels and classes are compared all the same
         of_settings += of_mechanism
         plan = replace(plan, distill=dict(type='FeatureL2Loss'))
-    if trains:
-        others += part_problems(plan.student.config)
-    has_data = all(plan.student.config.get(name) for name in (
-        'train_dataloader', 'val_dataloader'))
-    batches = None
-    if not data_is_checked and has_data:
-        of_data, batches = student_data(plan, trains)
-        others += of_data
-    pool: dict[str, BaseDetector] = {}
-    unread = _without_weights(plan, fetches)
-    if plan.student.config.get('model'):
-        pool, of_pool = examine_pool(plan, unread)
-        others += of_pool
-        others += inherit_problems(plan, pool)
+    others += part_problems(plan.student.config) if trains else []
+    of_data, batches = student_data(plan, trains, data_is_checked)
+    pool, of_pool = examine_pool(plan, unread_checkpoints(plan, fetches))
+    others += of_data + of_pool + inherit_problems(plan, pool)
     if trains:
         others += training_problems(plan, pool.get('student'))
     others += unwritable(plan.work_dir) or unwritable(plan.paths.order_folder)
-    other = ''
-    if trains and not of_settings:  # or the draft differs in any case
-        other = other_progression(
-            plan, _without_weights(plan, fetches=False),
-            () if is_pretrained else _without_weights(plan, fetches=True))
+    if not trains:
+        return Checked(plan, pool, of_settings, others, [])
+    # Of a draft it would differ in any case.
+    other = '' if of_settings else other_progression(
+        plan, unread_checkpoints(plan, fetches=False),
+        () if is_pretrained else unread_checkpoints(plan, fetches=True))
     if not resume and not other and is_started(plan):
         others.append(f'{plan.work_dir} holds a progression already. Add '
                       '--resume to continue it, or choose another '
                       '--work-dir.')
-    notes = plan_notes(plan, pool, batches) if trains else []
-    return Checked(plan, pool, of_settings, others, notes, other)
+    return Checked(plan, pool, of_settings, others,
+                   plan_notes(plan, pool, batches), other)
 
 
-def _without_weights(plan: Plan, fetches: bool) -> list[str]:
-    """The detectors whose checkpoints are not there, or would be fetched."""
+def unread_checkpoints(plan: Plan, fetches: bool) -> list[str]:
+    """The detectors whose checkpoints are not there, or would be fetched.
+
+    Args:
+        plan: The progression.
+        fetches: Whether checkpoints are downloaded.
+    """
     names = []
     for name in ('student', *plan.used):
         path = plan.specs[name].checkpoint

@@ -56,7 +56,9 @@ def other_progression(plan: Plan, unread: Collection[str],
         return _describe_other(plan, [
             f'teachers: {", ".join(gone)} there, and not in mtpd.teachers '
             'here'])
-    known = dict.fromkeys(retrained, 'to be trained anew')
+    known: dict[str, str | None] = {}
+    for name in retrained:
+        known[name] = 'to be trained anew'
     for name in set(unread) - set(retrained):
         known[name] = hashes.get(name)
     if plan.seed is None:  # the one that was drawn is used again

@@ -1,6 +1,7 @@
 """Data that is there and does not agree is refused before any training."""
 import copy
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -373,3 +374,46 @@ def test_the_check_is_fast(contents):
     began = time.process_time()
     assert annotations.content_problems(content, evaluated=True) == []
     assert time.process_time() - began < 3
+
+
+def test_a_relative_data_root_is_told_with_its_folder(toy, drawn, tmp_path,
+                                                      monkeypatch):
+    """Whatever is wrong with the data, a message that names a relative path
+    says where it was looked for."""
+    where = f'Relative paths start from {tmp_path}, the working folder.'
+    monkeypatch.chdir(tmp_path)
+    cfg = toy()
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = 'my data/'
+
+    def told(changes) -> list[bool]:
+        """Whether each problem ends with the folder."""
+        other = copy.deepcopy(cfg)
+        other.merge_from_dict(changes)
+        return [problem.endswith(where)
+                for problem in missing_data(make_plan(other))]
+
+    assert told({}) == [True, True]
+    shutil.copytree(drawn, tmp_path / 'my data')
+    assert told({}) == []  # the evaluator's is absolute
+
+    data, metric = 'train_dataloader.dataset.', 'val_evaluator.ann_file'
+    file = tmp_path / 'my data/annotations/instances_train.json'
+    content = json.loads(file.read_text())
+    for changes in ({f'{data}data_prefix.img': 'gone/'},
+                    {f'{data}ann_file': 'gone.json'},
+                    {metric: 'gone.json'},
+                    {metric: 'my data/annotations/instances_train.json'},
+                    {f'{data}metainfo.classes': ('disk', 'triangle')}):
+        found = told(changes)
+        assert found and all(found), changes
+    for text in ('{torn', '[]', '{}', json.dumps({
+            **content, 'images': [{**content['images'][0],
+                                   'file_name': 'gone.png'}]})):
+        file.write_text(text)
+        found = told({})
+        assert found and all(found), text
+    file.write_text(json.dumps(content))
+    # An absolute path says it by itself; so does a message without a path.
+    assert told({f'{data}ann_file': str(tmp_path / 'gone.json')}) == [False]
+    assert told({'model.bbox_head.num_classes': 3}) == [False]

@@ -1,6 +1,7 @@
 """What stops no training and is hardly meant is said beside the plan."""
 import copy
 import logging
+import sys
 
 import pytest
 import torch
@@ -137,7 +138,7 @@ def test_a_student_of_other_classes(toy, tmp_path):
 
 def test_notes_are_logged_at_the_start(toy, monkeypatch):
     logged = []
-    monkeypatch.setattr('mtpd.progression.prepare.print_log',
+    monkeypatch.setattr(sys.modules['mtpd.progression.prepare'], 'print_log',
                         lambda text, level, **_: logged.append((text, level)))
     cfg = toy()
     cfg.optim_wrapper.optimizer.lr = 0

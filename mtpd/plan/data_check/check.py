@@ -4,13 +4,15 @@ from typing import Mapping
 
 from mmengine.config import Config
 
+from mtpd.plan.paths import with_working_folder
 from mtpd.plan.plan import Plan
 
 from .classes import head_problems, order_problems
 from .files import missing_checkpoints
 from .loaders import (batch_problems, batches_per_epoch, box_problems,
                       mask_problems, repeated_normalisation)
-from .evaluators import evaluator_problems, is_measured_by_coco
+from .evaluators import (evaluator_problems, is_measured_by_coco,
+                         metrics_of)
 from .reading import FileReader, ReadSource
 from .sources import LOADERS, Source, sources_of
 
@@ -36,11 +38,18 @@ def missing_data(plan: Plan, to_train: bool = True) -> list[str]:
     return student_data(plan, to_train)[0]
 
 
-def student_data(plan: Plan,
-                 to_train: bool = True) -> tuple[list[str], int | None]:
+def student_data(plan: Plan, to_train: bool, is_checked: bool = False
+                 ) -> tuple[list[str], int | None]:
     """What :func:`missing_data` says, and the number of batches of an epoch
-    of training in each process; None if unknown."""
+    of training in each process; None if unknown.
+
+    Args:
+        plan: As in :func:`missing_data`, and so is ``to_train``.
+        is_checked: Whether it was looked at already, and is not now.
+    """
     cfg = plan.student.config
+    if is_checked or not all(map(cfg.get, LOADERS)):
+        return [], None
     problems, reads = read_data({'': cfg}, to_train)
     train = [reads[source.field] for source in sources_of(cfg)
              if source.trains and source.field in reads]
@@ -69,6 +78,7 @@ def read_data(configs: Mapping[str, Config], to_train: bool
             by_path.setdefault(os.path.realpath(source.path),
                                []).append(source)
     problems: list[str] = []
+    paths: list[str] = []
     reads: dict[str, ReadSource] = {}
     for sources in by_path.values():
         reader = FileReader(
@@ -80,7 +90,11 @@ def read_data(configs: Mapping[str, Config], to_train: bool
         problems += reader.problems
     for owner, cfg in configs.items():
         problems += disagreements(owner, cfg, reads, to_train)
-    return list(dict.fromkeys(problems)), reads
+        for source in sources_of(cfg, owner):
+            paths += source.paths
+        for _, metric in metrics_of(cfg):
+            paths.append(metric.get('ann_file') or '')
+    return with_working_folder(dict.fromkeys(problems), paths), reads
 
 
 def disagreements(owner: str, cfg: Config, reads: Mapping[str, ReadSource],

@@ -45,6 +45,13 @@ class Source:
         return os.path.join(self.root, self.dataset.get('ann_file') or '')
 
     @property
+    def paths(self) -> list[str]:
+        """Its annotation file, and the folders of its images."""
+        prefixes = self.dataset.get('data_prefix') or {}
+        return [self.path, *(os.path.join(self.root, prefix or '')
+                             for prefix in prefixes.values())]
+
+    @property
     def is_coco(self) -> bool:
         """Whether mmdet reads its file as COCO JSON, by ``CocoDataset``'s own
         reader."""

@@ -51,28 +51,11 @@ def schedule_notes(cfg: Config, batches: int | None) -> list[str]:
     """
     notes = []
     for index, entry in enumerate(as_list(cfg.get('param_scheduler'))):
-        if not isinstance(entry, Mapping):
-            continue
-        field = f'param_scheduler[{index}] ({type_name(entry.get("type"))})'
-        by_epoch = entry.get('by_epoch', True)
-        length = _length(cfg, batches, by_epoch)
-        if length is None:
-            continue
-        unit = 'epochs' if by_epoch else 'iterations'
-        end = entry.get('end', length)
-        steps = entry.get('milestones')
-        if _warms_up(entry) and is_number(end) and end >= length:
-            notes.append(
-                f'{field} warms up until {unit[:-1]} {end:g}, and a stage has '
-                f'{length} {unit}: no stage is trained with the whole '
-                'learning rate for long, if at all. Set a smaller end.')
-        if steps and all(is_number(step) and step >= length
-                         for step in steps):
-            notes.append(
-                f'{field} has the milestones {list(steps)}, and a stage has '
-                f'{length} {unit}: the learning rate is never reduced. Set '
-                'milestones within a stage.')
-    if _never_learns(cfg, batches):
+        if isinstance(entry, Mapping):
+            length = _length(cfg, batches, entry.get('by_epoch', True))
+            note = '' if length is None else too_long(entry, length)
+            notes += [f'param_scheduler[{index}] {note}'] if note else []
+    if never_learns(cfg, batches):
         notes.append(
             'The learning rate is 0 in every iteration of a stage, so nothing '
             'is trained. Set optim_wrapper.optimizer.lr and the '
@@ -89,19 +72,8 @@ def frozen_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:
     """
     notes = []
     for path, module in detector.named_modules():
-        if _is_pretrained(detector, path):
-            continue
-        frozen = []
-        stages = getattr(module, 'frozen_stages', None)
-        if is_positive_int(stages) or stages == 0:
-            frozen.append(f'frozen_stages={stages} keeps layers as they were '
-                          'drawn')
-        if getattr(module, 'norm_eval', None) is True and any(
-                isinstance(part, nn.modules.batchnorm._BatchNorm)
-                for part in module.modules()):
-            frozen.append("norm_eval=True keeps its batch norms' mean 0 and "
-                          'variance 1')
-        if frozen:
+        frozen = frozen_parts(module)
+        if frozen and not is_pretrained(detector, path):
             field = f'{spec.model_field}.{path}'
             notes.append(
                 f'{field} ({type(module).__name__}) starts from random '
@@ -109,6 +81,21 @@ def frozen_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:
                 "dict(type='Pretrained', checkpoint=...), or frozen_stages=-1 "
                 'and norm_eval=False.')
     return notes
+
+
+def frozen_parts(module: nn.Module) -> list[str]:
+    """What of a module is not trained, in words."""
+    frozen = []
+    stages = getattr(module, 'frozen_stages', None)
+    if isinstance(stages, int) and stages >= 0:
+        frozen.append(f'frozen_stages={stages} keeps layers as they were '
+                      'drawn')
+    norms = [part for part in module.modules()
+             if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if norms and getattr(module, 'norm_eval', None) is True:
+        frozen.append("norm_eval=True keeps its batch norms' mean 0 and "
+                      'variance 1')
+    return frozen
 
 
 def class_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:
@@ -141,11 +128,33 @@ def _length(cfg: Config, batches: int | None, by_epoch: bool) -> int | None:
     """Epochs or iterations of a stage; None if unknown."""
     train = cfg.get('train_cfg') or {}
     epochs, iterations = train.get('max_epochs'), train.get('max_iters')
-    if by_epoch:
-        return epochs if is_positive_int(epochs) else None
-    if is_positive_int(epochs) and batches is not None:
-        return epochs * batches
-    return iterations if is_positive_int(iterations) else None
+    if not by_epoch and batches is not None and is_positive_int(epochs):
+        return batches * (epochs or 0)
+    length = epochs if by_epoch else iterations
+    return length if is_positive_int(length) else None
+
+
+def too_long(scheduler: Mapping[str, Any], length: int) -> str:
+    """That a schedule is longer than a stage, in words; empty if it is not.
+
+    Args:
+        scheduler: Its config.
+        length: Of a stage, in its units.
+    """
+    kind = type_name(scheduler.get('type'))
+    unit = 'epoch' if scheduler.get('by_epoch', True) else 'iteration'
+    end = scheduler.get('end', length)
+    if _warms_up(scheduler) and is_number(end) and end >= length:
+        return (f'({kind}) warms up until {unit} {end:g}, and a stage has '
+                f'{length} {unit}s: no stage is trained with the whole '
+                'learning rate for long, if at all. Set a smaller end.')
+    steps = [step for step in as_list(scheduler.get('milestones'))
+             if is_number(step)]
+    if steps and min(steps) >= length:
+        return (f'({kind}) has the milestones {steps}, and a stage has '
+                f'{length} {unit}s: the learning rate is never reduced. Set '
+                'milestones within a stage.')
+    return ''
 
 
 def _warms_up(scheduler: Mapping[str, Any]) -> bool:
@@ -159,7 +168,7 @@ def _warms_up(scheduler: Mapping[str, Any]) -> bool:
     return 'WarmupLR' in kind
 
 
-def _never_learns(cfg: Config, batches: int | None) -> bool:
+def never_learns(cfg: Config, batches: int | None) -> bool:
     """Whether the learning rate is 0 in every iteration of a stage."""
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     rate = optimizer.get('lr', 1.)
@@ -168,12 +177,12 @@ def _never_learns(cfg: Config, batches: int | None) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            return not any(_rates(cfg, float(rate), batches))
+            return not any(rates_of(cfg, float(rate), batches))
     except Exception:  # a scheduler of the user's own, or one that is wrong
         return False
 
 
-def _rates(cfg: Config, rate: float, batches: int | None) -> Iterator[float]:
+def rates_of(cfg: Config, rate: float, batches: int | None) -> Iterator[float]:
     """The learning rate of each iteration of a stage, at least of one."""
     total = _length(cfg, batches, by_epoch=False)
     if total is None or rate == 0:
@@ -196,7 +205,7 @@ def _rates(cfg: Config, rate: float, batches: int | None) -> Iterator[float]:
             scheduler.step()
 
 
-def _is_pretrained(detector: BaseDetector, path: str) -> bool:
+def is_pretrained(detector: BaseDetector, path: str) -> bool:
     """Whether a module, or one around it, loads weights when it is
     initialised."""
     names = path.split('.')
