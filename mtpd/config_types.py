@@ -3,9 +3,11 @@
 mmengine builds all three. It cannot write a class into a config file, so a
 pure-Python config (``read_base``) is turned into names once, when it is read.
 """
+import difflib
 import inspect
+import re
 from types import FunctionType
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping, Sequence
 
 import mmdet.registry
 import torch
@@ -93,3 +95,78 @@ def _registered(registry: Registry | None, name: str) -> Any:
             return registry.module_dict[name]
         registry = registry.parent
     return None
+
+
+def closest_name(name: Any, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant; None if none is close.
+
+    Small letters, punctuation and a missing "Loss" count for little: ``cwd``
+    is ``CWDLoss``.
+
+    Args:
+        name: What was written.
+        known: The names that exist.
+    """
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, 1)
+    if close:
+        return close[0]
+    plain: dict[str, str] = {}
+    for one in known:
+        plain.setdefault(plain_name(one), one)
+    close = difflib.get_close_matches(plain_name(str(name)), plain, 1)
+    return plain[close[0]] if close else None
+
+
+def plain_name(name: str) -> str:
+    """A name in small letters and digits alone, without "loss" at its end."""
+    plain = re.sub('[^a-z0-9]', '', name.lower())
+    return plain.removesuffix('loss') or plain
+
+
+def as_code(value: Any) -> str:
+    """A value as it is written in a config: ``dict(type='PKDLoss')``."""
+    if value is ...:
+        return '...'
+    if isinstance(value, Mapping):
+        return f'dict({", ".join(f"{k}={as_code(v)}" for k, v in value.items())})'
+    if isinstance(value, list):
+        return f'[{", ".join(map(as_code, value))}]'
+    return repr(value)
+
+
+def wrong_shapes(cfg: Mapping[str, Any], dicts: Sequence[str],
+                 lists: Sequence[str]) -> dict[str, str]:
+    """The parts of a config that are text or a list where a dict has to be,
+    or no list where that has to be: field -> what is wrong.
+
+    Args:
+        cfg: The config.
+        dicts: Fields that have to be a dict, if they are set, such as
+            ``optim_wrapper.optimizer``.
+        lists: Fields that have to be a list.
+    """
+    problems = {}
+    for field in (*dicts, *lists):
+        value: Any = cfg
+        for key in field.split('.'):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if field in lists and isinstance(value, (str, Mapping)):
+            entry = value if isinstance(value, Mapping) else {'type': value}
+            problems[field] = (f'{field} is {as_code(value)}; it has to be a '
+                               f'list; did you mean {as_code([entry])}?')
+        elif field in dicts and isinstance(value, (str, list, tuple)):
+            meant = meant_dict(value)
+            problems[field] = (
+                f'{field} is {as_code(value)}; it has to be a dict'
+                + (f'; did you mean {as_code(meant)}?' if meant else '.'))
+    return problems
+
+
+def meant_dict(value: Any) -> dict[str, Any] | None:
+    """The dict that a text, or a list of one entry, probably stands for."""
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        return {'type': value}
+    return dict(value) if isinstance(value, Mapping) else None

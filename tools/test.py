@@ -16,6 +16,11 @@ def main() -> None:
     flags.add_argument('checkpoint', help='file or URL')
     flags.add_argument('--out', metavar='FILE.pkl',
                        help='also write all predictions to this file')
+    flags.add_argument('--show-dir', metavar='FOLDER',
+                       help='also write the images with the boxes drawn')
+    flags.add_argument('--tta', action='store_true',
+                       help='merge several views of each image, as tta_model '
+                       'and tta_pipeline of the config say')
     args = flags.parse_args()
     with plain_errors() as command:
         if args.out and not args.out.endswith(('.pkl', '.pickle')):
@@ -26,7 +31,8 @@ def main() -> None:
             # Not among the stages of a progression.
             cfg.work_dir = os.path.join(cfg.work_dir, 'test')
         init_processes(cfg)
-        evaluate_checkpoint(cfg, args.checkpoint, args.out)
+        evaluate_checkpoint(cfg, args.checkpoint, args.out, args.show_dir,
+                            args.tta)
 
 
 if __name__ == '__main__':

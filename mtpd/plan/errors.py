@@ -2,10 +2,14 @@
 
 Messages about single settings are written in ``mtpd.plan.settings``.
 """
-import difflib
+import ast
 import inspect
 import re
-from typing import Any, Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, fields
+from typing import Any, Callable, Iterable, Iterator, Mapping
+
+from mtpd.config_types import as_code, closest_name
 
 
 class PlanError(ValueError):
@@ -70,13 +74,99 @@ def missing_comma(value: Any, words: str) -> str:
     return ''
 
 
-def try_keywords(part: Callable, given: Mapping[str, Any]) -> None:
+def suggest_value(value: Any, form: Any) -> str:
+    """What a value of a wrong form probably means: ``; did you mean 'conv'?``,
+    a missing comma, or a full stop.
+
+    Args:
+        value: What a setting has.
+        form: Its form, a ``mtpd.plan.settings.Form``.
+    """
+    comma = missing_comma(value, form.words)
+    if comma:
+        return f'{comma}.'
+    for candidate in _candidates(value, form.words):
+        if accepts(form, candidate):
+            return f'; did you mean {as_code(candidate)}?'
+    return '.'
+
+
+def accepts(form: Any, value: Any) -> bool:
+    """Whether a value has a form, and can be converted."""
+    try:
+        if not form.check(value):
+            return False
+        form.convert(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def suggest_group(value: Any, kind: type) -> str:
+    """As :func:`suggest_value`, of a value in place of a dict of settings:
+    each entry is put where it fits.
+
+    Args:
+        value: What the config has.
+        kind: The dataclass of the settings.
+    """
+    forms = {entry.name: entry.metadata['form'] for entry in fields(kind)}
+    meant: dict[str, Any] = {}
+    for item in _unwrapped(value, several=True):
+        if type(item) not in (str, int, float):
+            return '.'
+        # A name such as 'compile' switches the setting on.
+        places = [(name, item) for name, form in forms.items()
+                  if accepts(form, item)] + [
+            (name, True) for name, form in forms.items()
+            if name == item and accepts(form, True)]
+        left = [place for place in places if place[0] not in meant]
+        if not left:
+            return '.'
+        meant.update(left[:1])
+    for entry in fields(kind):
+        if entry.default is MISSING and entry.default_factory is MISSING:
+            meant.setdefault(entry.name, ...)
+    return f'; did you mean {as_code(meant)}?' if meant else '.'
+
+
+def _unwrapped(value: Any, several: bool = False) -> list[Any]:
+    """What a list or ``dict(type=...)`` holds; of a list, one entry unless
+    several may be."""
+    if isinstance(value, Mapping):
+        return [value['type']] if [*value] == ['type'] else []
+    if isinstance(value, (list, tuple)):
+        return list(value) if several or len(value) == 1 else []
+    return [value]
+
+
+def _candidates(value: Any, words: str) -> Iterator[Any]:
+    """What a value may mean, the likelier first."""
+    choices = re.findall("'([^']*)'", words)
+    for inner in _unwrapped(value):
+        yield inner
+        if isinstance(inner, str):
+            yield closest_name(inner, choices) or inner
+            with suppress(ValueError, SyntaxError, MemoryError):
+                yield ast.literal_eval(inner)
+        if inner is not None:
+            yield (inner,)
+    if isinstance(value, (list, tuple)):
+        yield [closest_name(item, choices) or item for item in value]
+
+
+def try_keywords(part: Callable, given: Any) -> None:
     """Build a class with keywords, to see whether it takes them.
 
     Raises:
         TypeError, ValueError: It does not.
     """
     known = inspect.signature(part).parameters
+    if isinstance(given, (list, tuple)) and 0 < len(given) <= len(known):
+        meant = dict(zip(known, given, strict=False))
+        raise ValueError(f'did you mean {as_code(meant)}?')
+    if not isinstance(given, Mapping):
+        raise ValueError(f'expected a dict with {", ".join(known)}')
     for key in given:
         if key not in known:
             raise ValueError(f'{key!r} is not known'
@@ -99,10 +189,10 @@ def did_you_mean(name: Any, known: Iterable[str], prefix: str = '',
     joined = joined_names(name, known)
     if len(joined) > 1:
         return f'{_between(joined)}.'
-    close = difflib.get_close_matches(str(name), known, 1)
-    if not close:
+    close = closest_name(name, known)
+    if close is None:
         return f'. Known: {", ".join(known) or "none"}.'
-    suggestion = prefix + close[0]
+    suggestion = prefix + close
     return f'; did you mean {suggestion!r}?' if quote \
         else f'; did you mean {suggestion}?'
 

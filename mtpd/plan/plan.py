@@ -7,11 +7,11 @@ import copy
 import json
 import os
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from mmengine.config import Config
 
-from mtpd.config_types import SCOPE, type_name, with_names
+from mtpd.config_types import SCOPE, type_name, with_names, wrong_shapes
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.losses.mechanism import mechanism_config
 
@@ -25,6 +25,15 @@ from .work_dir import WorkDir
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
           'val_dataloader', 'val_evaluator')
 """What the student's config has to set."""
+
+DICTS = (
+    'model', 'model.backbone', 'model.data_preprocessor', 'train_dataloader',
+    'train_dataloader.dataset', 'train_dataloader.sampler', 'val_dataloader',
+    'val_dataloader.dataset', 'val_dataloader.sampler', 'train_cfg', 'val_cfg',
+    'optim_wrapper', 'optim_wrapper.optimizer', 'default_hooks',
+    'default_hooks.checkpoint', 'visualizer', 'auto_scale_lr', 'randomness')
+LISTS = ('custom_hooks',)
+"""Of which shape its parts have to be."""
 
 Stages = tuple[tuple[str, ...], ...]
 """The stages first to last, each the names of its teachers."""
@@ -118,7 +127,11 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
     given, problems = _with_load_from(cfg)
     settings, of_settings = read_settings(ProgressionSettings, given, 'mtpd')
     student = _student(cfg, settings.pop('student', {}).get('checkpoint'))
-    problems += of_settings + _student_problems(student.config)
+    shapes = wrong_shapes(student.config._cfg_dict, DICTS, LISTS)
+    for field in shapes:  # nothing else in it can be looked at
+        student.config.pop(field.partition('.')[0], None)
+    problems += [*of_settings, *shapes.values()]
+    problems += _student_problems(student.config, shapes)
     pool = settings.pop('teachers', None)
     limit = settings.get('max_teachers')
     stages = _stages(settings.pop('order', 'bgs'))
@@ -198,11 +211,12 @@ def _former_default(work_dir: str) -> dict[str, Any]:
     return {'distill': papers} if recorded == papers else {}
 
 
-def _student_problems(cfg: Config) -> list[str]:
+def _student_problems(cfg: Config, left_out: Iterable[str]) -> list[str]:
     """What the student's own config lacks for training in stages."""
     problems = []
+    known = {field.partition('.')[0] for field in left_out}
     for key in NEEDED:
-        if not cfg.get(key):
+        if not cfg.get(key) and key not in known:
             problems.append(f'{key} is not set: the progression trains and '
                             "validates with the student's own config.")
     loop = (cfg.get('train_cfg') or {}).get('type')
@@ -287,7 +301,9 @@ def _order_problems(stages: Stages | None, limit: int | None,
             if name not in pool:
                 problems.append(
                     f'mtpd.order names {name!r}, which is not in '
-                    'mtpd.teachers' + did_you_mean(name, pool, quote=True))
+                    'mtpd.teachers' + did_you_mean(
+                        name, [*pool, 'bgs'][:len(pool) + (len(names) == 1)],
+                        quote=True))
         if len(set(names)) < len(names):
             problems.append(f'mtpd.order names a teacher twice: {names}.')
     if limit is not None and pool and limit > len(pool):

@@ -16,7 +16,8 @@ from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 from mtpd.distill.teacher_view.scale import as_fraction
 from mtpd.statistics import TWO_ERRORS
 
-from .errors import try_keywords, did_you_mean, missing_comma
+from .errors import (did_you_mean, suggest_group, suggest_value,
+                     try_keywords)
 
 
 class Form(NamedTuple):
@@ -115,7 +116,7 @@ def _is_stages(value: Any) -> bool:
         for name in (stage if isinstance(stage, (list, tuple)) else [stage]))
 
 
-def _checked_fade(value: Mapping) -> dict[str, Any]:
+def _checked_fade(value: Any) -> dict[str, Any]:
     try_keywords(FadeDistillHook, value)
     return dict(value)
 
@@ -206,8 +207,7 @@ class Options:
         'Maximum number of stages: the last ones of the order.', default=None)
     distill: dict[str, Any] = setting(
         Form("the mechanism, such as dict(type='PKDLoss', loss_weight=6.0), "
-             "or 'paper'", lambda v: isinstance(v, (str, Mapping)),
-             mechanism_config),
+             "or 'paper'", lambda v: True, mechanism_config),
         "The distillation loss. 'paper' stands for the paper's squared "
         "distance with weight 1, dict(type='FeatureL2Loss').",
         default=RECOMMENDED.copy)
@@ -237,7 +237,7 @@ class Options:
         default=())
     fade: dict[str, Any] | None = setting(
         Form('dict(begin=..., end=..., by_epoch=True) or None',
-             lambda v: v is None or isinstance(v, Mapping),
+             lambda v: True,
              lambda v: None if v is None else _checked_fade(v)),
         'Where distillation ends within each stage. None: it does not end.',
         default=None)
@@ -306,7 +306,7 @@ def read_settings(kind: type, given: Any, where: str
     """
     if not isinstance(given, Mapping):
         return {}, [f'{where} is {given!r}; it has to be '
-                    f'{group_of(kind).words}.']
+                    f'{group_of(kind).words}{suggest_group(given, kind)}']
     known = settings_of(kind)
     problems = []
     for key in given:
@@ -344,7 +344,7 @@ def _read_value(entry: Field, value: Any, where: str
     problem = f'{where} is {value!r}; it has to be {form.words}'
     try:
         if not form.check(value):
-            return None, [problem + missing_comma(value, form.words) + '.']
+            return None, [problem + suggest_value(value, form)]
         return form.convert(value), []
     except (TypeError, ValueError, OverflowError) as error:
         return None, [f'{problem} ({error}).']

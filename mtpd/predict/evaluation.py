@@ -1,18 +1,21 @@
 """The test of a checkpoint by mmengine's Runner, as mmdet's tools/test.py."""
+import os
+
 from mmdet.evaluation import DumpDetResults
 from mmdet.registry import RUNNERS
-from mmengine.config import Config
-from mmengine.model import is_model_wrapper
+from mmengine.config import Config, ConfigDict
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mtpd.distill.detector import load_weights
 
 from .inputs import UnusableInput
-from .test_set import use_validation_set
+from .test_set import test_dataset, use_validation_set
 
 
-def evaluate_checkpoint(cfg: Config, checkpoint: str,
-                  out: str | None = None) -> dict[str, float]:
+def evaluate_checkpoint(cfg: Config, checkpoint: str, out: str | None = None,
+                        show_dir: str | None = None, tta: bool = False
+                        ) -> dict[str, float]:
     """The metrics of a checkpoint on the config's test set.
 
     A config without a test set is tested on its validation set. The weights
@@ -24,9 +27,12 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str,
             It is changed.
         checkpoint: File or URL.
         out: File for all predictions, ``.pkl`` or ``.pickle``.
+        show_dir: Folder for the images with the boxes drawn.
+        tta: Whether several views of each image are merged, as ``tta_model``
+            and ``tta_pipeline`` of the config say.
 
     Raises:
-        UnusableInput: The config has nothing to test on.
+        UnusableInput: The config has nothing to test on, or no such views.
         CheckpointMismatch: The checkpoint is of another model.
     """
     cfg.pop('mtpd', None)
@@ -36,13 +42,61 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str,
         raise UnusableInput(f'{cfg.filename} has no test_evaluator. Set one, '
                             "such as dict(type='CocoMetric', metric='bbox', "
                             'ann_file=...).')
+    if tta:
+        use_views(cfg)
+    if show_dir is not None:
+        draw_boxes(cfg, show_dir)
     cfg.load_from, cfg.resume = None, False
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else Runner.from_cfg(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) \
         else runner.model
+    if isinstance(model, BaseTTAModel):
+        model = model.module
     load_weights(model, checkpoint, 'the checkpoint')
     if out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
     metrics: dict[str, float] = runner.test()
     return metrics
+
+
+def use_views(cfg: Config) -> None:
+    """Let a config test several views of each image and merge what is
+    detected.
+
+    Args:
+        cfg: It is changed.
+
+    Raises:
+        UnusableInput: It does not say which views.
+    """
+    missing = [key for key in ('tta_model', 'tta_pipeline')
+               if not cfg.get(key)]
+    if missing:
+        raise UnusableInput(
+            f'--tta: {cfg.filename} has no {" and no ".join(missing)}, which '
+            'say how the views are made and merged. Add both, as mmdet has '
+            'them in configs/retinanet/retinanet_tta.py: a config with '
+            "_base_ = ['./student.py', 'mmdet::retinanet/retinanet_tta.py'] "
+            'does. Or test without --tta.')
+    model = cfg.model
+    if not model.get('data_preprocessor') and cfg.get('data_preprocessor'):
+        model.data_preprocessor = cfg.data_preprocessor
+    cfg.model = ConfigDict(**cfg.tta_model, module=model)
+    test_dataset(cfg).pipeline = cfg.tta_pipeline
+
+
+def draw_boxes(cfg: Config, folder: str) -> None:
+    """Let a config's test write each image with its boxes.
+
+    Args:
+        cfg: It is changed.
+        folder: Where the images are written, by their own names.
+    """
+    hooks = cfg.setdefault('default_hooks', {})
+    hook = hooks.setdefault('visualization', {})
+    hook.setdefault('type', 'DetVisualizationHook')
+    # An absolute path; mmdet puts others below a time stamp.
+    hook.update(draw=True, test_out_dir=os.path.abspath(folder))
+    if not cfg.get('visualizer'):
+        cfg.visualizer = dict(type='DetLocalVisualizer', name='visualizer')

@@ -15,6 +15,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
+from PIL import Image
 
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import DetectorSpec
@@ -30,6 +31,9 @@ SCORE = 0.3
 MAX_BOXES = 30
 """Drawn in one image; more would hide it."""
 _WIDTH, _DPI = 6.4, 130  # inches, pixels per inch
+MAX_BYTES = 24_000
+"""Of one drawn image, so that four images with five views each make a page of
+less than a megabyte."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,11 @@ class View:
     Attributes:
         title: Whose boxes they are.
         boxes: The drawn ones, highest score first.
-        jpeg: The image with the boxes.
+        webp: The image with the boxes.
     """
     title: str
     boxes: tuple[Box, ...]
-    jpeg: bytes
+    webp: bytes
 
     def describe(self) -> str:
         """The boxes in words, for readers who do not see the image."""
@@ -186,7 +190,8 @@ def _ground_truth(info: Mapping[str, Any],
 
 def draw_boxes(image: np.ndarray, boxes: Sequence[Box],
                colours: Mapping[str, str]) -> bytes:
-    """An image with boxes and their names, as JPEG.
+    """An image with boxes and their names, as WebP of up to
+    :data:`MAX_BYTES`, if it can be made so small.
 
     Args:
         image: (H, W, 3), red first, 0 to 255.
@@ -211,6 +216,22 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[Box],
                       boxstyle='square,pad=0.1', facecolor='white',
                       edgecolor=colour, linewidth=0.8, alpha=0.85))
     out = io.BytesIO()
-    figure.savefig(out, dpi=_DPI, format='jpeg',
-                   pil_kwargs=dict(quality=85))
+    figure.savefig(out, dpi=_DPI, format='png')
+    return small_webp(Image.open(out).convert('RGB'))
+
+
+def small_webp(image: Image.Image) -> bytes:
+    """An image as WebP: as good as :data:`MAX_BYTES` allow, and reduced to
+    half its width and height at most.
+
+    Args:
+        image: In colours.
+    """
+    for scale in (1, .75, .5):
+        size = (round(scale * image.width), round(scale * image.height))
+        for quality in (80, 60, 40):
+            out = io.BytesIO()
+            image.resize(size).save(out, 'webp', quality=quality)
+            if out.tell() <= MAX_BYTES:
+                return out.getvalue()
     return out.getvalue()

@@ -34,7 +34,7 @@ def test_the_papers_mechanism_is_one_word_away():
              dict(type='PKDLoss', loss_weight=6))):
         assert read_settings(Options, dict(distill=given), 'mtpd') == (
             dict(distill=mechanism), [])
-    for given, words in (('papr', 'known words: paper'),
+    for given, words in (('papr', "did you mean 'paper'?"),
                          (dict(loss_weight=1), "'type' is missing"),
                          (3, "it has to be the mechanism, such as dict(")):
         _, (problem,) = read_settings(Options, dict(distill=given), 'mtpd')

@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from commands import run_command
-from mtpd.predict import Predictor, UnusableInput, predict_files
+from mtpd.predict import (Predictor, UnusableInput, evaluate_checkpoint,
+                          predict_files)
 
 SIZE = (96, 64)
 
@@ -225,11 +227,46 @@ def test_the_commands(trained, drawn, repository, tmp_path):
 
     done = run_command(repository / 'tools/test.py', *trained, '--work-dir',
                        tmp_path / 'tested', '--out', tmp_path / 'all.pkl',
+                       '--show-dir', 'drawn boxes', '--cfg-options',
+                       'default_hooks.visualization.score_thr=0.0115',
                        cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'the checkpoint: 144 of 144 tensors match' in done.stdout
     assert 'no test_dataloader; its val_dataloader is used' in done.stdout
     assert 'coco/bbox_mAP: ' in done.stdout
     assert (tmp_path / 'all.pkl').exists()
+    names = sorted(path.name for path in (drawn / 'val').glob('*.png'))
+    shown = tmp_path / 'drawn boxes'
+    assert sorted(path.name for path in shown.iterdir()) == names
+    changed = [not np.array_equal(cv2.imread(str(shown / name)), cv2.imread(
+        str(drawn / 'val' / name))) for name in names]
+    assert any(changed)
     metrics, = (tmp_path / 'tested').glob('*/*.json')
     assert 0 <= json.loads(metrics.read_text())['coco/bbox_mAP'] <= 1
+
+
+def test_several_views_of_an_image(trained, tmp_path, monkeypatch):
+    """Two equal views have the boxes of one: the AP is the same."""
+    def tested(views=None, **options):
+        cfg = Config.fromfile(trained[0])
+        cfg.work_dir = str(tmp_path / 'work')
+        if views:
+            steps = cfg.val_dataloader.dataset.pipeline
+            pack = dict(steps[-1], meta_keys=(
+                *steps[-1].meta_keys, 'flip', 'flip_direction'))
+            cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(
+                nms=dict(type='nms', iou_threshold=.5), max_per_img=100))
+            cfg.tta_pipeline = [*steps[:-2], dict(
+                type='TestTimeAug', transforms=[[
+                    dict(type='RandomFlip', prob=prob) for prob in views],
+                    steps[-2:-1], [pack]])]
+        return evaluate_checkpoint(cfg, trained[1], **options)
+
+    with pytest.raises(UnusableInput, match='no tta_model and no tta_pipe.*'
+                                            'retinanet_tta.py'):
+        tested(tta=True)
+    once = tested()['coco/bbox_mAP_50']
+    assert tested((0., 0.), tta=True)['coco/bbox_mAP_50'] == \
+        pytest.approx(once, abs=.003)
+    flipped = tested((1., 0.), tta=True)['coco/bbox_mAP_50']
+    assert 0 <= flipped <= 1

@@ -194,7 +194,7 @@ def test_ground_truth_is_the_annotations(whole, found, drawn):
         assert sorted((box.name, *box.corners)
                       for box in example.views[-1].boxes) == expected
         # An image keeps its shape.
-        width, height = Image.open(io.BytesIO(example.views[0].jpeg)).size
+        width, height = Image.open(io.BytesIO(example.views[0].webp)).size
         assert width / height == pytest.approx(96 / 64, rel=.01)
         assert width > 800  # worth being enlarged
 

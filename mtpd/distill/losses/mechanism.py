@@ -8,6 +8,8 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from mtpd.config_types import as_code, closest_name
+
 from ..pyramid import Features
 
 RECOMMENDED = {'type': 'FeatureL2Loss', 'normalise': True,
@@ -21,19 +23,37 @@ BY_WORD = {'paper': {'type': 'FeatureL2Loss'}}
 """Word -> the mechanism that it stands for."""
 
 
-def mechanism_config(value: str | Mapping[str, Any]) -> dict[str, Any]:
+def mechanism_config(value: Any) -> dict[str, Any]:
     """The config of a mechanism that is given by itself or by its word.
 
     Raises:
-        ValueError: An unknown word, or a config without a type.
+        ValueError: An unknown word, a list, or a config without a type.
     """
-    if isinstance(value, str):
-        if value not in BY_WORD:
-            raise ValueError(f'known words: {", ".join(BY_WORD)}')
+    if isinstance(value, str) and value in BY_WORD:
         value = BY_WORD[value]
+    if not isinstance(value, Mapping):
+        raise ValueError(meant_mechanism(value))
     if 'type' not in value:
         raise ValueError("its key 'type' is missing")
     return dict(value)
+
+
+def meant_mechanism(value: Any) -> str:
+    """What a text or a list in place of a mechanism probably means, in
+    words."""
+    known = [*known_mechanisms(), *BY_WORD]
+    names = []
+    for entry in value if isinstance(value, (list, tuple)) else [value]:
+        kind = entry.get('type') if isinstance(entry, Mapping) else entry
+        names.append(closest_name(kind, known))
+    if not names or None in names:
+        return (f'known words: {", ".join(BY_WORD)}; known types: '
+                f'{", ".join(known_mechanisms())}')
+    terms = [{'type': name} for name in names]
+    meant: Any = {'type': 'WeightedSum', 'losses': terms}
+    if len(names) == 1:
+        meant = names[0] if names[0] in BY_WORD else terms[0]
+    return f'did you mean {as_code(meant)}?'
 
 
 @dataclass(frozen=True)

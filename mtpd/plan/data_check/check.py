@@ -53,8 +53,9 @@ def student_data(plan: Plan, to_train: bool, is_checked: bool = False
     problems, reads = read_data({'': cfg}, to_train)
     train = [reads[source.field] for source in sources_of(cfg)
              if source.trains and source.field in reads]
-    return problems + repeated_normalisation(plan), batches_per_epoch(
-        cfg, train)
+    if cfg.get('model'):
+        problems += repeated_normalisation(plan)
+    return problems, batches_per_epoch(cfg, train)
 
 
 def data_problems(configs: Mapping[str, Config],

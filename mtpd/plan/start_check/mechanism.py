@@ -3,7 +3,8 @@ from typing import Any, Mapping
 
 from mtpd.distill.auto_weight import AutoWeight, split_auto
 from mtpd.distill.losses import known_mechanisms
-from mtpd.distill.losses.mechanism import mechanism_class
+from mtpd.distill.losses.mechanism import (mechanism_class,
+                                           meant_mechanism)
 from mtpd.plan.errors import did_you_mean
 from mtpd.plan.settings import is_number
 
@@ -61,7 +62,8 @@ def _problems_of_terms(terms: Any, field: str) -> list[str]:
         name = f'{field}.losses[{index}]'
         if not isinstance(term, Mapping):
             problems.append(f'{name} is {term!r}; it has to be a mechanism, '
-                            "such as dict(type='PKDLoss').")
+                            "such as dict(type='PKDLoss') "
+                            f'({meant_mechanism(term)}).')
         elif term.get('loss_weight') == 'auto' \
                 or isinstance(term.get('loss_weight'), Mapping):
             problems.append(f'{name}.loss_weight: the automatic weight is '

@@ -7,7 +7,7 @@ from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, METRICS,
                             TRANSFORMS, VISBACKENDS, VISUALIZERS)
 from mmengine.registry import Registry
 
-from mtpd.config_types import type_name
+from mtpd.config_types import as_code, closest_name, meant_dict, type_name
 from mtpd.plan.errors import did_you_mean
 from mtpd.plan.settings import as_list
 
@@ -47,7 +47,19 @@ def part_problems(cfg: Mapping[str, Any]) -> list[str]:
     for part in _parts(cfg):
         if isinstance(part.config, Mapping) and 'type' in part.config:
             problems += _problems_of(part)
+        elif isinstance(part.config, (str, list, tuple)):
+            problems.append(no_dict(part))
     return problems
+
+
+def no_dict(part: Part) -> str:
+    """That a part is text or a list, and the dict that it probably means."""
+    meant = meant_dict(part.config)
+    if meant is not None:
+        kind = meant.get('type', '')
+        meant['type'] = closest_name(kind, _names(part.registries)) or kind
+    return f'{part.field} is {as_code(part.config)}; it has to be a dict' + (
+        f'; did you mean {as_code(meant)}?' if meant else '.')
 
 
 def _problems_of(part: Part) -> list[str]:
@@ -120,9 +132,9 @@ def _of_loader(loader: Mapping[str, Any], field: str) -> Iterator[Part]:
 
 
 def _of_dataset(dataset: Any, field: str) -> Iterator[Part]:
+    yield Part(field, dataset, (DATASETS,))
     if not isinstance(dataset, Mapping):
         return
-    yield Part(field, dataset, (DATASETS,))
     yield from _of_steps(dataset.get('pipeline'), f'{field}.pipeline')
     yield from _of_dataset(dataset.get('dataset'), f'{field}.dataset')
     for index, inner in enumerate(as_list(dataset.get('datasets'))):
@@ -135,8 +147,9 @@ def _of_steps(steps: Any, field: str) -> Iterator[Part]:
         name = f'{field}[{index}]'
         if isinstance(step, (list, tuple)):
             yield from _of_steps(step, name)
-        elif isinstance(step, Mapping):
+        else:
             yield Part(name, step, (TRANSFORMS,))
+        if isinstance(step, Mapping):
             if type_name(step.get('type')) != 'Albu':
                 yield from _of_steps(step.get('transforms'),
                                      f'{name}.transforms')
