@@ -129,7 +129,8 @@ def as_code(value: Any) -> str:
     if value is ...:
         return '...'
     if isinstance(value, Mapping):
-        return f'dict({", ".join(f"{k}={as_code(v)}" for k, v in value.items())})'
+        parts = [f'{key}={as_code(part)}' for key, part in value.items()]
+        return f'dict({", ".join(parts)})'
     if isinstance(value, list):
         return f'[{", ".join(map(as_code, value))}]'
     return repr(value)
@@ -147,20 +148,43 @@ def wrong_shapes(cfg: Mapping[str, Any], dicts: Sequence[str],
         lists: Fields that have to be a list.
     """
     problems = {}
-    for field in (*dicts, *lists):
-        value: Any = cfg
-        for key in field.split('.'):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if field in lists and isinstance(value, (str, Mapping)):
-            entry = value if isinstance(value, Mapping) else {'type': value}
+    for field in dicts:
+        value = value_of(cfg, field)
+        if isinstance(value, (str, list, tuple)):
+            problems[field] = no_dict(field, value)
+    for field in lists:
+        value = value_of(cfg, field)
+        if isinstance(value, (str, Mapping)):
             problems[field] = (f'{field} is {as_code(value)}; it has to be a '
-                               f'list; did you mean {as_code([entry])}?')
-        elif field in dicts and isinstance(value, (str, list, tuple)):
-            meant = meant_dict(value)
-            problems[field] = (
-                f'{field} is {as_code(value)}; it has to be a dict'
-                + (f'; did you mean {as_code(meant)}?' if meant else '.'))
+                               'list; did you mean '
+                               f'{as_code([meant_dict(value)])}?')
     return problems
+
+
+def value_of(cfg: Mapping[str, Any], field: str) -> Any:
+    """A field of a config, such as ``optim_wrapper.optimizer``; None where it
+    is not set."""
+    value: Any = cfg
+    for key in field.split('.'):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def no_dict(field: str, value: Any, known: Iterable[str] = ()) -> str:
+    """That a field is text or a list, and the dict that is probably meant.
+
+    Args:
+        field: Where the value stands.
+        value: The text or list.
+        known: The types that exist.
+    """
+    meant = meant_dict(value)
+    if meant is None:
+        return f'{field} is {as_code(value)}; it has to be a dict.'
+    kind = meant.get('type', '')
+    meant['type'] = closest_name(kind, known) or kind
+    return (f'{field} is {as_code(value)}; it has to be a dict; did you mean '
+            f'{as_code(meant)}?')
 
 
 def meant_dict(value: Any) -> dict[str, Any] | None:

@@ -139,17 +139,28 @@ def _describe_rate(cfg: Config) -> str:
     """The optimizer and the learning rate that is trained with: the config's,
     scaled as mmengine does by ``auto_scale_lr``."""
     optimizer = cfg.optim_wrapper.get('optimizer') or {}
-    kind, rate = type_name(optimizer.get('type')), optimizer.get('lr')
+    rate = optimizer.get('lr', 'of its own default')
+    scaled = '' if isinstance(rate, str) else scaled_rate(cfg, rate)
+    return f'{type_name(optimizer.get("type"))} lr {scaled or rate}'
+
+
+def scaled_rate(cfg: Config, rate: float) -> str:
+    """The learning rate after ``auto_scale_lr`` and how it comes about; empty
+    where it is not scaled.
+
+    Args:
+        cfg: The student's config.
+        rate: As the optimizer has it.
+    """
     scaling = cfg.get('auto_scale_lr') or {}
     base = scaling.get('base_batch_size')
     batch = cfg.train_dataloader.get('batch_size')
-    if not scaling.get('enable') or not base or None in (rate, batch):
-        return f'{kind} lr {"of its own default" if rate is None else rate}'
+    if not (scaling.get('enable') and base and batch):
+        return ''
     count = get_world_size()
-    processes = f'{count} process' + ('' if count == 1 else 'es')
-    return (f'{kind} lr {rate * count * batch / base:g} (optimizer.lr {rate} '
-            f'scaled by auto_scale_lr: batch {batch} in {processes}, '
-            f'base_batch_size {base})')
+    return (f'{rate * count * batch / base:g} (optimizer.lr {rate} scaled by '
+            f'auto_scale_lr: batch {batch} in each of {count} '
+            f'process{"es" * (count != 1)}, base_batch_size {base})')
 
 
 def _describe_scheduler(scheduler: Mapping) -> str:

@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any, Callable, Iterable, Iterator, Mapping
 
 from mtpd.config_types import as_code, closest_name
@@ -113,21 +113,32 @@ def suggest_group(value: Any, kind: type) -> str:
     forms = {entry.name: entry.metadata['form'] for entry in fields(kind)}
     meant: dict[str, Any] = {}
     for item in _unwrapped(value, several=True):
-        if type(item) not in (str, int, float):
+        place = place_of(item, forms)
+        if place is None:
             return '.'
-        # A name such as 'compile' switches the setting on.
-        places = [(name, item) for name, form in forms.items()
-                  if accepts(form, item)] + [
-            (name, True) for name, form in forms.items()
-            if name == item and accepts(form, True)]
-        left = [place for place in places if place[0] not in meant]
-        if not left:
-            return '.'
-        meant.update(left[:1])
-    for entry in fields(kind):
-        if entry.default is MISSING and entry.default_factory is MISSING:
-            meant.setdefault(entry.name, ...)
-    return f'; did you mean {as_code(meant)}?' if meant else '.'
+        del forms[place[0]]
+        meant.update([place])
+    required = [parameter.name for parameter
+                in inspect.signature(kind).parameters.values()
+                if parameter.default is parameter.empty]
+    whole = {**dict.fromkeys(required, ...), **meant}
+    return f'; did you mean {as_code(whole)}?' if meant else '.'
+
+
+def place_of(item: Any, forms: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """The first setting whose form a value has, and the value; a name such as
+    'compile' switches the setting on. None where there is none.
+
+    Args:
+        item: The value.
+        forms: Setting -> its form.
+    """
+    if type(item) not in (str, int, float):
+        return None
+    places = [(name, item) for name in forms if accepts(forms[name], item)]
+    if item in forms and accepts(forms[item], True):
+        places.append((item, True))
+    return next(iter(places), None)
 
 
 def _unwrapped(value: Any, several: bool = False) -> list[Any]:

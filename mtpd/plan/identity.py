@@ -1,6 +1,6 @@
 """What has to be equal for a run to be resumed."""
 import json
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from mtpd.provenance import differences
 
@@ -14,7 +14,8 @@ _OPTIONS = ('distill', 'strides', 'handover', 'adapter', 'init_adapters',
 
 
 def identity_of(plan: Plan, order: Stages,
-                known: Mapping[str, str | None] | None = None) -> dict[str, Any]:
+                known: Mapping[str, str | None] | None = None
+                ) -> dict[str, Any]:
     """What has to be equal for a run to be resumed, as plain JSON values.
 
     Args:
@@ -24,10 +25,7 @@ def identity_of(plan: Plan, order: Stages,
             read.
     """
     names = [name for stage in order for name in stage]
-    hashes = dict(known or {})
-    for name in ('student', *names):
-        if name not in hashes:
-            hashes[name] = plan.specs[name].hash()
+    hashes = hashes_of(plan, names, known or {})
     return plain_json({
         'student': hashes['student'],
         'teachers': {name: hashes[name] for name in names},
@@ -35,6 +33,22 @@ def identity_of(plan: Plan, order: Stages,
         'order': [stage_label(stage) for stage in order],
         **{option: getattr(plan, option) for option in _OPTIONS},
         'seed': plan.seed})
+
+
+def hashes_of(plan: Plan, names: Iterable[str],
+              known: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The hashes of the student's checkpoint and of teachers'.
+
+    Args:
+        plan: The progression.
+        names: The teachers.
+        known: As in :func:`identity_of`.
+    """
+    hashes = dict(known)
+    for name in ('student', *names):
+        if name not in hashes:
+            hashes[name] = plan.specs[name].hash()
+    return hashes
 
 
 def identity_defaults() -> dict[str, Any]:

@@ -50,16 +50,19 @@ def with_working_folder(problems: Iterable[str],
         problems: The messages.
         paths: What they may name; absolute paths and URLs need no word.
     """
-    relative = [path for path in paths if path and not is_url(path)
-                and not os.path.isabs(path)]
-    where = f'Relative paths start from {os.getcwd()}, the working folder.'
-    told = []
-    for problem in problems:
-        named = any(re.search(rf"(?<![^\s'\"(]){re.escape(path)}", problem)
-                    for path in relative)
-        told.append(f'{problem} {where}' if named and where not in problem
-                    else problem)
-    return told
+    relative = '|'.join(re.escape(path) for path in {*paths}
+                        if is_relative(path))
+    if not relative:
+        return list(problems)
+    pattern = re.compile(rf"(?<![^\s'\"(])(?:{relative})")
+    where = f' Relative paths start from {os.getcwd()}, the working folder.'
+    return [problem + where * bool(pattern.search(problem))
+            for problem in problems]
+
+
+def is_relative(path: str) -> bool:
+    """Whether a path means a file by where a command is run."""
+    return bool(path) and not is_url(path) and not os.path.isabs(path)
 
 
 def _folder_of(config: str | None) -> str:

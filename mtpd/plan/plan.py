@@ -211,14 +211,22 @@ def _former_default(work_dir: str) -> dict[str, Any]:
     return {'distill': papers} if recorded == papers else {}
 
 
-def _student_problems(cfg: Config, left_out: Iterable[str]) -> list[str]:
+def unset_parts(cfg: Config, skipped: Iterable[str]) -> list[str]:
+    """What the student's config has to set and does not.
+
+    Args:
+        cfg: The config.
+        skipped: Fields that have another problem.
+    """
+    known = [field.partition('.')[0] for field in skipped]
+    return [f'{key} is not set: the progression trains and validates with '
+            "the student's own config." for key in NEEDED
+            if not cfg.get(key) and key not in known]
+
+
+def _student_problems(cfg: Config, skipped: Iterable[str]) -> list[str]:
     """What the student's own config lacks for training in stages."""
-    problems = []
-    known = {field.partition('.')[0] for field in left_out}
-    for key in NEEDED:
-        if not cfg.get(key) and key not in known:
-            problems.append(f'{key} is not set: the progression trains and '
-                            "validates with the student's own config.")
+    problems = unset_parts(cfg, skipped)
     loop = (cfg.get('train_cfg') or {}).get('type')
     hook = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get(
         'type')

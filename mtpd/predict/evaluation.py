@@ -2,6 +2,7 @@
 import os
 
 from mmdet.evaluation import DumpDetResults
+from mmdet.models.detectors import BaseDetector
 from mmdet.registry import RUNNERS
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -49,15 +50,19 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str, out: str | None = None,
     cfg.load_from, cfg.resume = None, False
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else Runner.from_cfg(cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) \
-        else runner.model
-    if isinstance(model, BaseTTAModel):
-        model = model.module
-    load_weights(model, checkpoint, 'the checkpoint')
+    load_weights(detector_of(runner), checkpoint, 'the checkpoint')
     if out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
     metrics: dict[str, float] = runner.test()
     return metrics
+
+
+def detector_of(runner: Runner) -> BaseDetector:
+    """A runner's detector, without what is wrapped around it."""
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
 
 
 def use_views(cfg: Config) -> None:

@@ -42,29 +42,35 @@ def other_progression(plan: Plan, unread: Collection[str],
         unread: Detectors whose checkpoints are not there, or not yet.
         retrained: Those among them that will be trained anew.
     """
-    try:
-        with open(plan.paths.record) as file:
-            recorded = json.load(file)['identity']
-        order = plan.order or tuple(stage_teachers(label, plan)
-                                    for label in recorded['order'])
-        hashes = {'student': recorded['student'], **recorded['teachers']}
-    except (OSError, ValueError, KeyError, TypeError):
-        return ''  # nothing was started; or it is told where it is read
-    names = [name for stage in order for name in stage]
-    gone = [name for name in names if name not in plan.teachers]
+    recorded = recorded_identity(plan)
+    if recorded is None:
+        return ''
+    order = plan.order or tuple(stage_teachers(label, plan)
+                                for label in recorded['order'])
+    gone = {*sum(order, ())} - {*plan.teachers}
     if gone:
         return _describe_other(plan, [
-            f'teachers: {", ".join(gone)} there, and not in mtpd.teachers '
-            'here'])
-    known: dict[str, str | None] = {}
-    for name in retrained:
-        known[name] = 'to be trained anew'
-    for name in set(unread) - set(retrained):
-        known[name] = hashes.get(name)
+            f'teachers: {", ".join(sorted(gone))} there, and not in '
+            'mtpd.teachers here'])
+    known = {'student': recorded['student'], **recorded['teachers']}
+    unchanged = {name: known.get(name) for name in unread}
     if plan.seed is None:  # the one that was drawn is used again
         plan = replace(plan, seed=recorded.get('seed'))
-    other = other_identity(recorded, identity_of(plan, order, known))
+    other = other_identity(recorded, identity_of(plan, order, {
+        **unchanged, **dict.fromkeys(retrained, 'to be trained anew')}))
     return _describe_other(plan, other) if other else ''
+
+
+def recorded_identity(plan: Plan) -> dict[str, Any] | None:
+    """The identity of the progression in the work dir; None where none was
+    started, or the record is broken, which is told where it is read."""
+    try:
+        with open(plan.paths.record) as file:
+            identity = json.load(file)['identity']
+        return {'student': identity['student'], 'order': identity['order'],
+                'teachers': {**identity['teachers']}, **identity}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _describe_other(plan: Plan, differences: list[str]) -> str:

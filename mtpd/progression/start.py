@@ -165,21 +165,37 @@ def describe_known_aps(plan: Plan) -> str:
         plan: The progression.
     """
     aps = known_aps(plan)
-    student, text = aps['student'], ''
     teachers = {name: aps[name] for name in plan.teachers}
-    if any(ap is not None for ap in aps.values()):
-        text = describe_aps(student, teachers, plan.declares_aps,
-                            retraining(plan))
-    unknown = [name for name in ('student', *plan.used)
-               if aps[name] is None and plan.specs[name].checkpoint]
-    if plan.order is None or not plan.distils or not unknown:
-        return text  # the search for the order measures them
-    declared = {spec.ap is not None for spec in plan.teachers.values()}
-    command = ['python', 'tools/bgs_order.py',
-               plan.student.config.filename or 'CONFIG',
-               '--work-dir', plan.work_dir]
-    return '\n'.join(filter(None, (text, describe_unknown(
-        unknown, len(declared) > 1, shlex.join(command)))))
+    parts = []
+    if {*aps.values()} != {None}:
+        parts.append(describe_aps(aps['student'], teachers,
+                                  plan.declares_aps, retraining(plan)))
+    unknown = unknown_aps(plan, aps)
+    if unknown:
+        mixed = len({spec.ap is None for spec in plan.teachers.values()}) > 1
+        parts.append(describe_unknown(unknown, mixed, search_command(plan)))
+    return '\n'.join(parts)
+
+
+def unknown_aps(plan: Plan, aps: Mapping[str, float | None]) -> list[str]:
+    """The student and the teachers of an order by hand whose AP is not known;
+    a search for the order measures them by itself.
+
+    Args:
+        plan: The progression.
+        aps: From :func:`known_aps`.
+    """
+    if plan.order is None or not plan.distils:
+        return []
+    return [name for name in ('student', *plan.used)
+            if aps[name] is None and plan.specs[name].checkpoint]
+
+
+def search_command(plan: Plan) -> str:
+    """What to type to measure everybody's AP and costs."""
+    return shlex.join(['python', 'tools/bgs_order.py',
+                       plan.student.config.filename or 'CONFIG',
+                       '--work-dir', plan.work_dir])
 
 
 def save_atomically(content: Any, path: str) -> None:

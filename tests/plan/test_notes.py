@@ -155,7 +155,7 @@ def test_the_plan_has_the_rate_that_is_trained_with(toy, monkeypatch):
     assert 'SGD lr 0.004, LinearLR' in describe_plan(make_plan(cfg))
     cfg.auto_scale_lr.enable = True
     assert ('SGD lr 0.002 (optimizer.lr 0.004 scaled by auto_scale_lr: batch '
-            '8 in 1 process, base_batch_size 16), LinearLR'
+            '8 in each of 1 process, base_batch_size 16), LinearLR'
             ) in describe_plan(make_plan(cfg))
     monkeypatch.setattr('mtpd.plan.describe.get_world_size', lambda: 4)
     assert 'SGD lr 0.008 (optimizer.lr 0.004 scaled' in describe_plan(

@@ -38,14 +38,18 @@ def mechanism_config(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+def meant_type(entry: Any) -> str | None:
+    """The registered name or the word that a text or a dict probably means;
+    None if none is close."""
+    kind = entry.get('type') if isinstance(entry, Mapping) else entry
+    return closest_name(kind, [*known_mechanisms(), *BY_WORD])
+
+
 def meant_mechanism(value: Any) -> str:
     """What a text or a list in place of a mechanism probably means, in
     words."""
-    known = [*known_mechanisms(), *BY_WORD]
-    names = []
-    for entry in value if isinstance(value, (list, tuple)) else [value]:
-        kind = entry.get('type') if isinstance(entry, Mapping) else entry
-        names.append(closest_name(kind, known))
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    names = list(map(meant_type, entries))
     if not names or None in names:
         return (f'known words: {", ".join(BY_WORD)}; known types: '
                 f'{", ".join(known_mechanisms())}')

@@ -1,5 +1,6 @@
 """The check of a config's data, before anything is trained."""
 import os
+from itertools import chain
 from typing import Mapping
 
 from mmengine.config import Config
@@ -79,7 +80,6 @@ def read_data(configs: Mapping[str, Config], to_train: bool
             by_path.setdefault(os.path.realpath(source.path),
                                []).append(source)
     problems: list[str] = []
-    paths: list[str] = []
     reads: dict[str, ReadSource] = {}
     for sources in by_path.values():
         reader = FileReader(
@@ -91,11 +91,16 @@ def read_data(configs: Mapping[str, Config], to_train: bool
         problems += reader.problems
     for owner, cfg in configs.items():
         problems += disagreements(owner, cfg, reads, to_train)
-        for source in sources_of(cfg, owner):
-            paths += source.paths
-        for _, metric in metrics_of(cfg):
-            paths.append(metric.get('ann_file') or '')
-    return with_working_folder(dict.fromkeys(problems), paths), reads
+    paths = map(paths_of, configs.values())
+    return with_working_folder(dict.fromkeys(problems), chain(*paths)), reads
+
+
+def paths_of(cfg: Config) -> list[str]:
+    """The files and folders that a config's data sets and evaluators read."""
+    paths = [metric.get('ann_file') or '' for _, metric in metrics_of(cfg)]
+    for source in sources_of(cfg):
+        paths += source.paths
+    return paths
 
 
 def disagreements(owner: str, cfg: Config, reads: Mapping[str, ReadSource],

@@ -52,7 +52,7 @@ def schedule_notes(cfg: Config, batches: int | None) -> list[str]:
     notes = []
     for index, entry in enumerate(as_list(cfg.get('param_scheduler'))):
         if isinstance(entry, Mapping):
-            length = _length(cfg, batches, entry.get('by_epoch', True))
+            length = length_of(cfg, batches, entry.get('by_epoch', True))
             note = '' if length is None else too_long(entry, length)
             notes += [f'param_scheduler[{index}] {note}'] if note else []
     if never_learns(cfg, batches):
@@ -124,13 +124,13 @@ def class_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:
         'to be wrong.']
 
 
-def _length(cfg: Config, batches: int | None, by_epoch: bool) -> int | None:
+def length_of(cfg: Config, batches: int | None, by_epoch: bool) -> int | None:
     """Epochs or iterations of a stage; None if unknown."""
     train = cfg.get('train_cfg') or {}
-    epochs, iterations = train.get('max_epochs'), train.get('max_iters')
-    if not by_epoch and batches is not None and is_positive_int(epochs):
-        return batches * (epochs or 0)
-    length = epochs if by_epoch else iterations
+    lengths = {True: train.get('max_epochs'), False: train.get('max_iters')}
+    if batches is not None and is_positive_int(lengths[True]):
+        lengths[False] = batches * (lengths[True] or 0)
+    length = lengths[bool(by_epoch)]
     return length if is_positive_int(length) else None
 
 
@@ -141,20 +141,31 @@ def too_long(scheduler: Mapping[str, Any], length: int) -> str:
         scheduler: Its config.
         length: Of a stage, in its units.
     """
-    kind = type_name(scheduler.get('type'))
     unit = 'epoch' if scheduler.get('by_epoch', True) else 'iteration'
+    late = late_warm_up(scheduler, length, unit) \
+        or late_milestones(scheduler, length, unit)
+    return late and f'({type_name(scheduler.get("type"))}) {late}'
+
+
+def late_warm_up(scheduler: Mapping[str, Any], length: int, unit: str) -> str:
+    """As :func:`too_long`, of a warm-up."""
     end = scheduler.get('end', length)
-    if _warms_up(scheduler) and is_number(end) and end >= length:
-        return (f'({kind}) warms up until {unit} {end:g}, and a stage has '
-                f'{length} {unit}s: no stage is trained with the whole '
-                'learning rate for long, if at all. Set a smaller end.')
-    steps = [step for step in as_list(scheduler.get('milestones'))
-             if is_number(step)]
-    if steps and min(steps) >= length:
-        return (f'({kind}) has the milestones {steps}, and a stage has '
-                f'{length} {unit}s: the learning rate is never reduced. Set '
-                'milestones within a stage.')
-    return ''
+    if not _warms_up(scheduler) or not is_number(end) or end < length:
+        return ''
+    return (f'warms up until {unit} {end:g}, and a stage has {length} {unit}s:'
+            ' no stage is trained with the whole learning rate for long, if '
+            'at all. Set a smaller end.')
+
+
+def late_milestones(scheduler: Mapping[str, Any], length: int,
+                    unit: str) -> str:
+    """As :func:`too_long`, of steps."""
+    steps = list(filter(is_number, as_list(scheduler.get('milestones'))))
+    if min(steps, default=0) < length:
+        return ''
+    return (f'has the milestones {steps}, and a stage has {length} {unit}s: '
+            'the learning rate is never reduced. Set milestones within a '
+            'stage.')
 
 
 def _warms_up(scheduler: Mapping[str, Any]) -> bool:
@@ -184,37 +195,46 @@ def never_learns(cfg: Config, batches: int | None) -> bool:
 
 def rates_of(cfg: Config, rate: float, batches: int | None) -> Iterator[float]:
     """The learning rate of each iteration of a stage, at least of one."""
-    total = _length(cfg, batches, by_epoch=False)
+    total = length_of(cfg, batches, by_epoch=False)
     if total is None or rate == 0:
         yield rate
         return
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
-    schedulers: dict[bool, list[Any]] = {True: [], False: []}
-    for entry in as_list(cfg.get('param_scheduler')):
-        if type_name(entry['type']).endswith('LR'):
-            ends = _length(cfg, batches, entry.get('by_epoch', True))
-            built = PARAM_SCHEDULERS.build(
-                {'end': ends, **entry}, default_args=dict(
-                    optimizer=optimizer, epoch_length=batches or 1))
-            schedulers[built.by_epoch].append(built)
+    schedulers = built_schedulers(cfg, batches, optimizer)
     for iteration in range(1, min(total, MAX_STEPS) + 1):
         yield optimizer.param_groups[0]['lr']
-        ends_epoch = batches and iteration % batches == 0
-        for scheduler in schedulers[False] + schedulers[True] * bool(
-                ends_epoch):
-            scheduler.step()
+        ends_epoch = bool(batches) and iteration % (batches or 1) == 0
+        for scheduler in schedulers:
+            if ends_epoch or not scheduler.by_epoch:
+                scheduler.step()
+
+
+def built_schedulers(cfg: Config, batches: int | None,
+                     optimizer: torch.optim.Optimizer) -> list[Any]:
+    """mmengine's schedulers of the learning rate, as a stage builds them."""
+    schedulers = []
+    for entry in as_list(cfg.get('param_scheduler')):
+        if type_name(entry['type']).endswith('LR'):
+            end = length_of(cfg, batches, entry.get('by_epoch', True))
+            schedulers.append(PARAM_SCHEDULERS.build(
+                {'end': end, **entry}, default_args=dict(
+                    optimizer=optimizer, epoch_length=batches or 1)))
+    return schedulers
 
 
 def is_pretrained(detector: BaseDetector, path: str) -> bool:
     """Whether a module, or one around it, loads weights when it is
     initialised."""
     names = path.split('.')
-    for length in range(len(names) + 1):
-        module = detector.get_submodule('.'.join(names[:length]))
-        kinds = [type_name(init.get('type'))
-                 for init in as_list(getattr(module, 'init_cfg', None))]
-        if 'Pretrained' in kinds or any(
-                getattr(module, name, None)
-                for name in ('pretrained', 'weights')):
-            return True  # the latter are mtpd's own backbones
-    return False
+    around = ['.'.join(names[:length]) for length in range(len(names) + 1)]
+    return any(loads_weights(detector.get_submodule(name)) for name in around)
+
+
+def loads_weights(module: nn.Module) -> bool:
+    """Whether a module by itself loads weights when it is initialised."""
+    kinds = [type_name(init.get('type'))
+             for init in as_list(getattr(module, 'init_cfg', None))]
+    # The others are mtpd's own backbones.
+    return 'Pretrained' in kinds or bool(
+        getattr(module, 'pretrained', None)
+        or getattr(module, 'weights', None))

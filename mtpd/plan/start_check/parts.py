@@ -7,7 +7,7 @@ from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, METRICS,
                             TRANSFORMS, VISBACKENDS, VISUALIZERS)
 from mmengine.registry import Registry
 
-from mtpd.config_types import as_code, closest_name, meant_dict, type_name
+from mtpd.config_types import no_dict, type_name
 from mtpd.plan.errors import did_you_mean
 from mtpd.plan.settings import as_list
 
@@ -48,18 +48,9 @@ def part_problems(cfg: Mapping[str, Any]) -> list[str]:
         if isinstance(part.config, Mapping) and 'type' in part.config:
             problems += _problems_of(part)
         elif isinstance(part.config, (str, list, tuple)):
-            problems.append(no_dict(part))
+            problems.append(no_dict(part.field, part.config,
+                                    _names(part.registries)))
     return problems
-
-
-def no_dict(part: Part) -> str:
-    """That a part is text or a list, and the dict that it probably means."""
-    meant = meant_dict(part.config)
-    if meant is not None:
-        kind = meant.get('type', '')
-        meant['type'] = closest_name(kind, _names(part.registries)) or kind
-    return f'{part.field} is {as_code(part.config)}; it has to be a dict' + (
-        f'; did you mean {as_code(meant)}?' if meant else '.')
 
 
 def _problems_of(part: Part) -> list[str]:
@@ -149,10 +140,9 @@ def _of_steps(steps: Any, field: str) -> Iterator[Part]:
             yield from _of_steps(step, name)
         else:
             yield Part(name, step, (TRANSFORMS,))
-        if isinstance(step, Mapping):
-            if type_name(step.get('type')) != 'Albu':
-                yield from _of_steps(step.get('transforms'),
-                                     f'{name}.transforms')
+        if isinstance(step, Mapping) \
+                and type_name(step.get('type')) != 'Albu':
+            yield from _of_steps(step.get('transforms'), f'{name}.transforms')
 
 
 def _numbered(cfg: Mapping[str, Any], key: str, prefix: str = ''
