@@ -146,7 +146,7 @@ def test_the_page_of_a_full_budget(everything, pair):
     for title in page.SECTIONS:
         assert sections[title].count('|**bccd'), title
         assert sections[title].count('|**drawn'), title
-    groups = re.findall(r'^\|\*\*(.*?)\*\* \|', sections['Orders'],
+    groups = re.findall(r'^\|\*\*(.*?)\*\*\|', sections['Orders'],
                         re.MULTILINE)
     assert groups[-4:] == ['bccd', 'bccd, a fifth of the weight',
                            'bccd, with adapters', 'drawn']
@@ -158,7 +158,7 @@ def test_orders_are_also_shown_with_a_changed_setting(everything):
     """The table against the results themselves."""
     results = everything(['swin', 'two_stage'])
     text, _ = orders(results)
-    rows = text[text.index('|**bccd, with adapters** |'):].splitlines()[1:13]
+    rows = text[text.index('|**bccd, with adapters**|'):].splitlines()[1:13]
     shown, last = {}, ''
     for row in rows:
         cells = [cell.strip() for cell in row.split('|')]

@@ -1,5 +1,6 @@
 """Values as the page shows them."""
 import math
+import re
 from statistics import fmean
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -24,6 +25,7 @@ def table(columns: Sequence[str], rows: Iterable[Row]) -> str:
     words counts words."""
     lines = ['|' + ''.join(f'{cell} |' if f'{cell}' else '|' for cell in line)
              for line in (columns, *rows)]
+    lines = [re.sub(r' (\|+)$', r'\1', line) for line in lines]
     lines.insert(1, '|---' * len(columns) + '|')
     return '\n'.join(lines) + '\n'
 
@@ -126,11 +128,10 @@ def _compared(values: Values, others: Values, form: str) -> tuple[str, str]:
     return f'{middle:+{form}}±{half:{form}}', verdict(middle, half)
 
 
-def aps(runs: Iterable[Run]) -> list[str]:
-    """One cell for each of :data:`APS`, with the values of all runs."""
-    runs = list(runs)
-    return [', '.join(filter(None, (number(run.get(name), '.1f')
-                                    for run in runs))) for name in APS]
+def mean_aps(runs: Sequence[Run]) -> list[str]:
+    """One cell for each of :data:`APS`, with the mean of all runs."""
+    return [number(fmean(run.get(name, math.nan) for run in runs), '.1f')
+            for name in APS]
 
 
 def ratio(run: Run) -> str:

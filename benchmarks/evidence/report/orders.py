@@ -31,16 +31,15 @@ def orders(results: Results) -> Section:
     if not results:
         return '', {}
     text = (
-        f'We trained every sequence of the teachers, {SHORT} epochs each, '
-        'with a linear decay of the learning rate. These are of seed '
-        '0:\n\n' + cells.grouped([
+        f'Every sequence of the teachers was trained, {SHORT} epochs each, '
+        'with a linear decay of the learning rate. Seed 0:\n\n' + cells.grouped([
             'teachers', 'sequences', 'best', 'median', 'worst',
             'alone, as long', 'above that'],
             {_about(evidence): _lengths(evidence)
              for evidence in results.values()})
-        + '\nThe rules choose these orders for a maximum of teachers (in '
-        'brackets); backward greedy gives the order found. Ranks are among '
-        'sequences of one length, 1 is best; seed 0.\n\n' + cells.by_dataset(
+        + '\nWhat the rules choose for a maximum of teachers (in brackets), '
+        'backward greedy being the order found, with the rank among sequences '
+        'of that length (1 is best):\n\n' + cells.by_dataset(
             results, ['order', 'chosen by', 'AP', 'rank'], ranks))
     spread = cells.by_dataset(results, [
         'teachers', 'seeds', 'noise', 'spread', 'lowest mean',
@@ -50,7 +49,7 @@ def orders(results: Results) -> Section:
     sequences = dict(_sequences_of_two(results))
     if sequences:
         text += SEQUENCES + cells.grouped([
-            'last', 'first', 'cost', 'mean AP', 'by seed', 'minus alone',
+            'last', 'first', 'cost', 'mean AP', 'minus alone',
             'minus its reverse', 'distill_ratio', 'minus unchanged'],
             sequences)
     return text + cells.figure(
@@ -61,21 +60,18 @@ def orders(results: Results) -> Section:
 
 SPREAD = f'''
 Do sequences differ by more than seeds do? **Noise** is how far one sequence
-varies between seeds (standard deviation after removing the means of seed and
-sequence). **Spread** is how far the sequences' means vary, and p is of an F
-test of the two. Above 0.05, ranks mean nothing. Longer sequences have seed 0
-only and are tested with the noise of 2 teachers. The order found is ranked by
-its mean. **Right** is how often the better of two predecessors has the smaller
-cost (p in brackets). A fifth of the weight
+varies between seeds (standard deviation without the means of seed and
+sequence), **spread** how far the sequences' means vary, p of an F test of the
+two; above 0.05 ranks mean nothing. Longer sequences are tested with the noise
+of 2 teachers. **Right** is how often the better of two predecessors has the
+smaller cost (p in brackets). A fifth of the weight
 ({dict(GENTLE)["distill.loss_weight"]}) keeps distillation below detection.
-Adapters are trained 1x1 convolutions (`adapter='conv'`); equal channels have
-none by default.
+Adapters are `adapter='conv'`; equal channels have none by default.
 
 '''
 SEQUENCES = '''
-These are all sequences of two teachers, by the last one; the teachers before
-it are sorted by their cost. distill_ratio is a mean over seeds. Unchanged
-means the same sequence of the first group.
+All sequences of two teachers, by the last one, then by cost. distill_ratio is
+a mean over seeds; unchanged is the same sequence of the first group.
 
 '''
 
@@ -256,8 +252,7 @@ def _sequence_rows(evidence: Evidence, aps: Mapping[Order, Values],
                       for s in values)
         yield [order[1] if order[1] != last else '', order[0],
                '' if changes else f'{costs[order]:.3g}',
-               cells.mean(values), cells.by_seed(values),
-               cells.difference(values, alone),
+               cells.mean(values), cells.difference(values, alone),
                cells.difference(values, aps[reverse])
                if order < reverse and reverse in aps else '',
                cells.number(ratio, '.2f'), cells.difference(values, same)]
@@ -274,7 +269,7 @@ def _means_and_control(evidence: Evidence, aps: Mapping[Order, Values]
                  for s in alone}
         for name, values in (('all of them', every),
                              ('alone', alone)):
-            yield [name, '', '', cells.mean(values), cells.by_seed(values),
+            yield [name, '', '', cells.mean(values),
                    cells.difference(values, alone) if values is every else '',
                    '', '', '']
 

@@ -54,35 +54,31 @@ python benchmarks/evidence.py --budget full --jobs 2
 python benchmarks/evidence.py --report
 ```
 
-We trained small detectors from random weights on small data sets: not the
-paper's setting (detectors pretrained on COCO), but one that anybody can
-repeat. `--budget small` runs the pilot, main comparison, orders and cost with
-3 seeds.
+We trained small detectors from random weights on small data sets, not the
+paper's detectors pretrained on COCO. `--budget small` runs the pilot, main
+comparison, orders and cost with 3 seeds.
 '''
 METHOD = f'''## How to read this page
 
 - **AP** is box AP in percent on the validation split after the last epoch.
   That split also determined the best teacher and the weight.
-- **Alone** means as many epochs without a teacher, and **direct** the best
-  teacher in every stage. The **progression** has the order found for a maximum
-  of 2 teachers, like most of the paper's experiments.
-- **A seed** changes first weights, order and augmentation of images, and
-  sampling. All arms of a seed start from one student. The teachers stay the
-  same, so no interval covers their choice.
+- **Alone** means as many epochs without a teacher, **direct** the best teacher
+  in every stage, **progression** the order found for at most 2 teachers.
+- **A seed** changes first weights, images' order and augmentation, and
+  sampling. All arms of a seed start from one student. No interval covers the
+  choice of teachers.
 - **+0.7±0.2** is a mean difference, paired by seed, and half of its 95%
-  interval (Student's t, at least as wide as rounding to 0.1 AP makes it).
-  **Bold** intervals exclude zero, which one in twenty does by chance. All
-  others are noise, whatever their sign. Fewer than 3 seeds have no interval.
-- **Detectable differences** were stated before the first run: with a standard
-  deviation of {ASSUMED_DEVIATION} AP (assumed), 3 seeds detect
-  {smallest_difference(3):.1f} AP and 5 seeds {smallest_difference(5):.1f} AP
-  (four times in five, at the 5% level). The main question is one comparison:
-  progression against direct.
+  interval (Student's t, rounding to 0.1 AP included). **Bold** intervals
+  exclude zero, which one in twenty does by chance; all others are noise. Fewer
+  than 3 seeds have no interval.
+- **Detectable differences**, stated before the first run, for an assumed
+  standard deviation of {ASSUMED_DEVIATION} AP: {smallest_difference(3):.1f} AP
+  with 3 seeds, {smallest_difference(5):.1f} AP with 5 (four times in five, at
+  the 5% level). The main question is progression against direct.
 - **Distillation** is `FeatureL2Loss` with `normalise=True` and the weight of
-  configs/evidence unless stated otherwise. **distill_ratio** is distillation
-  over detection loss in the last epoch of the first seed.
-- [benchmarks/evidence](../benchmarks/evidence) has all results with config,
-  seed, versions and time.
+  configs/evidence unless stated. **distill_ratio** is distillation over
+  detection loss in the last epoch of the first seed.
+- [benchmarks/evidence](../benchmarks/evidence) has all results, by seed.
 '''
 
 
@@ -124,15 +120,15 @@ def data(results: Results) -> str:
     lines, environments = [], set()
     for dataset, title in DATASETS.items():
         if dataset not in results:
-            lines.append(f'- **{dataset}** is {title} {NOT_RUN}')
+            lines.append(f'- **{dataset}**: {title} {NOT_RUN}')
             continue
         evidence = results[dataset]
         everything = [*evidence.runs, *evidence.pool]
         minutes = sum(run['minutes'] for run in everything)
         lines.append(
-            f'- **{dataset}** is {title} {len(evidence.pool)} trainings of '
-            f'teachers and {len(evidence.runs)} of students or stages took '
-            f'{minutes:.0f} process minutes.\n')
+            f'- **{dataset}**: {title} {len(evidence.pool)} teachers and '
+            f'{len(evidence.runs)} students or stages took {minutes:.0f} '
+            'process minutes.\n')
         environments |= {_environment(run['made_with']) for run in everything}
     made_with = ' and '.join(sorted(environments)) or 'nothing yet'
     return f'## Data and runs\n\n{"".join(lines)}\nMade with {made_with}.\n'

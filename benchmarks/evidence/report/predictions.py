@@ -30,30 +30,25 @@ def predictions(results: Results) -> Section:
     names = cells.numbers(map(math.factorial, counts))
     seeds = cells.numbers(len(_seeds(one)) for one in known if _seeds(one))
     first = (
-        f'- **From the student**: stages of {EPOCHS} epochs, mean over '
-        f'{seeds} seeds. Measures are of the student of seed 0. p is how '
-        'often a random ranking agrees or disagrees as much. With '
-        f'{max(counts)} teachers it is never below {smallest:.2f}, so nothing '
-        'can be shown.\n') if seeds else ''
+        f'- **From the student** (of seed 0): stages of {EPOCHS} epochs, '
+        f'mean over {seeds} seeds. p is how often a random ranking agrees or '
+        f'disagrees as much; with {max(counts)} teachers it is never below '
+        f'{smallest:.2f}, so nothing can be shown.\n') if seeds else ''
     return (
-        "A cost is a mean squared distance in the units of the teacher's "
-        'maps. Costs into different teachers can be compared only after '
-        "division by the teacher's variance. The first columns are Spearman's "
-        'rank correlations with the AP after a stage; brackets hold p.\n\n'
+        'Costs into different teachers can be compared only after division '
+        "by the teacher's variance. The first columns are Spearman's rank "
+        'correlations with the AP after a stage; brackets hold p.\n\n'
         f'{first}'
-        f'- **From another teacher**: stages of {SHORT} epochs, over the '
-        f'{pairs} pairs (previous teacher, teacher). From both sides we '
-        'subtract the mean over all previous teachers of the same teacher, '
-        'from the AP also the mean of its seed and number of stages. The '
+        f'- **From another teacher**: stages of {SHORT} epochs, {pairs} '
+        'pairs (previous teacher, teacher), without the mean over previous '
+        'teachers and, of the AP, that of seed and number of stages. The '
         'method expects a negative value for the cost. p is how often a value '
-        f'is as far from 0 if teachers swap names, over all {names} '
-        'relabellings.\n'
-        '- **Right**: which of two candidates comes before the teachers '
-        'already chosen? The value is the share of comparisons in which the '
-        'student ends higher with the smaller cost, larger similarity or '
-        'smaller gap (highest AP); a tie counts half. With 2 teachers all '
-        'seeds count, with 3 only seed 0. p is as before, of a share as far '
-        'from a half.\n\n'
+        f'is as far from 0 over all {names} swaps of names.\n'
+        '- **Right**: of two candidates for the place before the chosen '
+        'teachers, how often does the student end higher with the smaller '
+        'cost, larger similarity or smaller gap? A tie counts half. p is as '
+        'before, of a share as far from a half. With 3 teachers, seed 0 '
+        'only.\n\n'
         + table), {}
 
 

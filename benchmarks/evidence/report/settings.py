@@ -40,12 +40,12 @@ def mechanisms(results: Results) -> Section:
 
 
 MECHANISM_GROUPS = f'''Equal gradients
-(`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`) mean that
-{CALIBRATION} iterations without distillation give the weight: the gradient at
-the student's maps is half of the detection loss's. MGD's generators, FGD's
-blocks and random adapters started alike in every seed here; now they follow
-the run's seed. Default weights were published for larger maps with more
-channels, so a weak result may be due to the weight.
+(`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`):
+{CALIBRATION} iterations without distillation give the weight, with which the
+gradient at the student's maps is half of the detection loss's. MGD's
+generators, FGD's blocks and random adapters started alike in every seed here;
+now they follow the run's seed. Default weights were published for larger maps
+with more channels, so a weak result may be due to the weight.
 
 '''
 
@@ -104,8 +104,8 @@ def gaps(results: Results) -> Section:
     table = cells.by_dataset(results, [
         '', 'first', 'AP by seed', 'second', 'AP by seed',
         'second minus first'], _gap_rows)
-    return ('A teacher at a smaller scale is the same detector, which was '
-            f'never trained at that scale.\n\n{table}' if table else ''), {}
+    return ('No teacher was trained at the smaller scale.\n\n'
+            f'{table}' if table else ''), {}
 
 
 def _gap_rows(evidence: Evidence) -> list[Row]:
@@ -149,12 +149,11 @@ def why(results: Results) -> Section:
         '', 'alone', *(cell for arm in EXPLAINED_ARMS
                                   for cell in (arm, 'minus alone'))],
         _explained_rows)
-    return ('The students at the end of the main comparison, on the same 128 '
-            'training images ([how](analysis.md)). The paper reports a higher '
-            'loss, a higher AP and a lower sharpness after distillation. '
-            'The sharpness of a student trained alone depends on the student '
-            'with which it is moved alike: first direct, then progression. '
-            f'The main comparison has the APs.\n\n{table}'
+    return ('The students of the main comparison, on the same 128 training '
+            'images ([how](analysis.md)). The paper reports a higher loss, a '
+            'higher AP and a lower sharpness after distillation. Means over '
+            'the seeds; moved alike, the sharpness of alone depends on the '
+            f'other student: first direct, then progression.\n\n{table}'
             if table else ''), {}
 
 
@@ -174,7 +173,7 @@ def _explained_rows(evidence: Evidence) -> list[Row]:
                 {seed: value(sides[i])
                  for seed, sides in sides_by_seed.items()
                  if value(sides[i]) is not None} for i in (0, 1))
-            shown = [cells.by_seed(side, form) if side and form != '.1f'
+            shown = [f'{cells.average(side):{form}}' if side and form != '.1f'
                      else '' for side in (first, second)]
             cells_of_arms += [
                 shown[0], cells.difference(first, second, form)]
@@ -199,9 +198,8 @@ def sweeps(results: Results) -> Section:
                   "`'auto'` finds the weight in the first iterations, without "
                   f'distillation.\n\n{stages}')
     if numbers:
-        numbers = ('The number of teachers changes the number of epochs, so '
-                   'each line has its own controls. The main comparison has '
-                   f'two teachers.\n\n{numbers}')
+        numbers = ('Other numbers of teachers, each with controls of as many '
+                   f'epochs:\n\n{numbers}')
     return '\n'.join(filter(None, (stages, numbers))), {}
 
 

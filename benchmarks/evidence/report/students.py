@@ -22,8 +22,8 @@ def pool(results: Results) -> Section:
     return cells.by_dataset(results, [
         '', *cells.APS, 'cost from the student of seed 0'], _pool_rows) \
         + '\n' + ''.join(map(_about_pool, results.values())) + (
-            '\nBrackets hold the standard errors (over images) between two '
-            'costs; all these decisions are certain.\n'), {}
+            '\nIn brackets: standard errors (over images) between two costs; '
+            'all decisions are certain.\n'), {}
 
 
 def _pool_rows(evidence: Evidence) -> list[Row]:
@@ -31,12 +31,13 @@ def _pool_rows(evidence: Evidence) -> list[Row]:
     rows: list[Row] = []
     if students:
         seeds = sorted(students)
-        rows.append([f'student, seed {", ".join(map(str, seeds))}',
-                     *cells.aps(students[seed] for seed in seeds), ''])
+        rows.append([f'student, mean of {cells.plural(len(seeds), "seed")}',
+                     *cells.mean_aps([students[seed] for seed in seeds]),
+                     ''])
     for run in evidence.pool:
         cost = '' if evidence.costs is None else f'''{
             evidence.adaptation.cost(evidence.student, run['name']):.3f}'''
-        rows.append([run['name'], *cells.aps([run]), cost])
+        rows.append([run['name'], *cells.mean_aps([run]), cost])
     return rows
 
 
@@ -62,9 +63,8 @@ def pilot(results: Results) -> Section:
     table = cells.by_dataset(
         results, ['', 'AP', 'distill_ratio'], _pilot_rows)
     return (f'The best teacher taught one stage of {EPOCHS} epochs, with seed '
-            f'{PILOT_SEED}, which no comparison uses. One seed shows only '
-            f'which weights are far too small or large. We took {WEIGHT:g}, '
-            'from the middle of those that do not differ.\n\n'
+            f'{PILOT_SEED}, which no comparison uses. We took {WEIGHT:g}, from '
+            'the middle of the weights that do not differ.\n\n'
             + table if table else ''), {}
 
 
@@ -92,17 +92,17 @@ def main_comparison(results: Results) -> Section:
            for name, arms in runs.items()}
     without = [name for name in runs if name in WITHOUT_ADAPTERS]
     adapters = (
-        f'On {", ".join(without)} channels are equal, so there is no adapter. '
-        'One map cannot equal those of several teachers, so their '
+        f'On {", ".join(without)} channels are equal: there is no adapter, '
+        'and one map cannot equal those of several teachers, so their '
         'distill_ratio stays high. '
     ) if without else ''
     stages = cells.numbers(
         len(results[name].arms['alone']) for name in runs)
     text = (
         f'Every arm has {stages} stages of {EPOCHS} epochs; the learning rate '
-        'restarts with each. Equal epochs take unequal time, here that of the '
-        'last stage over that of the student alone (median over seeds). '
-        f'{adapters}Only the weight of direct distillation had a pilot.\n\n')
+        'restarts with each. Time is that of the last stage over that of the '
+        f'student alone (median over seeds). {adapters}Only the weight of '
+        'direct distillation had a pilot.\n\n')
     text += cells.by_dataset(results, [
         '', 'AP by seed', 'mean', 'minus alone', 'minus direct',
         'minus all at once', 'distill_ratio', 'time'],
