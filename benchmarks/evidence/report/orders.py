@@ -31,15 +31,15 @@ def orders(results: Results) -> Section:
     if not results:
         return '', {}
     text = (
-        f'Every sequence of the teachers was trained, {SHORT} epochs each, '
-        'with a linear decay of the learning rate. Seed 0:\n\n' + cells.grouped([
+        f'Every sequence of the teachers, {SHORT} epochs each, with a linear '
+        'decay of the learning rate, seed 0:\n\n' + cells.grouped([
             'teachers', 'sequences', 'best', 'median', 'worst',
             'alone, as long', 'above that'],
             {_about(evidence): _lengths(evidence)
              for evidence in results.values()})
-        + '\nWhat the rules choose for a maximum of teachers (in brackets), '
-        'backward greedy being the order found, with the rank among sequences '
-        'of that length (1 is best):\n\n' + cells.by_dataset(
+        + '\nThe orders that the rules choose for a maximum of teachers (in '
+        'brackets), with their rank among sequences of that length (1 is '
+        'best). Backward greedy gives the order found.\n\n' + cells.by_dataset(
             results, ['order', 'chosen by', 'AP', 'rank'], ranks))
     spread = cells.by_dataset(results, [
         'teachers', 'seeds', 'noise', 'spread', 'lowest mean',

@@ -71,10 +71,10 @@ METHOD = f'''## How to read this page
   interval (Student's t, rounding to 0.1 AP included). **Bold** intervals
   exclude zero, which one in twenty does by chance; all others are noise. Fewer
   than 3 seeds have no interval.
-- **Detectable differences**, stated before the first run, for an assumed
-  standard deviation of {ASSUMED_DEVIATION} AP: {smallest_difference(3):.1f} AP
-  with 3 seeds, {smallest_difference(5):.1f} AP with 5 (four times in five, at
-  the 5% level). The main question is progression against direct.
+- **Detectable differences**, stated before the first run (assumed standard
+  deviation {ASSUMED_DEVIATION} AP; four times in five, at the 5% level): 3
+  seeds {smallest_difference(3):.1f} AP, 5 seeds {smallest_difference(5):.1f}
+  AP. The main question is progression against direct.
 - **Distillation** is `FeatureL2Loss` with `normalise=True` and the weight of
   configs/evidence unless stated. **distill_ratio** is distillation over
   detection loss in the last epoch of the first seed.

@@ -63,8 +63,8 @@ def pilot(results: Results) -> Section:
     table = cells.by_dataset(
         results, ['', 'AP', 'distill_ratio'], _pilot_rows)
     return (f'The best teacher taught one stage of {EPOCHS} epochs, with seed '
-            f'{PILOT_SEED}, which no comparison uses. We took {WEIGHT:g}, from '
-            'the middle of the weights that do not differ.\n\n'
+            f'{PILOT_SEED}, which no comparison uses. We took {WEIGHT:g}, '
+            'from the middle of the weights that do not differ.\n\n'
             + table if table else ''), {}
 
 
