@@ -64,7 +64,8 @@ def pilot(results: Results) -> Section:
         results, ['', 'AP', 'distill_ratio'], _pilot_rows)
     return (f'The best teacher taught one stage of {EPOCHS} epochs, with seed '
             f'{PILOT_SEED}, which no comparison uses. We took {WEIGHT:g}, '
-            'from the middle of the weights that do not differ.\n\n'
+            'from the middle of the weights that do not differ; one seed '
+            'shows only which are far too small or large.\n\n'
             + table if table else ''), {}
 
 
