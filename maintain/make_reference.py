@@ -14,10 +14,7 @@ from typing import Any
 
 import mtpd
 from mtpd.distill import losses
-from mtpd.distill.adapters import FeatureAdapter
 from mtpd.distill.auto_weight import AutoWeight
-from mtpd.distill.hooks.fade import FadeDistillHook
-from mtpd.distill.hooks.nonfinite import NonFiniteHook
 from mtpd.distill.inherit import inherit
 from mtpd.plan.settings import (CostSettings, FastTeacherSettings,
                                 ProgressionSettings, StudentSettings,
@@ -25,8 +22,6 @@ from mtpd.plan.settings import (CostSettings, FastTeacherSettings,
 
 COMMAND = 'python maintain/make_reference.py'
 FILE = Path(__file__).resolve().parent.parent / 'docs' / 'reference.md'
-# The sections of a docstring that list names.
-_LISTS = ('Args', 'Attributes', 'Raises')
 
 
 def sections(doc: str | None) -> dict[str, str]:
@@ -63,7 +58,7 @@ def entries(section: str) -> dict[str, str]:
 
 
 def markdown(text: str) -> str:
-    """A docstring's paragraphs, formulas, code and tables as Markdown."""
+    """A docstring's paragraphs, formulas and code as Markdown."""
     made = []
     for block in re.split(r'\n\s*\n(?=\S)', text):
         first, *rest = block.splitlines()
@@ -73,8 +68,6 @@ def markdown(text: str) -> str:
             body = inspect.cleandoc('\n'.join(
                 ([directive[2]] if kind == 'math' else []) + rest)).strip()
             made.append(f'```{kind}\n{body}\n```')
-        elif re.match(r'=+ =', first):
-            made.append(f'```text\n{block}\n```')
         else:
             made.append(_inline(block))
     return '\n\n'.join(made)
@@ -92,22 +85,20 @@ def _rule(default: Any) -> str:
 
 
 def settings(group: type) -> str:
-    """One entry per setting of a group, as its fields say."""
-    made = []
+    """A table with one row per setting of a group, as its fields say."""
+    made = ['|setting|form|default|what it does|', '|---|---|---|---|']
     for name, entry in settings_of(group).items():
         default = entry.default
         if entry.default_factory is not MISSING:
             default = entry.default_factory()
         if is_dataclass(default):
-            rule = 'Default: the defaults below'
-        elif default is MISSING:
-            rule = 'Required'
+            rule = 'those below'
+        elif isinstance(default, Fraction):
+            rule = f'`{default}`'
         else:
-            shown = str(default) if isinstance(default, Fraction) \
-                else repr(default)
-            rule = f'Default: `{shown}`'
-        made.append(f'- **`{name}`**: {entry.metadata["form"].words}. '
-                    f'{rule}.\n  {entry.metadata["sentence"]}')
+            rule = _rule(default)
+        made.append(f'|`{name}`|{entry.metadata["form"].words}|{rule}|'
+                    f'{entry.metadata["sentence"]}|')
     return '\n'.join(made)
 
 
@@ -136,13 +127,10 @@ def described(thing: Any, title: str, without: tuple[str, ...] = (),
         rule = 'any' if kind is inspect.Parameter.VAR_KEYWORD \
             else _rule(default)
         if name == 'loss_weight':
-            rule += _published(thing)
+            rule = _published(thing)
         listed.append(f'- **`{name}`** ({rule}): {text}')
     if listed:
         made.append('\n'.join(listed))
-    if 'Raises' in parts:
-        made.append('Refused: ' + ' '.join(
-            entries(parts['Raises']).values()))
     if 'Source' in parts:
         made.append('Source: ' + ' '.join(
             _inline(parts['Source']).split()))
@@ -151,9 +139,8 @@ def described(thing: Any, title: str, without: tuple[str, ...] = (),
 
 def _published(mechanism: type[losses.Mechanism]) -> str:
     weight = mechanism.published_weight
-    return ', that is ' + (
-        f'{weight[0]:g} for one-stage and {weight[1]:g} for two-stage students'
-        if isinstance(weight, tuple) else f'{weight:g}')
+    return f'{weight[0]:g} one-stage, {weight[1]:g} two-stage' \
+        if isinstance(weight, tuple) else f'{weight:g}'
 
 
 def reference() -> str:
@@ -166,11 +153,12 @@ def reference() -> str:
         '# Reference',
         f'<!-- Made by `{COMMAND}` from mtpd/plan/settings.py and the '
         'docstrings. -->',
-        'Every setting with its form and its default, from the code. What to '
-        'choose: [choosing.md](choosing.md). An unknown key or an impossible '
-        'value is refused before any work; all of them are reported '
-        'together.',
+        'What to choose: [choosing.md](choosing.md). Unknown keys and '
+        'impossible values are refused before any work, all together.',
         '## `mtpd`', settings(ProgressionSettings),
+        'More: [adapters](mechanisms.md#adapters), [inherit](#inherit), '
+        '[fade](mechanisms.md#more), '
+        '[not finite](long_runs.md#values-that-are-not-finite).',
         '## `mtpd.student`', settings(StudentSettings),
         '## `mtpd.teachers.NAME`', settings(TeacherSettings),
         '## `mtpd.costs`', settings(CostSettings),
@@ -178,29 +166,28 @@ def reference() -> str:
         '## `mtpd.distill`',
         "`type` is one of the names below, or the import path of a class of "
         "your own (`'my_loss.HuberLoss'`); all other keys are its arguments. "
-        "`loss_weight` is a number, `None` for the published weight, or "
-        "`'auto'` or `dict(share=..., iterations=...)`:",
+        "`loss_weight` is a number of at least 0, `None` (the default) for "
+        "the published weight, which differs for one-stage and two-stage "
+        "students, or `'auto'` or `dict(share=..., iterations=...)`. Losses "
+        "are summed over levels unless a mechanism says otherwise.",
         described(AutoWeight, "`loss_weight='auto'`"),
         *(described(one, f'`{one.__name__}`', without=('pairing',))
           for one in mechanisms),
-        described(losses.Mechanism, 'A mechanism of your own: `Mechanism`',
-                  without=('pairing',)),
-        'Class attributes:\n\n' + '\n'.join(
+        '### A mechanism of your own: `Mechanism`',
+        'Class attributes ([how to write it](mechanisms.md#your-own)):',
+        '\n'.join(
             f'- **`{name}`** (`{getattr(losses.Mechanism, name)!r}`): {text}'
             for name, text in entries(sections(
                 losses.Mechanism.__doc__)['Attributes']).items()),
-        '## What the other keys of `mtpd` stand for',
-        described(FeatureAdapter, '`adapter` and `init_adapters`',
-                  only=('adapter', 'start')).replace(
-                      "**`start`** (`'zero'`)", '**`init_adapters`**'),
+        '## Inheriting',
         described(inherit, '`inherit`', only=()),
-        described(FadeDistillHook, '`fade`'),
-        described(NonFiniteHook, '`on_nonfinite`'),
         '## Backbones',
         'In `model.backbone` of any detector; its neck\'s `in_channels` are '
         'filled in.',
-        *(described(getattr(mtpd.backbones, name), f'`{name}`')
-          for name in ('TimmBackbone', 'TorchvisionBackbone'))]
+        described(mtpd.backbones.TimmBackbone, '`TimmBackbone`'),
+        described(mtpd.backbones.TorchvisionBackbone, '`TorchvisionBackbone`',
+                  without=('strides', 'norm_eval', 'init_cfg')),
+        'Its `strides`, `norm_eval` and `init_cfg` are as above.']
     return '\n\n'.join(pages) + '\n'
 
 

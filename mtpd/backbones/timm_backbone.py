@@ -23,8 +23,7 @@ from .weights_files import is_file, local_file
 class TimmBackbone(BaseModule):
     """Maps of a timm model: (N, 3, H, W) -> a tuple of (N, C, H', W').
 
-    Models with a single stride (ViT) or a fixed image size are refused with a
-    reason; channels-last maps are transposed to (N, C, H', W').
+    Models with a single stride (ViT) or a fixed image size are refused.
 
     Args:
         model_name: As :func:`timm.create_model` takes it, with or without the

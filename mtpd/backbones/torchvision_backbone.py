@@ -35,9 +35,6 @@ class TorchvisionBackbone(BaseModule):
     """Maps of a torchvision model: (N, 3, H, W) -> a tuple of (N, C, H', W').
 
     The map of a stride is the output of the last block with this stride.
-    Blocks are the model's children; a plain container such as ``features`` is
-    replaced by its own children. One dry run without data finds the blocks.
-    Layers that no wanted map depends on, such as the classifier, are dropped.
 
     Args:
         model_name: As :func:`torchvision.models.get_model` takes it.

@@ -14,16 +14,15 @@ class AutoWeight(nn.Module):
     """Scales a mechanism so that its gradient is a chosen share of the task's.
 
     For the first iterations distillation trains adapters and mechanism alone,
-    and none of its gradient reaches the student. In each iteration of the
-    second half, the gradient of the detection loss at the student's maps is
-    compared with that of the distillation loss: the factor is ``share`` times
-    the median ratio of their norms. Then it is fixed. All processes find the
-    same; a checkpoint holds it.
+    and none of its gradient reaches the student. In their second half, the
+    gradients of detection and distillation loss at the student's maps are
+    compared: the factor is ``share`` times the median ratio of their norms.
+    Then it is fixed, the same in all processes, and checkpoints hold it.
 
     Args:
         share: Of the distillation gradient in the detection gradient, above 0.
-        iterations: Length of this calibration, at least 2. Where a stage
-            distils for no more iterations than that, it takes half of them.
+        iterations: Length of this calibration, at least 2; at most half of
+            the iterations in which a stage distils, if these are no more.
 
     Attributes:
         factor: By which the mechanism's loss is multiplied; nan until found.

@@ -59,7 +59,7 @@ def inherit(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor],
             'alternate_blocks' to thin.
 
     Source:
-        Every second block: Sanh et al., DistilBERT, 2019 (arXiv 1910.01108),
+        Every second block: Sanh et al., 2019 (arXiv 1910.01108),
         section 2. Neck and head: Kang et al., NeurIPS 2021 (arXiv 2110.12724),
         "inheriting strategy". A cascade's first stage: what the released
         configs of Cao et al., ICML 2023 (arXiv 2308.09105), start from.

@@ -157,10 +157,9 @@ class CostSettings:
     images: int | str | None = setting(
         optional("'all', 'auto', a number of images or None",
                  lambda v: v in ('all', 'auto') or is_positive_int(v)),
-        "The number of images, evenly spread over the split; 'all' of them; "
-        "or 'auto', which adds images until every decision is certain. None "
-        'takes all, unless a saved result of fewer images is certain in '
-        'every decision.', default=None)
+        "They are evenly spread over the split. 'auto' adds images until "
+        'every decision is certain. None takes all, unless a saved result '
+        'of fewer images is certain in every decision.', default=None)
     split: str = setting(
         one_of('train', 'val'),
         'The data set that the images are from. The paper takes the '
@@ -173,9 +172,9 @@ class CostSettings:
     sequential: float | None = setting(
         optional('GiB of disk space for maps, above 0, or None',
                  lambda v: is_number(v) and v > 0),
-        'GiB of disk space for maps. If it is set, the detectors run one '
-        'after the other, for pools that do not fit into memory together. '
-        'None runs all of them on each image.', default=None)
+        'If it is set, the detectors run one after the other, for pools that '
+        'do not fit into memory together. None runs all of them on each '
+        'image.', default=None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -239,7 +238,8 @@ class Options:
         Form('dict(begin=..., end=..., by_epoch=True) or None',
              lambda v: True,
              lambda v: None if v is None else _checked_fade(v)),
-        'Where distillation ends within each stage. None: it does not end.',
+        'In each stage, full distillation up to begin (in epochs, fractions '
+        'too, or iterations), then linearly less, none from end on.',
         default=None)
     fast_teacher: dict[str, Any] = setting(
         group_of(FastTeacherSettings), 'How teachers run.', default=dict)

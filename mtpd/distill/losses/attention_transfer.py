@@ -17,24 +17,23 @@ class AttentionTransferLoss(Mechanism):
             \right\rVert^2, \qquad
         Q(x)_{h, w} = \frac{1}{C} \sum_c x_{c, h, w}^2
 
-    and the sum over levels. Channels are summed away, so student and teacher
-    may have different numbers of them and no convolution comes between.
+    Channels are summed away, so their numbers may differ and no adapter
+    convolution comes between.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, at least 0. None takes 500, half the
-            paper's beta: its loss has beta / 2, with beta = 1e3 divided by the
-            number of positions and images, which is the mean here. (The
-            authors' code leaves out the half.) Both are for classification;
-            nothing is published for feature pyramids.
+        loss_weight: The paper's loss has beta / 2 with beta = 1e3, divided by
+            positions and images as here; the authors' code leaves out the
+            half. Both are for classification, nothing is published for
+            feature pyramids.
 
     Raises:
         ValueError: A negative weight.
 
     Source:
-        Zagoruyko and Komodakis, ICLR 2017 (arXiv 1612.03928), section 3.1 with
-        the sum of squares as mapping. The formula in the paper has the norm;
-        its square is what the authors' code trains with.
+        Zagoruyko and Komodakis, ICLR 2017 (arXiv 1612.03928), section 3.1,
+        with the sum of squares as mapping. The paper's formula has the norm,
+        the authors' code its square.
     """
 
     published_weight = 500.0

@@ -14,21 +14,19 @@ class CosineLoss(Mechanism):
         L_s = \frac{\lambda}{N H_s W_s} \sum_{n, h, w} \left(1 -
             \cos(F^{student}_{n, h, w}, F^{teacher}_{n, h, w})\right)
 
-    over channels, and the sum over levels. The length of a vector has no say.
-    A vector of zeros has no direction: its cosine counts as 0, and its
-    gradient is bounded.
+    over channels. The length of a vector has no say. The cosine of a vector
+    of zeros counts as 0, and its gradient is bounded.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, at least 0; 1 is what DistilBERT's
-            training code takes, for text.
+        loss_weight: That of DistilBERT's training code, for text.
 
     Raises:
         ValueError: A negative weight.
 
     Source:
-        Sanh et al., 2019 (arXiv 1910.01108), section 2, where the vectors are
-        a transformer's last hidden states, one for each token.
+        Sanh et al., 2019 (arXiv 1910.01108), section 2, for a
+        transformer's last hidden states.
     """
 
     divides_by_scale = True

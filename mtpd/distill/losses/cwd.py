@@ -15,15 +15,13 @@ class CWDLoss(Mechanism):
             \phi(F^{teacher}_{n, c}) \,\Vert\, \phi(F^{student}_{n, c})\right),
         \qquad \phi(x) = \mathrm{softmax}_{h, w}(x / \tau)
 
-    and the sum over levels. A constant added to a channel changes nothing; its
-    scale does.
+    A constant added to a channel changes nothing; its scale does.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, at least 0. None takes 5 for a one-stage
-            student (the authors' RetinaNet R50 below X101) and 10 for a
-            two-stage one (mmrazor's Faster R-CNN R50 below R101).
-        tau: The temperature :math:`\tau`, above 0; 1 in both configs.
+        loss_weight: 5 is the authors' for RetinaNet R50 taught by X101, 10
+            mmrazor's for Faster R-CNN R50 taught by R101.
+        tau: Temperature, above 0; 1 in both configs.
 
     Raises:
         ValueError: A negative weight, or a temperature that is not positive.

@@ -15,24 +15,20 @@ class FeatureL2Loss(Mechanism):
             \frac{1}{N C H_s W_s} \lVert r(F^{student}_s) -
             F^{teacher}_s \rVert^2
 
-    over the paired strides S. The mean over elements and over levels makes
-    :math:`\lambda` independent of batch, image size and number of levels,
-    and the same quantity as the adaptation cost; the paper gives neither
-    reduction nor :math:`\lambda`.
+    over the paired strides S: the same quantity as the adaptation cost,
+    independent of batch, image size and number of levels. The paper gives
+    neither reduction nor :math:`\lambda`.
 
-    The scale of maps differs between detectors by orders of magnitude, and one
-    :math:`\lambda` cannot fit them all: the best linear map from the student
-    on blood cells leaves a squared error of 14.5 to one teacher and of 0.66
-    to another (docs/bccd.md). Normalised, each level's term is divided by the
-    variance of the teacher's map (over the batch's positions, mean over
-    channels), as the normalised adaptation cost is, and one :math:`\lambda`
-    serves a whole pool.
+    The best linear map from the student on blood cells leaves a squared error
+    of 14.5 to one teacher and of 0.66 to another. Normalised, one
+    :math:`\lambda` serves a whole pool.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, at least 0.
-        normalise: Whether to divide by the teacher's variance; the paper does
-            not.
+        loss_weight: :math:`\lambda`.
+        normalise: Whether to divide each level by the variance of the
+            teacher's map (over the batch's positions, mean over channels);
+            the paper does not.
 
     Raises:
         ValueError: A negative weight.

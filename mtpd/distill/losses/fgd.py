@@ -24,51 +24,38 @@ class FGDLoss(Mechanism):
                 \lVert C^s - C^t \rVert_1\big)
             + \mu \lVert R^s(F^{student}) - R^t(F^{teacher}) \rVert^2 \Big)
 
-    and the sum over levels. The attention of a map x is
+    The attention of a map x is
 
     .. math::
         S_{h, w} = H W\, \mathrm{softmax}_{h, w}
             \big(\mathrm{mean}_c |x| / T\big), \qquad
         C_c = C\, \mathrm{softmax}_c \big(\mathrm{mean}_{h, w} |x| / T\big),
 
-    M and B are the :func:`region_weights` of the ground truth, and R are two
-    context blocks for each level (GcBlock, Cao et al., 2019), which learn with
-    the student.
+    M and B are the :func:`region_weights` of the ground truth. R are two
+    trained context blocks for each level (GcBlock, Cao et al., 2019).
 
-    Weights that are left out are the authors', by the kind of student:
-
-    =========== ================= ==================== ====================
-    weight      paper's name      RetinaNet, one-stage Faster and Mask
-                                                       R-CNN, two-stage
-    =========== ================= ==================== ====================
-    foreground  alpha             1e-3                 5e-5
-    background  beta              5e-4                 2.5e-5
-    attention   gamma             5e-4                 5e-5
-    context     lambda            5e-6                 5e-7
-    =========== ================= ==================== ====================
-
-    For GFL and SOLO the authors publish those of RetinaNet, for FCOS and
-    RepPoints 1.6e-3, 8e-4, 8e-4 and 8e-6, and for FCOS a temperature of 0.8;
-    the default gamma of their code, 1e-3, is in none of their configs.
+    None takes the authors' weights: those of RetinaNet, GFL and SOLO, or of
+    Faster and Mask R-CNN. For FCOS and RepPoints they publish 1.6e-3, 8e-4,
+    8e-4 and 8e-6, and for FCOS a temperature of 0.8; the default gamma of
+    their code, 1e-3, is in none of their configs.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, over all four terms, at least 0.
+        loss_weight: :math:`\lambda`, over all four terms.
         temperature: T, above 0.
-        foreground: :math:`\alpha`, at least 0.
-        background: :math:`\beta`, at least 0.
-        attention: :math:`\gamma`, at least 0.
-        context: :math:`\mu`, at least 0.
+        foreground: :math:`\alpha`: 1e-3 one-stage, 5e-5 two-stage.
+        background: :math:`\beta`: 5e-4, 2.5e-5.
+        attention: :math:`\gamma`: 5e-4, 5e-5.
+        context: :math:`\mu`, lambda in the paper: 5e-6, 5e-7.
 
     Raises:
         ValueError: A negative weight, or a temperature that is not positive.
 
     Source:
         Yang et al., CVPR 2022 (arXiv 2111.11837), section 3; on one unpadded
-        batch, values and gradients agree with the authors' code. Departure:
-        boxes are placed by the size of the padded batch, which the maps cover;
-        the authors divide by each image's unpadded size, which moves boxes
-        of a smaller image towards the lower right.
+        batch, values and gradients agree with the authors' code. They place
+        boxes by the unpadded size, which moves those of a smaller image
+        towards the lower right; here it is the padded size.
     """
 
     published_terms = {'foreground': (1e-3, 5e-5),

@@ -17,20 +17,18 @@ class HiddenStateLoss(Mechanism):
             \frac{F^{teacher}_{n, h, w}}{\lVert F^{teacher}_{n, h, w} \rVert}
             \right\rVert^2
 
-    and the sum over the chosen levels; norms are over channels. The paper
-    compares one vector per text, the [CLS] token's, at chosen layers. Here the
-    positions take the place of the token and the levels of the pyramid, from
-    fine to coarse, that of the layers.
+    with norms over channels. The paper compares the [CLS] token's vector at
+    chosen layers; here positions stand for the token, and the pyramid's
+    levels, from fine to coarse, for layers.
 
-    Not normalised it is the mean squared error over elements, which TinyBERT
-    (Jiao et al., 2020, arXiv 1909.10351, section 3) trains behind a learned
-    projection: that is :class:`FeatureL2Loss` behind mtpd's adapters, apart
-    from its mean over levels, which is a sum here.
+    Not normalised it is the mean squared error over elements, TinyBERT's loss
+    (Jiao et al., 2020, arXiv 1909.10351, section 3): :class:`FeatureL2Loss`
+    with the sum over levels in place of their mean.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, at least 0; 1 is ours. The paper searches
-            its beta among 10, 100, 500 and 1000 for texts.
+        loss_weight: 1 is ours. The paper searches its beta among 10, 100,
+            500 and 1000 for texts.
         layers: ``'all'`` levels; ``'skip'``, every second one, counted back
             from the coarsest; ``'last'``, the coarser half, rounded up. In the
             paper, 'skip' is the better of the two on most tasks.

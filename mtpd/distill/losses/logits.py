@@ -17,21 +17,17 @@ class LogitLoss(Mechanism):
             \mathrm{KL}\left(\sigma(t / T) \,\Vert\, \sigma(u / T)\right)
 
     with the student's score u and the teacher's t before the sigmoid, for
-    every anchor a and class k, over the levels S of ``context.scores``. Dense
-    heads decide each class by itself, so KL is that of two outcomes, where the
-    paper has one softmax over classes; :math:`T^2` keeps the gradient's size
-    independent of T, as in the paper. The maps themselves are not used.
+    every anchor a and class k, over the levels S of ``context.scores``. The
+    paper has one softmax over classes; dense heads decide each by itself.
 
-    Both heads need the same classes and the same number of anchors. The
-    teacher's and the student's anchors should also mean the same shapes, which
-    cannot be seen here.
+    Both heads need the same classes and the same number of anchors, which
+    should also mean the same shapes. The shapes are not checked.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, at least 0; 1 is ours, the paper is about
-            classification.
-        temperature: T, above 0. The paper has 20 for digits, and tries 1, 2,
-            5 and 10 for speech.
+        loss_weight: 1 is ours, the paper is about classification.
+        temperature: T, above 0; the gradient's size does not depend on it.
+            The paper has 20 for digits, and tries 1, 2, 5 and 10 for speech.
 
     Raises:
         ValueError: A negative weight, or a temperature that is not positive.

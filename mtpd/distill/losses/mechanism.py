@@ -95,11 +95,8 @@ class Mechanism(nn.Module):
     """A distance between adapted student maps and teacher maps.
 
     Your own mechanism derives from this class and computes the distance of two
-    maps in ``level_loss``. The config names it as registered in mmdet's
-    ``MODELS`` or by its import path:
-    ``distill=dict(type='my_package.my_file.MyLoss')``. Modules that it makes
-    in its constructor are trained with the student, saved for resuming and
-    never exported.
+    maps in ``level_loss``. Modules that it makes in its constructor are
+    trained with the student, saved for resuming and never exported.
 
     Args:
         pairing: Given by the distiller, not by the config.

@@ -15,29 +15,24 @@ class MGDLoss(Mechanism):
         L_s = \frac{\lambda}{N} \lVert G_s(M \odot F^{student}_s) -
             F^{teacher}_s \rVert^2
 
-    and the sum over levels. M drops each position (all its channels) with
-    probability ``mask_ratio``, drawn anew at every step from torch's global
-    generator of the device; :math:`G_s` is a 3x3 convolution, ReLU and a 3x3
-    convolution, one pair for each level. The squares are summed over channels
-    and positions, which makes the published weights small and lets large
-    levels count more.
+    M drops each position, drawn anew at every step; :math:`G_s` is a 3x3
+    convolution, ReLU and a 3x3 convolution, trained for each level. The
+    squares are summed over channels and positions, so the published weights
+    are small and large levels count more.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda` (the paper's alpha), at least 0. None
-            takes the authors' 2e-5 for a one-stage student (RetinaNet,
-            RepPoints, SOLO) and 5e-7 for a two-stage one (Faster and Mask
-            R-CNN).
+        loss_weight: The paper's alpha; the authors' for RetinaNet, RepPoints
+            and SOLO, or for Faster and Mask R-CNN.
         mask_ratio: Share of positions that is dropped (the paper's lambda), in
-            [0, 1). None takes the authors' 0.65 and 0.45 for the same.
+            [0, 1). None takes the authors' 0.65 one-stage, 0.45 two-stage.
 
     Raises:
         ValueError: A negative weight, or a ratio outside [0, 1).
 
     Source:
-        Yang et al., ECCV 2022 (arXiv 2205.01529), section 3. The authors' 1x1
-        convolution between unequal channels is
-        :class:`~mtpd.distill.adapters.PyramidAdapter` here.
+        Yang et al., ECCV 2022 (arXiv 2205.01529), section 3. Here, mtpd's
+        adapter is their 1x1 convolution between unequal channels.
     """
 
     published_weight = (2e-5, 5e-7)

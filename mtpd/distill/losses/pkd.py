@@ -15,24 +15,21 @@ class PKDLoss(Mechanism):
             z(F^{teacher}_s) \rVert^2, \qquad
         z(x) = \frac{x - \mathrm{mean}(x)}{\mathrm{std}(x) + 10^{-6}}
 
-    with mean and (sample) standard deviation of each channel over images
-    and positions, and the sum over levels. Up to the factor
-    :math:`1 - 1 / N H_s W_s` of the sample deviation it is one minus Pearson's
-    correlation, mean over channels: scale and offset of a channel, which
-    differ between detectors, have no say.
+    with mean and sample standard deviation of each channel over images and
+    positions. Up to the factor :math:`1 - 1 / N H_s W_s` it is one minus
+    Pearson's correlation, mean over channels: scale and offset of a channel
+    have no say.
 
-    A student channel without any variation is standardised to zero, and its
-    gradient is about 1e6 times the usual, as it has no scale: adapters must
-    not start at zero. A level of one position in all (one small image at
-    stride 128) has no variation to match and costs nothing.
+    A student channel without any variation has a gradient of about 1e6 times
+    the usual, so adapters must not start at zero. A level of one position in
+    all (one small image at stride 128) costs nothing.
 
     Args:
         pairing: Given by the distiller.
-        loss_weight: :math:`\lambda`, at least 0. None takes mmrazor's, 10 for
-            a one-stage student (RetinaNet R50 below RetinaNet X101) and 6 for
-            a two-stage one (Faster R-CNN R50 below R101). For a one-stage
-            student below a teacher of another family (RetinaNet below Mask
-            R-CNN Swin) mmrazor takes 6 as well: set it.
+        loss_weight: 10 is mmrazor's for RetinaNet R50 taught by X101, 6 for
+            Faster R-CNN R50 taught by R101. For a one-stage student and a
+            teacher of another family (RetinaNet taught by Mask R-CNN Swin)
+            mmrazor takes 6 as well: set it.
 
     Raises:
         ValueError: A negative weight.

@@ -21,13 +21,12 @@ class WeightedSum(Mechanism):
             dict(type='PKDLoss', loss_weight=6.0),
             dict(type='LogitLoss', temperature=2.0)])
 
-    A part of weight 0 is left out; if that leaves none, the sum's own weight
-    becomes 0.
+    A part of weight 0 is left out.
 
     Args:
         pairing: Given by the distiller.
         losses: One config per mechanism, from mmdet's ``MODELS``.
-        loss_weight: :math:`\lambda`, at least 0, beside the parts' own
+        loss_weight: :math:`\lambda`, beside the parts' own
             :math:`\lambda_i`.
 
     Raises:
