@@ -71,7 +71,7 @@ def table(folders: Iterable[Path], root: Path) -> str:
         ValueError: There is no such folder, it lies elsewhere, or it has no
             config with a header.
     """
-    rows = ['|config |what it trains |box (/ mask) AP |direct |',
+    rows = ['|config |what it trains |box(/mask) AP |direct |',
             '|---|---|---|---|']
     for folder in folders:
         whole = (root / folder).resolve()
@@ -106,13 +106,15 @@ def _row(path: Path, name: str, short: str, header: Header) -> list[str]:
         if direct is not None:
             last = (f'[{_ap(direct)}](../'
                     f'{name.removesuffix(".py")}_direct.py) ')
-    return [f'|[{short}](../{name}) |{header.title} |{_ap(header)} |{last}|']
+    cells = f'[{short}](../{name})', header.title, _ap(header)
+    return [f'|{" |".join(cells)}{" |" if last else "|"}{last}|']
 
 
 def _ap(header: Header) -> str:
     """The expected AP without what the page says once for all."""
-    return re.sub(r'\bbox (/ mask )?AP ', '',
-                  header.expected.partition(';')[0])
+    short = re.sub(r'\bbox (/ mask )?AP ', '',
+                   header.expected.partition(';')[0])
+    return short.replace(' / ', '/').replace('not known to us', 'unknown')
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ def _rule(default: Any) -> str:
 
 def settings(group: type) -> str:
     """A table with one row per setting of a group, as its fields say."""
-    made = ['|setting|form|default|what it does|', '|---|---|---|---|']
+    made = ['|setting |form |default |what it does|', '|---|---|---|---|']
     for name, entry in settings_of(group).items():
         default = entry.default
         if entry.default_factory is not MISSING:
@@ -97,7 +97,7 @@ def settings(group: type) -> str:
             rule = f'`{default}`'
         else:
             rule = _rule(default)
-        made.append(f'|`{name}`|{entry.metadata["form"].words}|{rule}|'
+        made.append(f'|`{name}` |{entry.metadata["form"].words} |{rule} |'
                     f'{entry.metadata["sentence"]}|')
     return '\n'.join(made)
 
