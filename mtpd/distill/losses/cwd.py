@@ -27,8 +27,8 @@ class CWDLoss(Mechanism):
         ValueError: A negative weight, or a temperature that is not positive.
 
     Source:
-        Shu et al., ICCV 2021 (arXiv 2011.13256), section 3.2; values and
-        gradients agree with mmrazor's ``ChannelWiseDivergence``.
+        Shu et al., ICCV 2021 (arXiv 2011.13256), section 3.2; agrees
+        with mmrazor's ``ChannelWiseDivergence``.
     """
 
     published_weight = (5.0, 10.0)

@@ -52,8 +52,8 @@ class FGDLoss(Mechanism):
         ValueError: A negative weight, or a temperature that is not positive.
 
     Source:
-        Yang et al., CVPR 2022 (arXiv 2111.11837), section 3; on one unpadded
-        batch, values and gradients agree with the authors' code. They place
+        Yang et al., CVPR 2022 (arXiv 2111.11837), section 3; on an unpadded
+        batch, it agrees with the authors' code. They place
         boxes by the unpadded size, which moves those of a smaller image
         towards the lower right; here it is the padded size.
     """

@@ -35,8 +35,8 @@ class PKDLoss(Mechanism):
         ValueError: A negative weight.
 
     Source:
-        Cao et al., NeurIPS 2022 (arXiv 2207.02039), section 3; values and
-        gradients agree with mmrazor's ``PKDLoss``, by the same authors.
+        Cao et al., NeurIPS 2022 (arXiv 2207.02039), section 3; agrees
+        with mmrazor's ``PKDLoss``, by the same authors.
     """
 
     published_weight = (10.0, 6.0)
