@@ -2,10 +2,12 @@
 
     python tools/predict.py work_dirs/x/student.py work_dirs/x/student.pth \\
         photos/ --out predictions
+    python tools/predict.py student.onnx photos/ --out predictions
 
 Writes the drawn images and videos to --out, under their own names, and all
 detections to predictions.json there. A file that cannot be read is named and
-left out; the exit code is then 1.
+left out; the exit code is then 1. A file of tools/export_onnx.py needs no
+config.
 """
 import argparse
 import sys
@@ -13,17 +15,23 @@ import sys
 from mmengine.device import get_device
 
 from mtpd.command_line import plain_errors, use_own_modules
-from mtpd.predict import Predictor, predict_files
+from mtpd.predict import OnnxPredictor, Predictor, predict_files
 
 
 def main() -> None:
     args = arguments()
     with plain_errors():
         use_own_modules()
-        predictor = Predictor(args.config, args.checkpoint,
-                              args.device or get_device(), args.threshold)
+        config, model = args.detector[0], args.detector[-1]
+        predictor: OnnxPredictor | Predictor
+        if model.lower().endswith('.onnx'):
+            predictor = OnnxPredictor(model, args.device or 'cpu',
+                                      args.threshold)
+        else:
+            predictor = Predictor(config, model, args.device or get_device(),
+                                  args.threshold)
         result = predict_files(predictor, args.inputs, args.out, dict(
-            config=args.config, checkpoint=args.checkpoint,
+            config=None if config == model else config, checkpoint=model,
             threshold=args.threshold))
     print(f'{result.detections} detections in {result.done} of '
           f'{result.done + len(result.unread)} files: {result.json}')
@@ -35,20 +43,29 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     flags = argparse.ArgumentParser(
         description=__doc__,
+        usage='%(prog)s [options] (config checkpoint | file.onnx) input ...',
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument('config', help='config file of the detector, such as '
-                       "a progression's student.py")
-    flags.add_argument('checkpoint', help='file or URL')
-    flags.add_argument('inputs', nargs='+', metavar='input',
-                       help='image, video, or a folder of them')
+    flags.add_argument('words', nargs='+', metavar='detector and input',
+                       help="config file of the detector, such as a "
+                       "progression's student.py, and its checkpoint, a file "
+                       'or URL; or one .onnx file. Then images, videos, or '
+                       'folders of them')
     flags.add_argument('--out', default='predictions', metavar='FOLDER',
                        help='where results are written (%(default)s)')
     flags.add_argument('--threshold', type=score, default=0.3,
                        metavar='SCORE', help='leave out detections with a '
                        'lower score (%(default)s)')
     flags.add_argument('--device', help='such as cpu or cuda:1; a GPU unless '
-                       'there is none')
-    return flags.parse_args()
+                       'there is none, and the CPU for an .onnx file')
+    args = flags.parse_args()
+    # A config before an .onnx file is not needed, and may be there.
+    first_is_all = args.words[0].lower().endswith('.onnx')
+    args.detector = args.words[:1 if first_is_all else 2]
+    args.inputs = args.words[len(args.detector):]
+    if not args.inputs:
+        flags.error('expected a config, a checkpoint and an input, or an '
+                    f'.onnx file and an input; found {" ".join(args.words)}')
+    return args
 
 
 def score(text: str) -> float:

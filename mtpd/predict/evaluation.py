@@ -24,10 +24,28 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str, out: str | None = None,
     fits and test the rest as drawn at random.
 
     Args:
+        cfg: As ``checkpoint``, ``show_dir`` and ``tta``, see
+            :func:`test_runner`.
+        out: File for all predictions, ``.pkl`` or ``.pickle``.
+
+    Raises:
+        UnusableInput, CheckpointMismatch: See :func:`test_runner`.
+    """
+    runner = test_runner(cfg, checkpoint, show_dir, tta)
+    if out is not None:
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
+    metrics: dict[str, float] = runner.test()
+    return metrics
+
+
+def test_runner(cfg: Config, checkpoint: str, show_dir: str | None = None,
+                tta: bool = False) -> Runner:
+    """A runner that is ready to test a checkpoint.
+
+    Args:
         cfg: Of the detector, with ``work_dir``; an ``mtpd`` part is ignored.
             It is changed.
         checkpoint: File or URL.
-        out: File for all predictions, ``.pkl`` or ``.pickle``.
         show_dir: Folder for the images with the boxes drawn.
         tta: Whether several views of each image are merged, as ``tta_model``
             and ``tta_pipeline`` of the config say.
@@ -51,10 +69,7 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str, out: str | None = None,
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else Runner.from_cfg(cfg)
     load_weights(detector_of(runner), checkpoint, 'the checkpoint')
-    if out is not None:
-        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
-    metrics: dict[str, float] = runner.test()
-    return metrics
+    return runner
 
 
 def detector_of(runner: Runner) -> BaseDetector:

@@ -8,7 +8,7 @@ from mtpd.show.progress_bar import progress_bar
 
 from .inputs import find_inputs, result_folder
 from .media import Unreadable, predict_image, predict_video
-from .predictor import Predictor
+from .predictor import BasePredictor
 
 JSON = 'predictions.json'
 """In the folder of the results."""
@@ -29,7 +29,7 @@ class Predicted(NamedTuple):
     unread: dict[str, str]
 
 
-def predict_files(predictor: Predictor, paths: Sequence[str], out: str,
+def predict_files(predictor: BasePredictor, paths: Sequence[str], out: str,
                   origin: dict[str, Any]) -> Predicted:
     """Predict on images and videos, and write what was found.
 

@@ -9,14 +9,14 @@ import mmcv
 import numpy as np
 
 from .inputs import Input, UnusableInput
-from .predictor import UNREADABLE, Predictor
+from .predictor import UNREADABLE, BasePredictor
 
 
 class Unreadable(Exception):
     """A file is no image or no video that can be read."""
 
 
-def predict_image(predictor: Predictor, one: Input,
+def predict_image(predictor: BasePredictor, one: Input,
                   folder: Path) -> dict[str, Any]:
     """The detections in an image, as plain values.
 
@@ -44,7 +44,7 @@ def predict_image(predictor: Predictor, one: Input,
             'height': height, 'detections': predictor.describe(sample)}
 
 
-def predict_video(predictor: Predictor, one: Input,
+def predict_video(predictor: BasePredictor, one: Input,
                   folder: Path) -> dict[str, Any]:
     """The detections in each frame of a video, as plain values.
 

@@ -1,5 +1,6 @@
 """A trained detector with the pipeline that its images go through."""
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import Any, Mapping
 
 import cv2
 import numpy as np
@@ -21,44 +22,26 @@ from .test_set import file_pipeline, metainfo, test_dataset, usable_device
 UNREADABLE = (OSError, ValueError, AssertionError, AttributeError, cv2.error)
 
 
-class Predictor:
-    """A detector, by its config and a checkpoint.
+class BasePredictor(ABC):
+    """What finds objects in images; its kinds differ in how.
 
-    An image is read as the config's test pipeline reads it: grey ones get
+    An image is read as the detector's test pipeline reads it: grey ones get
     three channels, 16 bits become 8, transparency is dropped, and an EXIF
     rotation is applied. Boxes are in pixels of the image as it was read.
 
     Args:
-        config: Config file, such as the ``student.py`` of a progression, or
-            ``mmdet::family/name.py``.
-        checkpoint: File or URL.
-        device: As torch names it.
+        reader: The transform that reads a file.
+        meta: ``classes`` and ``palette`` of the data set, if they are known.
         threshold: Detections with a lower score are left out.
 
     Attributes:
-        classes: Names of the labels; empty if neither checkpoint nor config
-            has them.
-
-    Raises:
-        UnusableInput: The config has no pipeline that reads files, or there is
-            no such device.
-        CheckpointMismatch: The checkpoint is of another model.
+        classes: Names of the labels; empty if they are not known.
     """
 
-    def __init__(self, config: str, checkpoint: str, device: str,
+    def __init__(self, reader: Any, meta: Mapping[str, Any],
                  threshold: float) -> None:
-        cfg = load_config(config)
-        init_default_scope(cfg.get('default_scope') or 'mmdet')
-        dataset = test_dataset(cfg)
-        self._read, self._pipeline = file_pipeline(dataset)
-        detector = MODELS.build(DetectorSpec('student', cfg, checkpoint).model)
-        load_weights(detector, checkpoint, 'the checkpoint')
-        detector.cfg = cfg  # inference_detector looks into it
-        self._detector = revert_sync_batchnorm(detector).to(
-            usable_device(device)).eval()
+        self._read = reader
         self._threshold = threshold
-
-        meta = {**metainfo(dataset), **detector.dataset_meta}
         self.classes = tuple(meta.get('classes') or ())
         self._visualizer = DetLocalVisualizer('predictions')
         self._palette = meta.get('palette') or 'random'
@@ -73,16 +56,13 @@ class Predictor:
         image = self._read(dict(img_path=path))['img']
         return image if image.ndim == 3 else np.dstack([image] * 3)
 
+    @abstractmethod
     def predict(self, image: np.ndarray) -> DetDataSample:
         """The detections in an image.
 
         Args:
             image: (H, W, 3), BGR.
         """
-        sample = inference_detector(self._detector, image, self._pipeline)
-        instances = sample.pred_instances.cpu()
-        sample.pred_instances = instances[instances.scores >= self._threshold]
-        return sample
 
     def draw(self, image: np.ndarray, sample: DetDataSample) -> np.ndarray:
         """The image with what :meth:`predict` returned, (H, W, 3), BGR."""
@@ -122,3 +102,41 @@ class Predictor:
     def name_of(self, label: int) -> str:
         """The name of a class; its number where it has none."""
         return self.classes[label] if label < len(self.classes) else str(label)
+
+
+class Predictor(BasePredictor):
+    """A detector, by its config and a checkpoint.
+
+    Args:
+        config: Config file, such as the ``student.py`` of a progression, or
+            ``mmdet::family/name.py``.
+        checkpoint: File or URL.
+        device: As torch names it.
+        threshold: Detections with a lower score are left out.
+
+    Raises:
+        UnusableInput: The config has no pipeline that reads files, or there is
+            no such device.
+        CheckpointMismatch: The checkpoint is of another model.
+    """
+
+    def __init__(self, config: str, checkpoint: str, device: str,
+                 threshold: float) -> None:
+        cfg = load_config(config)
+        init_default_scope(cfg.get('default_scope') or 'mmdet')
+        dataset = test_dataset(cfg)
+        reader, self._pipeline = file_pipeline(dataset)
+        detector = MODELS.build(DetectorSpec('student', cfg, checkpoint).model)
+        load_weights(detector, checkpoint, 'the checkpoint')
+        detector.cfg = cfg  # inference_detector looks into it
+        self._detector = revert_sync_batchnorm(detector).to(
+            usable_device(device)).eval()
+        super().__init__(
+            reader, {**metainfo(dataset), **detector.dataset_meta}, threshold)
+
+    def predict(self, image: np.ndarray) -> DetDataSample:
+        """See :meth:`BasePredictor.predict`."""
+        sample = inference_detector(self._detector, image, self._pipeline)
+        instances = sample.pred_instances.cpu()
+        sample.pred_instances = instances[instances.scores >= self._threshold]
+        return sample

@@ -1,0 +1,57 @@
+"""The AP of a file and that of its detector, on one test set."""
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from torch import nn
+
+from mtpd.predict.evaluation import test_runner
+from mtpd.predict.onnx_file import OnnxDetector
+from mtpd.predict.onnx_predictor import in_original_pixels
+from mtpd.predict.test_set import use_validation_set
+
+ROUNDING_AP, EIGHT_BITS_AP = .001, .02
+"""How far the AP of a file may be from that of its detector."""
+
+
+class _TestModel(nn.Module):
+    """A file in the place of a detector in mmengine's test loop."""
+
+    def __init__(self, model: OnnxDetector) -> None:
+        super().__init__()
+        self._model = model
+
+    def test_step(self, data: dict[str, Any]) -> list[Any]:
+        """The samples of a batch with what was found in them."""
+        samples: list[Any] = data['data_samples']
+        for image, sample in zip(data['inputs'], samples, strict=True):
+            found, = self._model(image.numpy()[None])
+            sample.pred_instances = in_original_pixels(
+                found, sample.metainfo, self._model.about)
+        return samples
+
+
+def both_metrics(cfg: Config, checkpoint: str, path: Path
+                 ) -> dict[str, tuple[float, float]]:
+    """By name, the metrics of a detector and of its file on the config's test
+    set, or else its validation set.
+
+    Args:
+        cfg: Of the detector, with ``work_dir``. It is changed.
+        checkpoint: File or URL.
+        path: The file.
+
+    Raises:
+        UnusableInput, CheckpointMismatch: See
+            :func:`mtpd.predict.evaluate_checkpoint`.
+    """
+    cfg['log_level'] = 'WARNING'
+    use_validation_set(cfg)
+    # Images of one batch are padded to one size, which moves boxes a little.
+    cfg.test_dataloader.batch_size = 1
+    runner = test_runner(cfg, checkpoint)
+    of_detector = runner.test()
+    runner.model = _TestModel(OnnxDetector(str(path)))
+    of_file = runner.test_loop.run()
+    return {name: (float(value), float(of_file[name]))
+            for name, value in of_detector.items()}
