@@ -35,7 +35,11 @@ def quantize(source: Path, target: Path,
     """
     from onnxruntime.quantization import (QuantFormat, QuantType,
                                           quantize_static)
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+    # Shapes by symbols would need sympy, and only fused nodes are wanted.
+    prepared = target.with_suffix('.prepared')
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
     quantize_static(
-        source, target, _Images(images), quant_format=QuantFormat.QDQ,
+        prepared, target, _Images(images), quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         op_types_to_quantize=['Conv'], per_channel=True, reduce_range=True)

@@ -123,8 +123,9 @@ def _provider(available: list[str], device: str) -> Any:
 def _metadata(texts: dict[str, str], path: str) -> dict[str, Any]:
     try:
         about = {key: json.loads(text) for key, text in texts.items()}
-        about['pipeline'], about['classes'], about['input']
-    except (ValueError, KeyError) as error:
+        [step['type'].lower() for step in about['pipeline']]
+        [name.lower() for name in about['classes']]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnusableInput(
             f'{path} does not say how its images are read and what its '
             'classes are, so it was not written by tools/export_onnx.py. '

@@ -8,7 +8,8 @@ import pytest
 import torch
 from mmdet.structures import DetDataSample
 
-from mtpd.deploy import export_onnx
+from commands import run_command
+from mtpd.deploy import NotExportable, export_onnx
 from mtpd.distill.detector import load_weights
 from mtpd.predict import OnnxDetector, OnnxPredictor, Predictor
 
@@ -95,3 +96,75 @@ def test_predict_takes_both_alike(exported, drawn, tmp_path):
             assert found.masks.shape == (len(found), 83, 111)
             assert (found.masks == expected.masks).float().mean() > .9999
             assert found.masks.any()
+
+
+def test_channels_are_in_the_order_that_the_network_was_trained_with(
+        exported):
+    """FCOS in caffe style takes BGR, RetinaNet RGB; both files take BGR."""
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (1, 3, 64, 96), np.uint8)
+    images[:, 0] //= 4  # hardly blue
+    for name, flips in (('fcos', False), ('retinanet', True)):
+        trained = exported(name)
+        model, detector = OnnxDetector(trained.file), built(trained)
+        assert detector.data_preprocessor._channel_conversion == flips
+        assert model.about['pad_size_divisor'] == 32
+        right, = model(images)
+        wrong, = model(np.ascontiguousarray(images[:, ::-1]))
+        expected, = by_mmdet(detector, images)
+        np.testing.assert_allclose(right.scores, expected.scores, atol=1e-4)
+        assert len(wrong.scores) != len(right.scores) or \
+            np.abs(wrong.scores - right.scores).max() > .005
+
+
+def test_the_commands(exported, detector_of, drawn, repository, tmp_path):
+    """Eight bits with the AP of both, and boxes for files without a config."""
+    trained = detector_of('retinanet')
+    done = run_command(
+        repository / 'tools/export_onnx.py', trained.config,
+        trained.checkpoint, '--out', 'small/s.onnx', '--int8', '--calibrate',
+        3, '--images', 2, '--validate', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for text in ('float32, a batch of two', 'int8, test images',
+                 'coco/bbox_mAP ', 'small/s.onnx: 0.'):
+        assert text in done.stdout
+    assert 'Traceback' not in done.stderr and 'WARNING' not in done.stderr
+    assert [path.name for path in (tmp_path / 'small').iterdir()] == ['s.onnx']
+    with pytest.raises(NotExportable, match='This is more than 8 bits should '
+                       'change: calibrate with'):
+        # Random weights: hundreds of boxes of nearly the same score.
+        export_onnx(trained.config, trained.checkpoint,
+                    str(tmp_path / 'other.onnx'), calibrate=1, images=1)
+    assert not list(tmp_path.glob('*.onnx'))
+    import onnx
+    model = onnx.load(tmp_path / 'small' / 's.onnx')
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds.count('QuantizeLinear') > 10 and 'QLinearConv' not in kinds
+    signed = {one.data_type for one in model.graph.initializer
+              if one.name.endswith('_quantized') and len(one.dims) == 4}
+    assert signed == {onnx.TensorProto.INT8}
+    about = {one.key: json.loads(one.value) for one in model.metadata_props}
+    assert about['precision'] == 'int8'
+    assert about['input_size'] == [120, 72]
+    assert about['strides'] == [8, 16, 32, 64, 128]
+    assert about['mmdet'] == '3.3.0'
+
+    image = sorted((drawn / 'val').glob('*.png'))[0]
+    boxes = []
+    for detector in ([exported('retinanet').file],
+                     [trained.config, trained.checkpoint]):
+        done = run_command(repository / 'tools/predict.py', *detector, image,
+                           '--threshold', .05, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        content = json.loads(
+            (tmp_path / 'predictions' / 'predictions.json').read_text())
+        boxes.append(content['images'][0]['detections'])
+        assert Path(tmp_path, 'predictions', image.name).exists()
+    assert len(boxes[0]) == len(boxes[1]) > 5
+    for one, other in zip(*boxes):
+        assert one['class'] == other['class']
+        assert one['box'] == pytest.approx(other['box'], abs=.02)
+    done = run_command(repository / 'tools/predict.py', 's.onnx',
+                       cwd=tmp_path)
+    assert done.returncode == 2 and 'expected a config, a checkpoint and an ' \
+        'input, or an .onnx file and an input' in done.stderr
