@@ -66,7 +66,14 @@ def export_onnx(config: str, checkpoint: str, out: str,
             cannot be written.
         CheckpointMismatch: The checkpoint is of another model.
     """
-    _require_packages()
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise UnusableInput(
+            'The export needs the packages onnx and onnxruntime, and one '
+            f'cannot be imported ({error}). Install them: {INSTALL}'
+            ) from error
     _check_target(out)
     cfg = load_config(config)
     init_default_scope(cfg.get('default_scope') or 'mmdet')
@@ -106,23 +113,12 @@ def export_onnx(config: str, checkpoint: str, out: str,
             check({**about, 'precision': 'int8'}, EIGHT_BITS)
         if validate:
             cfg.work_dir = folder
-            metrics = both_metrics(cfg, checkpoint, path)
-            _refuse_other_metrics(metrics, EIGHT_BITS_AP if training else
-                                  ROUNDING_AP)
+            metrics = both_metrics(
+                cfg, checkpoint, path,
+                ROUNDING_AP if training is None else EIGHT_BITS_AP)
         content = path.read_bytes()
         atomic_write(out, content)
     return Exported(out, len(content), threshold, rows, metrics)
-
-
-def _require_packages() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise UnusableInput(
-            'The export needs the packages onnx and onnxruntime, and one '
-            f'cannot be imported ({error}). Install them: {INSTALL}'
-            ) from error
 
 
 def _check_target(out: str) -> None:
@@ -157,13 +153,3 @@ def _refuse_other_boxes(rows: Sequence[Agreement], within: Tolerance) -> None:
                    'This is more than 8 bits should change: calibrate with '
                    'more images, compare the AP with --validate, or leave '
                    '--int8 out.'))
-
-
-def _refuse_other_metrics(metrics: dict[str, tuple[float, float]],
-                          most: float) -> None:
-    for name, (of_detector, of_file) in metrics.items():
-        if name.endswith('mAP') and abs(of_detector - of_file) > most:
-            raise NotExportable(
-                f'{name} is {of_file:.3f} by the file and {of_detector:.3f} '
-                f'by the detector, more than {most} apart. It was not '
-                'written.')

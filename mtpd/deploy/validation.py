@@ -10,6 +10,8 @@ from mtpd.predict.onnx_file import OnnxDetector
 from mtpd.predict.onnx_predictor import in_original_pixels
 from mtpd.predict.test_set import use_validation_set
 
+from .support import NotExportable
+
 ROUNDING_AP, EIGHT_BITS_AP = .001, .02
 """How far the AP of a file may be from that of its detector."""
 
@@ -31,8 +33,8 @@ class _TestModel(nn.Module):
         return samples
 
 
-def both_metrics(cfg: Config, checkpoint: str, path: Path
-                 ) -> dict[str, tuple[float, float]]:
+def both_metrics(cfg: Config, checkpoint: str, path: Path,
+                 most: float) -> dict[str, tuple[float, float]]:
     """By name, the metrics of a detector and of its file on the config's test
     set, or else its validation set.
 
@@ -40,8 +42,10 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path
         cfg: Of the detector, with ``work_dir``. It is changed.
         checkpoint: File or URL.
         path: The file.
+        most: How far two APs may be apart, from 0 to 1.
 
     Raises:
+        NotExportable: They are further apart.
         UnusableInput, CheckpointMismatch: See
             :func:`mtpd.predict.evaluate_checkpoint`.
     """
@@ -57,5 +61,11 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path
     of_detector = runner.test()
     runner.model = _TestModel(OnnxDetector(str(path)))
     of_file = runner.test_loop.run()
+    for name, value in of_detector.items():
+        if name.endswith('mAP') and abs(value - of_file[name]) > most:
+            raise NotExportable(
+                f'{name} is {of_file[name]:.3f} by the file and {value:.3f} '
+                f'by the detector, more than {most} apart. It was not '
+                'written.')
     return {name: (float(value), float(of_file[name]))
             for name, value in of_detector.items()}

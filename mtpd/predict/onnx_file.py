@@ -65,8 +65,9 @@ class OnnxDetector:
             raise UnusableInput(f'There is no file {path}. Name a file that '
                                 'tools/export_onnx.py wrote.')
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(
-            os.environ.get('OMP_NUM_THREADS') or 0)
+        threads = os.environ.get('OMP_NUM_THREADS', '').split(',')[0]
+        options.intra_op_num_threads = int(threads) \
+            if threads.isdecimal() else 0
         options.log_severity_level = 4  # its errors are raised, too
         try:
             self._session = onnxruntime.InferenceSession(

@@ -38,7 +38,10 @@ class OnnxPredictor(BasePredictor):
         init_default_scope('mmdet')
         reader, self._pipeline = file_pipeline(
             ConfigDict(pipeline=known_steps(about['pipeline'], path)))
-        super().__init__(reader, about, threshold)
+        palette = about.get('palette')
+        if isinstance(palette, list):  # mmengine takes a list of tuples only
+            palette = list(map(tuple, palette))
+        super().__init__(reader, {**about, 'palette': palette}, threshold)
 
     def predict(self, image: np.ndarray) -> DetDataSample:
         """See :meth:`BasePredictor.predict`."""
@@ -108,7 +111,8 @@ def known_steps(steps: list[dict[str, Any]], owner: str
                 f'{owner} changes images by {kind}, which an exported '
                 f'detector cannot ask for: it knows {", ".join(STEPS)}. Do '
                 'without it in test_dataloader.dataset.pipeline.')
-        known.append(dict(_with_tuples(step), type=f'mmdet.{kind}'))
+        known.append({key: _with_tuples(value) for key, value in step.items()
+                      if key != 'backend_args'} | {'type': f'mmdet.{kind}'})
     # mmcv's own, which mmdet takes from there.
     known[0]['type'] = 'LoadImageFromFile'
     return [*known, dict(type='mmdet.PackDetInputs', meta_keys=(

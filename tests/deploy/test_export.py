@@ -168,3 +168,25 @@ def test_the_commands(exported, detector_of, drawn, repository, tmp_path):
                        cwd=tmp_path)
     assert done.returncode == 2 and 'expected a config, a checkpoint and an ' \
         'input, or an .onnx file and an input' in done.stderr
+
+
+def test_an_image_without_boxes(exported, tmp_path):
+    """Alone and beside one that has some."""
+    from mtpd.deploy.metadata import lower_threshold
+    for name in ('retinanet', 'faster_rcnn', 'mask_rcnn'):
+        trained = exported(name)
+        path = tmp_path / 'none.onnx'
+        rng = np.random.default_rng(3)
+        images = rng.integers(0, 256, (2, 3, 64, 96), np.uint8)
+        images[0] = 128
+        flat, noise = OnnxDetector(trained.file)(images)
+        one = min(flat.scores.max(), noise.scores.max())
+        lower_threshold(Path(trained.file), path, float(one))
+        counts = [len(found.boxes) for found in OnnxDetector(str(path))(
+            images)]
+        assert min(counts) == 0 < max(counts)
+        lower_threshold(Path(trained.file), path, 1.)
+        model = OnnxDetector(str(path))
+        for found in model(images):
+            assert found.boxes.shape == (0, 4) and found.labels.shape == (0,)
+            assert (found.masks is None) == (name != 'mask_rcnn')

@@ -49,7 +49,7 @@ def test_settings_that_a_file_cannot_follow(detector_of):
             ('model.test_cfg.nms.type', 'soft_nms', "'type': 'soft_nms'"),
             ('model.test_cfg.min_bbox_size', 3, 'min_bbox_size is 3'),
             ('val_dataloader.dataset.pipeline.1',
-             dict(type='RandomFlip', prob=1.), 'changes images by RandomFlip')):
+             dict(type='RandomFlip', prob=1.), 'images by RandomFlip')):
         config = changed(trained, 'other.py', **{key: value})
         with pytest.raises(UnusableInput, match=why):
             export_onnx(config, trained.checkpoint, 'a.onnx', images=1)
@@ -88,7 +88,8 @@ def test_what_is_missing_is_said_before_any_work(detector_of, monkeypatch,
     for changes, kind, why in (
             (dict(config='gone.py'), FileNotFoundError, 'gone.py'),
             (dict(config='empty.py'), UnusableInput, 'has no model'),
-            (dict(checkpoint='gone.pth'), FileNotFoundError, 'There is no checkpoint at'),
+            (dict(checkpoint='gone.pth'), FileNotFoundError,
+             'There is no checkpoint at'),
             (dict(checkpoint=other.checkpoint), CheckpointMismatch,
              'is not a checkpoint of this RetinaNet'),
             (dict(out='a.pth'), UnusableInput, 'ends in .onnx'),

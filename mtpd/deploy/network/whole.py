@@ -44,7 +44,17 @@ class Network(nn.Module):
             the other, in each the best score first.
         """
         size = torch._shape_as_tensor(images)[2:]
-        maps = self.detector.extract_feat(self._prepare(images))
+        steps = self.detector.data_preprocessor
+        if steps._channel_conversion:
+            images = images[:, [2, 1, 0]]
+        images = images.float()
+        if steps._enable_normalize:
+            images = (images - steps.mean) / steps.std
+        height, width = images.shape[2:]
+        divisor = steps.pad_size_divisor
+        images = F.pad(images, (0, -width % divisor, 0, -height % divisor),
+                       value=steps.pad_value)
+        maps = self.detector.extract_feat(images)
         if self.stage is None:
             head = self.detector.bbox_head
             found = dense_candidates(head, maps, size, self.score_threshold)
@@ -58,20 +68,6 @@ class Network(nn.Module):
         if not self.stage.has_masks:
             return kept
         return *kept, self.stage.masks(maps, kept)
-
-    def _prepare(self, images: Tensor) -> Tensor:
-        steps = self.detector.data_preprocessor
-        if steps._channel_conversion:
-            images = images[:, [2, 1, 0]]
-        images = images.float()
-        if steps._enable_normalize:
-            images = (images - steps.mean) / steps.std
-        divisor = steps.pad_size_divisor
-        if divisor == 1:
-            return images
-        height, width = images.shape[2:]
-        return F.pad(images, (0, -width % divisor, 0, -height % divisor),
-                     value=steps.pad_value)
 
 
 def test_cfg_of(detector: BaseDetector) -> ConfigDict:
