@@ -112,9 +112,7 @@ def known_steps(steps: list[dict[str, Any]], owner: str
                 f'detector cannot ask for: it knows {", ".join(STEPS)}. Do '
                 'without it in test_dataloader.dataset.pipeline.')
         known.append({key: _with_tuples(value) for key, value in step.items()
-                      if key != 'backend_args'} | {'type': f'mmdet.{kind}'})
-    # mmcv's own, which mmdet takes from there.
-    known[0]['type'] = 'LoadImageFromFile'
+                      if key != 'backend_args'} | {'type': kind})
     return [*known, dict(type='mmdet.PackDetInputs', meta_keys=(
         'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
 

@@ -9,7 +9,8 @@ import pytest
 from mmengine.config import Config
 
 from commands import run_command
-from mtpd.deploy import NotExportable, export_onnx, support
+from mtpd.deploy import NotExportable, export, export_onnx, support
+from mtpd.deploy.agreement import EIGHT_BITS, ROUNDING, Agreement
 from mtpd.deploy.network import dense_head
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.predict import OnnxDetector, OnnxPredictor, UnusableInput
@@ -49,7 +50,9 @@ def test_settings_that_a_file_cannot_follow(detector_of):
             ('model.test_cfg.nms.type', 'soft_nms', "'type': 'soft_nms'"),
             ('model.test_cfg.min_bbox_size', 3, 'min_bbox_size is 3'),
             ('val_dataloader.dataset.pipeline.1',
-             dict(type='RandomFlip', prob=1.), 'images by RandomFlip')):
+             dict(type='RandomFlip', prob=1.), 'images by RandomFlip'),
+            ('val_dataloader.dataset.pipeline', [],
+             'has to begin with LoadImageFromFile')):
         config = changed(trained, 'other.py', **{key: value})
         with pytest.raises(UnusableInput, match=why):
             export_onnx(config, trained.checkpoint, 'a.onnx', images=1)
@@ -70,6 +73,21 @@ def test_a_file_that_finds_other_boxes_is_not_written(detector_of,
     with pytest.raises(NotExportable, match='finds other boxes than the '
                        r'detector in test images: \d+ and \d+, of which \d+ '):
         export_onnx(trained.config, trained.checkpoint, 'a.onnx', images=1)
+
+
+def test_how_far_apart_is_too_far():
+    def row(matched: int, pixels=None) -> Agreement:
+        return Agreement('test images', 8, 100, 100, matched, .2, .001, pixels)
+    refuse = export._refuse_other_boxes
+    refuse([row(99), row(100, (990, 1000)), row(100, (0, 0))], ROUNDING)
+    refuse([row(50), row(50, (500, 1000))], EIGHT_BITS)
+    for rows, within, why in (
+            ([row(100), row(98)], ROUNDING, 'in test images: 100 and 100, of '
+             'which 98 are the same. It was not written. A part'),
+            ([row(100, (980, 1000))], ROUNDING, 'with 98% of their masks'),
+            ([row(49)], EIGHT_BITS, 'more than 8 bits should change')):
+        with pytest.raises(NotExportable, match=why):
+            refuse(rows, within)
 
 
 def test_what_is_missing_is_said_before_any_work(detector_of, monkeypatch,

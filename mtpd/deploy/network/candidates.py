@@ -67,8 +67,11 @@ class Suppression(NamedTuple):
             # boxes that take part. With another number, IoUs would be rounded
             # another way.
             inside = torch.where(found.valid[..., None], boxes,
-                                 torch.zeros_like(boxes))
-            size = inside.amax(dim=(1, 2), keepdim=True) + 1
+                                 torch.zeros_like(boxes)).flatten(1)
+            # There may be no box, and nothing has no largest coordinate.
+            padded = torch.cat([inside, inside.new_zeros(inside.shape[0], 1)],
+                               1)
+            size = padded.amax(1)[:, None, None] + 1
             boxes = boxes + found.groups[..., None].to(boxes) * size
         scores = torch.where(found.valid, found.scores,
                              torch.full_like(found.scores, _LEFT_OUT))
