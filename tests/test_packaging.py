@@ -140,11 +140,12 @@ REGISTERED = [
     'mmengine optimizer wrapper constructor: DistillOptimWrapperConstructor',
 ]
 # In a new process, since other tests import modules that mtpd itself does not,
-# and without timm, which only building a TimmBackbone may need.
+# and without the packages of extras, which only a part of mtpd may need.
 PRINT_REGISTERED = """
 import json, sys
-sys.modules['timm'] = None
-import mtpd
+for extra in ('timm', 'onnx', 'onnxruntime'):
+    sys.modules[extra] = None
+import mtpd, mtpd.deploy, mtpd.predict
 import mmdet.registry, mmengine.registry
 from mmengine.fileio.backends.registry_utils import backends
 
@@ -163,7 +164,7 @@ print(json.dumps(sorted(names)))
 """
 
 
-def test_importing_mtpd_registers_the_listed_names_also_without_timm():
+def test_importing_mtpd_registers_the_listed_names_also_without_extras():
     done = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', PRINT_REGISTERED], cwd=ROOT,
         check=True, capture_output=True, text=True)

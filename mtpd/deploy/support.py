@@ -84,7 +84,7 @@ def _dense(head: Any, field: str) -> Iterator[str]:
     if type(head.bbox_coder) not in _CODERS:
         yield (f'the bbox_coder of its {field} is {_name(head.bbox_coder)}, '
                f'not one of {", ".join(one.__name__ for one in _CODERS)}')
-    if getattr(head.loss_cls, 'custom_cls_channels', False):
+    if getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
         yield f'the loss_cls of its {field} has an activation of its own'
     yield from _test_cfg(head.test_cfg, field)
     if field == 'bbox_head' and head.test_cfg.get('min_bbox_size', -1) > 0:
