@@ -8,6 +8,8 @@ inference of the teacher's backbone and neck, and the loss between their maps.
 Floor and distiller are measured in turn, in one run; the median ratio of the
 pairs is printed with its 95% interval (order statistics). The options of
 ``mtpd.fast_teacher`` are compared with the plain distiller in the same way.
+With ``--unlabelled N``, steps have N images without labels besides, and the
+floor makes one batch of all images for the teacher.
 At the end comes the peak memory of a step with and without a teacher.
 """
 import argparse
@@ -80,6 +82,14 @@ def main() -> None:
         floor = floor_of(distiller(), data, args)
         compare('distiller / floor', distil, floor, args)
         compare('floor / student alone', floor, plain, args)
+        if args.unlabelled:
+            more = {**data, 'unlabelled': demo_mm_inputs(
+                args.unlabelled, [(3, *args.size)] * args.unlabelled,
+                num_classes=80)}
+            both = step_of(distiller(), more, args)
+            compare('unlabelled: distiller / floor', both,
+                    unlabelled_floor_of(distiller(), more, args), args)
+            compare('unlabelled / without', both, distil, args)
         for name in args.options:
             fast = step_of(distiller(**OPTIONS[name]), data, args)
             compare(f'{name} / distiller', fast, distil, args)
@@ -126,6 +136,48 @@ def floor_of(model: FeatureDistiller, data: dict,
                 targets = dict(zip(teacher_strides,
                                    teacher.extract_feat(images)))
             sources = dict(zip(student_strides, maps))
+            total, _ = model.parse_losses(losses)
+            with torch.autocast(args.device, enabled=False):
+                for stride, conv in convs.items():
+                    total = total + F.mse_loss(
+                        conv(sources[stride].float()),
+                        targets[stride].float()) / len(convs)
+        wrapper.update_params(total)
+
+    return step
+
+
+def unlabelled_floor_of(model: FeatureDistiller, data: dict,
+                        args: argparse.Namespace) -> Callable[[], None]:
+    """As :func:`floor_of`, with images without labels of the same size."""
+    student, branch = model.student, model.guidances[0]
+    teacher = branch.teacher.detector.to(args.device)
+    convs = {s: branch.adapter.levels[str(s)].project
+             for s in branch.adapter.strides}
+    student_strides = tuple(pyramid_channels(student))
+    teacher_strides = tuple(branch.teacher.channels)
+    normalise = model.data_preprocessor.teachers[0].to(args.device)
+    wrapper = build_optim_wrapper(model, optimizer(args))
+
+    def step() -> None:
+        batch = copy.deepcopy(data)
+        with wrapper.optim_context(model):
+            inputs = student.data_preprocessor(batch, True)
+            more = student.data_preprocessor(
+                {'inputs': batch['unlabelled']['inputs']}, True)
+            images = normalise({
+                'inputs': [*batch['inputs'], *batch['unlabelled']['inputs']],
+                'data_samples': None})['inputs']
+            maps = student.extract_feat(inputs['inputs'])
+            student.extract_feat = lambda _: maps  # loss() runs it only once
+            losses = student.loss(inputs['inputs'], inputs['data_samples'])
+            del student.extract_feat
+            others = student.extract_feat(more['inputs'])
+            with torch.no_grad():
+                targets = dict(zip(teacher_strides,
+                                   teacher.extract_feat(images)))
+            sources = dict(zip(student_strides, map(torch.cat, zip(
+                maps, others))))
             total, _ = model.parse_losses(losses)
             with torch.autocast(args.device, enabled=False):
                 for stride, conv in convs.items():
@@ -216,6 +268,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--warm-up', type=int, default=2)
     parser.add_argument('--adapter', choices=['auto', 'conv'], default='auto')
     parser.add_argument('--amp', action='store_true')
+    parser.add_argument('--unlabelled', type=int, default=0)
     parser.add_argument('--options', nargs='*', choices=OPTIONS, default=[])
     parser.add_argument('--seed', type=int, default=0)
     return parser.parse_args()

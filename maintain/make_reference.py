@@ -18,7 +18,8 @@ from mtpd.distill.auto_weight import AutoWeight
 from mtpd.distill.inherit import inherit
 from mtpd.plan.settings import (CostSettings, FastTeacherSettings,
                                 ProgressionSettings, StudentSettings,
-                                TeacherSettings, settings_of)
+                                TeacherSettings, UnlabelledSettings,
+                                settings_of)
 
 COMMAND = 'python maintain/make_reference.py'
 FILE = Path(__file__).resolve().parent.parent / 'docs' / 'reference.md'
@@ -151,7 +152,7 @@ def reference() -> str:
                   and issubclass(one, losses.Mechanism)]
     pages = [
         '# Reference',
-        f'<!-- Made by `{COMMAND}` from mtpd/plan/settings.py and the '
+        f'<!-- Made by `{COMMAND}` from mtpd/plan/settings and the '
         'docstrings. -->',
         'What to choose: [choosing.md](choosing.md). Unknown keys and '
         'impossible values are refused before any work, all together.',
@@ -161,6 +162,7 @@ def reference() -> str:
         '[not finite](long_runs.md#values-that-are-not-finite).',
         '## `mtpd.student`', settings(StudentSettings),
         '## `mtpd.teachers.NAME`', settings(TeacherSettings),
+        '## `mtpd.unlabelled`', settings(UnlabelledSettings),
         '## `mtpd.costs`', settings(CostSettings),
         '## `mtpd.fast_teacher`', settings(FastTeacherSettings),
         '## `mtpd.distill`',

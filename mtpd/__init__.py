@@ -15,10 +15,10 @@ from mtpd.compat import atomic_files, checkpoints, samples  # noqa: E402
 checkpoints.install_safe_loading()
 samples.name_samples_in_errors()
 
-from mtpd import backbones, distill, stage  # noqa: E402
+from mtpd import backbones, data, distill, stage  # noqa: E402
 from mtpd.version import __version__  # noqa: E402
 
 __all__ = [
-    'atomic_files', 'backbones', 'checkpoints', 'distill', 'stage',
+    'atomic_files', 'backbones', 'checkpoints', 'data', 'distill', 'stage',
     '__version__'
 ]

@@ -18,7 +18,7 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint)
 from mtpd.compat.processes import leave_processes
 from mtpd.distill.auto_weight import NoGradient
-from mtpd.distill.branch import NotFinite
+from mtpd.distill.branch import NotFinite, ReadsBoxes
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.error_text import in_words, is_lost_connection, summary
@@ -35,7 +35,7 @@ __all__ = ['Command', 'parser', 'plain_errors', 'read_config']
 
 MISTAKES = (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint, CheckpointUnavailable,
-            NotFinite, NoGradient, UnusableInput)
+            NotFinite, NoGradient, ReadsBoxes, UnusableInput)
 """mtpd's own errors, whose messages say all that a traceback could."""
 
 

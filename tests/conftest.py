@@ -146,6 +146,19 @@ def drawn(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def frames(tmp_path_factory) -> Path:
+    """Eleven drawn images without labels, four of them in a folder below."""
+    from mtpd.data.drawn_shapes import draw_shapes
+    root = tmp_path_factory.mktemp('unlabelled')
+    draw_shapes(root / 'drawn', train=11, val=1, size=(96, 64), seed=9)
+    night = root / 'frames' / 'night'
+    night.mkdir(parents=True)
+    for i, path in enumerate(sorted((root / 'drawn' / 'train').iterdir())):
+        path.rename((night if i > 6 else night.parent) / path.name)
+    return root / 'frames'
+
+
 def dataset(root, split: str, **changes) -> dict:
     steps = [dict(type='LoadImageFromFile'),
              dict(type='Resize', scale=(96, 64), keep_ratio=True)]

@@ -113,6 +113,7 @@ def test_the_tested_set_fulfils_the_requirements(built):
 # custom_imports=dict(imports=['mtpd']).
 REGISTERED = [
     'file backend: atomic',
+    'mmdet dataset: UnlabelledImages',
     'mmdet hook: CalibrationHook',
     'mmdet hook: DistillCheckpointHook',
     'mmdet hook: FadeDistillHook',

@@ -1,1 +1,4 @@
-"""Images for trying the project without downloading any."""
+"""Images: without labels, and drawn for trying the project."""
+from .unlabelled import UnlabelledImages
+
+__all__ = ['UnlabelledImages']

@@ -1,4 +1,5 @@
 """One teacher's part in a training step."""
+from dataclasses import dataclass, replace
 from typing import Any, Iterable, Mapping, Sequence
 
 import torch
@@ -17,6 +18,44 @@ from .pyramid import Features, grid_of, pyramid_channels
 
 class NotFinite(ArithmeticError):
     """A map, a loss or a gradient holds infinity or nan."""
+
+
+class ReadsBoxes(TypeError):
+    """A mechanism needs boxes, and is given images without labels."""
+
+
+@dataclass(frozen=True)
+class ImageGroup:
+    """Images of a step that go through the student together.
+
+    Attributes:
+        maps: All of the student's maps, stride -> (N, C, H, W).
+        teacher_inputs: Name -> (N, 3, H', W'), the images normalised for this
+            teacher.
+        size: (height, width) of the student's padded batch in pixels.
+        boxes: See :class:`BatchContext`; None for images without labels.
+        scores: The student's classification maps, empty where no mechanism
+            uses any.
+    """
+    maps: Features
+    teacher_inputs: Mapping[str, Tensor]
+    size: tuple[int, int]
+    boxes: tuple[Tensor, ...] | None
+    scores: Features
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(next(iter(self.maps.values())))
+
+    @property
+    def maps_and_scores(self) -> list[Tensor]:
+        """All of them: a mechanism may read either or both."""
+        return [*self.maps.values(), *self.scores.values()]
+
+    def as_leaves(self) -> 'ImageGroup':
+        """The same without a way for gradients to the student."""
+        return replace(self, maps=_leaves(self.maps),
+                       scores=_leaves(self.scores))
 
 
 class TeacherBranch(nn.Module):
@@ -49,25 +88,61 @@ class TeacherBranch(nn.Module):
         self.mechanism = mechanism
         self.auto = auto
 
-    def forward(self, student: Features, inputs: Tensor, context: BatchContext,
-                scores: Features, detection: Tensor
-                ) -> tuple[dict[str, Tensor], Features]:
-        """The mechanism's losses, by its own names, and the teacher's maps.
+    def forward(self, groups: Sequence['ImageGroup'], detection: Tensor
+                ) -> tuple[dict[str, Tensor], list[Features]]:
+        """The mechanism's losses by its own names, mean over the images of
+        all groups, and the teacher's maps of each group.
+
+        The automatic weight is found on the first group alone, the labelled
+        images, since the others have no detection loss to compare with.
 
         Args:
-            student: All of the student's maps, stride -> (N, C, H, W).
-            inputs: (N, 3, H', W'), normalised for the teacher.
-            context: What else the mechanisms read of the batch; its scores are
-                filled in here.
-            scores: The student's classification maps, empty where the
-                mechanism uses none.
+            groups: Of the step's images, those with labels first.
             detection: The student's detection loss, for the automatic weight.
         """
+        auto = self.auto
+        if auto is None or auto.found:
+            losses, targets = self._mean_losses(groups)
+            if auto is not None:
+                losses = {k: v * auto.factor for k, v in losses.items()}
+            return losses, targets
+        leaves = [group.as_leaves() for group in groups]
+        # The first group by itself, before the others need memory.
+        labelled = self._losses_of(leaves[0])
+        total = sum(labelled[0].values(), detection.new_zeros(()))
+        self._calibrate(auto, detection, total, groups[0].maps_and_scores,
+                        leaves[0].maps_and_scores)
+        return self._mean_losses(leaves, labelled)
+
+    def _mean_losses(self, groups: Sequence['ImageGroup'],
+                     of_first: tuple[dict[str, Tensor], Features] | None = None
+                     ) -> tuple[dict[str, Tensor], list[Features]]:
+        """The mechanism's losses, mean over the images of all groups, and the
+        teacher's maps of each group.
+
+        Args:
+            groups: Of the step's images.
+            of_first: Losses and maps of the first one, if they are known.
+        """
+        losses, target = of_first or self._losses_of(groups[0])
+        targets = [target]
+        if len(groups) > 1:
+            images = sum(map(len, groups))
+            losses = {name: value * (len(groups[0]) / images)
+                      for name, value in losses.items()}
+            for group in groups[1:]:
+                more, target = self._losses_of(group)
+                targets.append(target)
+                for name, value in more.items():
+                    losses[name] = losses[name] + value * (
+                        len(group) / images)
+        return losses, targets
+
+    def _losses_of(self, group: 'ImageGroup'
+                   ) -> tuple[dict[str, Tensor], Features]:
+        """The mechanism's losses of one group, and the teacher's maps."""
+        inputs = group.teacher_inputs[self.name]
         uses_scores = self.mechanism.uses_scores
-        attached = [*student.values(), *scores.values()]
-        calibrating = self.auto is not None and not self.auto.found
-        if calibrating:  # leaves: no gradient reaches the student yet
-            student, scores = _leaves(student), _leaves(scores)
         maps = self.teacher(
             inputs, None if uses_scores else self.adapter.strides)
         # The teacher's head costs time and runs only for a mechanism that
@@ -78,20 +153,24 @@ class TeacherBranch(nn.Module):
             for stride in self.adapter.strides:
                 target[stride] = in_full_precision(maps[stride])
                 adapted[stride] = self.adapter.adapt(
-                    stride, student[stride], target[stride])
+                    stride, group.maps[stride], target[stride])
                 if uses_scores:
                     teacher_score = in_full_precision(teacher_scores[stride])
                     compared[stride] = (
-                        resample(in_full_precision(scores[stride]),
+                        resample(in_full_precision(group.scores[stride]),
                                  grid_of(teacher_score)), teacher_score)
-            losses = self.mechanism(adapted, target, BatchContext(
-                context.size, context.boxes, compared))
-        if self.auto is not None and calibrating:
-            total = sum(losses.values(), detection.new_zeros(()))
-            self._calibrate(self.auto, detection, total, attached,
-                            [*student.values(), *scores.values()])
-        elif self.auto is not None:
-            losses = {k: v * self.auto.factor for k, v in losses.items()}
+            context = BatchContext(group.size, group.boxes, compared)
+            try:
+                losses = self.mechanism(adapted, target, context)
+            except TypeError as error:
+                if group.boxes is not None:
+                    raise
+                raise ReadsBoxes(
+                    f'{type(self.mechanism).__name__} fails at images without '
+                    f'labels, whose context.boxes is None: {error}. Let it '
+                    'skip what needs boxes there, take another '
+                    'mtpd.distill.type, or leave mtpd.unlabelled out.') \
+                    from error
         return losses, target
 
     def loss_name(self, name: str) -> str:
@@ -101,7 +180,6 @@ class TeacherBranch(nn.Module):
     def _calibrate(self, auto: AutoWeight, detection: Tensor, total: Tensor,
                    attached: Sequence[Tensor],
                    leaves: Sequence[Tensor]) -> None:
-        # Maps and scores: a mechanism may read either or both.
         if auto.look(detection, total, attached, leaves):
             print_log(
                 f'{self.name}: automatic weight, '

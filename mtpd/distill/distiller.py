@@ -2,6 +2,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Mapping, Sequence
 
+import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import get_box_tensor
@@ -13,15 +14,14 @@ from mtpd.randomness import derived_seed, isolate_rng
 
 from .adapters import STARTS
 from .auto_weight import is_disabled
-from .branch import TeacherBranch, make_branch
+from .branch import ImageGroup, TeacherBranch, make_branch
 from .detector import build_detector
 from .frozen import FrozenDetector
 from .heads import dense_head, score_maps
 from .hooks.nonfinite import check_finite
-from .losses import BatchContext
 from .preprocessor import DistillDataPreprocessor
-from .pyramid import (Features, by_stride, grid_of, pyramid_channels,
-                      record_output)
+from .pyramid import (Features, batch_norms, by_stride, evaluation_mode,
+                      grid_of, pyramid_channels, record_output)
 
 
 @MODELS.register_module()
@@ -67,6 +67,9 @@ class FeatureDistiller(BaseDetector):
     Attributes:
         found_not_finite: Describes a loss or a map that is not finite, from
             :func:`check_finite` until :class:`NonFiniteHook` has acted on it.
+        unlabelled_norm: How images without labels pass the student's batch
+            norms: 'train', by statistics of their own, which the running
+            statistics follow, or 'running', by these, unchanged.
 
     Raises:
         ValueError: A student and a teacher that cannot be paired.
@@ -121,6 +124,7 @@ class FeatureDistiller(BaseDetector):
         self.on_nonfinite = on_nonfinite
         self.found_not_finite: str | None = None
         self.logged: tuple[str, ...] = ()
+        self.unlabelled_norm = 'train'
         self._starts_loaded = student_checkpoint is not None
         self._student_strides = tuple(pyramid_channels(detector)) \
             if guidances else ()
@@ -155,15 +159,18 @@ class FeatureDistiller(BaseDetector):
 
     def forward(self, inputs: Tensor, data_samples: list | None = None,
                 mode: str = 'tensor',
-                teacher_inputs: Mapping[str, Tensor] | None = None) -> Any:
-        """As any mmdet detector; ``teacher_inputs`` is used in mode 'loss'."""
+                teacher_inputs: Mapping[str, Tensor] | None = None,
+                unlabelled: Mapping[str, Any] | None = None) -> Any:
+        """As any mmdet detector; ``teacher_inputs`` and ``unlabelled`` are
+        used in mode 'loss'."""
         if mode == 'loss':
-            return self.loss(inputs, data_samples or [], teacher_inputs)
+            more = [] if unlabelled is None else [unlabelled]
+            return self.loss(inputs, data_samples or [], teacher_inputs, *more)
         return self.student(inputs, data_samples, mode)
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list,
-             teacher_inputs: Mapping[str, Tensor] | None = None
-             ) -> dict[str, Any]:
+             teacher_inputs: Mapping[str, Tensor] | None = None,
+             unlabelled: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Detection losses, one ``loss_distill_*`` per level (and, of several,
         per teacher), and ``distill_ratio``, distillation over detection loss,
         for the log.
@@ -173,6 +180,9 @@ class FeatureDistiller(BaseDetector):
             batch_data_samples: N data samples with ground truth.
             teacher_inputs: Name -> (N, 3, H', W'), the same images
                 normalised for this teacher.
+            unlabelled: ``inputs`` and ``teacher_inputs`` of images without
+                labels, or None. The distillation loss is the mean over all
+                images; the detection loss is what it is without them.
 
         Raises:
             NotFinite: A map or a distillation loss is not finite.
@@ -186,22 +196,46 @@ class FeatureDistiller(BaseDetector):
         detection, _ = self.parse_losses(losses)
         boxes = [get_box_tensor(sample.gt_instances.bboxes)
                  for sample in batch_data_samples]
-        context = BatchContext(grid_of(batch_inputs), tuple(boxes))
+        groups = [ImageGroup(maps, teacher_inputs or {},
+                             grid_of(batch_inputs), tuple(boxes), scores)]
+        if unlabelled:
+            groups.append(self._unlabelled_group(**unlabelled))
         weight = self.strength / len(self.guidances)
         distill, targets = {}, []
         for branch in self.guidances:
-            inputs = (teacher_inputs or {})[branch.name]
-            branch_losses, target = branch(maps, inputs, context, scores,
-                                           detection)
+            branch_losses, branch_targets = branch(groups, detection)
             for name, value in branch_losses.items():
                 distill[branch.loss_name(name)] = value * weight
-            targets.append(target)
+            targets.append(branch_targets)
         total = sum(distill.values()).detach()
         # No "loss" in the ratio's name: mmengine logs it and adds it nowhere.
         ratio = {'distill_ratio': total / detection.detach()}
         self.logged = (*distill, *ratio)
         return check_finite(self, detection + total,
-                            {**losses, **distill, **ratio}, maps, targets)
+                            {**losses, **distill, **ratio}, groups, targets)
+
+    def _unlabelled_group(self, inputs: Tensor,
+                          teacher_inputs: Mapping[str, Tensor]) -> ImageGroup:
+        """Images without labels after the student's backbone and neck, and
+        after its head where a mechanism compares scores.
+
+        They pass after the labelled ones and by themselves, so that these
+        meet the same batch norms and the same random numbers as without
+        them."""
+        branches: list[TeacherBranch] = list(self.guidances)
+        # While weights are looked for, no gradient reaches the student.
+        teaches = any(branch.auto is None or branch.auto.found
+                      for branch in branches)
+        norms = nullcontext() if self.unlabelled_norm == 'train' \
+            else evaluation_mode(*batch_norms(self.student))
+        with norms, torch.set_grad_enabled(teaches):
+            outputs = self.student.extract_feat(inputs)
+            scores = score_maps(dense_head(self.student)(outputs)) \
+                if self._uses_scores else None
+        return ImageGroup(
+            by_stride(outputs, self._student_strides), teacher_inputs,
+            grid_of(inputs), None, {} if scores is None
+            else by_stride(scores, self._student_strides))
 
     def _student_step(self, inputs: Tensor, samples: list
                       ) -> tuple[dict[str, Any], Features, Features]:

@@ -88,7 +88,10 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
                 training: bool = False) -> dict[str, Any]:
         """A raw batch -> the student's ``inputs`` and ``data_samples``, and in
         training ``teacher_inputs``, name -> (N, 3, scale * H, scale * W),
-        beside them.
+        beside them. Images without labels, under ``unlabelled`` in the raw
+        batch, make a batch of their own, ``unlabelled`` with ``inputs`` and
+        ``teacher_inputs``: beside a larger image the labelled ones would be
+        padded, and learned from, in another way.
 
         Raises:
             ValueError: The batch lacks images of a teacher's scale.
@@ -96,10 +99,26 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         if not training:
             return self.student(data, False)
         data = self.cast_data(data)
+        batch = self._prepared(data, data['data_samples'])
+        if self.teachers_active and data.get('unlabelled'):
+            unlabelled = self._prepared(data['unlabelled'], None)
+            del unlabelled['data_samples']
+            batch['unlabelled'] = unlabelled
+        return batch
+
+    def _prepared(self, data: Mapping[str, Any],
+                  samples: list | None) -> dict[str, Any]:
+        """The batches of student and teachers.
+
+        Args:
+            data: The raw batch, on the device.
+            samples: Its data samples; None for images without labels.
+        """
         student = self.student
         if self.teachers_active:
             student = self.training_student
-        batch = student({k: data[k] for k in ('inputs', 'data_samples')}, True)
+        batch = student({'inputs': data['inputs'], 'data_samples': samples},
+                        True)
         size = batch['inputs'].shape[-2:]
         # boxtype2tensor and the like matter to the student only: teachers get
         # images.

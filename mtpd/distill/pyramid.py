@@ -50,6 +50,12 @@ def evaluation_mode(*detectors: nn.Module) -> Iterator[None]:
                 module.training = mode
 
 
+def batch_norms(detector: nn.Module) -> list[nn.Module]:
+    """A detector's layers that normalise by statistics of a batch."""
+    return [module for module in detector.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
 def once_per_detector(
         measure: Callable[[BaseDetector], dict[int, int]]
 ) -> Callable[[BaseDetector], dict[int, int]]:

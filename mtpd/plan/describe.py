@@ -12,6 +12,7 @@ from mtpd.distill.losses.mechanism import RECOMMENDED
 from .detectors import DetectorSpec, is_url
 from .plan import Plan, stage_label
 from .settings import as_list
+from .unlabelled import images_per_step
 
 
 def describe_plan(plan: Plan) -> str:
@@ -107,12 +108,27 @@ def _describe_options(plan: Plan) -> str:
     if plan.inherit:
         text += (f'\nInherits  {", ".join(plan.inherit)} of the first '
                  'teacher, as far as names and shapes agree')
+    if plan.unlabelled is not None:
+        text += f'\nBeside    {_describe_unlabelled(plan)}'
     if plan.fade:
         unit = 'epoch' if plan.fade.get('by_epoch', True) else 'iteration'
         text += (f'\nFades     from {unit} {plan.fade["begin"]:g} of every '
                  f'stage until {unit} {plan.fade["end"]:g}; after it the '
                  'student trains without a teacher')
     return text
+
+
+def _describe_unlabelled(plan: Plan) -> str:
+    settings = plan.unlabelled
+    assert settings is not None
+    place = settings.ann_file or settings.folder or type_name(
+        (settings.dataset or {}).get('type'))
+    if not plan.distils:
+        return f'images without labels of {place}, which no teacher uses'
+    count = images_per_step(settings, plan.student.config)
+    return (f'{count} images without labels of {place} in each step of a '
+            'process: the distillation loss is the mean over all images, the '
+            'detection loss that of the labelled ones')
 
 
 def _describe_stages(plan: Plan) -> str:

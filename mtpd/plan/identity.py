@@ -6,6 +6,7 @@ from mtpd.provenance import differences
 
 from .plan import Plan, Stages, stage_label
 from .settings import settings_of
+from .unlabelled import images_per_step, unlabelled_hash
 
 # Options that change what is trained. The others change how long it takes,
 # or how it is watched over.
@@ -32,7 +33,19 @@ def identity_of(plan: Plan, order: Stages,
         'scales': {name: plan.teachers[name].scale for name in names},
         'order': [stage_label(stage) for stage in order],
         **{option: getattr(plan, option) for option in _OPTIONS},
-        'seed': plan.seed})
+        'seed': plan.seed, **_unlabelled(plan)})
+
+
+def _unlabelled(plan: Plan) -> dict[str, Any]:
+    """What of the images without labels changes what is trained; nothing
+    where there are none, as in files of earlier versions."""
+    settings = plan.unlabelled
+    if settings is None or not plan.distils:
+        return {}
+    return {'unlabelled': {
+        'images': unlabelled_hash(settings),
+        'batch_size': images_per_step(settings, plan.student.config),
+        'pipeline': settings.pipeline, 'batch_norm': settings.batch_norm}}
 
 
 def hashes_of(plan: Plan, names: Iterable[str],

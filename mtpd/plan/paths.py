@@ -1,13 +1,15 @@
 """Files that a config names: beside the config, or in the working folder."""
 import os
 import re
-from typing import Iterable
+from dataclasses import replace
+from typing import Any, Iterable
 
 from .detectors import is_url
+from .settings import UnlabelledSettings
 
 
 def find_file(path: str, config: str | None) -> str:
-    """Where a file of a config lies.
+    """Where a file or folder of a config lies.
 
     A relative path is looked up in the config's folder, as ``_base_`` is, then
     in the working folder. What is in neither, a URL and a config of a package
@@ -21,7 +23,23 @@ def find_file(path: str, config: str | None) -> str:
         return path
     path = os.path.expanduser(path)
     beside = os.path.join(_folder_of(config), path)
-    return beside if config and os.path.isfile(beside) else path
+    return beside if config and os.path.exists(beside) else path
+
+
+def with_found_paths(settings: UnlabelledSettings,
+                     config: str | None) -> UnlabelledSettings:
+    """Settings that name the folder and the file where they are.
+
+    Args:
+        settings: As in the config.
+        config: The config's file; None if it has none.
+    """
+    found: dict[str, Any] = {}
+    for key in ('folder', 'ann_file'):
+        path = getattr(settings, key)
+        if path:
+            found[key] = find_file(path, config)
+    return replace(settings, **found)
 
 
 def looked_in(path: str, config: str | None) -> str:

@@ -3,11 +3,8 @@ import os
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
-# What OpenCV reads, and a few that it does not read everywhere: such a file in
-# a folder is named and not passed over.
-IMAGES = {'.avif', '.bmp', '.dib', '.gif', '.heic', '.hdr', '.jp2', '.jpe',
-          '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.pnm', '.ppm', '.tif',
-          '.tiff', '.webp'}
+from mtpd.data.image_files import IMAGES
+
 VIDEOS = {'.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
           '.ts', '.webm', '.wmv'}
 # The formats in which a drawn image is written under its own name.

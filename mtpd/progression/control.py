@@ -132,6 +132,7 @@ def control_config(cfg: Config, history: History) -> Config:
     cfg.mtpd.order = [stage_teachers(label, plan) for label in history.order]
     cfg.mtpd.max_teachers = None
     cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
+    cfg.mtpd.pop('unlabelled', None)  # nothing is learned without a teacher
     cfg.work_dir = plan.paths.baseline
     return cfg
 

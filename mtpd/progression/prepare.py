@@ -121,7 +121,7 @@ def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
         of_settings += of_mechanism
         plan = replace(plan, distill=dict(type='FeatureL2Loss'))
     others += part_problems(plan.student.config) if trains else []
-    of_data, batches = student_data(plan, trains, data_is_checked)
+    of_data, batches, notes = student_data(plan, trains, data_is_checked)
     pool, of_pool = examine_pool(plan, unread_checkpoints(plan, fetches))
     others += of_data + of_pool + inherit_problems(plan, pool)
     if trains:
@@ -138,7 +138,7 @@ def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
                       '--resume to continue it, or choose another '
                       '--work-dir.')
     return Checked(plan, pool, of_settings, others,
-                   plan_notes(plan, pool, batches), other)
+                   notes + plan_notes(plan, pool, batches), other)
 
 
 def unread_checkpoints(plan: Plan, fetches: bool) -> list[str]:

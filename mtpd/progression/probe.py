@@ -26,6 +26,7 @@ from mtpd.plan.student_names import turn_on_as_the_runner
 from mtpd.randomness import isolate_rng
 from mtpd.stage.config import stage_config
 from mtpd.stage.runner import move_to_cpu
+from mtpd.stage.unlabelled import BATCH_KEY
 
 STEPS = 3
 
@@ -90,6 +91,9 @@ def probe(plan: Plan, order: Stages,
             if hasattr(dataset, 'full_init'):
                 dataset.full_init()
             batch, size = largest_batch(plan.student.config, dataset)
+            if cfg.train_cfg.get('unlabelled'):
+                batch[BATCH_KEY] = unlabelled_batch(cfg.train_cfg.unlabelled,
+                                                    size)
             try:
                 seconds, peak = _timed_steps(cfg, batch, pool)
             except torch.OutOfMemoryError as error:
@@ -147,6 +151,21 @@ def _timed_steps(cfg: Config, batch: Mapping[str, Any],
     return statistics.median(seconds), peak
 
 
+def unlabelled_batch(part: Mapping[str, Any], size: Size) -> dict[str, Any]:
+    """A batch of images without labels, on the canvas of the labelled ones:
+    both come through the same sizes.
+
+    Args:
+        part: What the stage's loop is given.
+        size: (height, width) of the canvas in pixels.
+    """
+    dataset = DATASETS.build(part['dataset'])
+    samples = [dataset[i % len(dataset)] for i in range(part['batch_size'])]
+    sizes = [size, *(tuple(s['inputs'].shape[-2:]) for s in samples)]
+    return _enlarged(samples, max(s[0] for s in sizes),
+                     max(s[1] for s in sizes))
+
+
 def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
     """A batch of real training images on the largest canvas that occurs.
 
@@ -163,6 +182,12 @@ def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
         height, width = max(sizes, key=lambda size: size[0] * size[1])
         height = max(height, samples[0]['inputs'].shape[-2])
         width = max(width, samples[0]['inputs'].shape[-1])
+    return _enlarged(samples, height, width), (height, width)
+
+
+def _enlarged(samples: list[dict[str, Any]], height: int,
+              width: int) -> dict[str, Any]:
+    """A batch whose images are padded to one size in pixels."""
     for sample in samples:
         image = sample['inputs']
         sample['inputs'] = F.pad(image, (0, width - image.shape[-1],
@@ -173,7 +198,7 @@ def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
             below = int(height * Fraction(scale)) - view.shape[-2]
             sample['teacher_inputs'][scale] = F.pad(
                 view, (0, max(0, right), 0, max(0, below)))
-    return pseudo_collate(samples), (height, width)
+    return pseudo_collate(samples)
 
 
 def _resized(cfg: Config, dataset: Any) -> list[Size]:

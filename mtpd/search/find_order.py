@@ -66,7 +66,8 @@ def _measure_and_choose(plan: Plan, pool: Mapping[str, BaseDetector],
     scales = {name: spec.scale for name, spec in plan.specs.items()
               if name in pool}
     images = Images(plan.student.config, plan.costs.split,
-                    sorted(set(scales.values()) - {Fraction(1)}))
+                    sorted(set(scales.values()) - {Fraction(1)}),
+                    plan.unlabelled)
     limit = plan.costs.sequential
     feature_maps = FeatureMaps(
         pool, images, common_strides(plan, pool), scales,

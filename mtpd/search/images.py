@@ -7,7 +7,7 @@ from typing import Collection, Iterable, Iterator, NamedTuple, Sequence
 
 import torch
 from mmdet.registry import DATASETS
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -16,6 +16,9 @@ from mtpd.distill.teacher_view.scale import scale_key
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.order import fold_of
 from mtpd.plan.data_check import inner_datasets
+from mtpd.plan.data_check.sources import with_each_image_once
+from mtpd.plan.settings import UnlabelledSettings
+from mtpd.plan.unlabelled import dataset_config
 
 FOLDS = 10
 """The number of parts into which the images are divided; each is held out
@@ -49,17 +52,23 @@ class Images:
 
     Args:
         student: The student's config.
-        split: 'train' or 'val'.
+        split: 'train', 'val' or 'unlabelled'.
         scales: Sizes over the student's at which images are wanted, besides 1.
+        unlabelled: ``mtpd.unlabelled``, for this split.
     """
 
     def __init__(self, student: Config, split: str = 'train',
-                 scales: Sequence[Fraction] = ()) -> None:
+                 scales: Sequence[Fraction] = (),
+                 unlabelled: UnlabelledSettings | None = None) -> None:
         self._keys = {scale: scale_key(scale) for scale in scales}
         steps = [step for step in test_pipeline(student)
                  if type_name(step['type']) != 'LoadAnnotations']
         self._steps = [dict(step) for step in steps]
-        config = _unwrapped(student[f'{split}_dataloader'].dataset, steps)
+        if split == 'unlabelled' and unlabelled is not None:
+            config = dataset_config(unlabelled, steps)
+        else:
+            config = with_each_image_once(
+                student[f'{split}_dataloader'].dataset, steps, test_mode=True)
         if scales:
             config = with_teacher_view(config, list(self._keys.values()))
         self._dataset = DATASETS.build(config)
@@ -189,21 +198,3 @@ def test_pipeline(cfg: Config) -> list[dict]:
 
 
 vars(test_pipeline)['__test__'] = False  # pytest would run it for its name
-
-
-def _unwrapped(dataset: ConfigDict, steps: list[dict]) -> ConfigDict:
-    """A data set's config that has each image once, with these steps."""
-    dataset = dataset.copy()
-    if 'datasets' in dataset:
-        dataset.datasets = [_unwrapped(inner, steps)
-                            for inner in dataset.datasets]
-        dataset.pop('pipeline', None)
-    elif 'dataset' in dataset:
-        # A repeated or mixed data set has no other images than its own.
-        return _unwrapped(dataset.dataset, steps)
-    else:
-        dataset.pipeline = steps
-        dataset.test_mode = True  # keeps images without boxes
-        # It then filters nothing, and XMLDataset refuses to be asked for it.
-        dataset.pop('filter_cfg', None)
-    return dataset

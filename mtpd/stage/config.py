@@ -9,7 +9,9 @@ from mtpd.distill.auto_weight import split_auto
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.identity import identity_defaults
 from mtpd.plan.plan import Plan, stage_label
+from mtpd.plan.settings import UnlabelledSettings
 from mtpd.plan.student_names import name_students_modules
+from mtpd.plan.unlabelled import training_part
 
 from .seeding import training_parts_seed
 
@@ -53,6 +55,8 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     by_epoch = train.pop('by_epoch', 'max_epochs' in train)
     train.type = 'StageEpochLoop' if by_epoch else 'StageIterLoop'
     train.update(stage=index, checkpoint_every=save_every)
+    if plan.unlabelled is not None and plan.distils:
+        _add_unlabelled(cfg, plan, plan.unlabelled, names)
     hooks = [
         dict(type='DistillCheckpointHook', provenance=provenance,
              identity_defaults=identity_defaults()),
@@ -88,6 +92,16 @@ def _wrap_model(cfg: Config, plan: Plan, index: int, names: tuple[str, ...],
     if scales and plan.distils:
         cfg.train_dataloader.dataset = with_teacher_view(
             cfg.train_dataloader.dataset, scales)
+
+
+def _add_unlabelled(cfg: Config, plan: Plan, settings: UnlabelledSettings,
+                    names: tuple[str, ...]) -> None:
+    """The images without labels, for the loop and the distiller."""
+    part = training_part(settings, plan.student.config)
+    scales = sorted({plan.teachers[name].scale for name in names} - {1})
+    if scales:
+        part['dataset'] = with_teacher_view(part['dataset'], scales)
+    cfg.train_cfg.unlabelled = part
 
 
 def _set_checkpoints(cfg: Config, handover: str) -> int | None:

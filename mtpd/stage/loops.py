@@ -1,16 +1,21 @@
 """mmengine's training loops, able to resume in the middle of an epoch."""
-from typing import Any, Iterator
+import math
+from typing import Any, Iterator, Mapping
 
 from mmengine.dist import get_rank
+from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import (BaseLoop, EpochBasedTrainLoop,
                              IterBasedTrainLoop, Runner)
+
+from mtpd.distill.hooks.fade import FadeDistillHook
 
 from .checkpoint_hook import StageCheckpointHook
 from .preemption import (Preempted, Stop, agreed_stop, interruptible,
                          stop_is_requested, stops_between_iterations,
                          workers_may_end)
 from .seeding import seed_epoch, seed_iteration, seeded_loader
+from .unlabelled import UnlabelledStream
 from .validations import is_validated
 
 
@@ -38,11 +43,21 @@ class _StageLoop(BaseLoop):
 
     def __init__(self, runner: Runner, dataloader: Any, *args: Any,
                  stage: int, checkpoint_every: int | None = None,
+                 unlabelled: Mapping[str, Any] | None = None,
                  **kwargs: Any) -> None:
         loader = runner.build_dataloader(
             dataloader, seed=runner.seed,
             diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False))
-        loader = seeded_loader(loader, runner.seed, stage, self._endless)
+        stream = None
+        if unlabelled:
+            stream = UnlabelledStream(
+                unlabelled['dataset'], unlabelled['batch_size'], runner.seed,
+                stage)
+            model = runner.model.module if is_model_wrapper(runner.model) \
+                else runner.model
+            model.unlabelled_norm = unlabelled['batch_norm']
+        loader = seeded_loader(loader, runner.seed, stage, self._endless,
+                               stream)
         super().__init__(runner, _ClosedLoader(loader), *args, **kwargs)
         self.dataloader: Any = loader
         self.dataloader_iterator = None
@@ -65,7 +80,11 @@ class _StageLoop(BaseLoop):
         saved, and the run can be stopped.
         """
         seed_epoch(self.runner.seed, self._stage, epoch)
-        self.dataloader.batch_sampler.start_from(epoch, first)
+        self.dataloader.batch_sampler.start_from(
+            epoch, first, self._iter, until=min([math.inf, *(
+                hook.iterations(len(self.dataloader))
+                for hook in self.runner.hooks
+                if isinstance(hook, FadeDistillHook))]))
         batches, number = iter(self.dataloader), first
         with workers_may_end():
             while True:
@@ -150,6 +169,9 @@ class StageEpochLoop(_StageLoop, EpochBasedTrainLoop):
         stage: From 1.
         checkpoint_every: Iterations between two checkpoints within an epoch;
             None for none.
+        unlabelled: ``dataset`` and ``batch_size`` of images without labels,
+            see :class:`UnlabelledStream`, and ``batch_norm``, see
+            :class:`FeatureDistiller`; None for none.
     """
 
     _endless = False

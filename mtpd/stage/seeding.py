@@ -6,6 +6,7 @@ run. Here nothing random is carried along: before every iteration and every
 sample the generators are seeded from the run's seed and from what is about to
 be done, which a resumed run knows as well.
 """
+import math
 from collections import Counter
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from mtpd.config_types import type_name
 from mtpd.plan.errors import PlanError
 from mtpd.randomness import derived_seed, seed_everything
+
+from .unlabelled import CollateApart, UnlabelledKey, UnlabelledStream
 
 # The first number of a key keeps these streams apart, whatever follows.
 _ITERATION, _SAMPLE, _EPOCH, _TRAINING_PARTS = 1, 2, 3, 4
@@ -72,13 +75,19 @@ class SeededSamples(Dataset):
         dataset: Any map-style data set.
         seed: The run's.
         stage: The progression's stage, from 1.
+        unlabelled: The images without labels, if there are any.
     """
 
-    def __init__(self, dataset: Any, seed: int, stage: int) -> None:
-        self.__dict__.update(_dataset=dataset, _seed=seed, _stage=stage)
+    def __init__(self, dataset: Any, seed: int, stage: int,
+                 unlabelled: UnlabelledStream | None = None) -> None:
+        self.__dict__.update(_dataset=dataset, _seed=seed, _stage=stage,
+                             _unlabelled=unlabelled)
 
-    def __getitem__(self, key: tuple[int, int, int]) -> Any:
-        """The sample of :class:`KeyedBatches`' (epoch, repetition, image)."""
+    def __getitem__(self, key: tuple[int, int, int] | UnlabelledKey) -> Any:
+        """The sample of :class:`KeyedBatches`' (epoch, repetition, image), or
+        of an image without labels."""
+        if isinstance(key, UnlabelledKey):
+            return self._unlabelled.sample(key)
         seed_everything(_SAMPLE, self._seed, self._stage, *key)
         return self._dataset[key[-1]]
 
@@ -93,11 +102,13 @@ class SeededSamples(Dataset):
         setattr(self._dataset, name, value)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self._dataset, self._seed, self._stage)
+        return type(self), (self._dataset, self._seed, self._stage,
+                            self._unlabelled)
 
 
 class KeyedBatches:
-    """A batch sampler whose entries are (epoch, repetition, image).
+    """A batch sampler whose entries are (epoch, repetition, image), and after
+    these the keys of the images without labels, if there are any.
 
     The order of the images is the inner sampler's; ``repetition`` counts how
     often an image has occurred in its epoch before. A resumed run skips the
@@ -107,38 +118,56 @@ class KeyedBatches:
         batches: Batches of image indices.
         endless: Whether to begin anew after the last batch, for loops that
             count iterations and no epochs.
+        unlabelled: The images without labels.
     """
 
-    def __init__(self, batches: Any, endless: bool = False) -> None:
+    def __init__(self, batches: Any, endless: bool = False,
+                 unlabelled: UnlabelledStream | None = None) -> None:
         self._batches = batches
         self._endless = endless
+        self._unlabelled = unlabelled
         self._start = 0, 0
+        self._iteration, self._until = 0, math.inf
         # mmengine's DistSamplerSeedHook tells it the epoch.
         self.sampler: Any = getattr(batches, 'sampler', None)
 
-    def start_from(self, epoch: int, batch: int) -> None:
+    def start_from(self, epoch: int, batch: int, iteration: int = 0,
+                   until: float = math.inf) -> None:
         """Where the next iterator begins.
 
         Args:
             epoch: From 0.
             batch: In this epoch, from 0; if endless, since the first epoch.
+            iteration: Of this batch in the stage, from 0.
+            until: The iteration from which on no images without labels are
+                taken.
         """
         self._start = epoch, batch
+        self._iteration, self._until = iteration, until
 
     def __len__(self) -> int:
         """Batches per epoch."""
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         epoch, first = self._start
         if self._endless:
-            return self._passes(epoch, first)
+            return self._completed(self._passes(epoch, first))
         # All at once: a sampler may draw from the global generators, which
         # are seeded anew before each iteration.
-        return iter(list(self._keyed(epoch, self._batches))[first:])
+        return self._completed(list(self._keyed(epoch, self._batches))[first:])
+
+    def _completed(self, batches: Iterable[list[tuple[int, ...]]]
+                   ) -> Iterator[list[tuple[int, ...]]]:
+        """Batches with the images without labels of their iterations."""
+        if self._unlabelled is None:
+            return iter(batches)
+        stream, until = self._unlabelled, self._until
+        return ([*keys, *(stream.keys(iteration) if iteration < until else ())]
+                for iteration, keys in enumerate(batches, self._iteration))
 
     def _passes(self, epoch: int,
-                first: int) -> Iterator[list[tuple[int, int, int]]]:
+                first: int) -> Iterator[list[tuple[int, ...]]]:
         number = 0
         while True:
             before = number
@@ -157,10 +186,10 @@ class KeyedBatches:
 
     @staticmethod
     def _keyed(epoch: int, batches: Iterable[Sequence[int]]
-               ) -> Iterator[list[tuple[int, int, int]]]:
+               ) -> Iterator[list[tuple[int, ...]]]:
         occurrences: Counter[int] = Counter()
         for batch in batches:
-            keys = []
+            keys: list[tuple[int, ...]] = []
             for image in map(int, batch):
                 keys.append((epoch, occurrences[image], image))
                 occurrences[image] += 1
@@ -168,7 +197,8 @@ class KeyedBatches:
 
 
 def seeded_loader(loader: DataLoader, seed: int, stage: int,
-                  endless: bool = False) -> DataLoader:
+                  endless: bool = False,
+                  unlabelled: UnlabelledStream | None = None) -> DataLoader:
     """The same loader, its samples independent of history and of workers.
 
     Args:
@@ -176,11 +206,15 @@ def seeded_loader(loader: DataLoader, seed: int, stage: int,
         seed: The run's.
         stage: The progression's stage, from 1.
         endless: See :class:`KeyedBatches`.
+        unlabelled: Images without labels, a few of which are added to each
+            batch.
     """
     return DataLoader(
-        SeededSamples(loader.dataset, seed, stage),
-        batch_sampler=KeyedBatches(loader.batch_sampler, endless),
-        num_workers=loader.num_workers, collate_fn=loader.collate_fn,
+        SeededSamples(loader.dataset, seed, stage, unlabelled),
+        batch_sampler=KeyedBatches(loader.batch_sampler, endless, unlabelled),
+        num_workers=loader.num_workers,
+        collate_fn=CollateApart(loader.collate_fn) if unlabelled
+        else loader.collate_fn,
         pin_memory=loader.pin_memory, timeout=loader.timeout,
         worker_init_fn=loader.worker_init_fn,
         multiprocessing_context=loader.multiprocessing_context,

@@ -8,8 +8,8 @@ from mmdet.testing import demo_mm_inputs
 
 from mtpd.distill import (FrozenDetector, PyramidAdapter, TeacherBranch,
                           build_detector, make_branch)
-from mtpd.distill.branch import NotFinite
-from mtpd.distill.losses import (BatchContext, Mechanism, Pairing,
+from mtpd.distill.branch import ImageGroup, NotFinite
+from mtpd.distill.losses import (Mechanism, Pairing,
                                  build_mechanism)
 
 
@@ -339,8 +339,8 @@ def large(seed: int, dtype: torch.dtype) -> dict[int, torch.Tensor]:
 def test_large_activations_are_compared_as_exactly_as_in_float32(name, dtype):
     student, theirs, own_scores, their_scores = (
         large(seed, dtype) for seed in range(4))
-    context = BatchContext((192, 256), (torch.tensor([[10., 20., 90., 120.]]),
-                                        torch.zeros(0, 4)))
+    context = (192, 256), (torch.tensor([[10., 20., 90., 120.]]),
+                           torch.zeros(0, 4))
 
     def run(kind: torch.dtype, amp: bool):
         def to(maps):
@@ -358,8 +358,9 @@ def test_large_activations_are_compared_as_exactly_as_in_float32(name, dtype):
         leaves = [{s: m.requires_grad_() for s, m in to(maps).items()}
                   for maps in (student, own_scores)]
         with torch.autocast('cpu', dtype, enabled=amp):
-            losses, target = branch(leaves[0], torch.zeros(1), context,
-                                    leaves[1], torch.zeros(()))
+            losses, (target,) = branch([ImageGroup(
+                leaves[0], {'t': torch.zeros(1)}, *context, leaves[1])],
+                torch.zeros(()))
         assert branch.not_finite(leaves[0], target) is None
         sum(losses.values()).backward()
         return losses, [m.grad for maps in leaves for m in maps.values()

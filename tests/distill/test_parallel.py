@@ -47,10 +47,13 @@ def _train(rank: int, port: int, model: dict, teacher: str, out: str) -> None:
             clip_grad=dict(max_norm=1.)))
         torch.manual_seed(rank)
         try:
-            for _ in range(4):
-                wrapped.train_step(demo_mm_inputs(
-                    1, [(3, 64, 96)], num_items=[2 + rank], num_classes=5),
-                    optimizer)
+            for number in range(4):
+                data = demo_mm_inputs(1, [(3, 64, 96)], num_items=[2 + rank],
+                                      num_classes=5)
+                if number % 2:  # images without labels beside it
+                    data['unlabelled'] = demo_mm_inputs(
+                        2, [(3, 96, 64)] * 2, num_items=[1, 1], num_classes=5)
+                wrapped.train_step(data, optimizer)
         except RuntimeError as error:
             problems[name] = str(error)
         weights[name] = {k: v.detach().clone() for k, v in

@@ -9,10 +9,11 @@ import pytest
 from mtpd.plan import settings
 from mtpd.plan.settings import (RETIRED, CostSettings, FastTeacherSettings,
                                 Options, ProgressionSettings, StudentSettings,
-                                TeacherSettings, read_settings, settings_of)
+                                TeacherSettings, UnlabelledSettings,
+                                read_settings, settings_of)
 
 GROUPS = (ProgressionSettings, StudentSettings, TeacherSettings, CostSettings,
-          FastTeacherSettings)
+          FastTeacherSettings, UnlabelledSettings)
 
 
 def test_defaults_and_what_is_given():
@@ -63,7 +64,7 @@ def test_a_group_within_a_group():
     (dict(images='some'), "mtpd.costs.images is 'some'; it has to be 'all'"),
     (dict(images=0), 'mtpd.costs.images is 0'),
     (dict(images=True), 'mtpd.costs.images is True'),
-    (dict(split='test'), "mtpd.costs.split is 'test'; .*'train' or 'val'"),
+    (dict(split='test'), "mtpd.costs.split is 'test'; .*'val' or 'unlab"),
     (dict(certainty=95), 'certainty is 95; .*0.9545'),
     (dict(sequential=0), 'sequential is 0; .*GiB'),
     (dict(estimator='sgd'), 'estimator is no longer a setting. .*exactly'),

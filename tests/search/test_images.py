@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 
 from mtpd.order import fold_of
+from mtpd.plan.data_check import student_data
+from mtpd.plan.plan import make_plan
 from mtpd.search.images import Images
 
 
@@ -150,3 +152,23 @@ def test_a_share_of_positions_is_drawn_by_image(toy):
     masks = list(drawn.values())
     assert not any(torch.equal(a, b) for i, a in enumerate(masks)
                    for b in masks[:i])
+
+
+def test_images_without_labels_are_measured_on_too(toy, frames):
+    plan = make_plan(toy(unlabelled=dict(folder=str(frames)),
+                         costs=dict(split='unlabelled')))
+    images = Images(plan.student.config, 'unlabelled', [Fraction(2)],
+                    plan.unlabelled)
+    assert len(images) == 11
+    assert images.fingerprint() != Images(plan.student.config).fingerprint()
+    (indices, views), *others = images.load(images.batches(range(11)))
+    assert len(others) == 10 and indices == [0]
+    assert views[1][0].shape == (3, 64, 96)
+    assert views[2][0].shape == (3, 128, 192)
+    found = student_data(make_plan(toy(costs=dict(split='unlabelled'))))
+    assert found.problems == [
+        "mtpd.costs.split is 'unlabelled', and mtpd.unlabelled is not set. "
+        'Set it, or another split.']
+    search = toy(unlabelled=dict(folder='gone'),
+                 costs=dict(split='unlabelled'))
+    assert 'no folder' in student_data(make_plan(search), False).problems[0]

@@ -11,7 +11,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ..branch import NotFinite
+from ..branch import ImageGroup, NotFinite
 from ..pyramid import Features
 
 _CURE = ('Lower the learning rate or mtpd.distill.loss_weight, or clip '
@@ -19,8 +19,9 @@ _CURE = ('Lower the learning rate or mtpd.distill.loss_weight, or clip '
 
 
 def check_finite(distiller: Any, total: Tensor, losses: dict[str, Any],
-                 maps: Features | None = None,
-                 targets: Sequence[Features] = ()) -> dict[str, Any]:
+                 groups: Sequence[ImageGroup] = (),
+                 targets: Sequence[Sequence[Features]] = ()
+                 ) -> dict[str, Any]:
     """A step's losses, if their sum is finite.
 
     Otherwise a lone process that stops raises here. With ``'skip'``, or among
@@ -32,8 +33,8 @@ def check_finite(distiller: Any, total: Tensor, losses: dict[str, Any],
         distiller: The :class:`FeatureDistiller` of the step.
         total: The sum of the losses, a scalar.
         losses: By name.
-        maps: The student's, if a teacher has taken part.
-        targets: The maps of each teacher that has taken part.
+        groups: The images, if a teacher has taken part.
+        targets: Of each teacher that has taken part, its maps of each group.
 
     Raises:
         NotFinite: A loss or a map is not finite, and this process may stop by
@@ -42,7 +43,7 @@ def check_finite(distiller: Any, total: Tensor, losses: dict[str, Any],
     # The device is waited for only here, once in a step.
     if bool(total.detach().isfinite()):
         return losses
-    problem = _describe_not_finite(distiller, losses, maps, targets)
+    problem = _describe_not_finite(distiller, losses, groups, targets)
     if distiller.on_nonfinite == 'stop' and get_world_size() == 1:
         raise NotFinite(problem)
     distiller.found_not_finite = problem
@@ -52,19 +53,20 @@ def check_finite(distiller: Any, total: Tensor, losses: dict[str, Any],
 
 
 def _describe_not_finite(distiller: Any, losses: Mapping[str, Any],
-                         maps: Features | None,
-                         targets: Sequence[Features]) -> str:
-    for branch, target in zip(distiller.guidances, targets, strict=False):
-        problem = branch.not_finite(maps, target)
-        if problem:
-            return problem
+                         groups: Sequence[ImageGroup],
+                         targets: Sequence[Sequence[Features]]) -> str:
+    for branch, of_groups in zip(distiller.guidances, targets, strict=False):
+        for group, target in zip(groups, of_groups, strict=True):
+            problem = branch.not_finite(group.maps, target)
+            if problem:
+                return problem
     names = []
     for name, value in losses.items():
         values = value if isinstance(value, (list, tuple)) else [value]
         if 'loss' in name and not torch.stack(list(values)).isfinite().all():
             names.append(name)
     subject = ', '.join(names) or 'the sum of all losses'
-    although = ', although all maps are' if maps else ''
+    although = ', although all maps are' if groups else ''
     return f'{subject} is not finite{although}. {_CURE}'
 
 

@@ -32,7 +32,8 @@ class FGDLoss(Mechanism):
         C_c = C\, \mathrm{softmax}_c \big(\mathrm{mean}_{h, w} |x| / T\big),
 
     M and B are the :func:`region_weights` of the ground truth. R are two
-    trained context blocks for each level (GcBlock, Cao et al., 2019).
+    trained context blocks for each level (GcBlock, Cao et al., 2019). Images
+    without labels have no M and B: their attention and relations count.
 
     None takes the authors' weights: those of RetinaNet, GFL and SOLO, or of
     Faster and Mask R-CNN. For FCOS and RepPoints they publish 1.6e-3, 8e-4,
@@ -104,14 +105,17 @@ class FGDLoss(Mechanism):
         relation = F.mse_loss(relations['student'](student.contiguous()),
                               relations['teacher'](teacher.contiguous()),
                               reduction='sum')
-        error = torch.einsum('nchw,nc->nhw', (student - teacher).square(),
-                             channel)
-        objects, rest = region_weights(context.boxes, context.size,
-                                       grid_of(student))
-        # (N, H, W): the weight of an error at each position.
-        focus = (self.weights['foreground'] * objects
-                 + self.weights['background'] * rest).to(student.dtype)
-        focal = (focus * position * error).sum()
+        # Images without labels have no objects to look for.
+        focal: Tensor | float = 0.
+        if context.boxes is not None:
+            error = torch.einsum('nchw,nc->nhw', (student - teacher).square(),
+                                 channel)
+            objects, rest = region_weights(context.boxes, context.size,
+                                           grid_of(student))
+            # (N, H, W): the weight of an error at each position.
+            focus = (self.weights['foreground'] * objects
+                     + self.weights['background'] * rest).to(student.dtype)
+            focal = (focus * position * error).sum()
         return (focal + self.weights['attention'] * attention
                 + self.weights['context'] * relation) / len(student)
 

@@ -81,13 +81,13 @@ class BatchContext:
     Attributes:
         size: (height, width) of the student's padded batch in pixels.
         boxes: Per image (M, 4), ground truth as x1, y1, x2, y2 in pixels of
-            the student's batch; M may be 0.
+            the student's batch; M may be 0. None for images without labels.
         scores: Stride -> (student's, teacher's) classification maps, both
             (N, anchors * classes, H, W) before the sigmoid; empty unless the
             mechanism's ``uses_scores`` is set.
     """
     size: tuple[int, int]
-    boxes: tuple[Tensor, ...]
+    boxes: tuple[Tensor, ...] | None
     scores: Mapping[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 

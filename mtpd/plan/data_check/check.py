@@ -1,12 +1,13 @@
 """The check of a config's data, before anything is trained."""
 import os
 from itertools import chain
-from typing import Mapping
+from typing import Mapping, NamedTuple
 
 from mmengine.config import Config
 
 from mtpd.plan.paths import with_working_folder
 from mtpd.plan.plan import Plan
+from mtpd.processes import on_main
 
 from .classes import head_problems, order_problems
 from .files import missing_checkpoints
@@ -16,6 +17,7 @@ from .evaluators import (evaluator_problems, is_measured_by_coco,
                          metrics_of)
 from .reading import FileReader, ReadSource
 from .sources import LOADERS, Source, sources_of
+from .unlabelled import Findings, check_unlabelled, test_paths, without_use
 
 
 def missing_files(plan: Plan) -> list[str]:
@@ -36,13 +38,26 @@ def missing_data(plan: Plan, to_train: bool = True) -> list[str]:
         to_train: Whether the student is to be trained; the search for an
             order needs no labels of the training images.
     """
-    return student_data(plan, to_train)[0]
+    return student_data(plan, to_train).problems
 
 
-def student_data(plan: Plan, to_train: bool, is_checked: bool = False
-                 ) -> tuple[list[str], int | None]:
-    """What :func:`missing_data` says, and the number of batches of an epoch
-    of training in each process; None if unknown.
+class StudentData(NamedTuple):
+    """What was found in the student's data.
+
+    Attributes:
+        problems: What :func:`missing_data` says.
+        batches: The number of batches of an epoch of training in each
+            process; None if unknown.
+        notes: What is said about images without labels.
+    """
+    problems: list[str]
+    batches: int | None
+    notes: list[str]
+
+
+def student_data(plan: Plan, to_train: bool = True,
+                 is_checked: bool = False) -> StudentData:
+    """Look at the student's data.
 
     Args:
         plan: As in :func:`missing_data`, and so is ``to_train``.
@@ -50,13 +65,36 @@ def student_data(plan: Plan, to_train: bool, is_checked: bool = False
     """
     cfg = plan.student.config
     if is_checked or not all(map(cfg.get, LOADERS)):
-        return [], None
+        return StudentData([], None, [])
     problems, reads = read_data({'': cfg}, to_train)
     train = [reads[source.field] for source in sources_of(cfg)
              if source.trains and source.field in reads]
     if cfg.get('model'):
         problems += repeated_normalisation(plan)
-    return problems, batches_per_epoch(cfg, train)
+    batches = batches_per_epoch(cfg, train)
+    found = of_unlabelled(plan, reads, batches, to_train)
+    return StudentData(problems + found.problems, batches, found.notes)
+
+
+def of_unlabelled(plan: Plan, reads: Mapping[str, ReadSource],
+                  batches: int | None, to_train: bool) -> Findings:
+    """What was found of images without labels.
+
+    Args:
+        plan: As in :func:`missing_data`, and so is ``to_train``.
+        reads: What was read of the other data, by field.
+        batches: See :class:`StudentData`.
+    """
+    used = (plan.distils and to_train) or plan.costs.split == 'unlabelled'
+    if plan.unlabelled is None or not used:
+        return without_use(plan)
+    paths: dict[str, list[str] | None] = {'train': [], 'val': []}
+    for read in reads.values():
+        split = read.source.loader.removesuffix('_dataloader')
+        paths[split] = [*(paths[split] or ()), *read.paths]
+    paths['test'] = test_paths(plan.student.config)
+    # The first process for all: files are opened and compared.
+    return on_main(lambda: check_unlabelled(plan, paths, batches))
 
 
 def data_problems(configs: Mapping[str, Config],

@@ -31,6 +31,7 @@ class ReadSource:
         boxes: The number of boxes that are trained on, or measured with.
         why_no_box: If there is none.
         without_mask: The number of objects without a mask.
+        paths: The image files.
     """
     source: Source
     classes: tuple[str, ...] | None
@@ -39,6 +40,7 @@ class ReadSource:
     boxes: int
     why_no_box: str
     without_mask: int
+    paths: Sequence[str] = ()
 
 
 class FileReader:
@@ -91,7 +93,8 @@ class FileReader:
             source, classes, numbered,
             [image.get('img_id', i) for i, image in enumerate(images)], boxes,
             why_no_box(labels, classes or ()) if labels and not boxes
-            else 'no object of these classes', without_mask)
+            else 'no object of these classes', without_mask,
+            [image.get('img_path', '') for image in images])
         self.problems += missing_images(source, images)
 
     def _content_of(self, source: Source,

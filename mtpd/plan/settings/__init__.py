@@ -2,96 +2,28 @@
 
 A new setting is a field here and a use where it acts. The plan, the messages
 about wrong values, "did you mean" and docs/reference.md are made from these
-fields.
+fields. ``forms`` has what they are made with.
 """
-import math
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Mapping
 
 from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
 from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 from mtpd.distill.teacher_view.scale import as_fraction
+from mtpd.plan.errors import try_keywords
 from mtpd.statistics import TWO_ERRORS
 
-from .errors import (did_you_mean, suggest_group, suggest_value,
-                     try_keywords)
+from .forms import (RETIRED, Form, as_list, group_of, is_number,
+                    is_positive_int, one_of, optional, read_settings, setting,
+                    settings_of)
 
-
-class Form(NamedTuple):
-    """What the value of a setting has to be.
-
-    Attributes:
-        words: Completes "it has to be ...".
-        check: Whether a value has this form.
-        convert: From the value in the config to the value in the plan. May
-            raise TypeError or ValueError with what is wrong.
-        group: The settings that the value consists of; None for one value.
-    """
-    words: str
-    check: Callable[[Any], bool]
-    convert: Callable[[Any], Any] = lambda value: value
-    group: type | None = None
-
-
-def setting(form: Form, sentence: str, default: Any = MISSING) -> Any:
-    """A field of a group of settings.
-
-    Args:
-        form: What the value has to be.
-        sentence: What the setting does, for docs/reference.md.
-        default: The value in the plan where the config has none; without a
-            default the setting is required.
-    """
-    metadata = {'form': form, 'sentence': sentence}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def is_positive_int(value: Any) -> bool:
-    """Whether a value is an integer of at least 1."""
-    return isinstance(value, int) and not isinstance(value, bool) \
-        and value >= 1
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite real number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) \
-        and math.isfinite(value)
-
-
-def as_list(value: Any) -> list:
-    """A list, a tuple's entries, one value as a list, or nothing for None."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def one_of(*choices: Any) -> Form:
-    """One of a few values, such as ``'last' or 'best'``."""
-    words = list(map(repr, choices))
-    return Form(' or '.join([', '.join(words[:-1]), words[-1]]),
-                lambda value: value in choices)
-
-
-def optional(words: str, check: Callable[[Any], bool]) -> Form:
-    """A value of this form, or None, which ``words`` explain."""
-    return Form(words, lambda value: value is None or check(value))
-
-
-def group_of(kind: type) -> Form:
-    """A dict of the settings of ``kind``."""
-    keys = ', '.join(map('{}=...'.format, settings_of(kind)))
-    return Form(f'dict({keys})', lambda value: isinstance(value, Mapping),
-                group=kind)
-
-
-def settings_of(kind: type) -> dict[str, Field]:
-    """Name -> field of a group of settings."""
-    return {entry.name: entry for entry in fields(kind)}
+__all__ = ['RETIRED', 'CostSettings', 'FastTeacherSettings', 'Form', 'Options',
+           'ProgressionSettings', 'StudentSettings', 'TeacherSettings',
+           'UnlabelledSettings', 'as_list', 'is_number', 'is_positive_int',
+           'read_settings', 'setting', 'settings_of']
 
 
 def _is_scale(value: Any) -> bool:
@@ -103,6 +35,11 @@ def _is_scale(value: Any) -> bool:
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
+
+
+def _is_pipeline(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(
+        isinstance(step, Mapping) and 'type' in step for step in value)
 
 
 def _is_strides(value: Any) -> bool:
@@ -161,9 +98,9 @@ class CostSettings:
         'every decision is certain. None takes all, unless a saved result '
         'of fewer images is certain in every decision.', default=None)
     split: str = setting(
-        one_of('train', 'val'),
+        one_of('train', 'val', 'unlabelled'),
         'The data set that the images are from. The paper takes the '
-        'validation set.', default='train')
+        "validation set; 'unlabelled' is mtpd.unlabelled.", default='train')
     certainty: float = setting(
         Form('above 0 and below 1; two standard errors are 0.9545',
              lambda v: is_number(v) and 0 < v < 1),
@@ -195,6 +132,41 @@ class FastTeacherSettings:
     compile: bool = setting(
         one_of(True, False),
         'Whether torch.compile compiles backbone and neck.', default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlabelledSettings:
+    """``mtpd.unlabelled``: images without labels, from ``folder``,
+    ``ann_file`` or ``dataset``."""
+    folder: str | None = setting(
+        optional('a folder of images, or None', _is_path),
+        'The folder of the images, with the folders in it; of those that '
+        'ann_file names, if it is set.', default=None)
+    ann_file: str | None = setting(
+        optional('a COCO file, or None', _is_path),
+        'A COCO file whose images are taken. It needs no annotations, and '
+        'those that it has are not read. Without a folder, names are '
+        "relative to the file's own.", default=None)
+    dataset: dict[str, Any] | None = setting(
+        optional('the config of a data set, such as '
+                 "dict(type='CocoDataset', ...), or None",
+                 lambda v: isinstance(v, Mapping) and 'type' in v),
+        'Any data set of mmdet. Its labels are not read, and its pipeline is '
+        'replaced.', default=None)
+    batch_size: int | None = setting(
+        optional('an integer of at least 1, or None', is_positive_int),
+        'Images in each step and process, beside the labelled ones. None '
+        'takes train_dataloader.batch_size.', default=None)
+    pipeline: list[Any] | None = setting(
+        optional('a list of steps, or None', _is_pipeline),
+        "The images' pipeline. None takes the student's training pipeline "
+        'without what needs boxes.', default=None)
+    batch_norm: str = setting(
+        one_of('train', 'running'),
+        "How the images pass the student's batch norms. 'train': normalised "
+        "by their own batch, which changes the running statistics; "
+        "'running': by the running statistics, which they do not change.",
+        default='train')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +218,10 @@ class Options:
     costs: CostSettings = setting(
         group_of(CostSettings), 'How adaptation costs are measured.',
         default=CostSettings)
+    unlabelled: UnlabelledSettings | None = setting(
+        group_of(UnlabelledSettings),
+        'Images without labels, which the student is taught on beside the '
+        'labelled ones. None: there are none.', default=None)
     on_nonfinite: str = setting(
         one_of('stop', 'skip'),
         'At a loss or gradient that is not finite: stop the run, or skip the '
@@ -271,80 +247,3 @@ class Members:
 @dataclass(frozen=True, kw_only=True)
 class ProgressionSettings(Options, Members):
     """The keys of ``mtpd``."""
-
-
-RETIRED = {
-    'mtpd.checkpoint_every':
-        "Set mmdet's own default_hooks.checkpoint=dict(type='CheckpointHook', "
-        'interval=..., by_epoch=False): the stage saves after this many '
-        'iterations, beside whole epochs.',
-    'mtpd.costs.precision':
-        'Leave it out: products are taken in float32 and summed in float64.',
-    'mtpd.costs.stride4_share':
-        'Leave it out: a quarter of the positions at strides up to 4 is '
-        'taken.',
-    **dict.fromkeys(
-        ('mtpd.costs.estimator', 'mtpd.costs.epochs', 'mtpd.costs.lr'),
-        'Leave it out: costs are solved exactly. Gradient descent as in the '
-        'paper is mtpd.order.gradient_descent_costs '
-        '(benchmarks/adaptation_cost.py).')}
-"""Settings of earlier versions -> what to do instead."""
-
-
-def read_settings(kind: type, given: Any, where: str
-                  ) -> tuple[dict[str, Any], list[str]]:
-    """The values of a group of settings, and everything wrong with it.
-
-    Args:
-        kind: The dataclass of the group.
-        given: What the config has.
-        where: The field of the config, such as ``mtpd.costs``.
-
-    Returns:
-        Name -> value, for the settings that are given and right; and one
-        message for each problem.
-    """
-    if not isinstance(given, Mapping):
-        return {}, [f'{where} is {given!r}; it has to be '
-                    f'{group_of(kind).words}{suggest_group(given, kind)}']
-    known = settings_of(kind)
-    problems = []
-    for key in given:
-        field_name = f'{where}.{key}'
-        if field_name in RETIRED:
-            problems.append(f'{field_name} is no longer a setting. '
-                            f'{RETIRED[field_name]}')
-        elif key not in known:
-            problems.append(f'{field_name} is not known' + did_you_mean(
-                key, known, prefix=f'{where}.'))
-    values = {}
-    for name, entry in known.items():
-        if name not in given:
-            if entry.default is MISSING and entry.default_factory is MISSING:
-                problems.append(f'{where}.{name} is not set. Set '
-                                f'{entry.metadata["form"].words}.')
-            continue
-        value, wrong = _read_value(entry, given[name], f'{where}.{name}')
-        problems += wrong
-        if not wrong:
-            values[name] = value
-    return values, problems
-
-
-def _read_value(entry: Field, value: Any, where: str
-                ) -> tuple[Any, list[str]]:
-    form: Form = entry.metadata['form']
-    if form.group is not None:
-        if value is None and entry.default_factory is not MISSING:
-            return entry.default_factory(), []
-        values, problems = read_settings(form.group, value, where)
-        keeps_dict = entry.default_factory in (dict, MISSING)
-        return (values if keeps_dict or problems
-                else form.group(**values)), problems
-    problem = f'{where} is {value!r}; it has to be {form.words}'
-    try:
-        if not form.check(value):
-            return None, [problem + suggest_value(value, form)]
-        return form.convert(value), []
-    except (TypeError, ValueError, OverflowError) as error:
-        return None, [f'{problem} ({error}).']

@@ -1,0 +1,316 @@
+"""The check of the images without labels, before anything is trained."""
+import hashlib
+import os
+from collections import defaultdict
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+
+from mmdet.registry import DATASETS
+from mmengine.config import Config
+from mmengine.dist import get_world_size
+from PIL import Image, UnidentifiedImageError
+
+from mtpd.compat.samples import sample_of
+from mtpd.config_types import type_name
+from mtpd.data.image_files import IMAGES
+from mtpd.distill.teacher_view.steps import unsupported_steps
+from mtpd.plan.detectors import is_url
+from mtpd.plan.errors import PlanError
+from mtpd.plan.paths import looked_in
+from mtpd.plan.plan import Plan
+from mtpd.plan.settings import UnlabelledSettings
+from mtpd.plan.unlabelled import (dataset_config, images_per_step,
+                                  pipeline_of, read_entries)
+from mtpd.randomness import isolate_rng
+
+from .files import not_on_disk
+from .reading import images_of
+from .sources import Source, inner_datasets, registered
+
+FIELD = 'mtpd.unlabelled'
+_CURE = f'Set {FIELD}.pipeline to steps that need no labels.'
+
+
+class Findings(NamedTuple):
+    """What was found in data.
+
+    Attributes:
+        problems: What stops a run, one message each.
+        notes: What a user should know.
+    """
+    problems: list[str]
+    notes: list[str]
+
+
+def check_unlabelled(plan: Plan, paths: Mapping[str, Sequence[str] | None],
+                     batches: int | None) -> Findings:
+    """Whether the images can be trained on, and how many they are.
+
+    The header of each file is read, and one image goes through the pipeline.
+    Files are compared with those of the other sets by their sizes, and where
+    these are equal by their bytes.
+
+    Args:
+        plan: The progression, with ``unlabelled`` set.
+        paths: 'train', 'val' and 'test' -> their image files; None where
+            they cannot be known.
+        batches: Of labelled images, in an epoch and process; None if unknown.
+    """
+    settings = plan.unlabelled
+    assert settings is not None
+    problems = source_problems(settings, plan.student.config.filename)
+    if problems:
+        return Findings(problems, [])
+    entries, problems = entries_of(settings)
+    problems = problems or file_problems(settings, entries) or [
+        *leaks(entries, paths), *pipeline_problems(plan, settings)]
+    if problems:
+        return Findings(problems, [])
+    return Findings([], _notes(plan, settings, entries, paths, batches))
+
+
+def entries_of(settings: UnlabelledSettings
+               ) -> tuple[list[dict[str, Any]], list[str]]:
+    """What the data set knows of each image, or why it cannot be read."""
+    try:
+        return read_entries(settings), []
+    except Exception as error:  # a data set of any library may raise any
+        place = settings.ann_file or settings.folder or type_name(
+            (settings.dataset or {}).get('type'))
+        return [], [f'{FIELD}: {place} cannot be read '
+                    f'({in_one_line(error)}). Correct it.']
+
+
+def test_paths(cfg: Config) -> list[str] | None:
+    """The image files of a config's test set, apart from its validation set;
+    None if it cannot be read: no run needs it."""
+    sets = []
+    for name in ('val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name) or {}
+        sets.append([dataset for _, dataset in inner_datasets(
+            loader.get('dataset') or {}, name)])
+    paths: list[str] = []
+    for dataset in sets[1]:
+        if not dataset or dataset in sets[0]:
+            continue
+        source = Source('test_dataloader.dataset', dataset, 'test_dataloader',
+                        registered(dataset.get('type')))
+        try:
+            paths += map(path_of, images_of(source, None))
+        except PlanError:
+            return None
+    return paths
+
+
+vars(test_paths)['__test__'] = False  # pytest would run it for its name
+
+
+def source_problems(settings: UnlabelledSettings,
+                     config: str | None) -> list[str]:
+    """Settings that name no images, or two kinds of them, or what is not
+    there."""
+    others = settings.folder or settings.ann_file
+    if bool(settings.dataset) == bool(others):
+        return [f'{FIELD} sets ' + (
+            'dataset beside folder or ann_file' if others else
+            'no images') + '. Set folder, ann_file (with the folder that its '
+            'file names start from), or dataset.']
+    problems = []
+    if settings.ann_file and not os.path.isfile(settings.ann_file):
+        problems.append(f'{FIELD}.ann_file: there is no file '
+                        f'{settings.ann_file}'
+                        f'{looked_in(settings.ann_file, config)}.')
+    if settings.folder and not os.path.isdir(settings.folder):
+        kind = 'this is no folder' if os.path.exists(settings.folder) \
+            else 'there is no folder'
+        problems.append(f'{FIELD}.folder: {kind}: {settings.folder}'
+                        f'{looked_in(settings.folder, config)}. Name a folder '
+                        'of images.')
+    return problems
+
+
+def file_problems(settings: UnlabelledSettings,
+                  entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """That there are no images, or that some are not there or none."""
+    if not entries:
+        return [no_images(settings)]
+    missing = not_on_disk(entries)
+    if missing:
+        cure = f', or set {FIELD}.folder to the folder that the file names ' \
+            'start from' if settings.ann_file else ''
+        return [f'{FIELD}: {len(missing)} of {len(entries)} images are '
+                f'missing, the first is {missing[0]}. Complete them{cure}.']
+    broken = [path for path in map(path_of, entries)
+              if path and not has_header(path)]
+    if broken:
+        return [f'{FIELD}: {len(broken)} of {len(entries)} files cannot be '
+                f'read as images: {_few(broken)}. Repair or remove them.']
+    return []
+
+
+def no_images(settings: UnlabelledSettings) -> str:
+    """That there are none, in words."""
+    if settings.folder and not settings.ann_file:
+        return (f'{FIELD}: {settings.folder} has no image. Files with these '
+                f'endings are taken: {" ".join(sorted(IMAGES))}')
+    place = settings.ann_file or 'the data set'
+    return f'{FIELD}: {place} has no image. Add some, or take {FIELD} out.'
+
+
+def path_of(entry: Mapping[str, Any]) -> str:
+    """The file of an image that a data set knows; empty for none or a URL."""
+    path = entry.get('img_path') or ''
+    return path if isinstance(path, str) and not is_url(path) else ''
+
+
+def has_header(path: str) -> bool:
+    """Whether a file begins as an image; some formats are not known here."""
+    if os.path.splitext(path)[1].lower() in ('.hdr', '.heic', '.avif'):
+        return os.path.getsize(path) > 0
+    try:
+        with Image.open(path):
+            return True
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return False
+
+
+def _few(paths: Sequence[str]) -> str:
+    more = f' and {len(paths) - 5} more' if len(paths) > 5 else ''
+    return ', '.join(paths[:5]) + more
+
+
+def leaks(entries: Sequence[Mapping[str, Any]],
+          paths: Mapping[str, Sequence[str] | None]) -> list[str]:
+    """Images that are also validated or tested on, byte for byte.
+
+    Args:
+        entries: What the data set knows of each image.
+        paths: As in :func:`check_unlabelled`.
+    """
+    problems = []
+    own = list(map(path_of, entries))
+    for split, use in (('val', 'validation'), ('test', 'test')):
+        same = equal_files(own, paths.get(split) or ())
+        if same:
+            problems.append(
+                f'{FIELD}: {len(same)} of {len(entries)} images are also in '
+                f'the {use} set, byte for byte: {_few(same)}. The student '
+                'would be taught on what it is measured with. Remove them '
+                'there, or from the other set.')
+    return problems
+
+
+def equal_files(files: Iterable[str], others: Iterable[str]) -> list[str]:
+    """The files that have the same bytes as one of the others. Files of a
+    size that no other has are not opened."""
+    sizes: dict[int, list[str]] = defaultdict(list)
+    for path in set(filter(os.path.isfile, others)):
+        sizes[os.path.getsize(path)].append(path)
+    digests: dict[int, set[bytes]] = {}
+    same = []
+    for path in files:
+        size = os.path.getsize(path) if path else -1
+        if size not in sizes:
+            continue
+        if size not in digests:
+            digests[size] = set(map(_digest, sizes[size]))
+        if _digest(path) in digests[size]:
+            same.append(path)
+    return same
+
+
+def _digest(path: str) -> bytes:
+    with open(path, 'rb') as file:
+        return hashlib.blake2b(file.read()).digest()
+
+
+def pipeline_problems(plan: Plan, settings: UnlabelledSettings) -> list[str]:
+    """Why the first image does not come through the pipeline."""
+    steps = pipeline_of(settings, plan.student.config).steps
+    if any(plan.teachers[name].scale != 1 for name in plan.used):
+        problems = unsupported_steps(steps)
+        if problems:
+            return [f'{FIELD}: {problem}' for problem in problems]
+    try:
+        with isolate_rng(0):
+            sample = DATASETS.build(dataset_config(settings, steps))[0]
+    except Exception as error:  # whatever a step may raise
+        failed = sample_of(error)
+        where = 'the pipeline' if failed is None else \
+            f'the step {failed.step} of the pipeline'
+        return [f'{FIELD}: {where} does not work for an image without labels '
+                f'({in_one_line(error)}). {_CURE}']
+    return shape_problems(sample)
+
+
+def in_one_line(error: Exception) -> str:
+    """``ValueError: what it says first``."""
+    return ': '.join([type(error).__name__, *str(error).splitlines()[:1]])
+
+
+def shape_problems(sample: Any) -> list[str]:
+    """That a pipeline's result holds no image of three channels."""
+    image = sample.get('inputs') if isinstance(sample, Mapping) else None
+    shape = tuple(getattr(image, 'shape', ()))
+    if len(shape) != 3 or shape[0] != 3:
+        return [f'{FIELD}: its pipeline gives images of shape {shape}; '
+                'expected (3, height, width) under "inputs", as PackDetInputs '
+                "gives them. Load images with color_type='color', and pack "
+                f'them. {_CURE}']
+    return []
+
+
+def _notes(plan: Plan, settings: UnlabelledSettings,
+           entries: Sequence[Mapping[str, Any]],
+           paths: Mapping[str, Sequence[str] | None],
+           batches: int | None) -> list[str]:
+    """How many images there are, how often each is taken, and how their
+    pipeline differs from the student's."""
+    cfg = plan.student.config
+    notes = [describe_passes(len(entries), images_per_step(settings, cfg),
+                             cfg, batches)]
+    notes += [f'{FIELD}: {note}.'
+              for note in pipeline_of(settings, cfg).notes]
+    if paths.get('test') is None:
+        notes.append(f'{FIELD}: the test set of the config cannot be read, so '
+                     'the images were not compared with it.')
+    same = equal_files(map(path_of, entries), paths.get('train') or ())
+    if same:
+        notes.append(f'{FIELD}: {len(same)} images are also among the '
+                     'labelled training images. This is allowed.')
+    return notes
+
+
+def describe_passes(images: int, per_step: int, cfg: Config,
+                    batches: int | None) -> str:
+    """How many images there are, and how often an epoch passes through them.
+
+    Args:
+        images: Their number.
+        per_step: Of a step and process.
+        cfg: The student's config.
+        batches: As in :func:`check_unlabelled`.
+    """
+    processes = get_world_size()
+    each = '' if processes == 1 else f' of each of {processes} processes'
+    text = f'{FIELD}: {images} images, {per_step} in each step{each}'
+    steps, span = cfg.train_cfg.get('max_iters'), 'a stage'
+    if steps is None:
+        steps, span = batches, 'an epoch'
+    if steps is None:
+        return f'{text}.'
+    passes = steps * per_step * processes / images
+    return (f'{text}; {span} of {steps} steps passes {passes:.3g} times '
+            'through them.')
+
+
+def without_use(plan: Plan) -> Findings:
+    """What is wrong with, or said about, images that are not trained on."""
+    if plan.unlabelled is None and plan.costs.split == 'unlabelled':
+        return Findings(["mtpd.costs.split is 'unlabelled', and "
+                         f'{FIELD} is not set. Set it, or another split.'],
+                        [])
+    if plan.unlabelled is not None and not plan.distils:
+        return Findings([], [f'{FIELD} is not used: without a teacher '
+                             '(mtpd.distill has weight 0) nothing can be '
+                             'learned from images without labels.'])
+    return Findings([], [])
