@@ -2,7 +2,7 @@
 import os
 import re
 from dataclasses import replace
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 from .detectors import is_url
 from .settings import UnlabelledSettings
@@ -26,20 +26,28 @@ def find_file(path: str, config: str | None) -> str:
     return beside if config and os.path.exists(beside) else path
 
 
-def with_found_paths(settings: UnlabelledSettings,
-                     config: str | None) -> UnlabelledSettings:
-    """Settings that name the folder and the file where they are.
+def with_found_paths(settings: Mapping[str, Any],
+                     config: str | None) -> dict[str, Any]:
+    """Settings, in which ``mtpd.unlabelled`` names its folder and file where
+    they are.
 
     Args:
-        settings: As in the config.
+        settings: Of ``mtpd``, as they were read.
         config: The config's file; None if it has none.
     """
-    found: dict[str, Any] = {}
-    for key in ('folder', 'ann_file'):
-        path = getattr(settings, key)
-        if path:
-            found[key] = find_file(path, config)
-    return replace(settings, **found)
+    unlabelled = settings.get('unlabelled')
+    if unlabelled is None:
+        return dict(settings)
+    found = {key: find_file(path, config)
+             for key, path in paths_in(unlabelled).items()}
+    return {**settings, 'unlabelled': replace(unlabelled, **found)}
+
+
+def paths_in(settings: UnlabelledSettings | None) -> dict[str, str]:
+    """The paths that ``mtpd.unlabelled`` sets, by the setting."""
+    paths = {key: getattr(settings, key, None)
+             for key in ('folder', 'ann_file')}
+    return {key: path for key, path in paths.items() if path}
 
 
 def looked_in(path: str, config: str | None) -> str:

@@ -17,7 +17,7 @@ from mtpd.distill.losses.mechanism import mechanism_config
 
 from .detectors import DetectorSpec, load_config
 from .errors import PlanError, did_you_mean
-from .paths import find_file, looked_in, with_found_paths
+from .paths import find_file, looked_in, paths_in, with_found_paths
 from .settings import (Options, ProgressionSettings, TeacherSettings,
                        read_settings)
 from .work_dir import WorkDir
@@ -142,9 +142,7 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
                                                   pool)
     if stages is not None and limit is not None:
         stages = stages[-limit:]  # later teachers matter more
-    if settings.get('unlabelled') is not None:
-        settings['unlabelled'] = with_found_paths(settings['unlabelled'],
-                                                  cfg.filename)
+    settings = with_found_paths(settings, cfg.filename)
     if isinstance(given, Mapping) and 'distill' not in given:
         settings.update(_former_default(cfg.work_dir))
     if stages is not None and not {*sum(stages, ())} <= {*teachers}:
@@ -180,11 +178,7 @@ def with_found_files(cfg: Config, plan: Plan) -> Config:
         teacher = cfg.mtpd.teachers[name]
         teacher.checkpoint = spec.checkpoint
         teacher.config = find_file(teacher.config, cfg.filename)
-    if plan.unlabelled is not None:
-        for key in ('folder', 'ann_file'):
-            path = getattr(plan.unlabelled, key)
-            if path is not None:
-                cfg.mtpd.unlabelled[key] = path
+    (cfg.mtpd.get('unlabelled') or {}).update(paths_in(plan.unlabelled))
     return cfg
 
 
