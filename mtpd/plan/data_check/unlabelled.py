@@ -5,7 +5,7 @@ from collections import defaultdict
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from mmdet.registry import DATASETS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_world_size
 from PIL import Image, UnidentifiedImageError
 
@@ -83,14 +83,10 @@ def entries_of(settings: UnlabelledSettings
 def test_paths(cfg: Config) -> list[str] | None:
     """The image files of a config's test set, apart from its validation set;
     None if it cannot be read: no run needs it."""
-    sets = []
-    for name in ('val_dataloader', 'test_dataloader'):
-        loader = cfg.get(name) or {}
-        sets.append([dataset for _, dataset in inner_datasets(
-            loader.get('dataset') or {}, name)])
+    validated = datasets_of(cfg, 'val_dataloader')
     paths: list[str] = []
-    for dataset in sets[1]:
-        if not dataset or dataset in sets[0]:
+    for dataset in datasets_of(cfg, 'test_dataloader'):
+        if dataset in validated:
             continue
         source = Source('test_dataloader.dataset', dataset, 'test_dataloader',
                         registered(dataset.get('type')))
@@ -99,6 +95,14 @@ def test_paths(cfg: Config) -> list[str] | None:
         except PlanError:
             return None
     return paths
+
+
+def datasets_of(cfg: Config, loader: str) -> list[ConfigDict]:
+    """The data sets of a loader; none where the config has no such loader."""
+    dataset = (cfg.get(loader) or {}).get('dataset')
+    if not dataset:
+        return []
+    return [inner for _, inner in inner_datasets(dataset, loader)]
 
 
 vars(test_paths)['__test__'] = False  # pytest would run it for its name
@@ -114,18 +118,29 @@ def source_problems(settings: UnlabelledSettings,
             'dataset beside folder or ann_file' if others else
             'no images') + '. Set folder, ann_file (with the folder that its '
             'file names start from), or dataset.']
-    problems = []
-    if settings.ann_file and not os.path.isfile(settings.ann_file):
-        problems.append(f'{FIELD}.ann_file: there is no file '
-                        f'{settings.ann_file}'
-                        f'{looked_in(settings.ann_file, config)}.')
-    if settings.folder and not os.path.isdir(settings.folder):
-        kind = 'this is no folder' if os.path.exists(settings.folder) \
-            else 'there is no folder'
-        problems.append(f'{FIELD}.folder: {kind}: {settings.folder}'
-                        f'{looked_in(settings.folder, config)}. Name a folder '
-                        'of images.')
-    return problems
+    return missing_file(settings, config) + missing_folder(settings, config)
+
+
+def missing_file(settings: UnlabelledSettings,
+                 config: str | None) -> list[str]:
+    """That ``ann_file`` is no file."""
+    path = settings.ann_file
+    if not path or os.path.isfile(path):
+        return []
+    return [f'{FIELD}.ann_file: there is no file {path}'
+            f'{looked_in(path, config)}.']
+
+
+def missing_folder(settings: UnlabelledSettings,
+                   config: str | None) -> list[str]:
+    """That ``folder`` is no folder."""
+    path = settings.folder
+    if not path or os.path.isdir(path):
+        return []
+    kind = 'this is no folder' if os.path.exists(path) else \
+        'there is no folder'
+    return [f'{FIELD}.folder: {kind}: {path}{looked_in(path, config)}. Name a '
+            'folder of images.']
 
 
 def file_problems(settings: UnlabelledSettings,
@@ -133,18 +148,29 @@ def file_problems(settings: UnlabelledSettings,
     """That there are no images, or that some are not there or none."""
     if not entries:
         return [no_images(settings)]
+    return absent_files(settings, entries) or broken_files(entries)
+
+
+def absent_files(settings: UnlabelledSettings,
+                 entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """That images are not there."""
     missing = not_on_disk(entries)
-    if missing:
-        cure = f', or set {FIELD}.folder to the folder that the file names ' \
-            'start from' if settings.ann_file else ''
-        return [f'{FIELD}: {len(missing)} of {len(entries)} images are '
-                f'missing, the first is {missing[0]}. Complete them{cure}.']
+    if not missing:
+        return []
+    cure = f', or set {FIELD}.folder to the folder that the file names ' \
+        'start from' if settings.ann_file else ''
+    return [f'{FIELD}: {len(missing)} of {len(entries)} images are missing, '
+            f'the first is {missing[0]}. Complete them{cure}.']
+
+
+def broken_files(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """That files are no images."""
     broken = [path for path in map(path_of, entries)
               if path and not has_header(path)]
-    if broken:
-        return [f'{FIELD}: {len(broken)} of {len(entries)} files cannot be '
-                f'read as images: {_few(broken)}. Repair or remove them.']
-    return []
+    if not broken:
+        return []
+    return [f'{FIELD}: {len(broken)} of {len(entries)} files cannot be read '
+            f'as images: {_few(broken)}. Repair or remove them.']
 
 
 def no_images(settings: UnlabelledSettings) -> str:
