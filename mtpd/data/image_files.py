@@ -10,6 +10,11 @@ IMAGES = {'.avif', '.bmp', '.dib', '.gif', '.heic', '.hdr', '.jp2', '.jpe',
 """The endings of image files, in lower case."""
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is an image that is not hidden, by its name."""
+    return os.path.splitext(name)[1].lower() in IMAGES and name[0] != '.'
+
+
 def image_files(folder: str) -> Iterator[str]:
     """The images below a folder, by their paths relative to it, sorted within
     each folder. Hidden files and folders are passed over.
@@ -26,6 +31,5 @@ def image_files(folder: str) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if name[0] != '.')
         for name in sorted(names):
-            ending = os.path.splitext(name)[1].lower()
-            if ending in IMAGES and name[0] != '.':
+            if is_image(name):
                 yield os.path.relpath(os.path.join(root, name), folder)

@@ -74,9 +74,7 @@ def entries_of(settings: UnlabelledSettings
     try:
         return read_entries(settings), []
     except Exception as error:  # a data set of any library may raise any
-        place = settings.ann_file or settings.folder or type_name(
-            (settings.dataset or {}).get('type'))
-        return [], [f'{FIELD}: {place} cannot be read '
+        return [], [f'{FIELD}: {place_of(settings)} cannot be read '
                     f'({in_one_line(error)}). Correct it.']
 
 
@@ -106,6 +104,12 @@ def datasets_of(cfg: Config, loader: str) -> list[ConfigDict]:
 
 
 vars(test_paths)['__test__'] = False  # pytest would run it for its name
+
+
+def place_of(settings: UnlabelledSettings) -> str:
+    """Where the images come from, in words."""
+    return settings.ann_file or settings.folder or type_name(
+        (settings.dataset or {}).get('type'))
 
 
 def source_problems(settings: UnlabelledSettings,
@@ -178,8 +182,7 @@ def no_images(settings: UnlabelledSettings) -> str:
     if settings.folder and not settings.ann_file:
         return (f'{FIELD}: {settings.folder} has no image. Files with these '
                 f'endings are taken: {" ".join(sorted(IMAGES))}')
-    place = settings.ann_file or 'the data set'
-    return f'{FIELD}: {place} has no image. Add some, or take {FIELD} out.'
+    return f'{FIELD}: {place_of(settings)} has no image. Add some, or take {FIELD} out.'
 
 
 def path_of(entry: Mapping[str, Any]) -> str:
