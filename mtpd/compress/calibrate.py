@@ -1,0 +1,102 @@
+"""Batch norms measured anew, after weights have changed."""
+from typing import Iterator
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mtpd.plan.data_check import data_problems
+from mtpd.randomness import isolate_rng
+from mtpd.search.images import Images
+
+from .errors import CannotSlice
+
+BATCH = 8
+"""Images per batch."""
+
+
+def image_problems(cfg: Config) -> list[str]:
+    """Why a config's training images cannot be read, one message each."""
+    for key in ('train_dataloader', 'val_dataloader'):
+        if not cfg.get(key):
+            return [f'{key} is not set, so nothing says which images the '
+                    'batch norms are measured on, and how they are read. '
+                    'Name the config that the detector was trained with.']
+    return data_problems({'': cfg}, to_train=False)
+
+
+def recalibrate(detector: BaseDetector, cfg: Config, images: int) -> int:
+    """Replace the statistics of all batch norms by those of training images.
+
+    The images pass through the validation pipeline, in batches, and every
+    batch counts alike.
+
+    Args:
+        detector: Ends on mmengine's device, in eval mode.
+        cfg: Its config, with a training set and a validation pipeline.
+        images: The number of images, evenly spread over the training set.
+
+    Returns:
+        The number of images that were used; 0 for a detector without batch
+        norms.
+    """
+    # SyncBN does not run on a CPU; keys and weights are the same.
+    detector = revert_sync_batchnorm(detector).to(get_device()).eval()
+    norms, of_heads = [], False
+    for name, module in detector.named_modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            norms.append(module)
+            of_heads |= not name.startswith(('backbone.', 'neck.'))
+    if not norms:
+        return 0
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch then averages over all batches
+        norm.train()
+    used = 0
+    with torch.no_grad(), isolate_rng(0):
+        for batch in _batches(cfg, images):
+            data = detector.data_preprocessor(_as_data(batch))
+            if of_heads:
+                detector(**data, mode='tensor')
+            else:  # a RoI head takes longer than all the rest
+                detector.extract_feat(data['inputs'])
+            used += len(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+    return used
+
+
+def _batches(cfg: Config, count: int) -> Iterator[list[Tensor]]:
+    """Batches of at least two images, as far as there are so many: in a map of
+    one position a single one has no variance."""
+    images = Images(cfg)
+    indices = images.spread(count)
+    if not indices:
+        raise CannotSlice(['The training set has no images to measure the '
+                           'batch norms on.'])
+    waiting: list[Tensor] = []
+    for loaded in images.load([[index] for index in indices]):
+        (view,) = loaded.views.values()
+        waiting += view
+        if len(waiting) >= BATCH + 2:
+            yield waiting[:BATCH]
+            del waiting[:BATCH]
+    yield waiting
+
+
+def _as_data(images: list[Tensor]) -> dict:
+    samples = []
+    for image in images:
+        size = tuple(image.shape[-2:])
+        samples.append(DetDataSample(metainfo=dict(
+            img_id=0, ori_shape=size, img_shape=size, scale_factor=(1., 1.),
+            flip=False)))
+    return dict(inputs=images, data_samples=samples)

@@ -1,0 +1,214 @@
+"""Cuts channels out of a detector until it has the shape of a smaller one.
+
+Which layers share their channels (a residual connection ties all blocks of a
+stage, a shared head all levels of the neck) is found by torch-pruning's
+dependency graph, which traces one forward pass.
+"""
+import math
+from types import ModuleType
+from typing import Any, Callable, Iterable, Sequence
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from mtpd.randomness import isolate_rng
+
+from .errors import CannotSlice
+
+Importance = Callable[[Any], Tensor]
+"""From a group of torch-pruning to a score of each of its channels, (C,)."""
+
+SIDE = 256
+"""Of the traced image in pixels: P7 has 2 x 2 positions, so that a GroupNorm
+of one channel a group has something to normalise."""
+
+_ROOTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def torch_pruning() -> ModuleType:
+    """The library.
+
+    Raises:
+        CannotSlice: It is not installed.
+    """
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise CannotSlice([
+            'torch-pruning is not installed, which finds the channels that '
+            f'belong together ({error}): pip install "mtpd[compress]"']) \
+            from error
+    return torch_pruning
+
+
+def cut_channels(detector: BaseDetector, smaller: nn.Module,
+                 keeps_backbone: bool = False,
+                 importance: Importance | None = None
+                 ) -> dict[str, list[int]]:
+    """Remove the least important channels in place.
+
+    Args:
+        detector: The trained detector. Afterwards its layers have the shapes
+            of ``smaller``; its settings, such as the channels that a RoI
+            extractor expects, are still the old ones.
+        smaller: The same detector with fewer channels; its weights are not
+            read.
+        keeps_backbone: Whether both backbones are equal; then the trace
+            begins behind it.
+        importance: None for the mean absolute weight of all layers that share
+            a channel.
+
+    Returns:
+        The name of the first layer of each group that lost channels -> the
+        channels that were kept, ascending.
+
+    Raises:
+        CannotSlice: torch-pruning is not installed, or the groups of a layer
+            do not go with the smaller number of channels.
+    """
+    library = torch_pruning()
+    importance = importance or library.importance.GroupMagnitudeImportance(p=1)
+    detector.eval()
+    detector.requires_grad_(True)  # the trace follows gradients
+    with isolate_rng(0):
+        image = torch.randn(1, 3, SIDE, SIDE)
+    kept_maps = None
+    if keeps_backbone:
+        # Run beforehand: its layers must not even be seen by the trace, which
+        # takes every network with a transformer's layers for one throughout.
+        with torch.no_grad():
+            kept_maps = detector.backbone(image)
+
+    def forward(_detector: BaseDetector, image: Tensor) -> list[Tensor]:
+        return raw_outputs(detector, kept_maps or detector.backbone(image))
+
+    graph = library.DependencyGraph().build_dependency(
+        detector, image, forward_fn=forward, verbose=False)
+    names = {module: name for name, module in detector.named_modules()}
+    targets = dict(smaller.named_modules())
+    kept = {}
+    for group in graph.get_all_groups(root_module_types=_ROOTS):
+        root = group[0].dep.target.module
+        channels = _out_channels(root)
+        wanted = _out_channels(targets[names[root]])
+        if wanted == channels or _is_depthwise(root):
+            continue
+        chosen = choose(importance(group), wanted,
+                        *_group_counts(graph, group, channels, names))
+        kept[names[root]] = chosen
+        removed = sorted(set(range(channels)) - set(chosen))
+        graph.get_pruning_group(root, group[0].dep.handler, removed).prune()
+    return kept
+
+
+def choose(scores: Tensor, count: int, conv_groups: int = 1,
+           norm_groups: int = 1) -> list[int]:
+    """The most important channels, ascending, as many of each group.
+
+    Args:
+        scores: Importance of each channel, (C,).
+        count: The number of channels to keep.
+        conv_groups: Of grouped convolutions. They keep the same places of
+            every group, because their weights are stored by place.
+        norm_groups: Of group norms, each of which keeps its own best.
+
+    Raises:
+        CannotSlice: The groups do not divide both numbers of channels.
+    """
+    groups = math.lcm(conv_groups, norm_groups)
+    if len(scores) % groups or count % groups:
+        raise CannotSlice([f'{count} of {len(scores)} channels cannot be '
+                           f'divided into {groups} groups. Choose another '
+                           'width.'])
+    by_group = scores.view(groups, -1)
+    if conv_groups > 1:
+        by_group = by_group.mean(0).expand_as(by_group)
+    best = by_group.topk(count // groups, dim=1).indices
+    first = torch.arange(groups)[:, None] * by_group.shape[1]
+    chosen: list[int] = (best.cpu() + first).flatten().sort().values.tolist()
+    return chosen
+
+
+def _group_counts(graph: Any, group: Any, channels: int,
+                  names: dict[nn.Module, str]) -> tuple[int, int]:
+    """The number of groups of the convolutions and of the norms that share
+    these channels."""
+    of_convs = of_norms = 1
+    for dependency, _ in group:
+        module = dependency.target.module
+        if isinstance(module, nn.Conv2d) and module.groups > 1 \
+                and not _is_depthwise(module):
+            of_convs = math.lcm(of_convs, module.groups)
+            size = module.out_channels if graph.is_out_channel_pruning_fn(
+                dependency.handler) else module.in_channels
+        elif isinstance(module, nn.GroupNorm):
+            of_norms = math.lcm(of_norms, module.num_groups)
+            size = module.num_channels
+        else:
+            continue
+        if size % channels or channels % math.lcm(of_convs, of_norms):
+            raise CannotSlice([f'{names[module]} has {size} channels in '
+                               f'groups and shares {channels} of them with '
+                               'another layer.'])
+    return of_convs, of_norms
+
+
+def _is_depthwise(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) \
+        and module.groups == module.out_channels > 1
+
+
+def _out_channels(module: nn.Module) -> int:
+    count = getattr(module, 'out_channels', None)
+    return int(module.out_features if count is None  # type: ignore[arg-type]
+               else count)
+
+
+def raw_outputs(detector: BaseDetector,
+                features: Sequence[Tensor]) -> list[Tensor]:
+    """Everything that a detector predicts, before any decoding.
+
+    RoI extraction is left out: boxes that were predicted would tie the
+    channels of the heads to the four sides of a box. Each RoI head sees the
+    sum of the maps that its extractor reads, averaged to the extractor's size,
+    which has the same channels.
+
+    Args:
+        detector: With or without a RoI head.
+        features: The backbone's maps of one image, (1, C, H, W).
+    """
+    maps = detector.neck(features)
+    dense = detector.rpn_head if getattr(detector, 'with_rpn', False) \
+        else detector.bbox_head
+    outputs = list(_tensors(dense(maps)))
+    if getattr(detector, 'with_roi_head', False):
+        for extractor, head in roi_parts(detector.roi_head):
+            size = extractor.roi_layers[0].output_size
+            pooled: Any = 0
+            for one in maps[:extractor.num_inputs]:
+                pooled = pooled + adaptive_avg_pool2d(one, size)
+            outputs += _tensors(head(pooled))
+    return outputs
+
+
+def roi_parts(roi_head: Any) -> Iterable[tuple[Any, Any]]:
+    """Each extractor of a RoI head with the head that it feeds."""
+    for part in ('bbox', 'mask'):
+        if not getattr(roi_head, f'with_{part}'):
+            continue
+        extractors, heads = (
+            list(value) if isinstance(value, nn.ModuleList) else [value]
+            for value in (getattr(roi_head, f'{part}_roi_extractor'),
+                          getattr(roi_head, f'{part}_head')))
+        yield from zip(extractors, heads, strict=True)
+
+
+def _tensors(value: Any) -> Iterable[Tensor]:
+    """Every tensor in nested tuples and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for one in value:
+            yield from _tensors(one)

@@ -1,0 +1,191 @@
+"""The files of a smaller detector: its config, its first weights and the
+progression that trains it."""
+import io
+import os
+from contextlib import ExitStack
+from typing import Any, Mapping, NamedTuple
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config
+
+from mtpd.compat.atomic_files import atomic_file
+from mtpd.plan.detectors import is_url
+from mtpd.provenance import as_plain
+
+from .errors import CannotSlice
+
+ORIGINAL = 'original'
+"""The name of the detector that was sliced among its slice's teachers."""
+
+
+class Teacher(NamedTuple):
+    """A teacher besides the original.
+
+    Attributes:
+        config: File, or ``mmdet::family/name.py``.
+        checkpoint: File or URL.
+        ap: Box AP in percent; None to have it measured.
+    """
+    config: str
+    checkpoint: str
+    ap: float | None = None
+
+
+class Files(NamedTuple):
+    """Paths of what is written.
+
+    Attributes:
+        config: The smaller detector, an ordinary mmdet config.
+        weights: Its first weights, a plain checkpoint.
+        progression: The config that trains it, taught by the original.
+    """
+    config: str
+    weights: str
+    progression: str
+
+
+def files_of(config: str, folder: str, width: float,
+             depth: int | None = None) -> Files:
+    """Where the slice of a config is written: ``my_half.py`` for half of the
+    width of ``my.py``, ``my_w75.py`` for 75%, ``my_d18_half.py`` with another
+    depth.
+
+    Args:
+        config: The config of the original.
+        folder: Of the new files.
+        width: Share of the channels.
+        depth: Layers of the new backbone; None for those of the original.
+    """
+    stem = os.path.splitext(os.path.basename(config.rpartition('::')[2]))[0]
+    parts = [stem] if depth is None else [stem, f'd{depth}']
+    if width == 0.5:
+        parts.append('half')
+    elif width < 1 or depth is None:
+        parts.append(f'w{100 * width:g}'.replace('.', '_'))
+    path = os.path.join(folder, '_'.join(parts))
+    return Files(f'{path}.py', f'{path}_start.pth', f'{path}_mtpd.py')
+
+
+def write_files(files: Files, cfg: Config, model: Mapping[str, Any],
+                detector: BaseDetector,
+                teachers: Mapping[str, Teacher]) -> None:
+    """Write all files, or none.
+
+    Args:
+        files: Where to.
+        cfg: The config of the original, with its file name.
+        model: The ``model`` part of the smaller one.
+        detector: The smaller one, with its first weights.
+        teachers: The original first, and the pool.
+
+    Raises:
+        OSError: They cannot be written; then there is none of them.
+    """
+    buffer = io.BytesIO()
+    weights = {key: value.cpu().clone()
+               for key, value in detector.state_dict().items()}
+    torch.save(dict(meta=dict(dataset_meta=as_plain(
+        getattr(detector, 'dataset_meta', None) or {})), state_dict=weights),
+        buffer)
+    contents = (config_text(files, cfg, model).encode(), buffer.getvalue(),
+                progression_text(files, cfg, teachers).encode())
+    with ExitStack() as stack:
+        opened = [stack.enter_context(atomic_file(path)) for path in files]
+        for file, content in zip(opened, contents, strict=True):
+            file.write(content)
+
+
+def config_text(files: Files, cfg: Config, model: Mapping[str, Any]) -> str:
+    """An ordinary mmdet config: the original's with other widths."""
+    changes: dict[str, Any] = dict(
+        model=difference(cfg.model, model), load_from=files.weights)
+    name = os.path.splitext(os.path.basename(files.config))[0]
+    if cfg.get('work_dir'):
+        changes['work_dir'] = _beside(cfg.work_dir, name)
+    base = _relative(cfg.filename, files)
+    if '::' not in base and Config._is_lazy_import(cfg.filename):
+        # Such a config cannot be the base of a text; it is written whole.
+        whole = dict(cfg._cfg_dict.items())
+        whole['model'] = dict(model)
+        return _header(files, base) + Config(
+            {**whole, **changes, 'model': dict(model)}).pretty_text
+    return _header(files, base) + f'_base_ = {base!r}\n' \
+        + Config(changes).pretty_text
+
+
+def progression_text(files: Files, cfg: Config,
+                     teachers: Mapping[str, Teacher]) -> str:
+    """The config that trains the smaller detector."""
+    imports = list((cfg.get('custom_imports') or {}).get('imports') or [])
+    pool: dict[str, dict[str, Any]] = {}
+    for name, teacher in teachers.items():
+        pool[name] = dict(config=_relative(teacher.config, files),
+                          checkpoint=_relative(teacher.checkpoint, files))
+        if teacher.ap is not None:
+            pool[name]['ap'] = teacher.ap
+    content: dict[str, Any] = dict(
+        custom_imports=dict(imports=list(dict.fromkeys([*imports, 'mtpd']))),
+        load_from=None)
+    if cfg.get('work_dir'):
+        name = os.path.splitext(os.path.basename(files.progression))[0]
+        content['work_dir'] = _beside(cfg.work_dir, name)
+    content['mtpd'] = dict(
+        student=dict(checkpoint=_relative(files.weights, files)),
+        teachers=pool, order='bgs' if len(pool) > 1 else list(pool))
+    command = f'#   python tools/train.py {files.progression}\n'
+    return '# Trains the smaller detector, taught by the one that it was ' \
+        f'cut out of:\n{command}_base_ = ' \
+        f'{_relative(files.config, files)!r}\n{Config(content).pretty_text}'
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]
+               ) -> dict[str, Any]:
+    """What to write into a config whose base has ``old``, to have ``new``.
+
+    Args:
+        old: Nested dicts; all their keys are in ``new``.
+        new: The same with other values.
+    """
+    changes: dict[str, Any] = {}
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(old.get(key), Mapping):
+            inner = difference(old[key], value)
+            if inner:
+                changes[key] = inner
+        elif key not in old or old[key] != value:
+            changes[key] = value
+    return changes
+
+
+def refuse_existing(files: Files) -> None:
+    """Raise if a file would be overwritten.
+
+    Raises:
+        CannotSlice: One of them exists.
+    """
+    there = [path for path in files if os.path.lexists(path)]
+    if there:
+        raise CannotSlice([f'{", ".join(there)} exists already. Add '
+                           '--overwrite to replace it, or choose another '
+                           'folder by --out.'])
+
+
+def _header(files: Files, base: str) -> str:
+    weights = os.path.basename(files.weights)
+    return f'# {base} with fewer channels.\n# Its first weights are in ' \
+        f'{weights}, which keeps the most important\n# ones; ' \
+        'load_from=None begins with random weights.\n'
+
+
+def _beside(work_dir: str, name: str) -> str:
+    """A work dir of a name of its own, so that no run overwrites another's."""
+    return os.path.join(os.path.dirname(os.path.normpath(work_dir)), name)
+
+
+def _relative(path: str, files: Files) -> str:
+    """A path as a file of the new folder names it."""
+    if is_url(path) or '::' in path:
+        return path
+    folder = os.path.dirname(os.path.abspath(files.config))
+    return os.path.relpath(os.path.expanduser(path), folder)

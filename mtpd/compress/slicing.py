@@ -1,0 +1,66 @@
+"""A smaller detector with the weights of a larger one."""
+from typing import Any
+
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import ConfigDict
+
+from mtpd.distill.detector import build_detector
+from mtpd.randomness import isolate_rng
+
+from .channels import Importance, cut_channels
+from .errors import CannotSlice
+
+
+def sliced_detector(original: BaseDetector, model: ConfigDict,
+                    keeps_backbone: bool = False,
+                    importance: Importance | None = None) -> BaseDetector:
+    """A detector of a smaller config whose weights are the most important
+    channels of a trained one.
+
+    Args:
+        original: The trained detector. It is cut and of no use afterwards.
+        model: The ``model`` part of the smaller config.
+        keeps_backbone: Whether both backbones are equal.
+        importance: As in :func:`cut_channels`.
+
+    Raises:
+        CannotSlice: The smaller config is not the larger one with fewer
+            channels.
+    """
+    smaller = built(model)
+    missing = sorted(set(original.state_dict()) ^ set(smaller.state_dict()))
+    if missing:
+        raise CannotSlice([
+            f'The two detectors differ in more than widths: {missing[0]} and '
+            f'{len(missing) - 1} more tensors are in one of them only. '
+            'Change nothing but numbers of channels.'])
+    cut_channels(original, smaller, keeps_backbone, importance)
+    weights = original.state_dict()
+    other = [f'{key} ({list(weights[key].shape)}, not {list(value.shape)})'
+             for key, value in smaller.state_dict().items()
+             if weights[key].shape != value.shape]
+    if other:
+        raise CannotSlice([
+            f'{len(other)} tensors of the slice have another shape than in '
+            f'the smaller config, the first is {other[0]}. The trace of '
+            'channels cannot follow this detector.'])
+    smaller.load_state_dict(weights, strict=True)
+    meta: Any = getattr(original, 'dataset_meta', None)
+    smaller.dataset_meta = meta or {}
+    return smaller
+
+
+def built(model: ConfigDict) -> BaseDetector:
+    """A detector with any weights.
+
+    Raises:
+        CannotSlice: Its config builds none.
+    """
+    try:
+        with isolate_rng(0):
+            return build_detector(model)
+    except Exception as error:  # whatever a part of mmdet may raise
+        raise CannotSlice([
+            'The smaller model cannot be built '
+            f'({type(error).__name__}: {error}). Choose another width.']) \
+            from error

@@ -1,0 +1,163 @@
+"""Slices of mmdet's detectors, thin (tests/shrink.py): they load strictly, and
+where nothing is lost they predict what the original predicts."""
+import pytest
+import torch
+from mmdet.testing import demo_mm_inputs
+from mmengine.config import ConfigDict
+from shrink import _parts as parts, shrunk
+from torch import nn
+
+from mtpd.compress import CannotSlice, narrowed, sliced_detector
+from mtpd.compress.channels import choose, cut_channels, raw_outputs
+from mtpd.compress.slicing import built
+from mtpd.plan.detectors import load_config
+
+FAMILIES = {
+    'retinanet_r18': 'retinanet/retinanet_r18_fpn_1x_coco.py',
+    'retinanet_x101': 'retinanet/retinanet_x101-64x4d_fpn_1x_coco.py',
+    'fcos_caffe_gn': 'fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+    'gfl': 'gfl/gfl_r50_fpn_1x_coco.py',
+    'atss': 'atss/atss_r50_fpn_1x_coco.py',
+    'faster_rcnn': 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+    'faster_pafpn': 'pafpn/faster-rcnn_r50_pafpn_1x_coco.py',
+    'mask_rcnn': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
+    'mask_rcnn_gn': 'gn/mask-rcnn_r50_fpn_gn-all_2x_coco.py',
+    'cascade_mask': 'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+    # Keeps its backbone.
+    'mask_rcnn_swin': 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'}
+
+
+def model_of(name: str) -> ConfigDict:
+    return shrunk(load_config(f'mmdet::{FAMILIES[name]}').model)
+
+
+def detector_of(model: ConfigDict, seed: int = 0):
+    """Any weights, with statistics and scales that differ by channel."""
+    detector = built(model)
+    torch.manual_seed(seed)
+    for value in detector.state_dict().values():
+        if value.is_floating_point():
+            value.mul_(1 + .2 * torch.rand_like(value)).add_(
+                .05 * torch.rand_like(value))
+    return detector.eval()
+
+
+def outputs(detector, size=(96, 64)):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        return raw_outputs(detector, detector.backbone(
+            torch.randn(2, 3, *size)))
+
+
+class RandomChoice:
+    """Scores that follow from the group alone; remembers which channels of
+    which layers each group holds."""
+
+    def __init__(self, detector):
+        self.names = {m: name for name, m in detector.named_modules()}
+        self.members = {}
+
+    def __call__(self, group):
+        root = self.names[group[0].dep.target.module]
+        self.members[root] = [
+            (self.names[item.dep.target.module], item.idxs, item.root_idxs)
+            for item in group.items if item.dep.target.module in self.names
+            and 'out_channels' in item.dep.handler.__name__]
+        generator = torch.Generator().manual_seed(len(self.members))
+        return torch.rand(len(group[0].idxs), generator=generator)
+
+
+def without_group_norms(model: ConfigDict) -> ConfigDict:
+    """Batch norms in place of group norms, whose statistics depend on the
+    channels that a slice leaves out."""
+    for part in parts(model):
+        if (part.get('norm_cfg') or {}).get('type') == 'GN':
+            part.norm_cfg = dict(type='BN')
+    return model
+
+
+def silence(detector, choice, kept) -> None:
+    """Make every channel zero that a slice leaves out: what writes to it, and
+    not what reads it."""
+    modules = dict(detector.named_modules())
+    for root, members in choice.members.items():
+        for name, indices, of_root in members:
+            dropped = [i for i, r in zip(indices, of_root)
+                       if r not in kept[root]]
+            rows = modules[name].weight.data
+            if isinstance(modules[name], nn.ConvTranspose2d):
+                rows = rows.transpose(0, 1)
+            rows[dropped] = 0
+            if modules[name].bias is not None:
+                modules[name].bias.data[dropped] = 0
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_a_slice_loads_strictly_and_trains_at_any_size(name):
+    model = model_of(name)
+    result = narrowed(model, .5)
+    smaller = sliced_detector(detector_of(model), result.model,
+                              result.keeps_backbone)
+    plain = built(result.model)
+    plain.load_state_dict(smaller.state_dict(), strict=True)
+    count, all_of_it = (sum(p.numel() for p in one.parameters())
+                        for one in (plain, built(model)))
+    assert result.keeps_backbone == (name == 'mask_rcnn_swin')
+    # As thin as it is, mask_rcnn_gn has one channel a group in its backbone.
+    assert count < all_of_it * (1 if result.notes else .62)
+    assert len(outputs(plain, (64, 96))) == len(outputs(built(model)))
+    plain.train()
+    batch = demo_mm_inputs(2, [[3, 128, 96], [3, 96, 128]], num_classes=5,
+                           with_mask='mask' in name)
+    data = plain.data_preprocessor(batch, True)
+    total, _ = plain.parse_losses(plain(**data, mode='loss'))
+    total.backward()
+    silent = [key for key, p in plain.named_parameters()
+              if p.requires_grad and p.grad is None]
+    assert total.isfinite() and not silent
+
+
+@pytest.mark.parametrize('name', FAMILIES)
+def test_the_whole_width_is_the_same_detector(name):
+    model = model_of(name)
+    expected = outputs(detector_of(model))
+    result = narrowed(model, 1)
+    same = sliced_detector(detector_of(model), result.model,
+                           result.keeps_backbone)
+    for one, other in zip(outputs(same.eval()), expected, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('name', [
+    name for name in FAMILIES if name not in ('retinanet_r18', 'atss')])
+def test_channels_that_are_zero_can_be_left_out(name):
+    """Every weight has to be at the place of its channel, or the two detectors
+    would differ."""
+    model = without_group_norms(model_of(name))
+    result = narrowed(model, .5)
+    original = detector_of(model)
+    choice = RandomChoice(original)
+    kept = cut_channels(original, built(result.model), result.keeps_backbone,
+                        choice)
+    original = detector_of(model)
+    silence(original, choice, kept)
+    expected = outputs(original)
+    smaller = sliced_detector(original, result.model, result.keeps_backbone,
+                              RandomChoice(original)).eval()
+    for one, other in zip(outputs(smaller), expected, strict=True):
+        assert other.std() > 0
+        assert (one - other).abs().max() < 1e-4 * other.abs().max()
+
+
+def test_group_norms_keep_their_best_and_groups_the_same_places():
+    scores = torch.tensor([1., 2., 3., 4., 8., 7., 6., 5.])
+    assert choose(scores, 4) == [4, 5, 6, 7]
+    assert choose(scores, 4, norm_groups=2) == [2, 3, 4, 5]
+    # Means by place: 4.5 of all, and 8 beside 1 is no better than 5 beside 4.
+    scores[0] = 9
+    assert choose(scores, 4, conv_groups=2)[:1] == [0]
+    chosen = choose(scores, 4, conv_groups=2)
+    assert [one + 4 for one in chosen[:2]] == chosen[2:]
+    assert choose(scores, 8, 2, 4) == list(range(8))
+    with pytest.raises(CannotSlice, match='3 of 8 channels cannot be'):
+        choose(scores, 3, norm_groups=2)
