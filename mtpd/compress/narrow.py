@@ -197,13 +197,20 @@ def unsupported_parts(model: ConfigDict) -> list[str]:
     problems += _unsupported('model.neck', model.get('neck'), NECKS)
     if model.get('roi_head'):
         problems += _unsupported('model.roi_head', model.roi_head, ROI_HEADS)
-        for key, part in model.roi_head.items():
-            if key.endswith(('_head', '_extractor')) and part \
-                    and key not in _ROI_PARTS:
-                problems.append(f'model.roi_head.{key} cannot be sliced. '
-                                'Choose a detector without it.')
+        problems += _other_roi_parts(model.roi_head)
     for field, part in heads_of(model):
         problems += _unsupported(field, part, _kinds_of(field))
+    return problems
+
+
+def _other_roi_parts(roi_head: ConfigDict) -> list[str]:
+    """The parts of a RoI head besides boxes and masks."""
+    problems = []
+    for key, part in roi_head.items():
+        if part and key.endswith(('_head', '_extractor')) \
+                and key not in _ROI_PARTS:
+            problems.append(f'model.roi_head.{key} cannot be sliced. Choose a '
+                            'detector without it.')
     return problems
 
 

@@ -1,0 +1,186 @@
+"""tools/compress.py: its files, that they train, and what it refuses."""
+import copy
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from commands import run_command
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.compress import files
+from mtpd.plan.detectors import load_config
+
+REPOSITORY = Path(__file__).parents[2]
+TOOL = REPOSITORY / 'tools' / 'compress.py'
+
+
+@pytest.fixture(scope='module')
+def mine(toy_in, tmp_path_factory):
+    """A folder with my.py and my.pth, and the pool's configs."""
+    folder = tmp_path_factory.mktemp('mine')
+    cfg = toy_in(folder / 'work' / 'my')
+    mtpd = cfg.pop('mtpd')
+    cfg.dump(str(folder / 'my.py'))
+    (folder / 'my.pth').symlink_to(mtpd.student.checkpoint)
+    return folder, mtpd.teachers
+
+
+@pytest.fixture
+def tool(monkeypatch, mine):
+    def run(*words):
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, words)])
+        monkeypatch.chdir(mine[0])
+        runpy.run_path(str(TOOL), run_name='__main__')
+    return run
+
+
+def test_a_detector_is_sliced_and_trained(mine):
+    folder, teachers = mine
+    out = folder / 'half'
+    swin = teachers.swin
+    done = run_command(
+        TOOL, 'my.py', 'my.pth', '--width', .5, '--out', 'half', '--ap', 10,
+        '--teacher', f'swin={swin.config},{swin.checkpoint},30', cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert 'Batch norms measured on 24 training images.' in done.stdout
+    assert {path.name for path in out.iterdir()} == {
+        'my_half.py', 'my_half_start.pth', 'my_half_mtpd.py'}
+
+    cfg = Config.fromfile(str(out / 'my_half.py'))
+    assert 'mtpd' not in cfg.pretty_text
+    assert cfg.model.backbone.base_channels == 4
+    assert cfg.load_from == 'half/my_half_start.pth'
+    assert cfg.work_dir == str(folder / 'work' / 'my_half')
+    content = torch.load(out / 'my_half_start.pth', weights_only=True)
+    assert content['meta']['dataset_meta']['classes'][0] == 'disc'
+    detector = MODELS.build(copy.deepcopy(cfg.model))
+    detector.load_state_dict(content['state_dict'], strict=True)
+
+    taught = load_config(str(out / 'my_half_mtpd.py'))
+    assert taught.mtpd.order == 'bgs' and taught.load_from is None
+    assert list(taught.mtpd.teachers) == ['original', 'swin']
+    assert taught.mtpd.teachers.original.ap == 10
+    trained = run_command(
+        REPOSITORY / 'tools' / 'train.py', out / 'my_half_mtpd.py',
+        '--cfg-options', 'mtpd.order=original', 'train_cfg.max_epochs=1',
+        cwd=folder)
+    assert trained.returncode == 0, trained.stderr
+    work = folder / 'work' / 'my_half_mtpd'
+    student = read_checkpoint(str(work / 'student.pth'))['state_dict']
+    assert student.keys() == content['state_dict'].keys()
+    key = 'backbone.layer1.0.conv1.weight'
+    assert not torch.equal(student[key], content['state_dict'][key])
+
+
+def test_batch_norms_have_the_statistics_of_the_training_images(mine, tool):
+    folder, _ = mine
+    tool('my.py', 'my.pth', '--width', .75, '--out', folder / 'w', '--images',
+         8)
+    cfg = Config.fromfile(str(folder / 'w' / 'my_w75.py'))
+    detector = MODELS.build(copy.deepcopy(cfg.model))
+    weights = read_checkpoint(cfg.load_from)['state_dict']
+    detector.load_state_dict(weights)
+    from mtpd.search.images import Images
+    images = Images(cfg)
+    pixels = [next(images.load([[i]])).views[1][0] for i in images.spread(8)]
+    data = detector.data_preprocessor(dict(inputs=pixels, data_samples=None))
+    with torch.no_grad():
+        out = detector.backbone.conv1(data['inputs'])
+    torch.testing.assert_close(weights['backbone.bn1.running_mean'],
+                               out.mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(weights['backbone.bn1.running_var'],
+                               out.transpose(0, 1).flatten(1).var(1),
+                               rtol=1e-4, atol=1e-4)
+
+
+def written(folder):
+    return sorted(path.relative_to(folder) for path in folder.rglob('*')
+                  if 'work' not in path.parts and path.is_file())
+
+
+def without(folder, name, **changes):
+    """my.py with other settings."""
+    cfg = Config.fromfile(str(folder / 'my.py'))
+    cfg.merge_from_dict(changes)
+    cfg.dump(str(folder / name))
+    return name
+
+
+WRONG = {
+    'no config': (['our.py', 'my.pth', '--width', .5], 'There is no config '
+                  'our.py'),
+    'no checkpoint': (['my.py', 'our.pth', '--width', .5], 'There is no '
+                      'checkpoint our.pth'),
+    'width': (['my.py', 'my.pth', '--width', 0], 'The width is 0; it has to '
+              'be above 0'),
+    'budget': (['my.py', 'my.pth', '--budget-params', 10], 'The nearest, '
+               'with 5% of the channels, has'),
+    'other architecture': (['my.py', 'WIDE', '--width', .5], 'is not a '
+                           'checkpoint of this RetinaNet'),
+    'folder': (['my.py', 'my.pth', '--width', .5, '--out', 'my.py/x'],
+               '--out my.py/x cannot be written'),
+    'no teacher': (['my.py', 'my.pth', '--width', .5, '--teacher',
+                    'big=big.py,big.pth'], '--teacher big: .*big.py'),
+    'taken name': (['my.py', 'my.pth', '--width', .5, '--teacher',
+                    'student=my.py,my.pth'], 'this name is taken'),
+    'mixed AP': (['my.py', 'my.pth', '--width', .5, '--teacher',
+                  'big=my.py,my.pth,40'], 'An AP is given for some'),
+    'depth': (['my.py', 'my.pth', '--depth', 34], 'no stage of the original '
+              'is twice as deep'),
+    'kind of depth': (['my.py', 'my.pth', '--depth', 50], 'Choose a depth of '
+                      'the same kind|no stage of the original'),
+    'images': (['NO_IMAGES', 'my.pth', '--width', .5], 'there is no folder'),
+    'no data': (['NO_DATA', 'my.pth', '--width', .5], 'train_dataloader is '
+                'not set'),
+    'progression': (['MTPD', 'my.pth', '--width', .5], 'is the config of a '
+                    'progression')}
+
+
+@pytest.mark.parametrize('case', WRONG)
+def test_what_is_wrong_is_said_and_nothing_is_written(case, mine, tool,
+                                                      tmp_path):
+    folder, teachers = mine
+    words, message = WRONG[case]
+    made = {'WIDE': lambda: teachers.wide.checkpoint,
+            'NO_IMAGES': lambda: without(folder, 'no_images.py', **{
+                'train_dataloader.dataset.data_prefix.img': 'gone/'}),
+            'NO_DATA': lambda: without(folder, 'no_data.py',
+                                       train_dataloader=None),
+            'MTPD': lambda: without(folder, 'progression.py',
+                                    mtpd=dict(order='bgs'))}
+    words = [made[word]() if word in made else word for word in words]
+    before = written(folder)
+    if '--out' not in words:
+        words += ['--out', 'new']
+    with pytest.raises(SystemExit) as error:
+        tool(*words)
+    assert error.match(message) and 'Traceback' not in str(error.value)
+    assert written(folder) == before and not (folder / 'new').exists()
+
+
+def test_files_are_not_replaced_and_written_together(mine, tool, monkeypatch,
+                                                     tmp_path):
+    (tmp_path / 'my_half.py').write_text('mine')
+    with pytest.raises(SystemExit, match='my_half.py exists already. Add '
+                       '--overwrite'):
+        tool('my.py', 'my.pth', '--width', .5, '--out', tmp_path)
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(files, 'progression_text', full)
+    with pytest.raises(SystemExit, match='No space left'):
+        tool('my.py', 'my.pth', '--width', .5, '--out', tmp_path,
+             '--overwrite')
+    assert [p.name for p in tmp_path.iterdir()] == ['my_half.py']
+    assert (tmp_path / 'my_half.py').read_text() == 'mine'
+
+
+def test_without_torch_pruning_the_command_is_named(mine, tool, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch_pruning', None)
+    with pytest.raises(SystemExit, match='pip install "mtpd\\[compress\\]"'):
+        tool('my.py', 'my.pth', '--width', .5, '--out', 'new')

@@ -1,0 +1,113 @@
+"""The smaller model of a config: widths, what is rounded, what is refused."""
+import copy
+
+import pytest
+from mmengine.config import ConfigDict
+
+from mtpd.compress import CannotSlice, narrowed
+from mtpd.compress.budget import megabytes, parameters, widest
+from mtpd.compress.files import difference, files_of
+from mtpd.compress.slicing import built
+from mtpd.plan.detectors import load_config
+
+
+def model_of(name: str, **changes) -> ConfigDict:
+    cfg = load_config(f'mmdet::{name}')
+    cfg.merge_from_dict({f'model.{key}': value
+                         for key, value in changes.items()})
+    return cfg.model
+
+
+def test_all_widths_of_a_two_stage_detector():
+    model = model_of('mask_rcnn/mask-rcnn_x101-32x8d_fpn_1x_coco.py')
+    before = copy.deepcopy(model)
+    result = narrowed(model, .5)
+    assert model == before and not result.keeps_backbone
+    changes = difference(model, result.model)
+    assert result.notes == (
+        'model.backbone.frozen_stages is -1: a slice of a frozen stage has to '
+        'be trained.',)
+    assert changes == dict(
+        backbone=dict(base_channels=32, base_width=4, frozen_stages=-1,
+                      init_cfg=None),
+        neck=dict(in_channels=[128, 256, 512, 1024], out_channels=128),
+        rpn_head=dict(in_channels=128, feat_channels=128),
+        roi_head=dict(
+            bbox_roi_extractor=dict(out_channels=128),
+            bbox_head=dict(in_channels=128, fc_out_channels=512,
+                           conv_out_channels=128),
+            mask_roi_extractor=dict(out_channels=128),
+            mask_head=dict(in_channels=128, conv_out_channels=128)))
+    assert result.model.backbone.groups == 32
+
+
+def test_what_a_group_norm_cannot_have_is_rounded_and_said():
+    model = model_of('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py',
+                     **{'backbone.frozen_stages': -1})
+    result = narrowed(model, .3)
+    assert result.model.bbox_head.feat_channels == 64
+    assert result.model.neck.out_channels == 77
+    assert result.notes == (
+        'model.backbone.base_channels is 19, a whole number, and not 19.2.',
+        'model.neck.out_channels is 77, a whole number, and not 76.8.',
+        'model.bbox_head.feat_channels is 64, a multiple of the 32 groups of '
+        'its GroupNorm, and not 76.8.')
+    assert narrowed(model, .01).model.bbox_head.feat_channels == 32
+
+
+@pytest.mark.parametrize('name, changes, words', [
+    ('htc/htc_r50_fpn_1x_coco.py', {},
+     ['model.roi_head is a HybridTaskCascadeRoIHead', 'semantic_head',
+      r'mask_head\[2\] is a HTCMaskHead']),
+    ('dino/dino-4scale_r50_8xb2-12e_coco.py', {},
+     ['model is a DINO with num_queries', 'model.neck is a ChannelMapper']),
+    ('rtmdet/rtmdet_tiny_8xb32-300e_coco.py', {},
+     ['model.bbox_head is a RTMDetSepBNHead']),
+    ('dyhead/atss_r50_fpn_dyhead_1x_coco.py', {},
+     ['model.neck is a list of 2 parts']),
+    ('retinanet/retinanet_r50_fpn_1x_coco.py',
+     {'bbox_head.conv_cfg': dict(type='DCNv2')},
+     ['its convolutions are of the type DCNv2'])])
+def test_what_cannot_be_sliced_is_named(name, changes, words):
+    with pytest.raises(CannotSlice) as error:
+        narrowed(model_of(name, **changes), .5)
+    for word in words:
+        assert error.match(word)
+
+
+@pytest.mark.parametrize('width', [0, -1, 1.5, float('nan')])
+def test_a_width_is_a_share(width):
+    with pytest.raises(CannotSlice, match=f'The width is {width:g}; it has'):
+        narrowed(ConfigDict(), width)
+
+
+def test_the_widest_slice_within_a_budget(retinanet):
+    limit = .6 * parameters(built(retinanet))
+    tried = []
+
+    def count(detector):
+        tried.append(parameters(detector))
+        return tried[-1]
+
+    width = widest(retinanet, {'parameters': count}, {'parameters': limit})
+    fits, wider = (parameters(built(narrowed(retinanet, w).model))
+                   for w in (width, width + .01))
+    assert fits <= limit < wider and len(tried) <= 10
+    assert megabytes(built(retinanet)) > 4e-6 * parameters(built(retinanet))
+    with pytest.raises(CannotSlice, match='The nearest, with 5% of the '
+                       'channels, has .* parameters instead of 10'):
+        widest(retinanet, {'parameters': parameters}, {'parameters': 10})
+    with pytest.raises(CannotSlice, match='whole detector keeps within'):
+        widest(retinanet, {'MB': megabytes}, {'MB': 1000})
+
+
+def test_names_of_files():
+    def stem(width, depth=None, config='a/my.py'):
+        return files_of(config, 'out', width, depth).config
+
+    assert stem(.5) == 'out/my_half.py' and stem(.75) == 'out/my_w75.py'
+    assert stem(.125) == 'out/my_w12_5.py' and stem(1) == 'out/my_w100.py'
+    assert stem(.5, 18) == 'out/my_d18_half.py'
+    assert stem(1, 18, 'mmdet::x/y.py') == 'out/y_d18.py'
+    assert files_of('my.py', '.', .5)[1:] == ('./my_half_start.pth',
+                                              './my_half_mtpd.py')
