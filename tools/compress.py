@@ -17,6 +17,7 @@ from mmdet.models.detectors import BaseDetector
 from mtpd.analysis.sizes import network_pass, test_size
 from mtpd.command_line import plain_errors, use_own_modules
 from mtpd.compress import CannotSlice
+from mtpd.compress.calibrate import IMAGES
 from mtpd.compress.compress import Compressed, Request, compress
 from mtpd.compress.files import Teacher
 from mtpd.plan.detectors import load_config
@@ -109,7 +110,7 @@ def arguments() -> argparse.Namespace:
                        'teacher besides the original; may be repeated')
     flags.add_argument('--ap', type=float, help='box AP of the original in '
                        'percent, if those of the teachers are given too')
-    flags.add_argument('--images', type=int, default=200, metavar='N',
+    flags.add_argument('--images', type=int, default=IMAGES, metavar='N',
                        help='training images on which batch norms are '
                        'measured anew (%(default)s)')
     flags.add_argument('--out', metavar='FOLDER', help='where the files are '

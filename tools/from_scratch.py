@@ -52,7 +52,8 @@ def main() -> None:
         if problems:
             raise PlanError(problems)
         log_notes(checked.notes + untrained_notes(plan, checked.pool))
-        for spec in (plan.student, *plan.teachers.values()):
+        student = plan.student.sliced_from or plan.student
+        for spec in (student, *plan.teachers.values()):
             train_if_missing(spec, plan)
         progression = run_progression(
             copy.deepcopy(cfg), resume=True, with_probe=not args.no_probe,

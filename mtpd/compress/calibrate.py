@@ -16,6 +16,8 @@ from mtpd.search.images import Images
 
 from .errors import CannotSlice
 
+IMAGES = 200
+"""Training images that are used unless told otherwise."""
 BATCH = 8
 """Images per batch."""
 

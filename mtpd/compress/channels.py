@@ -95,6 +95,11 @@ def cut_channels(detector: BaseDetector, smaller: nn.Module,
         wanted = _out_channels(targets[names[root]])
         if wanted == channels or _is_depthwise(root):
             continue
+        if wanted > channels:
+            raise CannotSlice([
+                f'{names[root]} has {wanted} channels in the smaller model '
+                f'and {channels} in the larger one. A slice has no more '
+                'channels anywhere.'])
         chosen = choose(importance(group), wanted,
                         *_group_counts(graph, group, channels, names))
         kept[names[root]] = chosen

@@ -15,7 +15,7 @@ from mtpd.plan.detectors import DetectorSpec, is_url, load_config
 from mtpd.plan.errors import PlanError
 
 from .budget import Measure, megabytes, parameters, widest
-from .calibrate import image_problems, recalibrate
+from .calibrate import IMAGES, image_problems, recalibrate
 from .channels import torch_pruning
 from .errors import CannotSlice
 from .files import (ORIGINAL, Files, Teacher, files_of, refuse_existing,
@@ -48,7 +48,7 @@ class Request:
     depth: int | None = None
     ap: float | None = None
     teachers: Mapping[str, Teacher] = field(default_factory=dict)
-    images: int = 200
+    images: int = IMAGES
     overwrite: bool = False
 
 

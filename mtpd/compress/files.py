@@ -83,17 +83,24 @@ def write_files(files: Files, cfg: Config, model: Mapping[str, Any],
         OSError: They cannot be written; then there is none of them.
     """
     buffer = io.BytesIO()
-    weights = {key: value.cpu().clone()
-               for key, value in detector.state_dict().items()}
-    torch.save(dict(meta=dict(dataset_meta=as_plain(
-        getattr(detector, 'dataset_meta', None) or {})), state_dict=weights),
-        buffer)
+    torch.save(plain_checkpoint(detector), buffer)
     contents = (config_text(files, cfg, model).encode(), buffer.getvalue(),
                 progression_text(files, cfg, teachers).encode())
     with ExitStack() as stack:
         opened = [stack.enter_context(atomic_file(path)) for path in files]
         for file, content in zip(opened, contents, strict=True):
             file.write(content)
+
+
+def plain_checkpoint(detector: BaseDetector) -> dict[str, Any]:
+    """A detector's weights and classes as mmdet reads them from a file."""
+    weights = {}
+    for key, value in detector.state_dict().items():
+        weights[key] = value.cpu().clone()
+    return dict(
+        meta=dict(dataset_meta=as_plain(
+            getattr(detector, 'dataset_meta', None) or {})),
+        state_dict=weights)
 
 
 def config_text(files: Files, cfg: Config, model: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ def describe_plan(plan: Plan) -> str:
                               as_list(cfg.get('param_scheduler'))))
     lines = [
         f'Student   {architecture(cfg.model)}, from '
-        + (plan.student.checkpoint or 'its own initialisation'),
+        + _describe_start(plan.student),
         f'Pool      {pool}',
         f'Order     {order}'
         + ('' if limit is None else f', at most {limit}'),
@@ -66,6 +66,12 @@ def normalisation_warnings(plan: Plan) -> list[str]:
             if difference:
                 warnings.append(f'{spec.name}: {difference}')
     return warnings
+
+
+def _describe_start(student: DetectorSpec) -> str:
+    if student.sliced_from is not None:
+        return f'a slice of {student.sliced_from.checkpoint}'
+    return student.checkpoint or 'its own initialisation'
 
 
 def architecture(model: Mapping) -> str:

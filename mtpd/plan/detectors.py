@@ -16,6 +16,10 @@ from mtpd.distill.detector import build_detector
 from .errors import PlanError
 
 
+SOURCE = 'student.sliced_from'
+"""The name of the detector that the student is a slice of."""
+
+
 @dataclass(frozen=True)
 class DetectorSpec:
     """A detector of the pool, or the student.
@@ -26,17 +30,21 @@ class DetectorSpec:
         checkpoint: File or URL; None (student only) for no weights.
         ap: Box AP as declared, in percent; None to be measured.
         scale: Size of its images over the student's.
+        sliced_from: The detector that the student is a slice of; None for
+            none. ``checkpoint`` is then the file of the slice, which
+            preparing the progression writes.
     """
     name: str
     config: Config
     checkpoint: str | None
     ap: float | None = None
     scale: Fraction = Fraction(1)
+    sliced_from: 'DetectorSpec | None' = None
 
     @property
     def field(self) -> str:
         """Where the user wrote it."""
-        return 'mtpd.student' if self.name == 'student' \
+        return f'mtpd.{self.name}' if self.name in ('student', SOURCE) \
             else f'mtpd.teachers.{self.name}'
 
     @property

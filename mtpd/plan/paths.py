@@ -93,3 +93,35 @@ def is_relative(path: str) -> bool:
 
 def _folder_of(config: str | None) -> str:
     return os.path.dirname(os.path.expanduser(config or ''))
+
+
+def read_detector(
+        name: str, values: Mapping[str, Any], filename: str | None
+        ) -> tuple[DetectorSpec | None, list[str]]:
+    """A trained detector, or None and what is wrong with its config.
+
+    Args:
+        name: As in :class:`DetectorSpec`.
+        values: Its settings, ``config`` and ``checkpoint`` among them.
+        filename: The file of the config that names it.
+    """
+    values, field = dict(values), DetectorSpec(name, Config(), None).field
+    given = values.pop('config')
+    path = find_file(given, filename)
+    try:
+        config = load_config(path)
+        config.default_scope = config.get('default_scope') or SCOPE
+        if not config.get('model'):
+            return None, [f'{field}.config: {path} has no model. Name the '
+                          'config of a detector.']
+        weights = find_file(values.pop('checkpoint'), filename)
+        return DetectorSpec(name, config, weights, **values), []
+    except OSError as error:
+        reason = str(error)
+        if '::' not in path and not os.path.exists(path):
+            reason = f'there is no such file{looked_in(path, filename)}'
+        return None, [f'{field}.config: {given} cannot be read ({reason}). '
+                      'Name a file, or mmdet::family/name.py for one of '
+                      "mmdet's own."]
+    except PlanError as error:
+        return None, [f'{field}.config: {text}' for text in error.problems]

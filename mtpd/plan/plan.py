@@ -9,15 +9,15 @@ import os
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mtpd.config_types import SCOPE, type_name, with_names, wrong_shapes
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.losses.mechanism import mechanism_config
 
-from .detectors import DetectorSpec, load_config
+from .detectors import SOURCE, DetectorSpec
 from .errors import PlanError, did_you_mean
-from .paths import find_file, looked_in, paths_in, with_found_paths
+from .paths import find_file, paths_in, read_detector, with_found_paths
 from .settings import (Options, ProgressionSettings, TeacherSettings,
                        read_settings)
 from .work_dir import WorkDir
@@ -126,11 +126,11 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
     cfg = with_names(cfg)
     given, problems = _with_load_from(cfg)
     settings, of_settings = read_settings(ProgressionSettings, given, 'mtpd')
-    student = _student(cfg, settings.pop('student', {}).get('checkpoint'))
+    student, of_student = _student(cfg, settings.pop('student', {}))
     shapes = wrong_shapes(student.config._cfg_dict, DICTS, LISTS)
     for field in shapes:  # nothing else in it can be looked at
         student.config.pop(field.partition('.')[0], None)
-    problems += [*of_settings, *shapes.values()]
+    problems += [*of_settings, *of_student, *shapes.values()]
     problems += _student_problems(student.config, shapes)
     pool = settings.pop('teachers', None)
     limit = settings.get('max_teachers')
@@ -153,14 +153,23 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
                 work_dir=cfg.work_dir, seed=seed, **settings), problems
 
 
-def _student(cfg: Config, checkpoint: str | None) -> DetectorSpec:
+def _student(cfg: Config, given: Mapping[str, Any]
+             ) -> tuple[DetectorSpec, list[str]]:
     content = dict(cfg._cfg_dict.items())
     content.pop('mtpd')
     config = Config(content, filename=cfg.filename)
     # Without a scope mmengine looks for the distiller in its own registry.
     config.default_scope = cfg.get('default_scope') or SCOPE
-    return DetectorSpec('student', config, checkpoint
-                        and find_file(checkpoint, cfg.filename))
+    checkpoint, sliced_from = given.get('checkpoint'), given.get('sliced_from')
+    if not sliced_from or len(sliced_from) < 2:  # none, or a wrong one
+        return DetectorSpec('student', config, checkpoint
+                            and find_file(checkpoint, cfg.filename)), []
+    source, problems = read_detector(SOURCE, sliced_from, cfg.filename)
+    if checkpoint is not None:
+        problems.append('mtpd.student has a checkpoint and sliced_from. Leave '
+                        'one of them out: the student starts from one.')
+    return DetectorSpec('student', config, WorkDir(cfg.work_dir).sliced,
+                        sliced_from=source), problems
 
 
 def with_found_files(cfg: Config, plan: Plan) -> Config:
@@ -172,8 +181,13 @@ def with_found_files(cfg: Config, plan: Plan) -> Config:
         plan: Its plan.
     """
     cfg = copy.deepcopy(with_names(cfg))
-    cfg.mtpd.student = {**(cfg.mtpd.get('student') or {}),
-                        'checkpoint': plan.student.checkpoint}
+    source = plan.student.sliced_from
+    own = cfg.mtpd.student = cfg.mtpd.get('student') or ConfigDict()
+    if source is None:
+        own.checkpoint = plan.student.checkpoint
+    else:
+        own.sliced_from = dict(checkpoint=source.checkpoint, config=find_file(
+            own.sliced_from.config, cfg.filename))
     for name, spec in plan.teachers.items():
         teacher = cfg.mtpd.teachers[name]
         teacher.checkpoint = spec.checkpoint
@@ -186,10 +200,12 @@ def _with_load_from(cfg: Config) -> tuple[Any, list[str]]:
     """``mtpd`` with mmengine's ``load_from`` as the student's checkpoint where
     it names none, and why ``load_from`` cannot be followed."""
     given, weights = cfg.mtpd, cfg.get('load_from')
-    if not weights or not isinstance(given, Mapping):
-        return given, []
-    student = given.get('student') or {}
+    student = isinstance(given, Mapping) and (given.get('student') or {})
     if not isinstance(student, Mapping):
+        return given, []
+    if student.get('sliced_from'):  # which says it all
+        return {**given, 'student': {'checkpoint': None, **student}}, []
+    if not weights:
         return given, []
     if 'checkpoint' not in student:
         return {**given, 'student': {**student, 'checkpoint': weights}}, []
@@ -262,26 +278,10 @@ def _read_teachers(pool: Mapping[str, Any], filename: str | None
         problems += wrong
         if not {'config', 'checkpoint'} <= set(values):
             continue
-        path = find_file(values.pop('config'), filename)
-        try:
-            config = load_config(path)
-            config.default_scope = config.get('default_scope') or SCOPE
-            if not config.get('model'):
-                problems.append(f'{field}.config: {path} has no model. Name '
-                                'the config of a detector.')
-                continue
-            weights = find_file(values.pop('checkpoint'), filename)
-            teachers[name] = DetectorSpec(name, config, weights, **values)
-        except OSError as error:
-            reason = str(error)
-            if '::' not in path and not os.path.exists(path):
-                reason = f'there is no such file{looked_in(path, filename)}'
-            problems.append(
-                f'{field}.config: {entry["config"]} cannot be read '
-                f'({reason}). Name a file, or mmdet::family/name.py for one '
-                "of mmdet's own.")
-        except PlanError as error:
-            problems += [f'{field}.config: {text}' for text in error.problems]
+        spec, wrong = read_detector(name, values, filename)
+        problems += wrong
+        if spec is not None:
+            teachers[name] = spec
     return teachers, problems
 
 

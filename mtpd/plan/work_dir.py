@@ -63,6 +63,11 @@ class WorkDir:
         return self._path('start.pth')
 
     @property
+    def sliced(self) -> str:
+        """The student as it was sliced, see ``student.sliced_from``."""
+        return self._path('sliced.pth')
+
+    @property
     def measured(self) -> str:
         """APs and latencies of detectors, so that none is measured twice."""
         return self._path('measured.json')

@@ -16,7 +16,7 @@ from mtpd.compat.processes import init_processes
 from mtpd.compat.checkpoints import download_path
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.data_check import missing_checkpoints, student_data
-from mtpd.plan.detectors import is_url
+from mtpd.plan.detectors import SOURCE, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, draft_plan
 from mtpd.plan.pool import examine_pool
@@ -25,7 +25,8 @@ from mtpd.plan.start_check import (amp_problems, mechanism_problems,
                                    training_problems)
 
 from .record import is_started, other_progression
-from .start import inherit_problems
+from .start import (inherit_problems, is_sliced, slice_student,
+                    write_slice)
 
 
 class DiskFull(OSError):
@@ -90,6 +91,7 @@ def prepare(cfg: Config, data_is_checked: bool = False, resume: bool = True,
         raise PlanError(problems)
     if not data_is_checked:  # or they were told with the data's problems
         log_notes(checked.notes)
+    write_slice(checked.plan, checked.pool)
     return checked.plan, checked.pool
 
 
@@ -122,7 +124,9 @@ def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
         plan = replace(plan, distill=dict(type='FeatureL2Loss'))
     others += part_problems(plan.student.config) if trains else []
     of_data, batches, notes = student_data(plan, trains, data_is_checked)
-    pool, of_pool = examine_pool(plan, unread_checkpoints(plan, fetches))
+    unread = unread_checkpoints(plan, fetches)
+    pool, of_pool = examine_pool(plan, unread)
+    of_pool += slice_student(plan, pool, SOURCE not in unread)
     others += of_data + of_pool + inherit_problems(plan, pool)
     if trains:
         others += training_problems(plan, pool.get('student'))
@@ -149,8 +153,15 @@ def unread_checkpoints(plan: Plan, fetches: bool) -> list[str]:
         fetches: Whether checkpoints are downloaded.
     """
     names = []
-    for name in ('student', *plan.used):
-        path = plan.specs[name].checkpoint
+    specs = [plan.specs[name] for name in plan.used]
+    source = plan.student.sliced_from
+    if source is None or is_sliced(plan):
+        specs.append(plan.student)
+    else:
+        names.append('student')
+        specs.append(source)
+    for spec in specs:
+        name, path = spec.name, spec.checkpoint
         if path is None:
             # Its own initialisation may fetch a backbone's weights.
             if not fetches and not starts_from_file(plan.student.model):

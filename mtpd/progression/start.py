@@ -15,12 +15,19 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.distill.detector import build_detector
+from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
+                                     UnsafeCheckpoint)
+from mtpd.compress import sliced_detector
+from mtpd.compress.calibrate import IMAGES, recalibrate
+from mtpd.compress.files import plain_checkpoint
+from mtpd.distill.detector import (CheckpointMismatch, build_detector,
+                                   load_weights)
 from mtpd.distill.inherit import Inheritance, inherit
 from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
+from mtpd.processes import on_main
 from mtpd.randomness import isolate_rng
 from mtpd.search.found_order import FoundOrder
 from mtpd.search.measure import known_measures, measured_aps
@@ -42,6 +49,66 @@ def seed_of(plan: Plan) -> int:
             random.SystemRandom().randrange(2 ** 31)).encode())
     with open(path) as file:
         return json.load(file)
+
+
+def slice_student(plan: Plan, pool: dict[str, BaseDetector],
+                  has_weights: bool) -> list[str]:
+    """Give the student of a pool the weights of the detector that it is a
+    slice of, and say what is wrong with that detector.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors by name.
+        has_weights: Whether the larger detector's checkpoint is read; if not,
+            only shapes are compared.
+    """
+    source = plan.student.sliced_from
+    if source is None or 'student' not in pool or is_sliced(plan):
+        return []
+    keeps_backbone = source.model.backbone == plan.student.model.backbone
+    try:
+        original = source.build() if has_weights else \
+            replace(source, checkpoint=None).build()
+        pool['student'] = sliced_detector(original, plan.student.model,
+                                          keeps_backbone)
+    except PlanError as error:
+        return [f'{source.field}: {text}' for text in error.problems]
+    except (CheckpointMismatch, CheckpointUnavailable, CorruptCheckpoint,
+            UnsafeCheckpoint, FileNotFoundError) as error:
+        return [str(error)]
+    except Exception as error:  # whatever a part of mmdet may raise
+        return [f'{source.field}.config: the model cannot be built '
+                f'({type(error).__name__}: {error}).']
+    return []
+
+
+def write_slice(plan: Plan, pool: Mapping[str, BaseDetector]) -> None:
+    """Measure the batch norms of a sliced student on training images, once,
+    and save it.
+
+    Args:
+        plan: The progression.
+        pool: After :func:`slice_student`.
+    """
+    source = plan.student.sliced_from
+    if source is None or is_sliced(plan):
+        return
+    student = pool['student']
+
+    def write() -> None:
+        images = recalibrate(student, plan.student.config, IMAGES)
+        print_log(f'The student is a slice of {source.checkpoint}; its batch '
+                  f'norms were measured on {images} images.', logger='current')
+        save_atomically(plain_checkpoint(student), plan.student.weights)
+
+    on_main(write)
+    load_weights(student, plan.student.weights, plan.student.checkpoint_field)
+
+
+def is_sliced(plan: Plan) -> bool:
+    """Whether the slice that the student starts from is written. That of a
+    start that did not come to a stage may be another config's."""
+    return os.path.isfile(plan.paths.sliced) and is_started(plan)
 
 
 def starting_weights(plan: Plan, pool: Mapping[str, BaseDetector],

@@ -10,6 +10,7 @@ from commands import run_command
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
+from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compress import files
 from mtpd.plan.detectors import load_config
@@ -169,10 +170,12 @@ def test_files_are_not_replaced_and_written_together(mine, tool, monkeypatch,
                        '--overwrite'):
         tool('my.py', 'my.pth', '--width', .5, '--out', tmp_path)
 
-    def full(*_):
-        raise OSError(28, 'No space left on device')
+    def full(path):
+        if path.endswith('_mtpd.py'):
+            raise OSError(28, 'No space left on device')
+        return atomic_file(path)
 
-    monkeypatch.setattr(files, 'progression_text', full)
+    monkeypatch.setattr(files, 'atomic_file', full)
     with pytest.raises(SystemExit, match='No space left'):
         tool('my.py', 'my.pth', '--width', .5, '--out', tmp_path,
              '--overwrite')

@@ -1,5 +1,6 @@
 """A teacher's scale: the size of its images over the student's."""
 from fractions import Fraction
+from typing import Any
 
 
 def as_fraction(scale: float | str | Fraction) -> Fraction:
@@ -27,3 +28,11 @@ def scale_key(scale: float | str | Fraction) -> str:
         ValueError: It is not positive, or no number.
     """
     return str(as_fraction(scale))
+
+
+def is_scale(value: Any) -> bool:
+    """Whether a value in a config is a scale: a number above 0."""
+    try:
+        return as_fraction(value) > 0
+    except ValueError:
+        return False

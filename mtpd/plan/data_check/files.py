@@ -14,7 +14,7 @@ def missing_checkpoints(plan: Plan) -> list[str]:
     are looked at when they are fetched."""
     problems = []
     for name in ('student', *plan.used):
-        spec = plan.specs[name]
+        spec = plan.specs[name].sliced_from or plan.specs[name]
         path = spec.checkpoint
         if path and not is_url(path) and not os.path.isfile(path):
             problems.append(

@@ -12,7 +12,7 @@ from mtpd.distill.adapters import ADAPTERS, STARTS
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.inherit import INHERITABLE
 from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
-from mtpd.distill.teacher_view.scale import as_fraction
+from mtpd.distill.teacher_view.scale import as_fraction, is_scale
 from mtpd.plan.errors import try_keywords
 from mtpd.statistics import TWO_ERRORS
 
@@ -24,13 +24,6 @@ __all__ = ['RETIRED', 'CostSettings', 'FastTeacherSettings', 'Form', 'Options',
            'ProgressionSettings', 'StudentSettings', 'TeacherSettings',
            'UnlabelledSettings', 'as_list', 'is_number', 'is_positive_int',
            'read_settings', 'setting', 'settings_of']
-
-
-def _is_scale(value: Any) -> bool:
-    try:
-        return as_fraction(value) > 0
-    except ValueError:
-        return False
 
 
 def _is_path(value: Any) -> bool:
@@ -59,30 +52,39 @@ def _checked_fade(value: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainedSettings:
+    """``mtpd.student.sliced_from``, and what every teacher has."""
+    config: str = setting(
+        Form("a config file, or mmdet::family/name.py for one of mmdet's own",
+             _is_path), "The detector's whole mmdet config.")
+    checkpoint: str = setting(
+        Form('a file or URL of trained weights', _is_path),
+        'Its weights, loaded strictly.')
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudentSettings:
     """``mtpd.student``."""
     checkpoint: str | None = setting(
         optional('a file or URL of the trained student, or None for its own '
                  'initialisation', _is_path),
-        'The weights that the progression starts from.')
+        'The weights that it starts from; not needed with sliced_from.')
+    sliced_from: dict[str, Any] = setting(
+        group_of(TrainedSettings),
+        'A trained detector that is the student with more channels. The '
+        'student starts with the most important ones.', default=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherSettings:
+class TeacherSettings(TrainedSettings):
     """``mtpd.teachers.NAME``."""
-    config: str = setting(
-        Form("a config file, or mmdet::family/name.py for one of mmdet's own",
-             _is_path), "The teacher's whole mmdet config.")
-    checkpoint: str = setting(
-        Form('a file or URL of trained weights', _is_path),
-        'Its weights, loaded strictly.')
     ap: float | None = setting(
         optional('box AP in percent, from 0 to 100, or None to have it '
                  'measured', lambda v: is_number(v) and 0 <= v <= 100),
         "Its box AP on the student's validation set. Declare it for all "
         'teachers or for none.', default=None)
     scale: Fraction = setting(
-        Form("a number above 0, such as 2, 0.75 or '4/3'", _is_scale,
+        Form("a number above 0, such as 2, 0.75 or '4/3'", is_scale,
              as_fraction),
         "Size of the teacher's images over the student's.",
         default=Fraction(1))
