@@ -1,12 +1,14 @@
-"""Cuts channels out of a detector until it has the shape of a smaller one.
+"""Which channels of a detector a smaller one keeps, and their weights.
 
 Which layers share their channels (a residual connection ties all blocks of a
 stage, a shared head all levels of the neck) is found by torch-pruning's
-dependency graph, which traces one forward pass.
+dependency graph, which traces one forward pass. The weights are gathered here,
+so that the larger detector stays as it is.
 """
 import math
+from collections import Counter
 from types import ModuleType
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -43,16 +45,26 @@ def torch_pruning() -> ModuleType:
     return torch_pruning
 
 
-def cut_channels(detector: BaseDetector, smaller: nn.Module,
-                 keeps_backbone: bool = False,
-                 importance: Importance | None = None
-                 ) -> dict[str, list[int]]:
-    """Remove the least important channels in place.
+class Slice(NamedTuple):
+    """What a smaller detector keeps of a larger one.
+
+    Attributes:
+        weights: Its whole ``state_dict``.
+        kept: Name of the first layer of each group that loses channels -> the
+            channels that are kept, ascending.
+    """
+    weights: dict[str, Tensor]
+    kept: dict[str, list[int]]
+
+
+def slice_weights(detector: BaseDetector, smaller: nn.Module,
+                  keeps_backbone: bool = False,
+                  importance: Importance | None = None) -> Slice:
+    """The weights of the most important channels.
 
     Args:
-        detector: The trained detector. Afterwards its layers have the shapes
-            of ``smaller``; its settings, such as the channels that a RoI
-            extractor expects, are still the old ones.
+        detector: The trained detector. It ends in eval mode, and all its
+            parameters take gradients.
         smaller: The same detector with fewer channels; its weights are not
             read.
         keeps_backbone: Whether both backbones are equal; then the trace
@@ -60,40 +72,22 @@ def cut_channels(detector: BaseDetector, smaller: nn.Module,
         importance: None for the mean absolute weight of all layers that share
             a channel.
 
-    Returns:
-        The name of the first layer of each group that lost channels -> the
-        channels that were kept, ascending.
-
     Raises:
         CannotSlice: torch-pruning is not installed, or the groups of a layer
             do not go with the smaller number of channels.
     """
     library = torch_pruning()
     importance = importance or library.importance.GroupMagnitudeImportance(p=1)
-    detector.eval()
-    detector.requires_grad_(True)  # the trace follows gradients
-    with isolate_rng(0):
-        image = torch.randn(1, 3, SIDE, SIDE)
-    kept_maps = None
-    if keeps_backbone:
-        # Run beforehand: its layers must not even be seen by the trace, which
-        # takes every network with a transformer's layers for one throughout.
-        with torch.no_grad():
-            kept_maps = detector.backbone(image)
-
-    def forward(_detector: BaseDetector, image: Tensor) -> list[Tensor]:
-        return raw_outputs(detector, kept_maps or detector.backbone(image))
-
-    graph = library.DependencyGraph().build_dependency(
-        detector, image, forward_fn=forward, verbose=False)
+    graph = dependency_graph(detector, keeps_backbone)
     names = {module: name for name, module in detector.named_modules()}
     targets = dict(smaller.named_modules())
-    kept = {}
+    kept: dict[str, list[int]] = {}
+    outputs: dict[nn.Module, list[int]] = {}
+    inputs: dict[nn.Module, list[int]] = {}
     for group in graph.get_all_groups(root_module_types=_ROOTS):
         root = group[0].dep.target.module
-        channels = _out_channels(root)
-        wanted = _out_channels(targets[names[root]])
-        if wanted == channels or _is_depthwise(root):
+        channels, wanted = map(_out_channels, (root, targets[names[root]]))
+        if wanted == channels:
             continue
         if wanted > channels:
             raise CannotSlice([
@@ -103,9 +97,89 @@ def cut_channels(detector: BaseDetector, smaller: nn.Module,
         chosen = choose(importance(group), wanted,
                         *_group_counts(graph, group, channels, names))
         kept[names[root]] = chosen
-        removed = sorted(set(range(channels)) - set(chosen))
-        graph.get_pruning_group(root, group[0].dep.handler, removed).prune()
-    return kept
+        for item in group.items:
+            side = outputs if graph.is_out_channel_pruning_fn(
+                item.dep.handler) else inputs
+            side[item.dep.target.module] = _kept_places(item, set(chosen))
+    weights = dict(detector.state_dict())
+    for module in {**outputs, **inputs}:
+        for key, value in module.state_dict(
+                prefix=f'{names.get(module)}.').items():
+            weights[key] = _kept_part(module, value, outputs.get(module),
+                                      inputs.get(module))
+    return Slice(weights, kept)
+
+
+def dependency_graph(detector: BaseDetector, keeps_backbone: bool) -> Any:
+    """torch-pruning's graph of a detector, see :func:`slice_weights`."""
+    run = traced_pass(detector, keeps_backbone)
+    return torch_pruning().DependencyGraph().build_dependency(
+        detector, None, forward_fn=lambda *_: run(), verbose=False)
+
+
+def traced_pass(detector: BaseDetector,
+                keeps_backbone: bool) -> Callable[[], list[Tensor]]:
+    """A function that runs one image through a detector, with gradients.
+
+    Args:
+        detector: Ends in eval mode, with gradients for all parameters.
+        keeps_backbone: Whether gradients end behind the backbone. Then it is
+            run beforehand: torch-pruning must not even see its layers, since
+            it takes every network with a transformer's layers for one
+            throughout.
+    """
+    detector.eval()
+    detector.requires_grad_(True)
+    with isolate_rng(0):
+        image = torch.randn(1, 3, SIDE, SIDE)
+    if not keeps_backbone:
+        return lambda: raw_outputs(detector, detector.backbone(image))
+    with torch.no_grad():
+        maps = detector.backbone(image)
+    return lambda: raw_outputs(detector, maps)
+
+
+def operations(detector: BaseDetector, keeps_backbone: bool) -> Counter[str]:
+    """How often each operation occurs in a pass, by PyTorch's names."""
+    waiting = [one.grad_fn for one in traced_pass(detector, keeps_backbone)()]
+    counts: Counter[str] = Counter()
+    seen = set()
+    while waiting:
+        step = waiting.pop()
+        if step is not None and step not in seen:
+            seen.add(step)
+            counts[step.name()] += 1
+            waiting += [before for before, _ in step.next_functions]
+    return counts
+
+
+def _kept_places(item: Any, chosen: set[int]) -> list[int]:
+    """The channels of a layer, ascending, that hold the chosen ones of the
+    first layer of its group."""
+    return sorted(place for place, of_root in zip(
+        item.idxs, item.root_idxs, strict=True) if of_root in chosen)
+
+
+def _kept_part(module: nn.Module, value: Tensor, outputs: list[int] | None,
+               inputs: list[int] | None) -> Tensor:
+    """What is kept of a parameter or buffer.
+
+    Args:
+        module: Whose it is.
+        value: Of a norm or a bias (C,), of another layer (C, C', ...), of a
+            transposed convolution (C', C, ...); or a single number.
+        outputs: The kept channels C; None for all.
+        inputs: The kept channels C'; None for all.
+    """
+    first, second = (inputs, outputs) if value.dim() > 1 and getattr(
+        module, 'transposed', False) else (outputs, inputs)
+    if value.dim() and first is not None:
+        value = value[first]
+    groups = getattr(module, 'groups', 1)
+    if value.dim() > 1 and second is not None and not _is_depthwise(module):
+        # A grouped convolution stores its inputs by their place in the group.
+        value = value[:, second[:len(second) // groups]]
+    return value.clone()
 
 
 def choose(scores: Tensor, count: int, conv_groups: int = 1,

@@ -104,6 +104,12 @@ class _Scale:
 # ------------------------------------------------------------------- backbones
 
 
+_MULTIPLIED = 'mobilenet_v'
+"""Models of torchvision that have a width_mult."""
+_UNFROZEN = 'model.backbone.frozen_stages is -1: a slice of a frozen stage ' \
+    'has to be trained.'
+
+
 def _narrow_resnet(backbone: ConfigDict, scale: _Scale) -> None:
     field = 'model.backbone'
     changes = {'base_channels': scale(backbone, 'base_channels', field)}
@@ -111,8 +117,7 @@ def _narrow_resnet(backbone: ConfigDict, scale: _Scale) -> None:
         changes['stem_channels'] = scale(backbone, 'stem_channels', field)
     if setting(backbone, 'frozen_stages') != -1:
         changes['frozen_stages'] = -1
-        scale.notes.append(f'{field}.frozen_stages is -1: a slice of a frozen '
-                           'stage has to be trained.')
+        scale.notes.append(_UNFROZEN)
     backbone.update(changes)
 
 
@@ -125,17 +130,36 @@ def _narrow_resnext(backbone: ConfigDict, scale: _Scale) -> None:
         backbone['base_width'] = scale(own, 'base_width', 'model.backbone')
 
 
+def _narrow_by_factor(key: str) -> Callable[[ConfigDict, _Scale], None]:
+    """For backbones with a setting that multiplies all widths; they round to
+    what they can have."""
+    def narrow(backbone: ConfigDict, scale: _Scale) -> None:
+        backbone[key] = scale.width * (setting(backbone, key) or 1)
+        frozen = setting(backbone, 'frozen_stages')
+        if frozen is not None and frozen != -1:
+            backbone['frozen_stages'] = -1
+            scale.notes.append(_UNFROZEN)
+        if backbone.get('weights'):
+            backbone['weights'] = None  # of the whole width
+    return narrow
+
+
 _BACKBONES: dict[str, Callable[[ConfigDict, _Scale], None]] = {
     'ResNet': _narrow_resnet, 'ResNetV1d': _narrow_resnet,
-    'ResNeXt': _narrow_resnext}
+    'ResNeXt': _narrow_resnext,
+    'MobileNetV2': _narrow_by_factor('widen_factor'),
+    'TorchvisionBackbone': _narrow_by_factor('width_mult')}
 
 
 def _narrow_backbone(model: ConfigDict, scale: _Scale) -> bool:
     """Whether the backbone is kept as it is."""
     backbone = model.backbone
     kind = type_name(backbone.type)
-    reasons = [] if kind in _BACKBONES else [
-        f'no setting of {kind} says the widths of all its layers']
+    reasons = []
+    if kind not in _BACKBONES or not backbone.get(
+            'model_name', _MULTIPLIED).startswith(_MULTIPLIED):
+        reasons.append(f'no setting of {kind} says the widths of all its '
+                       'layers')
     reasons += _unusual_layers(backbone)
     if reasons:
         scale.notes.append(

@@ -7,7 +7,7 @@ from mmengine.config import ConfigDict
 from mtpd.distill.detector import build_detector
 from mtpd.randomness import isolate_rng
 
-from .channels import Importance, cut_channels
+from .channels import Importance, operations, slice_weights
 from .errors import CannotSlice
 
 
@@ -18,10 +18,10 @@ def sliced_detector(original: BaseDetector, model: ConfigDict,
     channels of a trained one.
 
     Args:
-        original: The trained detector. It is cut and of no use afterwards.
+        original: The trained detector; its weights are not changed.
         model: The ``model`` part of the smaller config.
         keeps_backbone: Whether both backbones are equal.
-        importance: As in :func:`cut_channels`.
+        importance: As in :func:`slice_weights`.
 
     Raises:
         CannotSlice: The smaller config is not the larger one with fewer
@@ -34,8 +34,8 @@ def sliced_detector(original: BaseDetector, model: ConfigDict,
             f'The two detectors differ in more than widths: {missing[0]} and '
             f'{len(missing) - 1} more tensors are in one of them only. '
             'Change nothing but numbers of channels.'])
-    cut_channels(original, smaller, keeps_backbone, importance)
-    weights = original.state_dict()
+    weights = slice_weights(original, smaller, keeps_backbone,
+                            importance).weights
     other = [f'{key} ({list(weights[key].shape)}, not {list(value.shape)})'
              for key, value in smaller.state_dict().items()
              if weights[key].shape != value.shape]
@@ -44,6 +44,13 @@ def sliced_detector(original: BaseDetector, model: ConfigDict,
             f'{len(other)} tensors of the slice have another shape than in '
             f'the smaller config, the first is {other[0]}. The trace of '
             'channels cannot follow this detector.'])
+    if operations(original, keeps_backbone) != operations(smaller,
+                                                          keeps_backbone):
+        # torchvision's MobileNets add a block's input to its output wherever
+        # both have as many channels, after rounding.
+        raise CannotSlice(['With this width the layers of the smaller model '
+                           'are connected in another way than those of the '
+                           'original. Choose another width.'])
     smaller.load_state_dict(weights, strict=True)
     meta: Any = getattr(original, 'dataset_meta', None)
     smaller.dataset_meta = meta or {}

@@ -7,8 +7,9 @@ from mmengine.config import ConfigDict
 from shrink import _parts as parts, shrunk
 from torch import nn
 
+from mtpd.backbones import fill_in_channels
 from mtpd.compress import CannotSlice, narrowed, sliced_detector
-from mtpd.compress.channels import choose, cut_channels, raw_outputs
+from mtpd.compress.channels import choose, raw_outputs, slice_weights
 from mtpd.compress.slicing import built
 from mtpd.plan.detectors import load_config
 
@@ -23,12 +24,18 @@ FAMILIES = {
     'mask_rcnn': 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py',
     'mask_rcnn_gn': 'gn/mask-rcnn_r50_fpn_gn-all_2x_coco.py',
     'cascade_mask': 'cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py',
+    'mobilenet_v2': 'retinanet/retinanet_r50_fpn_1x_coco.py',
     # Keeps its backbone.
     'mask_rcnn_swin': 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'}
 
 
 def model_of(name: str) -> ConfigDict:
-    return shrunk(load_config(f'mmdet::{FAMILIES[name]}').model)
+    model = load_config(f'mmdet::{FAMILIES[name]}').model
+    if name.startswith('mobilenet'):
+        model.backbone = ConfigDict(type='TorchvisionBackbone',
+                                    model_name=name)
+        fill_in_channels(model)
+    return shrunk(model)
 
 
 def detector_of(model: ConfigDict, seed: int = 0):
@@ -92,7 +99,8 @@ def silence(detector, choice, kept) -> None:
                 modules[name].bias.data[dropped] = 0
 
 
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize('name', [
+    name for name in FAMILIES if name != 'mobilenet_v2'])
 def test_a_slice_loads_strictly_and_trains_at_any_size(name):
     model = model_of(name)
     result = narrowed(model, .5)
@@ -104,7 +112,7 @@ def test_a_slice_loads_strictly_and_trains_at_any_size(name):
                         for one in (plain, built(model)))
     assert result.keeps_backbone == (name == 'mask_rcnn_swin')
     # As thin as it is, mask_rcnn_gn has one channel a group in its backbone.
-    assert count < all_of_it * (1 if result.notes else .62)
+    assert count < all_of_it * (1 if result.notes else .66)
     assert len(outputs(plain, (64, 96))) == len(outputs(built(model)))
     plain.train()
     batch = demo_mm_inputs(2, [[3, 96, 64], [3, 64, 96]], num_classes=5,
@@ -138,9 +146,8 @@ def test_channels_that_are_zero_can_be_left_out(name):
     result = narrowed(model, .5)
     original = detector_of(model)
     choice = RandomChoice(original)
-    kept = cut_channels(original, built(result.model), result.keeps_backbone,
-                        choice)
-    original = detector_of(model)
+    kept = slice_weights(original, built(result.model),
+                         result.keeps_backbone, choice).kept
     silence(original, choice, kept)
     expected = outputs(original)
     smaller = sliced_detector(original, result.model, result.keeps_backbone,
@@ -162,3 +169,13 @@ def test_group_norms_keep_their_best_and_groups_the_same_places():
     assert choose(scores, 8, 2, 4) == list(range(8))
     with pytest.raises(CannotSlice, match='3 of 8 channels cannot be'):
         choose(scores, 3, norm_groups=2)
+
+
+def test_a_smaller_model_with_other_connections_is_refused():
+    """At half of its width, a block of this model has as many channels before
+    it as behind it, and torchvision adds the two."""
+    model = model_of('mobilenet_v2')
+    model.backbone.model_name = 'mobilenet_v3_small'
+    fill_in_channels(model)
+    with pytest.raises(CannotSlice, match='connected in another way'):
+        sliced_detector(built(model), narrowed(model, .5).model)
