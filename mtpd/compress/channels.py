@@ -129,14 +129,16 @@ def traced_pass(detector: BaseDetector,
             throughout.
     """
     detector.eval()
-    detector.requires_grad_(True)
     with isolate_rng(0):
         image = torch.randn(1, 3, SIDE, SIDE)
-    if not keeps_backbone:
-        return lambda: raw_outputs(detector, detector.backbone(image))
     with torch.no_grad():
-        maps = detector.backbone(image)
-    return lambda: raw_outputs(detector, maps)
+        maps = detector.backbone(image) if keeps_backbone else None
+
+    def run() -> list[Tensor]:
+        # Here, as eval() of mmdet's ResNet freezes its frozen stages again.
+        detector.requires_grad_(True)
+        return raw_outputs(detector, maps or detector.backbone(image))
+    return run
 
 
 def operations(detector: BaseDetector, keeps_backbone: bool) -> Counter[str]:

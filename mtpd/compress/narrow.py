@@ -81,6 +81,9 @@ def narrowed(model: ConfigDict, width: float) -> Narrowed:
     return Narrowed(model, tuple(scale.notes), keeps_backbone)
 
 
+_WHOLE = 'Widths are rounded to whole channels.'
+
+
 class _Scale:
     """Scales one setting after the other, and notes what was rounded."""
 
@@ -93,11 +96,12 @@ class _Scale:
         multiple = norm_groups(part)
         exact = channels * self.width
         count = min(channels, max(1, round(exact / multiple)) * multiple)
-        if count != exact:
-            why = f'a multiple of the {multiple} groups of its GroupNorm' \
-                if multiple > 1 else 'a whole number'
-            self.notes.append(f'{field}.{key} is {count}, {why}, and not '
-                              f'{exact:g}.')
+        if count != exact and multiple > 1:
+            self.notes.append(
+                f'{field}.{key} is {count}, a multiple of the {multiple} '
+                f'groups of its GroupNorm, and not {exact:g}.')
+        elif count != exact and _WHOLE not in self.notes:
+            self.notes.append(_WHOLE)
         return count
 
 

@@ -35,7 +35,10 @@ def model_of(name: str) -> ConfigDict:
         model.backbone = ConfigDict(type='TorchvisionBackbone',
                                     model_name=name)
         fill_in_channels(model)
-    return shrunk(model)
+    model = shrunk(model)
+    if name == 'retinanet_r18':  # as mmdet's own configs have it
+        model.backbone.frozen_stages = 1
+    return model
 
 
 def detector_of(model: ConfigDict, seed: int = 0):
@@ -138,7 +141,7 @@ def test_the_whole_width_is_the_same_detector(name):
 
 @pytest.mark.parametrize('name', [
     name for name in FAMILIES if name not in (
-        'retinanet_r18', 'atss', 'faster_rcnn', 'mask_rcnn_gn')])
+        'atss', 'faster_rcnn', 'mask_rcnn_gn')])
 def test_channels_that_are_zero_can_be_left_out(name):
     """Every weight has to be at the place of its channel, or the two detectors
     would differ."""
