@@ -49,13 +49,12 @@ def recalibrate(detector: BaseDetector, cfg: Config, images: int) -> int:
     """
     # SyncBN does not run on a CPU; keys and weights are the same.
     detector = revert_sync_batchnorm(detector).to(get_device()).eval()
-    norms, of_heads = [], False
-    for name, module in detector.named_modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            norms.append(module)
-            of_heads |= not name.startswith(('backbone.', 'neck.'))
-    if not norms:
+    by_name = _batch_norms(detector)
+    if not by_name:
         return 0
+    norms = list(by_name.values())
+    of_heads = any(not name.startswith(('backbone.', 'neck.'))
+                   for name in by_name)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -74,6 +73,15 @@ def recalibrate(detector: BaseDetector, cfg: Config, images: int) -> int:
         norm.momentum = momentum
         norm.eval()
     return used
+
+
+def _batch_norms(detector: BaseDetector) -> dict[str, _BatchNorm]:
+    """The batch norms that keep statistics, by name."""
+    norms = {}
+    for name, module in detector.named_modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats:
+            norms[name] = module
+    return norms
 
 
 def _batches(cfg: Config, count: int) -> Iterator[list[Tensor]]:

@@ -101,13 +101,20 @@ def slice_weights(detector: BaseDetector, smaller: nn.Module,
             side = outputs if graph.is_out_channel_pruning_fn(
                 item.dep.handler) else inputs
             side[item.dep.target.module] = _kept_places(item, set(chosen))
+    return Slice(_gathered(detector, names, outputs, inputs), kept)
+
+
+def _gathered(detector: BaseDetector, names: dict[nn.Module, str],
+              outputs: dict[nn.Module, list[int]],
+              inputs: dict[nn.Module, list[int]]) -> dict[str, Tensor]:
+    """All weights, those of layers that lose channels without these."""
     weights = dict(detector.state_dict())
     for module in {**outputs, **inputs}:
         for key, value in module.state_dict(
                 prefix=f'{names.get(module)}.').items():
             weights[key] = _kept_part(module, value, outputs.get(module),
                                       inputs.get(module))
-    return Slice(weights, kept)
+    return weights
 
 
 def dependency_graph(detector: BaseDetector, keeps_backbone: bool) -> Any:

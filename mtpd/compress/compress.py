@@ -151,24 +151,29 @@ def teacher_problems(request: Request) -> list[str]:
     """What is wrong with the pool, teacher by teacher."""
     problems = []
     for name, teacher in request.teachers.items():
-        if name in (ORIGINAL, 'student'):
-            problems.append(f'--teacher {name}: this name is taken. Choose '
-                            'another.')
-        try:
-            if not load_config(teacher.config).get('model'):
-                problems.append(f'--teacher {name}: {teacher.config} has no '
-                                'model.')
-        except (OSError, PlanError) as error:
-            problems.append(f'--teacher {name}: {error}')
-        try:
-            fetch_checkpoint(teacher.checkpoint)
-        except (OSError, RuntimeError) as error:
-            problems.append(f'--teacher {name}: {error}')
+        problems += [f'--teacher {name}: {text}'
+                     for text in _problems_of(name, teacher)]
     aps = [request.ap, *(one.ap for one in request.teachers.values())]
     if None in aps and aps.count(None) < len(aps):
         problems.append('An AP is given for some teachers and not for all. '
                         'Give all of them (--ap for the original), or none '
                         'to have all measured.')
+    return problems
+
+
+def _problems_of(name: str, teacher: Teacher) -> list[str]:
+    problems = []
+    if name in (ORIGINAL, 'student'):
+        problems.append('this name is taken. Choose another.')
+    try:
+        if not load_config(teacher.config).get('model'):
+            problems.append(f'{teacher.config} has no model.')
+    except (OSError, PlanError) as error:
+        problems.append(str(error))
+    try:
+        fetch_checkpoint(teacher.checkpoint)
+    except (OSError, RuntimeError) as error:
+        problems.append(str(error))
     return problems
 
 

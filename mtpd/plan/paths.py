@@ -4,7 +4,12 @@ import re
 from dataclasses import replace
 from typing import Any, Iterable, Mapping
 
-from .detectors import is_url
+from mmengine.config import Config
+
+from mtpd.config_types import SCOPE
+
+from .detectors import DetectorSpec, is_url, load_config
+from .errors import PlanError
 from .settings import UnlabelledSettings
 
 

@@ -5,7 +5,6 @@ all of it is reported together, before any work.
 """
 import copy
 import json
-import os
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
 
