@@ -182,7 +182,8 @@ def no_images(settings: UnlabelledSettings) -> str:
     if settings.folder and not settings.ann_file:
         return (f'{FIELD}: {settings.folder} has no image. Files with these '
                 f'endings are taken: {" ".join(sorted(IMAGES))}')
-    return f'{FIELD}: {place_of(settings)} has no image. Add some, or take {FIELD} out.'
+    return (f'{FIELD}: {place_of(settings)} has no image. Add some, or take '
+            f'{FIELD} out.')
 
 
 def path_of(entry: Mapping[str, Any]) -> str:
