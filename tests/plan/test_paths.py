@@ -27,7 +27,7 @@ def test_the_configs_folder_comes_first(tmp_path, monkeypatch):
     assert find_file('sub/two', config) == str(beside / 'sub/two')
     assert find_file('../here/one', config) == str(beside / '../here/one')
     assert find_file('none', config) == 'none'
-    assert find_file('sub', config) == 'sub'  # a folder is no file
+    assert find_file('sub', config) == str(beside / 'sub')  # of images
     assert find_file('both', None) == 'both'
     for fixed in (str(here / 'one'), 'https://host/both', 'mmdet::both'):
         assert find_file(fixed, config) == fixed
