@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mtpd.config_types import type_name
+from mtpd.data.image_list import with_each_image_once
 from mtpd.distill.teacher_view.scale import scale_key
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.order import fold_of
 from mtpd.plan.data_check import inner_datasets
-from mtpd.plan.data_check.sources import with_each_image_once
 from mtpd.plan.settings import UnlabelledSettings
 from mtpd.plan.unlabelled import dataset_config
 

@@ -6,7 +6,7 @@ from typing import Any, Sequence
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 
-from mtpd.plan.data_check.sources import with_each_image_once
+from mtpd.data.image_list import with_each_image_once
 from mtpd.plan.settings import UnlabelledSettings
 
 from .pipeline import UnlabelledPipeline, unlabelled_pipeline
