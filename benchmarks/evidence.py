@@ -27,6 +27,10 @@ and 5 seeds):
     gaps        transformer to CNN, rising resolution, a smaller backbone
     why         training loss and sharpness of the students of main
     sweeps      number of teachers, weight, adapters
+    labels      few labels, and images without any: on txl alone, which no
+                other comparison is on. --data is the folder that holds the
+                folder txl_pbc: annotations/instances_{train,val}.json, train
+                and val
 """
 import argparse
 import functools
@@ -37,7 +41,7 @@ import sys
 import time
 
 from evidence import comparisons, queue
-from evidence.design import DATASETS
+from evidence.design import DATASETS, FEW_LABELS
 from evidence.report import page
 from evidence.training import prepare_data
 from mmengine.registry import DefaultScope
@@ -65,8 +69,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument('--budget', choices=comparisons.BUDGETS,
                         default='small')
     parser.add_argument('--only', choices=comparisons.COMPARISONS, nargs='+')
-    parser.add_argument('--dataset', choices=DATASETS, nargs='+',
-                        default=list(DATASETS))
+    parser.add_argument('--dataset', choices=[*DATASETS, *FEW_LABELS],
+                        nargs='+', default=list(DATASETS))
+    parser.add_argument('--data', help='folder with the data of txl')
     parser.add_argument('--minutes', type=float, default=float('inf'))
     parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('--list', action='store_true')
@@ -75,6 +80,8 @@ def read_arguments() -> argparse.Namespace:
     if args.jobs < 1:
         parser.error('--jobs has to be at least 1')
     args.only = args.only or comparisons.BUDGETS[args.budget]
+    if args.data:  # read by the configs, also in other processes
+        os.environ['MTPD_DATA'] = os.path.abspath(args.data)
     return args
 
 

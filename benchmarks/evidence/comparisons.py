@@ -3,9 +3,9 @@ import itertools
 from dataclasses import replace
 from typing import Callable, Iterator, Mapping, Sequence
 
-from .design import (ADAPTED, EPOCHS, GENTLE, MECHANISMS, PILOT_SEED, SHORT,
-                     WEIGHT, WITHOUT_ADAPTERS, Changes, at_scale,
-                     with_mechanism)
+from .design import (ADAPTED, EPOCHS, FEW_LABELS, GENTLE, LABEL_ARMS, LABELS,
+                     MECHANISMS, PILOT_SEED, SHORT, WEIGHT, WITHOUT_ADAPTERS,
+                     Changes, at_scale, with_mechanism)
 from .job import Job
 from .jobs import Costs, Explanation, Node, Stage
 from .results import Evidence
@@ -29,8 +29,11 @@ def all_jobs(datasets: Sequence[str], comparisons: Sequence[str],
 def jobs_on(dataset: str, comparisons: Sequence[str],
             seeds: tuple[int, ...]) -> Iterator[Job]:
     """The jobs on one data set, with repetitions."""
-    yield Costs(dataset)
+    if dataset not in FEW_LABELS:
+        yield Costs(dataset)
     for comparison in comparisons:
+        if (dataset in FEW_LABELS) != (comparison == 'labels'):
+            continue
         for job in COMPARISONS[comparison](dataset, seeds):
             if isinstance(job, Node):
                 for number in range(len(job.stages)):
@@ -144,6 +147,15 @@ def sweep_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
                               changes=changes)
 
 
+def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Students with few and with all labels: alone, taught on the images
+    that have labels, and taught on all images."""
+    for seed, (student, epochs) in itertools.product(seeds, LABELS.items()):
+        for teachers, changes in LABEL_ARMS.values():
+            yield Node(dataset, seed, (
+                Stage(teachers, epochs, changes=changes),), student)
+
+
 def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:
     for start in ('fitted', 'random', 'identity', 'zero'):
         yield (*(ADAPTED if add_adapters else ()), ('init_adapters', start))
@@ -155,7 +167,7 @@ def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:
 COMPARISONS: Mapping[str, Callable[[str, tuple[int, ...]], Iterator[Job]]] = {
     'pilot': pilot_jobs, 'main': main_jobs, 'orders': order_jobs,
     'cost': cost_jobs, 'mechanisms': mechanism_jobs, 'gaps': gap_jobs,
-    'why': why_jobs, 'sweeps': sweep_jobs}
+    'why': why_jobs, 'sweeps': sweep_jobs, 'labels': label_jobs}
 """Name -> its jobs on a data set, for some seeds."""
 
 

@@ -8,6 +8,10 @@ DATASETS = {
     'drawn': "the demo's drawn shapes, 400 training and 100 validation images "
              'of 5 classes that differ only in outline. All detectors see '
              'them at 128x112.'}
+FEW_LABELS = {
+    'txl': 'blood cells (TXL-PBC), 850 training and 244 validation images of '
+           '3 classes, at 160 pixels.'}
+"""Where labels are left out, and only that is compared."""
 WITHOUT_ADAPTERS = ('bccd',)
 """Where student and teachers have equal channels."""
 EPOCHS, SHORT = 6, 3
@@ -24,6 +28,16 @@ SHARE, CALIBRATION = .5, 20
 detection loss's, and the iterations in which the weight is found."""
 ARMS = {'alone': 'trained on alone', 'direct': 'direct from the best teacher',
         'together': 'all teachers at once', 'progression': 'progression'}
+WITHOUT: tuple = (('unlabelled', None),)
+"""No images without labels."""
+LABELS = {'labels_85': 60, 'labels_850': 12}
+"""Config of a student with so many labelled images -> epochs of its training
+and of the stage after it."""
+LABEL_ARMS: dict[str, tuple[tuple[str, ...], tuple]] = {
+    'trained on alone': ((), WITHOUT),
+    'taught on the labelled images': (('wide',), WITHOUT),
+    'taught on all images': (('wide',), ())}
+"""Name -> the stage's teachers and changes, the control first."""
 ASSUMED_DEVIATION = 0.3
 """Of a paired difference, in AP: fixed before the first run."""
 

@@ -1,10 +1,12 @@
 """The arms of a comparison differ in what is compared, and in nothing else."""
 from itertools import permutations
 
+import numpy as np
 import pytest
 from evidence import comparisons
-from evidence.design import (DATASETS, EPOCHS, PILOT_SEED, SHORT, WEIGHT,
-                             WITHOUT_ADAPTERS, at_scale, with_mechanism)
+from evidence.design import (DATASETS, EPOCHS, LABELS, PILOT_SEED, SHORT,
+                             WEIGHT, WITHOUT_ADAPTERS, at_scale,
+                             with_mechanism)
 from evidence.jobs import Node, Stage
 from evidence.results import Evidence
 from evidence.training import changes, config_of, pool_of
@@ -124,3 +126,33 @@ def test_constants_match_the_configs(dataset):
     configs = [cfg, *(spec.config for spec in pool_of(dataset).values())]
     channels = {config.model.neck.out_channels for config in configs}
     assert (len(channels) == 1) == (dataset in WITHOUT_ADAPTERS)
+
+
+def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
+    nodes = list(comparisons.COMPARISONS['labels']('txl', (0, 1, 2)))
+    assert len({node.name for node in nodes}) == 3 * len(LABELS) * 3
+    for student, epochs in LABELS.items():
+        alone, labelled, everything = (
+            node.config() for node in nodes
+            if node.student == student and node.seed == 1)
+        assert alone.train_cfg.max_epochs == epochs
+        taught = dict(changes(alone.to_dict(), labelled.to_dict()))
+        assert taught.pop('work_dir') == labelled.work_dir
+        assert taught == {'mtpd.distill.loss_weight': 'auto'}
+        extra = dict(changes(labelled.to_dict(), everything.to_dict()))
+        assert extra.keys() == {'work_dir', 'mtpd.unlabelled'}
+        assert extra['mtpd.unlabelled']['folder'].endswith('txl_pbc/train/')
+
+
+def test_few_labels_are_spread_over_the_training_images():
+    cfg = config_of('txl', 'labels_85')
+    indices = cfg.train_dataloader.dataset.indices
+    assert len(indices) == len(set(indices)) == 85
+    assert np.histogram(indices, bins=10, range=(0, 850))[0].tolist() == [
+        9, 8, 9, 8, 9, 8, 9, 8, 9, 8]
+
+
+def test_few_labels_are_no_comparison_of_the_other_data_sets():
+    assert not [job for job in comparisons.all_jobs(
+        ['bccd'], ['labels'], (0,)) if isinstance(job, Node)]
+    assert comparisons.all_jobs(['txl'], ['main', 'cost'], (0,)) == []

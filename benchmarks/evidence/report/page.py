@@ -9,6 +9,7 @@ from ..results import Evidence
 from ..statistics import smallest_difference
 from . import cells
 from .cells import Results, Section
+from .labels import few_labels
 from .orders import differ, orders
 from .predictions import predictions
 from .settings import gaps, mechanisms, sweeps, why
@@ -37,7 +38,10 @@ def compose() -> Section:
     """The page's text and its plots as SVG, by file name."""
     results = {dataset: evidence for dataset in DATASETS
                if (evidence := Evidence(dataset)).runs}
-    parts, plots = [HEAD, summary(results), METHOD, data(results)], {}
+    labels = few_labels()
+    parts, plots = [HEAD, f'## Few labels, many images\n\n{labels}'] \
+        if labels else [HEAD], {}
+    parts += [summary(results), METHOD, data(results)]
     for title, section in SECTIONS.items():
         text, section_plots = section(results)
         parts.append(f'## {title}\n\n{text or NOT_RUN}')

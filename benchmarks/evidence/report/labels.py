@@ -1,0 +1,75 @@
+"""The page's section about few labels and images without any."""
+import json
+from typing import Mapping
+
+import numpy as np
+
+from ..design import FEW_LABELS, LABEL_ARMS, LABELS
+from ..results import Evidence, Run, aps_of
+from . import cells
+from .cells import Row, Values
+
+CONTROL, DIRECT = list(LABEL_ARMS)[:2]
+Runs = Mapping[str, Mapping[int, Run]]
+"""Arm -> seed -> run; ``start`` is the student before."""
+
+
+def few_labels() -> str:
+    """Text and table; empty where nothing is run."""
+    parts = []
+    for dataset, title in FEW_LABELS.items():
+        evidence = Evidence(dataset)
+        groups = {f'{student.split("_")[1]} labelled images':
+                  _rows(runs_of(evidence, student)) for student in LABELS}
+        if any(groups.values()):
+            parts.append(_introduction(dataset, title, evidence)
+                         + cells.grouped(COLUMNS, groups))
+    return '\n'.join(parts)
+
+
+COLUMNS = ('', 'AP by seed', 'mean', 'minus alone',
+           'minus taught on the labelled images', 'time')
+
+
+def runs_of(evidence: Evidence, student: str) -> Runs:
+    """All finished runs of a student."""
+    runs = {'start': evidence.by_path.get((student, ()), {})}
+    for arm, (teachers, changes) in LABEL_ARMS.items():
+        stage = tuple(teachers), LABELS[student], 'cosine', json.dumps(changes)
+        runs[arm] = evidence.by_path.get((student, (stage,)), {})
+    return {arm: by_seed for arm, by_seed in runs.items() if by_seed}
+
+
+def _introduction(dataset: str, title: str, evidence: Evidence) -> str:
+    teachers = ', '.join(f'{run["name"]}: {run["AP"]:.1f} AP'
+                         for run in evidence.pool)
+    return (f'**{dataset}** is {title} The teacher ({teachers}) has twice the '
+            "student's width and was trained on the labels of all training "
+            'images; it stands for a detector that knows more than the '
+            "student's labels tell. Every arm trains for one more stage of as "
+            'many steps. Taught on all images, each step takes 8 images '
+            'without labels beside 8 with. Time is that of the stage over '
+            'that of the student alone (median over seeds).\n\n')
+
+
+def _rows(runs: Runs) -> list[Row]:
+    aps: dict[str, Values] = {arm: aps_of(found)
+                              for arm, found in runs.items()}
+    rows: list[Row] = []
+    for arm, values in aps.items():
+        compared = [
+            cells.difference(values, aps.get(other, {}))
+            if arm not in ('start', *shown) else ''
+            for other, shown in ((CONTROL, (CONTROL,)),
+                                 (DIRECT, (CONTROL, DIRECT)))]
+        rows.append([arm, cells.by_seed(values), cells.mean(values),
+                     *compared, _time(runs, arm)])
+    return rows
+
+
+def _time(runs: Runs, arm: str) -> str:
+    control = runs.get(CONTROL, {})
+    ratios = [run['minutes'] / control[seed]['minutes']
+              for seed, run in runs[arm].items()
+              if seed in control and arm != 'start']
+    return f'{np.median(ratios):.1f}' if ratios else ''

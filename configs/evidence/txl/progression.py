@@ -1,0 +1,13 @@
+# Few labels, many images, a teacher that knows more.
+#   python benchmarks/evidence.py --dataset txl --only labels --data ../data
+_base_ = './student.py'
+custom_imports = dict(imports=['mtpd'])
+work_dir = 'work_dirs/evidence/txl'
+pool = 'work_dirs/evidence/txl/pool/'
+mtpd = dict(
+    student=dict(checkpoint=pool + 'student.pth'),
+    teachers=dict(wide=dict(config='configs/evidence/txl/wide.py',
+                            checkpoint=pool + 'wide.pth')),
+    order=['wide'],
+    unlabelled=dict(folder=_base_.data_root + 'train/', batch_size=8),
+    distill=dict(type='FeatureL2Loss', normalise=True, loss_weight='auto'))
