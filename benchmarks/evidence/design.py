@@ -28,22 +28,30 @@ SHARE, CALIBRATION = .5, 20
 detection loss's, and the iterations in which the weight is found."""
 ARMS = {'alone': 'trained on alone', 'direct': 'direct from the best teacher',
         'together': 'all teachers at once', 'progression': 'progression'}
-WITHOUT: tuple = (('unlabelled', None),)
-"""No images without labels."""
-LABELS = {'labels_85': 60, 'labels_850': 12}
-"""Config of a student with so many labelled images -> epochs of its training
-and of the stage after it."""
-LABEL_ARMS: dict[str, tuple[tuple[str, ...], tuple]] = {
-    'trained on alone': ((), WITHOUT),
-    'taught on the labelled images': (('wide',), WITHOUT),
-    'taught on all images': (('wide',), ())}
-"""Name -> the stage's teachers and changes, the control first."""
 ASSUMED_DEVIATION = 0.3
 """Of a paired difference, in AP: fixed before the first run."""
 
 Changes = tuple[tuple[str, Any], ...]
 """Changes of ``mtpd`` in a stage, as pairs of dotted key and value."""
 
+LABELLED_ONLY: Changes = (('unlabelled', None),)
+"""No images without labels."""
+INHERIT: Changes = (('inherit', ('neck', 'head')),)
+HEAVY: Changes = (('distill.loss_weight', 3.),)
+"""A weight that is set, in place of the automatic one."""
+LABELS = {'labels_85': 60, 'labels_850': 12}
+"""Config of a student with so many labelled images -> epochs of its training
+and of the stage after it."""
+LABEL_ARMS: dict[str, tuple[tuple[str, ...], Changes]] = {
+    'trained on alone': ((), LABELLED_ONLY),
+    'taught on labelled images': (('wide',), LABELLED_ONLY),
+    'taught on labelled images, weight 3, inherit':
+        (('wide',), LABELLED_ONLY + INHERIT + HEAVY),
+    'taught on all images': (('wide',), ()),
+    'taught on all images, inherit': (('wide',), INHERIT),
+    'taught on all images, weight 3': (('wide',), HEAVY),
+    'taught on all images, weight 3, inherit': (('wide',), INHERIT + HEAVY)}
+"""Name -> the stage's teachers and changes, the control first."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""
 GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)

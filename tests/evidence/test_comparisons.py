@@ -4,8 +4,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 from evidence import comparisons
-from evidence.design import (DATASETS, EPOCHS, LABELS, PILOT_SEED, SHORT,
-                             WEIGHT, WITHOUT_ADAPTERS, at_scale,
+from evidence.design import (DATASETS, EPOCHS, LABEL_ARMS, LABELS, PILOT_SEED,
+                             SHORT, WEIGHT, WITHOUT_ADAPTERS, at_scale,
                              with_mechanism)
 from evidence.jobs import Node, Stage
 from evidence.results import Evidence
@@ -130,9 +130,10 @@ def test_constants_match_the_configs(dataset):
 
 def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
     nodes = list(comparisons.COMPARISONS['labels']('txl', (0, 1, 2)))
-    assert len({node.name for node in nodes}) == 3 * len(LABELS) * 3
+    assert len({node.name for node in nodes}) == 3 * len(LABELS) * len(
+        LABEL_ARMS)
     for student, epochs in LABELS.items():
-        alone, labelled, everything = (
+        alone, labelled, _, everything, *others = (
             node.config() for node in nodes
             if node.student == student and node.seed == 1)
         assert alone.train_cfg.max_epochs == epochs
@@ -142,6 +143,11 @@ def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
         extra = dict(changes(labelled.to_dict(), everything.to_dict()))
         assert extra.keys() == {'work_dir', 'mtpd.unlabelled'}
         assert extra['mtpd.unlabelled']['folder'].endswith('txl_pbc/train/')
+        changed = [dict(changes(everything.to_dict(), other.to_dict()))
+                   for other in others]
+        assert [(c.get('mtpd.inherit'), c.get('mtpd.distill.loss_weight'))
+                for c in changed] == [
+            (('neck', 'head'), None), (None, 3.), (('neck', 'head'), 3.)]
 
 
 def test_few_labels_are_spread_over_the_training_images():
