@@ -28,7 +28,7 @@ from mtpd.backbones import timm_backbone
 from mtpd.distill.adapters import STARTS
 from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
-from mtpd.plan import detectors as specs, plan as plans
+from mtpd.plan import detectors as specs, paths
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.detectors import DetectorSpec
@@ -91,7 +91,7 @@ def _shared_between_configs():
         return detectors[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plans, 'load_config', loaded)
+        patch.setattr(paths, 'load_config', loaded)
         patch.setattr(torch, 'load', read_once)
         patch.setattr(timm_backbone, 'find_pyramid', find_once)
         # Only what checks a pool of detectors; a training step builds its own.
