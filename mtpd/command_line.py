@@ -17,6 +17,7 @@ import mtpd  # noqa: F401  (registers everything before a config is read)
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint)
 from mtpd.compat.processes import leave_processes
+from mtpd.config_types import dict_of
 from mtpd.distill.auto_weight import NoGradient
 from mtpd.distill.branch import NotFinite, ReadsBoxes
 from mtpd.distill.detector import CheckpointMismatch
@@ -97,7 +98,7 @@ def _apply_training_flags(cfg: Config, args: argparse.Namespace) -> None:
         if problems:
             raise PlanError(problems)
     if args.auto_scale_lr:
-        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+        if 'base_batch_size' not in dict_of(cfg, 'auto_scale_lr'):
             raise PlanError(['--auto-scale-lr needs '
                              'auto_scale_lr.base_batch_size in the config: '
                              'the total batch that optimizer.lr is meant '

@@ -170,6 +170,20 @@ def value_of(cfg: Mapping[str, Any], field: str) -> Any:
     return value
 
 
+def dict_of(cfg: Config | Mapping[str, Any], field: str) -> Any:
+    """The dict in a field of a config, such as ``optim_wrapper.optimizer``;
+    an empty one where it, or one around it, is not set.
+
+    Args:
+        cfg: The config.
+        field: Keys, with dots between them.
+    """
+    part: Any = cfg
+    for key in field.split('.'):
+        part = part.get(key) or {}
+    return part
+
+
 def no_dict(field: str, value: Any, known: Iterable[str] = ()) -> str:
     """That a field is text or a list, and the dict that is probably meant.
 

@@ -61,12 +61,13 @@ def missing_config(path: str) -> str:
     if os.path.isdir(path):
         return f'{path} is a folder. Name a config file in it.'
     folder, name = os.path.split(path)
-    if not os.path.isdir(folder or '.'):
+    searched = folder or '.'
+    if not os.path.isdir(searched):
         return (f'There is no config {path}: there is no folder {folder} in '
                 f'{os.getcwd()}.' if not os.path.isabs(path) else
                 f'There is no config {path}: there is no folder {folder}.')
-    close = difflib.get_close_matches(name, os.listdir(folder or '.'), 1)
-    where = os.path.abspath(folder or '.')
+    close = difflib.get_close_matches(name, os.listdir(searched), 1)
+    where = os.path.abspath(searched)
     hint = f' Did you mean {os.path.join(folder, close[0])}?' if close else \
         ' Correct the path, or name a config of mmdet as ' \
         'mmdet::family/name.py.'

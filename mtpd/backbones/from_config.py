@@ -4,6 +4,7 @@ from typing import Any, Mapping
 import torch
 from mmengine.config import Config, ConfigDict
 
+from mtpd.config_types import dict_of
 from mtpd.randomness import isolate_rng
 
 from . import timm_backbone, torchvision_backbone
@@ -72,7 +73,7 @@ def starts_from_file(cfg: Config | ConfigDict) -> bool:
         cfg: As in :func:`backbone_config`.
     """
     backbone = backbone_config(cfg) or {}
-    overlay = backbone.get('pretrained_cfg_overlay') or {}
+    overlay = dict_of(backbone, 'pretrained_cfg_overlay')
     is_local = is_file(backbone.get('pretrained')) or 'file' in overlay
     return is_local and '://' not in str(cfg.get('model', cfg))
 

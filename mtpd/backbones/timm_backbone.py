@@ -7,6 +7,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtpd.config_types import dict_of
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.randomness import isolate_rng
 
@@ -55,7 +56,7 @@ class TimmBackbone(BaseModule):
                  init_cfg: dict | list | None = None, **options: Any) -> None:
         super().__init__(init_cfg)
         if is_file(pretrained):
-            overlay = options.get('pretrained_cfg_overlay') or {}
+            overlay = dict_of(options, 'pretrained_cfg_overlay')
             options['pretrained_cfg_overlay'] = {**overlay, 'file': pretrained}
         self.model_name = model_name
         self.pretrained = bool(pretrained)
@@ -122,7 +123,7 @@ class TimmBackbone(BaseModule):
             CheckpointUnavailable: There is no such file, or no network.
             CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
         """
-        overlay = self.options.get('pretrained_cfg_overlay') or {}
+        overlay = dict_of(self.options, 'pretrained_cfg_overlay')
         file = overlay.get('file')
         if file is not None:
             file = local_file(str(file), self.model_name)
@@ -171,7 +172,7 @@ def trained_on(model_name: str, options: Mapping[str, Any]) -> Normalisation:
         ValueError: timm has no such model.
     """
     _check_name(model_name)
-    overlay = options.get('pretrained_cfg_overlay') or {}
+    overlay = dict_of(options, 'pretrained_cfg_overlay')
     if ':' in model_name or 'pretrained_cfg' in options:
         known: Any = TimmBackbone(model_name, **options).model.pretrained_cfg
     else:

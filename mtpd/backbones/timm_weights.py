@@ -6,6 +6,7 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
+from mtpd.config_types import dict_of
 from mtpd.randomness import isolate_rng
 
 from .strides import weights_error
@@ -73,10 +74,10 @@ def compare_with_file(model_name: str, options: dict[str, Any], file: str,
         CheckpointMismatch: It does not.
         CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
     """
+    overlay = {**dict_of(options, 'pretrained_cfg_overlay'), 'file': file}
     options = {key: value for key, value in options.items()
-               if key not in ('out_indices', 'feature_cls')}
-    overlay = {**(options.pop('pretrained_cfg_overlay', None) or {}),
-               'file': file}
+               if key not in ('out_indices', 'feature_cls',
+                              'pretrained_cfg_overlay')}
     timm = import_timm()
     with torch.device('meta'):
         whole = timm.create_model(model_name, **options)

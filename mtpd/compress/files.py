@@ -10,6 +10,7 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 
 from mtpd.compat.atomic_files import atomic_file
+from mtpd.config_types import dict_of
 from mtpd.plan.detectors import is_url
 from mtpd.provenance import as_plain
 
@@ -124,7 +125,7 @@ def config_text(files: Files, cfg: Config, model: Mapping[str, Any]) -> str:
 def progression_text(files: Files, cfg: Config,
                      teachers: Mapping[str, Teacher]) -> str:
     """The config that trains the smaller detector."""
-    imports = list((cfg.get('custom_imports') or {}).get('imports') or [])
+    imports = list(dict_of(cfg, 'custom_imports').get('imports') or [])
     pool: dict[str, dict[str, Any]] = {}
     for name, teacher in teachers.items():
         pool[name] = dict(config=_relative(teacher.config, files),

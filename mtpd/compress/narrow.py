@@ -7,7 +7,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.randomness import isolate_rng
 
 from .errors import CannotSlice
@@ -172,7 +172,7 @@ def _narrow_backbone(model: ConfigDict, scale: _Scale) -> bool:
         return True
     _BACKBONES[kind](backbone, scale)
     backbone.init_cfg = None  # the weights are those that were sliced
-    if type_name((model.get('init_cfg') or {}).get('type')) == 'Pretrained':
+    if type_name(dict_of(model, 'init_cfg').get('type')) == 'Pretrained':
         model.init_cfg = None
     model.neck.in_channels = map_channels(backbone)
     return False
@@ -194,7 +194,7 @@ def heads_of(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
     for key in ('bbox_head', 'rpn_head'):
         if model.get(key):
             yield f'model.{key}', model[key]
-    roi_head = model.get('roi_head') or {}
+    roi_head = dict_of(model, 'roi_head')
     for key in _ROI_PARTS:
         for place, part in _places(roi_head.get(key)):
             yield f'model.roi_head.{key}{place}', part
@@ -271,7 +271,7 @@ def _unusual_layers(part: ConfigDict) -> list[str]:
         if setting(part, key):
             reasons.append(f'its setting {key} brings layers that the trace '
                            'of channels cannot follow')
-    upsample = (part.get('upsample_cfg') or {}).get('type')
+    upsample = dict_of(part, 'upsample_cfg').get('type')
     if upsample not in (None, 'nearest', 'bilinear', 'deconv'):
         reasons.append(f'its upsampling is of the type {upsample}')
     return reasons

@@ -10,6 +10,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
+from mtpd.config_types import dict_of
 from mtpd.plan.data_check import inner_datasets
 from mtpd.predict.inputs import UnusableInput
 from mtpd.predict.test_set import file_pipeline, test_dataset
@@ -96,7 +97,7 @@ def calibration_paths(cfg: Config, number: int) -> list[str]:
         UnusableInput: There are none.
     """
     field = 'train_dataloader.dataset'
-    if not (cfg.get('train_dataloader') or {}).get('dataset'):
+    if not dict_of(cfg, 'train_dataloader').get('dataset'):
         raise UnusableInput(
             f'--int8 is calibrated with training images, and {cfg.filename} '
             f'has no {field}. Set it, or export without --int8.')

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from mtpd.backbones import other_normalisation
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.distill.losses.mechanism import RECOMMENDED
 
 from .detectors import DetectorSpec, is_url
@@ -76,7 +76,7 @@ def _describe_start(student: DetectorSpec) -> str:
 
 def architecture(model: Mapping) -> str:
     """``RetinaNet, ResNet-50``, ``MaskRCNN, SwinTransformer (2, 2, 6, 2)``."""
-    backbone = model.get('backbone') or {}
+    backbone = dict_of(model, 'backbone')
     depth = backbone.get('depth', backbone.get('depths', ''))
     if isinstance(depth, int):
         depth = f'-{depth}'
@@ -160,7 +160,7 @@ def _length(cfg: Config) -> str:
 def _describe_rate(cfg: Config) -> str:
     """The optimizer and the learning rate that is trained with: the config's,
     scaled as mmengine does by ``auto_scale_lr``."""
-    optimizer = cfg.optim_wrapper.get('optimizer') or {}
+    optimizer = dict_of(cfg.optim_wrapper, 'optimizer')
     rate = optimizer.get('lr', 'of its own default')
     scaled = '' if isinstance(rate, str) else scaled_rate(cfg, rate)
     return f'{type_name(optimizer.get("type"))} lr {scaled or rate}'
@@ -174,7 +174,7 @@ def scaled_rate(cfg: Config, rate: float) -> str:
         cfg: The student's config.
         rate: As the optimizer has it.
     """
-    scaling = cfg.get('auto_scale_lr') or {}
+    scaling = dict_of(cfg, 'auto_scale_lr')
     base = scaling.get('base_batch_size')
     batch = cfg.train_dataloader.get('batch_size')
     if not (scaling.get('enable') and base and batch):

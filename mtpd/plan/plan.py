@@ -10,7 +10,8 @@ from typing import Any, Iterable, Mapping
 
 from mmengine.config import Config, ConfigDict
 
-from mtpd.config_types import SCOPE, type_name, with_names, wrong_shapes
+from mtpd.config_types import (SCOPE, dict_of, type_name, with_names,
+                               wrong_shapes)
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.losses.mechanism import mechanism_config
 
@@ -147,7 +148,7 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
     if stages is not None and not {*sum(stages, ())} <= {*teachers}:
         # So that each teacher is looked at.
         stages = tuple((name,) for name in teachers)
-    seed = (cfg.get('randomness') or {}).get('seed')
+    seed = dict_of(cfg, 'randomness').get('seed')
     return Plan(student=student, teachers=teachers, order=stages,
                 work_dir=cfg.work_dir, seed=seed, **settings), problems
 
@@ -191,7 +192,7 @@ def with_found_files(cfg: Config, plan: Plan) -> Config:
         teacher = cfg.mtpd.teachers[name]
         teacher.checkpoint = spec.checkpoint
         teacher.config = find_file(teacher.config, cfg.filename)
-    (cfg.mtpd.get('unlabelled') or {}).update(paths_in(plan.unlabelled))
+    dict_of(cfg.mtpd, 'unlabelled').update(paths_in(plan.unlabelled))
     return cfg
 
 
@@ -199,7 +200,7 @@ def _with_load_from(cfg: Config) -> tuple[Any, list[str]]:
     """``mtpd`` with mmengine's ``load_from`` as the student's checkpoint where
     it names none, and why ``load_from`` cannot be followed."""
     given, weights = cfg.mtpd, cfg.get('load_from')
-    student = isinstance(given, Mapping) and (given.get('student') or {})
+    student = isinstance(given, Mapping) and dict_of(given, 'student')
     if not isinstance(student, Mapping):
         return given, []
     if student.get('sliced_from'):  # which says it all
@@ -244,9 +245,8 @@ def unset_parts(cfg: Config, skipped: Iterable[str]) -> list[str]:
 def _student_problems(cfg: Config, skipped: Iterable[str]) -> list[str]:
     """What the student's own config lacks for training in stages."""
     problems = unset_parts(cfg, skipped)
-    loop = (cfg.get('train_cfg') or {}).get('type')
-    hook = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get(
-        'type')
+    loop = dict_of(cfg, 'train_cfg').get('type')
+    hook = dict_of(cfg, 'default_hooks.checkpoint').get('type')
     for field, kind, known, cure in (
             ('train_cfg.type', loop,
              ('EpochBasedTrainLoop', 'IterBasedTrainLoop'),

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      UnsafeCheckpoint, fetch_checkpoint,
                                      read_checkpoint)
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.distill.branch import make_branch
 from mtpd.distill.detector import CheckpointMismatch, dataset_meta_of
 from mtpd.distill.frozen import FrozenDetector
@@ -302,7 +302,7 @@ def classes_of(spec: DetectorSpec,
         detector: Built from it, if it is; then no file is read.
     """
     validation = spec.config.get('val_dataloader', {}).get('dataset', {})
-    classes = (validation.get('metainfo') or {}).get('classes')
+    classes = dict_of(validation, 'metainfo').get('classes')
     if classes is None and spec.checkpoint is not None:
         meta = getattr(detector, 'dataset_meta', None) \
             if detector is not None else dataset_meta_of(

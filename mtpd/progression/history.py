@@ -199,11 +199,10 @@ def read_history(plan: Plan, control: str | None = None) -> History:
     record = _read_json(plan.paths.record) or {}
     found = None
     if not plan.order and os.path.isfile(plan.paths.order_file):
+        content = _read_json(plan.paths.order_file)
         try:
-            found = FoundOrder.from_json(_read_json(plan.paths.order_file))
+            found = FoundOrder.from_json(content)
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, UnreadableHistory):
-                raise
             raise UnreadableHistory(
                 f'{plan.paths.order_file} cannot be read: {error} Find the '
                 'order again.') from error

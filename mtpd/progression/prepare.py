@@ -16,7 +16,7 @@ from mtpd.compat.processes import init_processes
 from mtpd.compat.checkpoints import download_path
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.data_check import missing_checkpoints, student_data
-from mtpd.plan.detectors import SOURCE, is_url
+from mtpd.plan.detectors import SOURCE, DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, draft_plan
 from mtpd.plan.pool import examine_pool
@@ -160,18 +160,17 @@ def unread_checkpoints(plan: Plan, fetches: bool) -> list[str]:
     else:
         names.append('student')
         specs.append(source)
-    for spec in specs:
-        name, path = spec.name, spec.checkpoint
-        if path is None:
-            # Its own initialisation may fetch a backbone's weights.
-            if not fetches and not starts_from_file(plan.student.model):
-                names.append(name)
-        elif is_url(path):
-            if not fetches and not os.path.isfile(download_path(path)):
-                names.append(name)
-        elif not os.path.isfile(path):
-            names.append(name)
-    return names
+    return names + [spec.name for spec in specs if _is_unread(spec, fetches)]
+
+
+def _is_unread(spec: DetectorSpec, fetches: bool) -> bool:
+    path = spec.checkpoint
+    if path is None:
+        # Its own initialisation may fetch a backbone's weights.
+        return not fetches and not starts_from_file(spec.model)
+    if is_url(path):
+        return not fetches and not os.path.isfile(download_path(path))
+    return not os.path.isfile(path)
 
 
 def set_scope(cfg: Config) -> None:

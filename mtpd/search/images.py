@@ -63,7 +63,7 @@ class Images:
         self._keys = {scale: scale_key(scale) for scale in scales}
         steps = [step for step in test_pipeline(student)
                  if type_name(step['type']) != 'LoadAnnotations']
-        self._steps = [dict(step) for step in steps]
+        self._steps = list(map(dict, steps))
         if split == 'unlabelled' and unlabelled is not None:
             config = dataset_config(unlabelled, steps)
         else:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mtpd.config_types import dict_of
 from mtpd.distill.auto_weight import split_auto
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.identity import identity_defaults
@@ -42,12 +43,12 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     cfg.load_from, cfg.resume = None, False
-    imports = (cfg.get('custom_imports') or {}).get('imports', [])
+    imports = dict_of(cfg, 'custom_imports').get('imports', [])
     if 'mtpd' not in imports:
         cfg.custom_imports = dict(imports=[*imports, 'mtpd'])
     cfg.randomness = {**cfg.get('randomness', {}), 'seed': plan.seed}
     # The mean over the same iterations as the losses that stand beside it.
-    log = cfg.get('log_processor') or {}
+    log = dict_of(cfg, 'log_processor')
     pattern = log.get('mean_pattern', 'loss|time|grad_norm')
     cfg.log_processor = {**log, 'mean_pattern': f'{pattern}|distill_ratio'}
     train = cfg.train_cfg

@@ -1,7 +1,8 @@
 """Text or a list where a dict(type=...) is meant is told with the dict."""
 import pytest
+from mmengine.config import Config
 
-from mtpd.config_types import as_code, closest_name
+from mtpd.config_types import as_code, closest_name, dict_of
 from mtpd.plan.errors import did_you_mean
 from mtpd.plan.plan import draft_plan
 from mtpd.plan.start_check import mechanism_problems
@@ -32,6 +33,21 @@ def test_a_mechanism_within_its_dict():
     assert "(did you mean dict(type='PKDLoss')?)" in problem
     _, (problem,) = draft_plan_of(7)
     assert 'known words: paper; known types: ' in problem
+
+
+def test_dict_of_a_field():
+    wrapper = dict(optimizer=dict(lr=.1), clip_grad=None)
+    for cfg in (dict(optim_wrapper=wrapper), Config(dict(
+            optim_wrapper=wrapper))):
+        assert dict_of(cfg, 'optim_wrapper') == wrapper
+        assert dict_of(cfg, 'optim_wrapper.optimizer') == dict(lr=.1)
+        for unset in ('optim_wrapper.clip_grad', 'train_cfg',
+                      'optim_wrapper.clip_grad.max_norm', 'train_cfg.type'):
+            assert dict_of(cfg, unset) == {}
+        # The dict itself: a change of it is one of the config.
+        dict_of(cfg, 'optim_wrapper.optimizer')['lr'] = .2
+        assert cfg['optim_wrapper']['optimizer'].pop('lr') == .2
+        cfg['optim_wrapper']['optimizer']['lr'] = .1
 
 
 def draft_plan_of(distill):

@@ -2,6 +2,7 @@
 import os
 from typing import Any, Iterable, Mapping
 
+from mtpd.config_types import dict_of
 from mtpd.plan.detectors import is_url
 from mtpd.plan.paths import looked_in
 from mtpd.plan.plan import Plan
@@ -29,8 +30,7 @@ def missing_checkpoints(plan: Plan) -> list[str]:
 def missing_annotations(source: Source) -> list[str]:
     """That a data set's annotation file is not there, or not set."""
     field = source.field
-    if source.is_coco and 'img' not in (source.dataset.get('data_prefix')
-                                        or {}):
+    if source.is_coco and 'img' not in dict_of(source.dataset, 'data_prefix'):
         return [f'{field}.data_prefix.img is not set. Name the folder of the '
                 "images, or '' where the annotations name whole paths."]
     if not source.dataset.get('ann_file'):
@@ -50,7 +50,7 @@ def missing_folders(source: Source, without: str = '') -> list[str]:
         without: A key of ``data_prefix`` that is not looked at.
     """
     problems = []
-    for key, prefix in (source.dataset.get('data_prefix') or {}).items():
+    for key, prefix in dict_of(source.dataset, 'data_prefix').items():
         folder = os.path.join(source.root, prefix or '')
         if folder and key != without and not is_url(folder) \
                 and not os.path.isdir(folder):
@@ -90,9 +90,10 @@ def not_on_disk(images: Iterable[Mapping[str, Any]]) -> list[str]:
         if is_url(path) or not path:
             continue
         folder, name = os.path.split(path)
+        folder = folder or '.'
         if folder not in folders:
-            folders[folder] = set(os.listdir(folder or '.')) \
-                if os.path.isdir(folder or '.') else set()
+            folders[folder] = set(os.listdir(folder)) \
+                if os.path.isdir(folder) else set()
         if name not in folders[folder]:
             missing.append(path)
     return missing

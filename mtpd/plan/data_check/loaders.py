@@ -4,7 +4,7 @@ from typing import Any, Iterator, Mapping, Sequence
 from mmengine.config import Config
 from mmengine.dist import get_world_size
 
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.plan import Plan
 from mtpd.plan.settings import as_list, is_positive_int
@@ -69,7 +69,7 @@ def batch_problems(cfg: Config, owner: str,
         if not loader:
             continue
         sampler = loader.get('batch_sampler') or loader
-        kind = type_name((loader.get('sampler') or {}).get(
+        kind = type_name(dict_of(loader, 'sampler').get(
             'type', 'DefaultSampler'))
         size = _size(loader.dataset, iter(sources))
         if size is None or not sampler.get('drop_last') \
@@ -102,9 +102,9 @@ def batches_per_epoch(cfg: Config,
         cfg: A detector's config.
         reads: The data sets of its training.
     """
-    loader = cfg.get('train_dataloader') or {}
+    loader = dict_of(cfg, 'train_dataloader')
     batch = loader.get('batch_size')
-    size = _size(loader.get('dataset') or {}, iter(reads))
+    size = _size(dict_of(loader, 'dataset'), iter(reads))
     if not is_positive_int(batch) or not size:
         return None
     images = -(-size // get_world_size())
@@ -177,10 +177,10 @@ def normalised_twice(cfg: Config, owner: str,
         specs: The detectors that see the images.
     """
     fields = [spec.field for spec in specs if changes_values(
-        spec.model.get('data_preprocessor') or {})]
+        dict_of(spec.model, 'data_preprocessor'))]
     problems = []
     for loader in LOADERS:
-        dataset = (cfg.get(loader) or {}).get('dataset') or {}
+        dataset = dict_of(cfg, f'{loader}.dataset')
         names = [type_name(step.get('type')) for step in steps_of(dataset)]
         if fields and 'Normalize' in names:
             problems.append(

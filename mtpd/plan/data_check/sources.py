@@ -7,6 +7,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 
+from mtpd.config_types import dict_of
 from mtpd.plan.errors import did_you_mean
 
 LOADERS = ('train_dataloader', 'val_dataloader')
@@ -47,7 +48,7 @@ class Source:
     @property
     def paths(self) -> list[str]:
         """Its annotation file, and the folders of its images."""
-        prefixes = self.dataset.get('data_prefix') or {}
+        prefixes = dict_of(self.dataset, 'data_prefix')
         return [self.path, *(os.path.join(self.root, prefix or '')
                              for prefix in prefixes.values())]
 
@@ -80,7 +81,7 @@ def sources_of(cfg: Config, owner: str = '') -> Iterator[Source]:
         owner: See :class:`Source`.
     """
     for loader in LOADERS:
-        if not (cfg.get(loader) or {}).get('dataset'):
+        if not dict_of(cfg, loader).get('dataset'):
             continue
         for field, dataset in inner_datasets(
                 cfg[loader].dataset, f'{owner}{loader}.dataset'):

@@ -10,7 +10,7 @@ from mmengine.dist import get_world_size
 from PIL import Image, UnidentifiedImageError
 
 from mtpd.compat.samples import sample_of
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.data.image_files import IMAGES
 from mtpd.distill.teacher_view.steps import unsupported_steps
 from mtpd.plan.detectors import is_url
@@ -97,7 +97,7 @@ def test_paths(cfg: Config) -> list[str] | None:
 
 def datasets_of(cfg: Config, loader: str) -> list[ConfigDict]:
     """The data sets of a loader; none where the config has no such loader."""
-    dataset = (cfg.get(loader) or {}).get('dataset')
+    dataset = dict_of(cfg, loader).get('dataset')
     if not dataset:
         return []
     return [inner for _, inner in inner_datasets(dataset, loader)]

@@ -10,7 +10,7 @@ from mmdet.registry import PARAM_SCHEDULERS
 from mmengine.config import Config
 from torch import nn
 
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.plan.class_names import checkpoint_classes, validated_classes
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
@@ -126,7 +126,7 @@ def class_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:
 
 def length_of(cfg: Config, batches: int | None, by_epoch: bool) -> int | None:
     """Epochs or iterations of a stage; None if unknown."""
-    train = cfg.get('train_cfg') or {}
+    train = dict_of(cfg, 'train_cfg')
     lengths = {True: train.get('max_epochs'), False: train.get('max_iters')}
     if batches is not None and is_positive_int(lengths[True]):
         lengths[False] = batches * (lengths[True] or 0)
@@ -181,7 +181,7 @@ def _warms_up(scheduler: Mapping[str, Any]) -> bool:
 
 def never_learns(cfg: Config, batches: int | None) -> bool:
     """Whether the learning rate is 0 in every iteration of a stage."""
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    optimizer = dict_of(cfg, 'optim_wrapper.optimizer')
     rate = optimizer.get('lr', 1.)
     if not is_number(rate):
         return False

@@ -7,7 +7,7 @@ from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, METRICS,
                             TRANSFORMS, VISBACKENDS, VISUALIZERS)
 from mmengine.registry import Registry
 
-from mtpd.config_types import no_dict, type_name
+from mtpd.config_types import dict_of, no_dict, type_name
 from mtpd.plan.errors import did_you_mean
 from mtpd.plan.settings import as_list
 
@@ -93,8 +93,8 @@ def _names(registries: tuple[Registry, ...]) -> list[str]:
 def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
     """Every part, with the registries that build it."""
     for name in ('train_dataloader', 'val_dataloader'):
-        yield from _of_loader(cfg.get(name) or {}, name)
-    wrapper = cfg.get('optim_wrapper') or {}
+        yield from _of_loader(dict_of(cfg, name), name)
+    wrapper = dict_of(cfg, 'optim_wrapper')
     if 'constructor' not in wrapper:  # which may take what it likes
         yield Part('optim_wrapper', wrapper, (OPTIM_WRAPPERS,),
                    ('constructor', 'paramwise_cfg'))
@@ -104,13 +104,13 @@ def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
         yield Part(field, entry, (PARAM_SCHEDULERS,),
                    ('convert_to_iter_based',))
     hooks = dict(_numbered(cfg, 'custom_hooks'))
-    for name, hook in (cfg.get('default_hooks') or {}).items():
+    for name, hook in dict_of(cfg, 'default_hooks').items():
         hooks[f'default_hooks.{name}'] = hook
     for field, entry in hooks.items():
         yield Part(field, entry, (HOOKS,), ('priority',))
     for field, entry in _numbered(cfg, 'val_evaluator'):
         yield Part(field, entry, (METRICS, EVALUATOR))
-    visualizer = cfg.get('visualizer') or {}
+    visualizer = dict_of(cfg, 'visualizer')
     yield Part('visualizer', visualizer, (VISUALIZERS,))
     for field, entry in _numbered(visualizer, 'vis_backends', 'visualizer.'):
         yield Part(field, entry, (VISBACKENDS,))

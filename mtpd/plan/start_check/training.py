@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.device import (is_cuda_available, is_mlu_available,
                              is_musa_available, is_npu_available)
 
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.plan import Plan
 from mtpd.plan.settings import as_list, is_positive_int
@@ -35,7 +35,7 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
 
 def amp_problems(cfg: Mapping[str, Any]) -> list[str]:
     """That mixed precision is asked for and no device here has it."""
-    wrapper = (cfg.get('optim_wrapper') or {}).get('type')
+    wrapper = dict_of(cfg, 'optim_wrapper').get('type')
     # The devices that mmengine's AmpOptimWrapper asks for.
     if type_name(wrapper) != 'AmpOptimWrapper' \
             or any((is_cuda_available(), is_mlu_available(),
@@ -49,7 +49,7 @@ def amp_problems(cfg: Mapping[str, Any]) -> list[str]:
 
 
 def _length_problems(cfg: Config) -> list[str]:
-    train = cfg.get('train_cfg') or {}
+    train = dict_of(cfg, 'train_cfg')
     given = [key for key in ('max_epochs', 'max_iters') if key in train]
     if train and len(given) != 1:
         return [f'train_cfg sets {" and ".join(given) or "no length"}; a '
@@ -61,7 +61,7 @@ def _length_problems(cfg: Config) -> list[str]:
 def _loader_problems(cfg: Config) -> list[str]:
     problems = []
     for name in ('train_dataloader', 'val_dataloader'):
-        loader = cfg.get(name) or {}
+        loader = dict_of(cfg, name)
         if loader.get('num_workers', 0) == 0:
             for key in ('persistent_workers', 'prefetch_factor'):
                 if loader.get(key):
@@ -78,7 +78,7 @@ def _loader_problems(cfg: Config) -> list[str]:
 
 def _scaling_problems(cfg: Config) -> list[str]:
     """Why mmengine could not scale the learning rate as it is told to."""
-    scaling = cfg.get('auto_scale_lr') or {}
+    scaling = dict_of(cfg, 'auto_scale_lr')
     base = scaling.get('base_batch_size')
     if not scaling.get('enable') or is_positive_int(base):
         return []
@@ -134,7 +134,7 @@ def _without_coco_map(metric: Mapping[str, Any]) -> str:
 
 
 def _unvalidated(cfg: Config) -> list[str]:
-    train = cfg.get('train_cfg') or {}
+    train = dict_of(cfg, 'train_cfg')
     length = train.get('max_epochs') or train.get('max_iters')
     begin = train.get('val_begin', 1)
     if not is_positive_int(length) or begin <= length:
@@ -176,9 +176,9 @@ def _initialisations(part: Any, field: str
 def _without_masks(cfg: Config) -> list[str]:
     """Training data sets that load no masks, for a student that learns
     them."""
-    loader = cfg.get('train_dataloader') or {}
+    loader = dict_of(cfg, 'train_dataloader')
     problems = []
-    for field, dataset in inner_datasets(loader.get('dataset') or {},
+    for field, dataset in inner_datasets(dict_of(loader, 'dataset'),
                                          'train_dataloader.dataset'):
         loads = [step for step in dataset.get('pipeline') or []
                  if type_name(step.get('type')).endswith('Annotations')]

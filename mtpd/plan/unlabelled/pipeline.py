@@ -2,7 +2,7 @@
 import copy
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from mtpd.config_types import type_name
+from mtpd.config_types import dict_of, type_name
 from mtpd.plan.settings import as_list
 
 # What loads labels; mmdet's LoadEmptyAnnotations takes the place of the first
@@ -44,8 +44,7 @@ def unlabelled_pipeline(cfg: Mapping[str, Any]) -> UnlabelledPipeline:
     Args:
         cfg: The student's config.
     """
-    steps = _training_steps((cfg.get('train_dataloader') or {}).get('dataset')
-                            or {})
+    steps = _training_steps(dict_of(cfg, 'train_dataloader.dataset'))
     notes = []
     skipped: set[str] = set()
     if _MIX_IMAGES & set(_names(steps)):
