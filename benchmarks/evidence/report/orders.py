@@ -1,4 +1,6 @@
 """The page's section about sequences of teachers."""
+import csv
+import io
 import math
 from collections import defaultdict
 from itertools import permutations
@@ -46,16 +48,27 @@ def orders(results: Results) -> Section:
         'highest mean', 'p', 'rank of the order found', 'right'], spreads)
     if spread:
         text += SPREAD + spread
+    files = {f'{name}_orders.svg': _plot(evidence)
+             for name, evidence in results.items()}
     sequences = dict(_sequences_of_two(results))
     if sequences:
-        text += SEQUENCES + cells.grouped([
-            'last', 'first', 'cost', 'mean AP', 'minus alone',
-            'minus its reverse', 'distill_ratio', 'minus unchanged'],
-            sequences)
-    return text + cells.figure(
-        results, 'AP by length', '{}_orders.svg'), {
-        f'{name}_orders.svg': _plot(evidence)
-        for name, evidence in results.items()}
+        text += SEQUENCES
+        files['sequences_of_two.csv'] = _as_csv(sequences)
+    return text + cells.figure(results, 'AP by length', '{}_orders.svg'), files
+
+
+def _as_csv(sequences: Mapping[str, list[Row]]) -> str:
+    """The table of all sequences of two, one a line."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator='\n')
+    writer.writerow(['group', 'last', 'first', 'cost', 'mean AP',
+                     'minus alone', 'minus its reverse', 'distill_ratio',
+                     'minus unchanged'])
+    for group, rows in sequences.items():
+        for row in rows:
+            writer.writerow([group, *(
+                str(cell).replace('**', '') for cell in row)])
+    return file.getvalue()
 
 
 SPREAD = f'''
@@ -70,9 +83,8 @@ Adapters are `adapter='conv'`; equal channels have none by default.
 
 '''
 SEQUENCES = '''
-All sequences of two teachers, by the last one, then by cost. distill_ratio is
-a mean over seeds; unchanged is the same sequence of the first group.
-
+[sequences_of_two.csv](results/sequences_of_two.csv) has all sequences of two
+teachers, by the last one, then by cost.
 '''
 
 
@@ -243,20 +255,18 @@ def _sequence_rows(evidence: Evidence, aps: Mapping[Order, Values],
     runs, unchanged = evidence.short_runs(changes), evidence.short_aps()
     alone = evidence.short_alone(2)
     costs = {order: evidence.adaptation.cost(*order) for order in aps}
-    last = ''
     for order in sorted(aps, key=lambda order: (order[1], costs[order])):
         values, reverse = aps[order], order[::-1]
         same = {s: unchanged[s][order] for s in values
                 if changes and order in unchanged.get(s, {})}
         ratio = fmean(runs[s][order]['last_epoch']['distill_ratio']
                       for s in values)
-        yield [order[1] if order[1] != last else '', order[0],
+        yield [order[1], order[0],
                '' if changes else f'{costs[order]:.3g}',
                cells.mean(values), cells.difference(values, alone),
                cells.difference(values, aps[reverse])
                if order < reverse and reverse in aps else '',
                cells.number(ratio, '.2f'), cells.difference(values, same)]
-        last = order[1]
 
 
 def _means_and_control(evidence: Evidence, aps: Mapping[Order, Values]
