@@ -178,8 +178,8 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
     monkeypatch.setattr(models.SqueezeNet1_1_Weights, 'get_state_dict',
                         state_dict)
     backbone = TorchvisionBackbone('squeezenet1_1', weights='IMAGENET1K_V1')
-    with pytest.raises(CheckpointUnavailable,
-                       match='(?s)squeezenet1_1.*no network.*init_cfg'):
+    with pytest.raises(CheckpointUnavailable, match=(
+            "(?s)squeezenet1_1.*no network.*pretrained='FILE'")):
         backbone.init_weights()
 
 
