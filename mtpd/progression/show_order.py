@@ -38,16 +38,18 @@ def search_and_show_order(plan: Plan, pool: Mapping[str, BaseDetector]
     with progress_bar('Adaptation costs') as progress:
         found = find_order(plan, pool, progress)
     if is_main_process():
-        show_order(found, plan.paths.order_folder)
+        show_order(found, plan.paths.order_folder, plan.declares_aps)
     return found
 
 
-def show_order(found: FoundOrder, folder: str) -> None:
+def show_order(found: FoundOrder, folder: str,
+               declared: bool = False) -> None:
     """Print costs, APs, reasons and margins, and draw both charts.
 
     Args:
         found: The order.
         folder: Where the charts are written.
+        declared: Whether the teachers' APs are known to be the config's.
     """
     draw_costs(found.costs, os.path.join(folder, 'adaptation_cost.png'))
     draw_order(found.costs, found.aps, found.order,
@@ -55,7 +57,7 @@ def show_order(found: FoundOrder, folder: str) -> None:
                found.student_ap)
     print(level_table(found.costs))
     print(cost_table(found.costs))
-    print(describe_aps(found.student_ap, found.aps))
+    print(describe_aps(found.student_ap, found.aps, declared))
     for step, decision in zip(found.order.steps, found.decisions(),
                               strict=True):
         print(f'  {step.reason}')

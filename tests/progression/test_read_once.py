@@ -1,12 +1,12 @@
 """Nothing is read or run again that one process has read or run already."""
-import sys
 from collections import Counter
 
 import torch
 from mmdet.models.detectors import BaseDetector
 
 from mtpd.distill import detector as detector_module
-from mtpd.plan import data_check, pool as pool_module
+from mtpd.plan import pool as pool_module
+from mtpd.plan.data_check import check
 from mtpd.progression import make_plan, prepare, run_progression
 
 
@@ -68,10 +68,9 @@ def test_dry_passes_before_the_first_stage_are_one_per_detector(toy,
 
 def test_the_data_set_is_checked_once_per_command(toy, monkeypatch):
     checks = []
-    # The package exports a function of the module's name.
-    module = sys.modules['mtpd.progression.prepare']
-    monkeypatch.setattr(module, 'missing_data', lambda *args: (
-        checks.append(args), data_check.missing_data(*args))[1])
+    read_data = check.read_data
+    monkeypatch.setattr(check, 'read_data', lambda *args: (
+        checks.append(args), read_data(*args))[1])
     prepare(toy())
     assert len(checks) == 1
     prepare(toy(), data_is_checked=True)

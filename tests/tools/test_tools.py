@@ -38,9 +38,9 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     assert (tmp_path / 'work/order/teacher_order.png').stat().st_size > 5000
     assert 'standard errors' in done.stdout
     assert 'backward greedy' in done.stdout and 'shortest path' in done.stdout
-    _, _, end = done.stdout.partition('shortest path')
-    assert re.search(r'student +│ +\d+\.\d │', end)
-    assert re.search(r'teacher swin +│ +30\.0 │ +\+\d+\.\d', end)
+    aps, _, _ = done.stdout.partition('shortest path')
+    assert re.search(r'student +│ +\d+\.\d │', aps)
+    assert re.search(r'teacher swin +│ +30\.0 │ +\+\d+\.\d', aps)
 
     other = tmp_path / 'other'
     (tmp_path / 'results.json').write_text('{"wide": 31.5}')

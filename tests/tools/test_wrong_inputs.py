@@ -11,6 +11,7 @@ import pytest
 TOOLS = {
     'analyze': ['PATH', 'PATH', '--out', 'out'],
     'bgs_order': ['PATH'],
+    'compress': ['PATH', 'PATH', '--width', '0.5'],
     'draw_shapes': ['PATH'],
     'export_onnx': ['PATH', 'PATH', '--out', 'out.onnx'],
     'export_student': ['PATH', '--out', 'out.pth'],
