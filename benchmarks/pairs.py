@@ -16,7 +16,6 @@ from itertools import groupby
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any, Iterator, Mapping
 
 import torch
@@ -75,8 +74,7 @@ PAIRS = (
     (MOBILENET, 'swin/mask-rcnn_swin-s-p4-w7_fpn_amp-ms-crop-3x_coco.py'),
 )
 
-COLUMNS = ('student', 'teacher', 'strides', 'adapters', 'M', 'step, s',
-           'losses')
+COLUMNS = ('student', 'teacher', 'strides', 'adapters', 'M')
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,6 @@ class Step:
         adapters: What stands at which of them.
         sizes: Parameters of student, teacher and what is trained beside the
             student, in millions.
-        seconds: Of the step: forward, backward and update.
         loss: All of it.
         distillation: The part of the loss that the teacher has made.
     """
@@ -99,7 +96,6 @@ class Step:
     strides: tuple[int, ...]
     adapters: str
     sizes: tuple[float, float, float]
-    seconds: float
     loss: float
     distillation: float
 
@@ -111,9 +107,7 @@ class Step:
     def row(self) -> tuple[str, ...]:
         """As ``COLUMNS``."""
         return (self.student, self.teacher, span(self.strides), self.adapters,
-                '/'.join(f'{size:.2f}' for size in self.sizes),
-                f'{self.seconds:.1f}',
-                f'{self.loss:.3g}/{self.distillation:.3g}')
+                '/'.join(f'{size:.2f}' for size in self.sizes))
 
 
 def name_of(config: str | tuple[str, str]) -> str:
@@ -211,14 +205,12 @@ def take_step(student: str | tuple[str, str], teacher: str | tuple[str, str],
             type='OptimWrapper', optimizer=dict(type='SGD', lr=1e-4)))
         batch = demo_mm_inputs(1, [(3, *SIZE)], num_items=[4], num_classes=80,
                                with_mask=model.student.with_mask)
-        start = perf_counter()
         logged = model.train().train_step(batch, optimizer)
-        seconds = perf_counter() - start
     return Step(
         name_of(student), name_of(teacher), branch.adapter.strides,
         condensed(branch.adapter),
         (millions(model.student), millions(branch.teacher.detector),
-         millions(branch)), seconds, logged['loss'].item(),
+         millions(branch)), logged['loss'].item(),
         sum(value.item() for key, value in logged.items()
             if key.startswith('loss_distill')))
 
@@ -238,20 +230,16 @@ def page(steps: list[Step], seed: int) -> str:
                f'--seed {seed} --markdown docs/pairs.md')
     return f'''# Pairs at full size
 
-One training step of mmdet's own configs, random weights, `FeatureL2Loss` of
-weight 1, one image of {size}: a pair can be built and trained, no more
-([not run](not_run.md)). `none` and `128>256` are identity and 1x1 convolution
-at all levels; M are millions of parameters of student/teacher/adapters
-(dropped after training); losses, of untrained detectors, are
-whole/distillation. Levels pair by [stride](method.md#one-step).
+Each pair of mmdet's own configs was built with random weights and trained by
+`FeatureL2Loss` for one step on one image of {size}. This shows that it runs,
+no more ([not run](not_run.md)). Adapters are 1x1 convolutions, such as
+`128>256`, at all levels. M are millions of parameters of
+student/teacher/adapters. Levels pair by [stride](method.md#one-step).
 
 {table(steps)}
 
 `{command}`:
-{torch.get_num_threads()} CPU thread(s), {versions};
-the first step's seconds beside other work. `tests/distill/test_pairs.py`
-trains thin versions of these and other families, and tests the messages for
-impossible pairs.
+{torch.get_num_threads()} CPU thread(s), {versions}.
 '''
 
 
