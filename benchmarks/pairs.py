@@ -240,6 +240,7 @@ student/teacher/adapters. Levels pair by [stride](method.md#one-step).
 
 `{command}`:
 {torch.get_num_threads()} CPU thread(s), {versions}.
+`tests/distill/test_pairs.py` trains thin versions of these and other families.
 '''
 
 
