@@ -94,8 +94,11 @@ def _run(words: list[str], cwd: str, environment: dict[str, str],
         file = os.open(path, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, number)
     sys.argv = words
-    # What an interpreter would have: the file's folder, and what is installed.
+    # What an interpreter would have: the file's folder, and what is installed;
+    # mtpd by a line that names the repository. The server may not have
+    # imported it: benchmarks/evidence starts the same one for its own jobs.
     sys.path[:] = [str(Path(words[0]).resolve().parent), *(
         path for path in sys.path
-        if path.startswith((sys.prefix, sys.base_prefix)))]
+        if path.startswith((sys.prefix, sys.base_prefix))),
+        str(Path(__file__).resolve().parents[1])]
     runpy.run_path(words[0], run_name='__main__')

@@ -13,6 +13,7 @@ if not os.environ.get('MTPD_TEST_GPU'):
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from mmengine.config import Config, ConfigDict
 
 import mtpd  # noqa: F401  (registers everything)
@@ -22,6 +23,11 @@ from plain_configs import use_plain_configs
 
 REPOSITORY = Path(__file__).parent.parent
 CLASSES = ('disc', 'triangle', 'square', 'star', 'cross')
+
+# A busy machine is slow, and a slow test is no failure.
+settings.register_profile('busy', deadline=None, suppress_health_check=[
+    HealthCheck.too_slow])
+settings.load_profile('busy')
 
 
 @pytest.fixture(scope='session', autouse=True)
