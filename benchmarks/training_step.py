@@ -88,7 +88,7 @@ def main() -> None:
                 num_classes=80)}
             both = step_of(distiller(), more, args)
             compare('unlabelled: distiller / floor', both,
-                    unlabelled_floor_of(distiller(), more, args), args)
+                    floor_of(distiller(), more, args), args)
             compare('unlabelled / without', both, distil, args)
         for name in args.options:
             fast = step_of(distiller(**OPTIONS[name]), data, args)
@@ -112,7 +112,8 @@ def step_of(model: FeatureDistiller, data: dict,
 
 def floor_of(model: FeatureDistiller, data: dict,
              args: argparse.Namespace) -> Callable[[], None]:
-    """The same work without any of the distiller's own."""
+    """The same work without any of the distiller's own; the teacher passes
+    images without labels, if the data has some, with the others."""
     student, branch = model.student, model.guidances[0]
     teacher = branch.teacher.detector.to(args.device)
     convs = {s: branch.adapter.levels[str(s)].project
@@ -126,58 +127,21 @@ def floor_of(model: FeatureDistiller, data: dict,
         batch = copy.deepcopy(data)
         with wrapper.optim_context(model):
             inputs = student.data_preprocessor(batch, True)
-            images = normalise({'inputs': batch['inputs'],
+            more = batch.get('unlabelled', {}).get('inputs', [])
+            images = normalise({'inputs': [*batch['inputs'], *more],
                                 'data_samples': None})['inputs']
             maps = student.extract_feat(inputs['inputs'])
             student.extract_feat = lambda _: maps  # loss() runs it only once
             losses = student.loss(inputs['inputs'], inputs['data_samples'])
             del student.extract_feat
+            if more:
+                others = student.extract_feat(student.data_preprocessor(
+                    {'inputs': more}, True)['inputs'])
+                maps = map(torch.cat, zip(maps, others))
             with torch.no_grad():
                 targets = dict(zip(teacher_strides,
                                    teacher.extract_feat(images)))
             sources = dict(zip(student_strides, maps))
-            total, _ = model.parse_losses(losses)
-            with torch.autocast(args.device, enabled=False):
-                for stride, conv in convs.items():
-                    total = total + F.mse_loss(
-                        conv(sources[stride].float()),
-                        targets[stride].float()) / len(convs)
-        wrapper.update_params(total)
-
-    return step
-
-
-def unlabelled_floor_of(model: FeatureDistiller, data: dict,
-                        args: argparse.Namespace) -> Callable[[], None]:
-    """As :func:`floor_of`, with images without labels of the same size."""
-    student, branch = model.student, model.guidances[0]
-    teacher = branch.teacher.detector.to(args.device)
-    convs = {s: branch.adapter.levels[str(s)].project
-             for s in branch.adapter.strides}
-    student_strides = tuple(pyramid_channels(student))
-    teacher_strides = tuple(branch.teacher.channels)
-    normalise = model.data_preprocessor.teachers[0].to(args.device)
-    wrapper = build_optim_wrapper(model, optimizer(args))
-
-    def step() -> None:
-        batch = copy.deepcopy(data)
-        with wrapper.optim_context(model):
-            inputs = student.data_preprocessor(batch, True)
-            more = student.data_preprocessor(
-                {'inputs': batch['unlabelled']['inputs']}, True)
-            images = normalise({
-                'inputs': [*batch['inputs'], *batch['unlabelled']['inputs']],
-                'data_samples': None})['inputs']
-            maps = student.extract_feat(inputs['inputs'])
-            student.extract_feat = lambda _: maps  # loss() runs it only once
-            losses = student.loss(inputs['inputs'], inputs['data_samples'])
-            del student.extract_feat
-            others = student.extract_feat(more['inputs'])
-            with torch.no_grad():
-                targets = dict(zip(teacher_strides,
-                                   teacher.extract_feat(images)))
-            sources = dict(zip(student_strides, map(torch.cat, zip(
-                maps, others))))
             total, _ = model.parse_losses(losses)
             with torch.autocast(args.device, enabled=False):
                 for stride, conv in convs.items():
