@@ -150,7 +150,7 @@ def sweep_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Students with few and with all labels: alone, taught on the images
     that have labels, and taught on all images."""
-    for seed, (student, epochs) in itertools.product(seeds, LABELS.items()):
+    for (student, epochs), seed in itertools.product(LABELS.items(), seeds):
         for teachers, changes in LABEL_ARMS.values():
             yield Node(dataset, seed, (
                 Stage(teachers, epochs, changes=changes),), student)

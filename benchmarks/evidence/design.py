@@ -37,20 +37,15 @@ Changes = tuple[tuple[str, Any], ...]
 LABELLED_ONLY: Changes = (('unlabelled', None),)
 """No images without labels."""
 INHERIT: Changes = (('inherit', ('neck', 'head')),)
-HEAVY: Changes = (('distill.loss_weight', 3.),)
-"""A weight that is set, in place of the automatic one."""
-LABELS = {'labels_85': 60, 'labels_850': 12}
+LABELS = {'labels_85': 40, 'labels_850': 6}
 """Config of a student with so many labelled images -> epochs of its training
 and of the stage after it."""
 LABEL_ARMS: dict[str, tuple[tuple[str, ...], Changes]] = {
     'trained on alone': ((), LABELLED_ONLY),
     'taught on labelled images': (('wide',), LABELLED_ONLY),
-    'taught on labelled images, weight 3, inherit':
-        (('wide',), LABELLED_ONLY + INHERIT + HEAVY),
-    'taught on all images': (('wide',), ()),
-    'taught on all images, inherit': (('wide',), INHERIT),
-    'taught on all images, weight 3': (('wide',), HEAVY),
-    'taught on all images, weight 3, inherit': (('wide',), INHERIT + HEAVY)}
+    'taught on labelled images, inherit':
+        (('wide',), LABELLED_ONLY + INHERIT),
+    'taught on all images, inherit': (('wide',), INHERIT)}
 """Name -> the stage's teachers and changes, the control first."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""

@@ -6,6 +6,12 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 
+FOLLOW_EVERY = 10
+"""Iterations between two comparisons after the calibration."""
+FOLLOWED = 0.2
+"""How far the factor moves at each, on a logarithmic scale."""
+
+
 class NoGradient(RuntimeError):
     """An automatic weight cannot be found."""
 
@@ -17,16 +23,23 @@ class AutoWeight(nn.Module):
     and none of its gradient reaches the student. In their second half, the
     gradients of detection and distillation loss at the student's maps are
     compared: the factor is ``share`` times the median ratio of their norms.
-    Then it is fixed, the same in all processes, and checkpoints hold it.
+    From then on it follows the gradients: every tenth iteration compares them
+    again, and the factor moves a fifth of the way, on a logarithmic scale.
+    It is the same in all processes, and checkpoints hold it.
+
+    A factor that stayed as found would be that of new adapters: on drawn
+    shapes, maps of one position had 1000 times the distance then that they
+    had 100 iterations later, and nearly nothing was distilled.
 
     Args:
-        share: Of the distillation gradient in the detection gradient, above 0.
-        iterations: Length of this calibration, at least 2; at most half of
+        share: Norm of the distillation gradient over that of the detection
+            gradient, above 0.
+        iterations: Length of the calibration, at least 2; at most half of
             the iterations in which a stage distils, if these are no more.
 
     Attributes:
         factor: By which the mechanism's loss is multiplied; nan until found.
-        iterations: Length of this calibration.
+        iterations: Length of the calibration.
 
     Raises:
         ValueError: A share or a number of iterations below these.
@@ -36,7 +49,7 @@ class AutoWeight(nn.Module):
     ratios: Tensor
     seen: Tensor
 
-    def __init__(self, share: float = 0.5, iterations: int = 50) -> None:
+    def __init__(self, share: float = 4., iterations: int = 50) -> None:
         super().__init__()
         if not (isinstance(share, (int, float)) and share > 0):
             raise ValueError(
@@ -53,6 +66,7 @@ class AutoWeight(nn.Module):
         self.register_buffer('ratios', torch.full((iterations,), torch.nan))
         self.register_buffer('seen', torch.tensor(0))
         self._found = False
+        self._count: int | None = None
 
     @property
     def found(self) -> bool:
@@ -69,6 +83,27 @@ class AutoWeight(nn.Module):
         """
         if self.iterations >= available:
             self.iterations = max(2, available // 2)
+
+    def follow(self, detection: Tensor, distillation: Tensor,
+               task_maps: Sequence[Tensor], maps: Sequence[Tensor]) -> None:
+        """Move the factor towards the present ratio, every tenth time.
+
+        Args:
+            detection: The detection loss, a scalar.
+            distillation: The mechanism's loss, a scalar, without the factor.
+            task_maps: As for :meth:`look`.
+            maps: The same maps as the distillation loss reads them.
+        """
+        # Counted beside the buffer, which may be on a GPU: no wait per step.
+        count = int(self.seen) if self._count is None else self._count
+        if count % FOLLOW_EVERY == 0:
+            ratio = _ratio(detection, distillation, task_maps, maps)
+            # One of them can be without gradient, in a batch without boxes.
+            if ratio.isfinite() and ratio > 0:
+                step = (self.share * ratio / self.factor) ** FOLLOWED
+                self.factor.mul_(step)
+        self.seen += 1
+        self._count = count + 1
 
     def look(self, detection: Tensor, distillation: Tensor,
              task_maps: Sequence[Tensor], maps: Sequence[Tensor]) -> bool:
@@ -90,14 +125,8 @@ class AutoWeight(nn.Module):
         """
         first = self.iterations // 2
         if self.seen >= first:
-            own = _gradients(distillation, maps)
-            task = _gradients(detection, [
-                m for m, g in zip(task_maps, own, strict=True)
-                if g is not None])
-            norms = torch.stack([_norm(task, detection),
-                                 _norm(own, detection)]).square()
-            all_reduce(norms, 'mean')
-            self.ratios[self.seen] = (norms[0] / norms[1]).sqrt()
+            self.ratios[self.seen] = _ratio(detection, distillation,
+                                            task_maps, maps)
         self.seen += 1
         if self.seen < self.iterations:
             return False
@@ -112,6 +141,19 @@ class AutoWeight(nn.Module):
                 'finite). Set a number as mtpd.distill.loss_weight.')
         self.factor.copy_(self.share * usable.median())
         return True
+
+
+def _ratio(detection: Tensor, distillation: Tensor,
+           task_maps: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
+    """The norm of the detection loss's gradient over the other's, at the maps
+    that the mechanism uses, over all processes."""
+    own = _gradients(distillation, maps)
+    task = _gradients(detection, [
+        m for m, g in zip(task_maps, own, strict=True) if g is not None])
+    norms = torch.stack([_norm(task, detection),
+                         _norm(own, detection)]).square()
+    all_reduce(norms, 'mean')
+    return (norms[0] / norms[1]).sqrt()
 
 
 def _gradients(loss: Tensor, maps: Sequence[Tensor]) -> list[Tensor | None]:

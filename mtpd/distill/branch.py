@@ -1,6 +1,6 @@
 """One teacher's part in a training step."""
 from dataclasses import dataclass, replace
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -52,10 +52,10 @@ class ImageGroup:
         """All of them: a mechanism may read either or both."""
         return [*self.maps.values(), *self.scores.values()]
 
-    def as_leaves(self) -> 'ImageGroup':
-        """The same without a way for gradients to the student."""
-        return replace(self, maps=_leaves(self.maps),
-                       scores=_leaves(self.scores))
+    def through(self, change: Callable[[Features], Features]) -> 'ImageGroup':
+        """The same with its maps, and its scores, changed."""
+        return replace(self, maps=change(self.maps),
+                       scores=change(self.scores))
 
 
 class TeacherBranch(nn.Module):
@@ -101,18 +101,22 @@ class TeacherBranch(nn.Module):
             detection: The student's detection loss, for the automatic weight.
         """
         auto = self.auto
-        if auto is None or auto.found:
-            losses, targets = self._mean_losses(groups)
-            if auto is not None:
-                losses = {k: v * auto.factor for k, v in losses.items()}
-            return losses, targets
-        leaves = [group.as_leaves() for group in groups]
+        if auto is None:
+            return self._mean_losses(groups)
+        found = auto.found
+        apart = [group.through(_aliases if found else _leaves)
+                 for group in groups]
         # The first group by itself, before the others need memory.
-        labelled = self._losses_of(leaves[0])
+        labelled = self._losses_of(apart[0])
         total = sum(labelled[0].values(), detection.new_zeros(()))
-        self._calibrate(auto, detection, total, groups[0].maps_and_scores,
-                        leaves[0].maps_and_scores)
-        return self._mean_losses(leaves, labelled)
+        compared = (detection, total, groups[0].maps_and_scores,
+                    apart[0].maps_and_scores)
+        if not found:
+            self._calibrate(auto, *compared)
+            return self._mean_losses(apart, labelled)
+        auto.follow(*compared)
+        losses, targets = self._mean_losses(apart, labelled)
+        return {k: v * auto.factor for k, v in losses.items()}, targets
 
     def _mean_losses(self, groups: Sequence['ImageGroup'],
                      of_first: tuple[dict[str, Tensor], Features] | None = None
@@ -210,6 +214,12 @@ def _leaves(maps: Features) -> Features:
     # In full precision, so that no gradient is too large or small to hold.
     return {s: in_full_precision(m.detach()).clone().requires_grad_()
             for s, m in maps.items()}
+
+
+def _aliases(maps: Features) -> Features:
+    # The same values, but a gradient here is the mechanism's alone: the head
+    # has read the maps themselves, and the scores came from them.
+    return {s: in_full_precision(m).view_as(m) for s, m in maps.items()}
 
 
 def make_branch(student: BaseDetector, teacher: FrozenDetector, name: str,

@@ -157,3 +157,85 @@ def test_in_training_the_gradients_stand_in_the_chosen_share(
     fresh = AutoWeight(0.3, 4)
     fresh.load_state_dict(auto.state_dict())
     assert fresh.found and torch.equal(fresh.factor, auto.factor)
+
+
+def test_the_found_factor_follows_the_gradients():
+    auto = AutoWeight(share=.5, iterations=2)
+    task, own = (torch.ones(4, requires_grad=True) for _ in range(2))
+
+    def compare(ratio, times):
+        for _ in range(times):
+            auto.follow(task.sum() * ratio, own.sum(), [task], [own])
+
+    for _ in range(2):
+        auto.look(task.sum() * 8, own.sum(), [task], [own])
+    assert auto.factor.item() == pytest.approx(4.)
+    compare(2., 8)  # not compared before the tenth iteration
+    assert auto.factor.item() == pytest.approx(4.)
+    compare(2., 1)  # a fifth of the way from 4 to 0.5 * 2, in logarithms
+    assert auto.factor.item() == pytest.approx(4. ** .8)
+    compare(2., 10 * 30)
+    assert auto.factor.item() == pytest.approx(1., rel=.01)
+    assert auto.seen == 2 + 309
+    # A batch in which one of them has no gradient changes nothing.
+    before = auto.factor.clone()
+    for detection, distillation in ((task.sum() * 0, own.sum()),
+                                    (task.sum(), own.sum() * 0)):
+        for _ in range(10):
+            auto.follow(detection, distillation, [task], [own])
+    assert torch.equal(auto.factor, before)
+
+
+def test_a_resumed_factor_follows_in_the_same_iterations():
+    def made():
+        auto = AutoWeight(share=.5, iterations=2)
+        auto.factor.fill_(3.)
+        return auto
+
+    def compare(auto, steps):
+        leaf = torch.ones(4, requires_grad=True)
+        for step in steps:
+            auto.follow(leaf.sum() * (1 + step % 7), leaf.sum(), [leaf],
+                        [leaf])
+
+    whole, first, second = made(), made(), made()
+    compare(whole, range(47))
+    compare(first, range(23))
+    second.load_state_dict(first.state_dict())
+    compare(second, range(23, 47))
+    assert torch.equal(second.factor, whole.factor)
+    assert second.factor != 3
+
+
+def test_following_compares_what_the_calibration_compared(
+        retinanet, checkpoint_of):
+    # The scores follow from the maps, and the mechanism reads both.
+    torch.manual_seed(0)
+    model = MODELS.build(dict(
+        type='FeatureDistiller', student=retinanet, teachers=[dict(
+            name='other', model=retinanet,
+            checkpoint=checkpoint_of(retinanet, 1, 'other'))],
+        student_checkpoint=checkpoint_of(retinanet, 2, 'student'),
+        distill=dict(type='WeightedSum', losses=[
+            dict(type='FeatureL2Loss'),
+            dict(type='LogitLoss', loss_weight=100.)],
+                     loss_weight=dict(share=0.3, iterations=2)),
+        adapter='conv', init_adapters='random'))
+    model.train()
+    optimizer = build_optim_wrapper(model, dict(
+        type='OptimWrapper', optimizer=dict(type='SGD', lr=0.)))
+    data = demo_mm_inputs(2, [(3, 64, 96)] * 2, num_items=[3, 2],
+                          num_classes=5)
+    auto = model.guidances[0].auto
+    for _ in range(2):
+        model.train_step(copy.deepcopy(data), optimizer)
+    found = auto.factor.item()
+    for _ in range(10):
+        model.train_step(copy.deepcopy(data), optimizer)
+    assert auto.seen == 12
+    # Rate 0 and the same images: the gradients are what they were.
+    assert auto.factor.item() == pytest.approx(found, rel=1e-3)
+    auto.factor.fill_(found * 2)
+    for _ in range(10):
+        model.train_step(copy.deepcopy(data), optimizer)
+    assert auto.factor.item() == pytest.approx(found * 2 ** .8, rel=1e-3)

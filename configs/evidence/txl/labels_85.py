@@ -3,7 +3,7 @@ _base_ = './progression.py'
 
 train_dataloader = dict(dataset=dict(indices=list(range(0, 850, 10))))
 
-max_epochs = 60
+max_epochs = 40
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs))
 param_scheduler = [
