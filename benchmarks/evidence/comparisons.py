@@ -5,7 +5,7 @@ from typing import Callable, Iterator, Mapping, Sequence
 
 from .design import (ADAPTED, EPOCHS, FEW_LABELS, GENTLE, LABEL_ARMS, LABELS,
                      MECHANISMS, PILOT_SEED, SHORT, WEIGHT, WITHOUT_ADAPTERS,
-                     Changes, at_scale, with_mechanism)
+                     Changes, at_scale, with_mechanism, with_share)
 from .job import Job
 from .jobs import Costs, Explanation, Node, Stage
 from .results import Evidence
@@ -159,7 +159,8 @@ def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:
     for start in ('fitted', 'random', 'identity', 'zero'):
         yield (*(ADAPTED if add_adapters else ()), ('init_adapters', start))
-    yield ('distill.loss_weight', 'auto'), ('init_adapters', 'random')
+    for share in (4., .5):
+        yield with_share(share)
     for factor in (10., 3., .3, .1):
         yield ('distill.loss_weight', round(factor * WEIGHT, 3)),
 

@@ -69,6 +69,17 @@ def with_mechanism(name: str, equal: bool = True) -> Changes:
             ('init_adapters', 'random'))
 
 
+def with_share(share: float) -> Changes:
+    """The changes of a stage whose weight is automatic.
+
+    Args:
+        share: See :class:`mtpd.distill.AutoWeight`.
+    """
+    name, settings = next(iter(MECHANISMS.items()))
+    return (('distill', (('type', name), *settings.items())),
+            ('distill.loss_weight.share', share), ('init_adapters', 'random'))
+
+
 def at_scale(teacher: str, scale: int) -> Changes:
     """The change of a stage whose teacher sees images of another size."""
     return (f'teachers.{teacher}.scale', scale),

@@ -1,7 +1,6 @@
 """The arms of a comparison differ in what is compared, and in nothing else."""
 from itertools import permutations
 
-import numpy as np
 import pytest
 from evidence import comparisons
 from evidence.design import (DATASETS, EPOCHS, LABEL_ARMS, LABELS, PILOT_SEED,
@@ -52,7 +51,7 @@ def test_every_setting_that_is_compared_can_be_planned(budget, item):
     ('pilot', 1 + 4), ('main', 5 * 4), ('orders', 64 + 4 + 4 * (4 + 12 + 2)),
     ('cost', 5 * 4), ('mechanisms', 3 * (5 + 4) * 2),
     ('gaps', 3 * (2 + 2 + 3)), ('why', 3 * 2),
-    ('sweeps', 3 * (4 + 4 + 1 + 4 + 4 + 3 + 2 * 12))])
+    ('sweeps', 3 * (4 + 4 + 2 + 4 + 4 + 3 + 2 * 12))])
 def test_every_job_of_the_full_budget_has_a_name_of_its_own(
         budget, item, number):
     jobs = budget(item, 'full')

@@ -42,8 +42,8 @@ def mechanisms(results: Results) -> Section:
 MECHANISM_GROUPS = f'''Equal gradients
 (`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`):
 {CALIBRATION} iterations without distillation give the weight, with which the
-gradient at the student's maps is half of the detection loss's. MGD's
-generators, FGD's blocks and random adapters started alike in every seed here;
+gradient at the student's maps is half of the detection loss's. It stayed as
+found; now it follows the gradients. MGD's generators, FGD's blocks and random adapters started alike in every seed here;
 now they follow the run's seed. Default weights were published for larger maps
 with more channels, so a weak result may be due to the weight.
 
@@ -195,8 +195,9 @@ def sweeps(results: Results) -> Section:
               'direct, as long', 'minus that'], _numbers_of_teachers)))
     if stages:
         stages = (f'One stage of {EPOCHS} epochs taught by the best teacher. '
-                  "`'auto'` finds the weight in the first iterations, without "
-                  f'distillation.\n\n{stages}')
+                  'With a share, the weight follows the gradients; `auto` '
+                  'was half, found once in the first iterations.\n\n'
+                  f'{stages}')
     if numbers:
         numbers = ('Other numbers of teachers, each with controls of as many '
                    f'epochs:\n\n{numbers}')
@@ -217,10 +218,13 @@ def _changed_stages(evidence: Evidence) -> list[Row]:
     for text, runs in runs_by_changes.items():
         changes = json.loads(text)
         if not {key for key, _ in changes} <= {
-                'distill.loss_weight', 'init_adapters', 'adapter'}:
+                'distill', 'distill.loss_weight', 'init_adapters', 'adapter',
+                'distill.loss_weight.share'}:
             continue
         aps = aps_of(runs)
-        name = ', '.join(f'{key} {value}' for key, value in changes)
+        # A share comes with the same mechanism, written anew.
+        name = ', '.join(f'{key} {value}' for key, value in changes
+                         if key != 'distill')
         rows.append([
             name or 'unchanged', cells.by_seed(aps),
             cells.difference(aps, evidence.aps([(evidence.best,)]))
