@@ -43,7 +43,8 @@ MECHANISM_GROUPS = f'''Equal gradients
 (`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`):
 {CALIBRATION} iterations without distillation give the weight, with which the
 gradient at the student's maps is half of the detection loss's. It stayed as
-found; now it follows the gradients. MGD's generators, FGD's blocks and random adapters started alike in every seed here;
+found; now it follows the gradients. MGD's generators, FGD's blocks and
+random adapters started alike in every seed here;
 now they follow the run's seed. Default weights were published for larger maps
 with more channels, so a weak result may be due to the weight.
 
