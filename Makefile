@@ -17,8 +17,8 @@ $(VENV)/.installed: constraints.txt setup.py $(wildcard startup/*)
 	touch $@
 
 demo: install
-	$(RUN) tools/draw_shapes.py configs/demo/dataset.py
-	$(RUN) tools/from_scratch.py configs/demo/progression.py
+	$(RUN) tools/draw_shapes.py configs/demo/few_labels/student.py
+	$(RUN) tools/from_scratch.py configs/demo/few_labels/progression.py
 
 bccd: install
 	$(RUN) tools/from_scratch.py configs/bccd/progression.py

@@ -42,10 +42,8 @@ LABELS = {'labels_85': 40, 'labels_850': 6}
 and of the stage after it."""
 LABEL_ARMS: dict[str, tuple[tuple[str, ...], Changes]] = {
     'trained on alone': ((), LABELLED_ONLY),
-    'taught on labelled images': (('wide',), LABELLED_ONLY),
-    'taught on labelled images, inherit':
-        (('wide',), LABELLED_ONLY + INHERIT),
-    'taught on all images, inherit': (('wide',), INHERIT)}
+    'taught on labelled images': (('wide',), LABELLED_ONLY + INHERIT),
+    'taught on all images': (('wide',), INHERIT)}
 """Name -> the stage's teachers and changes, the control first."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""

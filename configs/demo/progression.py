@@ -1,4 +1,4 @@
-# The demo: `make demo`, or
+# The order that is found on drawn shapes:
 #   python tools/draw_shapes.py configs/demo/dataset.py
 #   python tools/from_scratch.py configs/demo/progression.py
 _base_ = './student.py'

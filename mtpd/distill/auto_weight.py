@@ -22,7 +22,10 @@ class AutoWeight(nn.Module):
     For the first iterations distillation trains adapters and mechanism alone,
     and none of its gradient reaches the student. In their second half, the
     gradients of detection and distillation loss at the student's maps are
-    compared: the factor is ``share`` times the median ratio of their norms.
+    compared: the factor is ``share`` times the ratio of their norms, median
+    of the iterations. Each level of the mechanism counts as its median level
+    does; otherwise maps of one position, whose gradients can be the largest
+    by far, would count alone.
     From then on it follows the gradients: every tenth iteration compares them
     again, and the factor moves a fifth of the way, on a logarithmic scale.
     It is the same in all processes, and checkpoints hold it.
@@ -146,14 +149,19 @@ class AutoWeight(nn.Module):
 def _ratio(detection: Tensor, distillation: Tensor,
            task_maps: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
     """The norm of the detection loss's gradient over the other's, at the maps
-    that the mechanism uses, over all processes."""
+    that the mechanism uses, over all processes; nan where it uses none.
+
+    Of the mechanism's, every map counts as the median one does.
+    """
     own = _gradients(distillation, maps)
-    task = _gradients(detection, [
-        m for m, g in zip(task_maps, own, strict=True) if g is not None])
-    norms = torch.stack([_norm(task, detection),
-                         _norm(own, detection)]).square()
-    all_reduce(norms, 'mean')
-    return (norms[0] / norms[1]).sqrt()
+    used = [m for m, g in zip(task_maps, own, strict=True) if g is not None]
+    if not used:
+        return detection.new_tensor(torch.nan)
+    squares = torch.stack([_squares(_gradients(detection, used), detection),
+                           _squares([g for g in own if g is not None],
+                                    detection)])
+    all_reduce(squares, 'mean')
+    return (squares[0].mean() / squares[1].median()).sqrt()
 
 
 def _gradients(loss: Tensor, maps: Sequence[Tensor]) -> list[Tensor | None]:
@@ -170,9 +178,11 @@ def _gradients(loss: Tensor, maps: Sequence[Tensor]) -> list[Tensor | None]:
     return found
 
 
-def _norm(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
-    return torch.stack([like.new_zeros((), dtype=torch.float32), *(
-        g.norm() for g in gradients if g is not None)]).norm()
+def _squares(gradients: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """The squared norm of each; 0 where there is none."""
+    zero = like.new_zeros((), dtype=torch.float32)
+    return torch.stack([zero if g is None else g.square().sum()
+                        for g in gradients])
 
 
 def split_auto(distill: Mapping[str, Any]

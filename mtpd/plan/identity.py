@@ -70,7 +70,7 @@ def identity_defaults() -> dict[str, Any]:
     known = settings_of(Plan)
     return plain_json({
         option: known[option].default for option in _OPTIONS
-        if option != 'distill'})
+        if option != 'distill'} | {'adapter': 'auto'})
 
 
 def other_identity(recorded: Mapping[str, Any],

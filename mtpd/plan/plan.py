@@ -13,7 +13,7 @@ from mmengine.config import Config, ConfigDict
 from mtpd.config_types import (SCOPE, dict_of, type_name, with_names,
                                wrong_shapes)
 from mtpd.distill.auto_weight import is_disabled
-from mtpd.distill.losses.mechanism import mechanism_config
+from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 
 from .detectors import SOURCE, DetectorSpec
 from .errors import PlanError, did_you_mean
@@ -143,8 +143,11 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
     if stages is not None and limit is not None:
         stages = stages[-limit:]  # later teachers matter more
     settings = with_found_paths(settings, cfg.filename)
-    if isinstance(given, Mapping) and 'distill' not in given:
-        settings.update(_former_default(cfg.work_dir))
+    if isinstance(given, Mapping):
+        settings.update({key: value for key, value
+                         in _former_defaults(cfg.work_dir).items()
+                         if key not in given})
+    settings['adapter'] = settings.get('adapter') or _adapter(settings)
     if stages is not None and not {*sum(stages, ())} <= {*teachers}:
         # So that each teacher is looked at.
         stages = tuple((name,) for name in teachers)
@@ -217,16 +220,25 @@ def _with_load_from(cfg: Config) -> tuple[Any, list[str]]:
         'this file, or load_from=None.']
 
 
-def _former_default(work_dir: str) -> dict[str, Any]:
-    """The mechanism of a progression that was started when the default was
-    the paper's; it is resumed and shown with it."""
+def _former_defaults(work_dir: str) -> dict[str, Any]:
+    """The mechanism and the adapter of a progression that was started when
+    their defaults were others; it is resumed and shown with them."""
     try:
         with open(WorkDir(work_dir).record) as file:
-            recorded = json.load(file)['identity']['distill']
-    except (OSError, ValueError, KeyError, TypeError):
+            recorded = json.load(file)['identity']
+            distill, adapter = recorded['distill'], recorded.get('adapter')
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # nothing was started; or it is reported where it is read
     papers = mechanism_config('paper')
-    return {'distill': papers} if recorded == papers else {}
+    return {**({'distill': papers} if distill == papers else {}),
+            **({'adapter': 'auto'} if adapter in ('auto', None) else {})}
+
+
+def _adapter(settings: Mapping[str, Any]) -> str:
+    """What stands for ``adapter=None``."""
+    recommended = settings.get('distill', RECOMMENDED) == RECOMMENDED
+    shares_maps = {'neck', 'head'} & {*settings.get('inherit', ())}
+    return 'conv' if recommended and not shares_maps else 'auto'
 
 
 def unset_parts(cfg: Config, skipped: Iterable[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The weight that is found: its value, when, and what happens until then."""
 import copy
+import math
 
 import pytest
 import torch
@@ -45,9 +46,21 @@ def test_gradients_count_at_the_maps_that_the_mechanism_uses():
     auto = AutoWeight(share=1., iterations=2)
     a, b, c = (torch.ones(n, requires_grad=True) for n in (9, 16, 4))
     task = (a.sum() + b.sum()) * 2 + c.sum() * 100
-    for _ in range(2):  # sqrt(4 * 9 + 4 * 16) = 10 over sqrt(9 + 16) = 5
+    # sqrt(4 * 9 + 4 * 16) = 10; of the mechanism twice the smaller, 3 * 3.
+    for _ in range(2):
         auto.look(task, a.sum() + b.sum(), [a, b, c], [a, b, c])
-    assert auto.factor.item() == pytest.approx(2.)
+    assert auto.factor.item() == pytest.approx(10 / math.sqrt(2 * 9))
+
+
+def test_one_level_with_huge_gradients_does_not_count_alone():
+    maps = [torch.ones(4, requires_grad=True) for _ in range(3)]
+    task = sum(m.sum() for m in maps)
+    for size in (1., 1000.):
+        auto = AutoWeight(share=1., iterations=2)
+        own = maps[0].sum() + maps[1].sum() + size * maps[2].sum()
+        for _ in range(2):
+            auto.look(task, own, maps, maps)
+        assert auto.factor.item() == pytest.approx(1.)
 
 
 @pytest.mark.parametrize('size', [1e-9, 1., 1e4])
@@ -148,11 +161,13 @@ def test_in_training_the_gradients_stand_in_the_chosen_share(
     task = sum(sum(v) if isinstance(v, list) else v for k, v in losses.items()
                if 'loss' in k and 'distill' not in k)
 
-    def norm(loss):
+    def norms(loss):
         gradients = torch.autograd.grad(loss, maps[:4], retain_graph=True)
-        return torch.cat([g.flatten() for g in gradients]).norm()
+        return torch.stack([g.norm() for g in gradients])
 
-    assert (norm(distill) / norm(task)).item() == pytest.approx(0.3, rel=1e-3)
+    # Four levels, of which the second smallest distillation gradient counts.
+    own = 2 * norms(distill).sort().values[1]
+    assert (own / norms(task).norm()).item() == pytest.approx(0.3, rel=1e-3)
     # What a checkpoint keeps of the training parts restores the factor.
     fresh = AutoWeight(0.3, 4)
     fresh.load_state_dict(auto.state_dict())

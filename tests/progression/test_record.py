@@ -66,6 +66,7 @@ def test_a_progression_keeps_the_default_that_it_began_with(toy, tmp_path):
     assert resumed.distill == dict(type='FeatureL2Loss')
     assert 'default' not in describe_plan(resumed)
     assert read_record(resumed, identity_of(resumed, resumed.order))
+    assert (plan.adapter, resumed.adapter) == ('conv', 'auto')
     # A mechanism that the config names is compared as ever.
     cfg.mtpd.distill = plan.distill
     named = make_plan(cfg)
