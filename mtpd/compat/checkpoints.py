@@ -12,6 +12,7 @@ is no longer needed once mmengine passes ``weights_only=True``.
 """
 import errno
 import hashlib
+import lzma
 import os
 import pickle
 import re
@@ -20,7 +21,7 @@ import sys
 import zipfile
 from functools import cache
 from http.client import HTTPException
-from typing import Any
+from typing import Any, BinaryIO, Mapping
 from urllib.parse import unquote, urlparse
 
 import mmengine.runner.checkpoint as mmengine_checkpoint
@@ -28,6 +29,7 @@ import torch
 from filelock import FileLock  # torch itself depends on it
 from mmengine.runner import CheckpointLoader
 
+from .checksums import PACKED, decompressed, is_compressed, is_damaged
 from .pickled_types import allow_mmengine_types
 
 
@@ -54,6 +56,9 @@ _TORN = re.compile('PytorchStreamReader|magic number|protocol version|'
 def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
     """The content of a checkpoint file, read without running its code.
 
+    A file that was compressed by xz is read as it is. What tools/pack.py has
+    written is compared with its checksums.
+
     Args:
         map_location: As in :func:`torch.load`.
 
@@ -61,18 +66,56 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
         FileNotFoundError: There is no such file.
         UnsafeCheckpoint: The file asks for a function or class that is not
             allowed.
-        CorruptCheckpoint: The file is incomplete or no checkpoint.
+        CorruptCheckpoint: The file is incomplete, damaged or no checkpoint.
     """
     path = _existing(path)
+    source = _source(path)
+    try:
+        content = _read(path, source, map_location)
+    except CorruptCheckpoint:
+        raise
+    except (RuntimeError, ArithmeticError, MemoryError):
+        check_sums(path, source)  # a wrong byte may look like anything
+        raise
+    meta = content.get('meta')
+    if isinstance(meta, Mapping) and PACKED in meta:
+        check_sums(path, source)
+    return content
+
+
+def check_sums(path: str, source: str | BinaryIO | None = None) -> None:
+    """Compare a checkpoint with the checksums in it, where it has any.
+
+    Args:
+        path: The file.
+        source: Its content, if it was compressed.
+
+    Raises:
+        CorruptCheckpoint: They do not match.
+    """
+    if is_damaged(source or _source(path)):
+        raise _corrupt(path, 'is damaged: its checksum does not match')
+
+
+def _source(path: str) -> str | BinaryIO:
+    """What torch reads a checkpoint from."""
+    try:
+        return decompressed(path) if is_compressed(path) else path
+    except (lzma.LZMAError, EOFError) as error:
+        raise _corrupt(path, 'is damaged: xz finds an error or a checksum '
+                       f'that does not match ({_first_line(error)})') \
+            from error
+
+
+def _read(path: str, source: str | BinaryIO, map_location: Any) -> dict:
+    """As :func:`read_checkpoint`, from a path or an open file."""
     allow_mmengine_types()
     try:
-        content = torch.load(path, map_location, weights_only=True)
+        content = torch.load(source, map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         # A file that begins as a checkpoint does asks for something unsafe;
         # any other is a file of another kind.
-        with open(path, 'rb') as f:
-            is_pickle = f.read(1) == pickle.PROTO
-        if is_pickle or zipfile.is_zipfile(path):
+        if _begins_as_pickle(source) or zipfile.is_zipfile(source):
             raise _unsafe(path, _refused_name(str(error))) from error
         raise _corrupt(path, 'is not a checkpoint of torch') from error
     except RuntimeError as error:
@@ -97,6 +140,14 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
         raise _corrupt(path, f'holds a {type(content).__name__}, but a '
                        'checkpoint is a dict')
     return content
+
+
+def _begins_as_pickle(source: str | BinaryIO) -> bool:
+    if isinstance(source, str):
+        with open(source, 'rb') as file:
+            return file.read(1) == pickle.PROTO
+    source.seek(0)
+    return source.read(1) == pickle.PROTO
 
 
 def _existing(path: str) -> str:

@@ -1,0 +1,148 @@
+"""The files of a packed detector: a checkpoint in 16 bits, and the same
+compressed by xz."""
+import io
+import lzma
+import os
+from contextlib import ExitStack
+from typing import Any, Mapping, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mtpd.compat.atomic_files import atomic_file
+from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.compat.checksums import decompressed
+
+from .errors import CannotPack
+
+XZ = '.xz'
+
+
+class Files(NamedTuple):
+    """Paths of what is written.
+
+    Attributes:
+        plain: The checkpoint, which plain ``torch.load`` reads.
+        compressed: The same by xz.
+    """
+    plain: str
+    compressed: str
+
+
+def files_of(checkpoint: str, out: str | None) -> Files:
+    """Where a checkpoint is packed to: ``my_packed.pth`` beside ``my.pth``,
+    and ``my_packed.pth.xz``.
+
+    Args:
+        checkpoint: Of the detector.
+        out: Path of the first file, if it is another.
+
+    Raises:
+        CannotPack: It is no name for a checkpoint.
+    """
+    if out is None:
+        out = f'{os.path.splitext(checkpoint)[0]}_packed.pth'
+    if not out.endswith('.pth'):
+        raise CannotPack([f'--out is {out}; it has to end in .pth. The '
+                          'compressed file gets the same name and .xz.'])
+    return Files(out, out + XZ)
+
+
+def refuse_existing(paths: Files | list[str], checkpoint: str,
+                    overwrite: bool) -> None:
+    """Raise if a file would be overwritten that should not be.
+
+    Args:
+        paths: What will be written.
+        checkpoint: What is read, which is never overwritten.
+        overwrite: Whether others are.
+
+    Raises:
+        CannotPack: One of them exists.
+    """
+    there = [path for path in paths if os.path.lexists(path)]
+    if any(os.path.samefile(path, checkpoint) for path in there
+           if os.path.exists(path)):
+        raise CannotPack([f'{checkpoint} would be written over itself. Choose '
+                          'another name by --out.'])
+    if there and not overwrite:
+        raise CannotPack([f'{", ".join(there)} exists already. Add '
+                          '--overwrite to replace it, or choose another name '
+                          'by --out.'])
+
+
+def in_16_bits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A detector's numbers in 16 bits, as far as these can hold them.
+
+    Args:
+        weights: By key. A tensor with a number that is too large (above
+            65,504, as a batch norm's variance can be) stays in 32 bits, and
+            integers as they are. What is one tensor under two keys stays one.
+    """
+    halved: dict[str, Tensor] = {}
+    known: dict[tuple, Tensor] = {}
+    for key, value in weights.items():
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if place not in known or value.numel() == 0:
+            known[place] = _in_16_bits(value.detach().cpu())
+        halved[key] = known[place]
+    return halved
+
+
+def _in_16_bits(value: Tensor) -> Tensor:
+    if not value.is_floating_point():
+        return value.clone(memory_format=torch.contiguous_format)
+    half = value.to(torch.half, memory_format=torch.contiguous_format,
+                    copy=True)
+    return half if torch.isfinite(half).all() \
+        else value.to(torch.float, memory_format=torch.contiguous_format,
+                      copy=True)
+
+
+def write_files(files: Files, content: Mapping[str, Any]) -> tuple[int, int]:
+    """Write both files, or none.
+
+    Args:
+        files: Where to.
+        content: Of the checkpoint.
+
+    Returns:
+        Their sizes in bytes.
+
+    Raises:
+        OSError: They cannot be written; then there is none of them.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    plain = buffer.getvalue()
+    packed = lzma.compress(plain, check=lzma.CHECK_SHA256,
+                           preset=9 | lzma.PRESET_EXTREME)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(atomic_file(path)) for path in files]
+        for file, data in zip(opened, (plain, packed), strict=True):
+            file.write(data)
+    return len(plain), len(packed)
+
+
+def unpack(path: str, out: str | None = None, overwrite: bool = False) -> str:
+    """Write the checkpoint in a file that was compressed by xz.
+
+    Args:
+        path: The file, such as ``my_packed.pth.xz``.
+        out: Where to; None for the name without ``.xz``.
+        overwrite: Whether a file there is replaced.
+
+    Returns:
+        Where the checkpoint is.
+
+    Raises:
+        CannotPack: The file at ``out`` exists.
+        CorruptCheckpoint: The file is damaged, or no checkpoint.
+        OSError: The checkpoint cannot be written.
+    """
+    out = out or path.removesuffix(XZ)
+    refuse_existing([out], path, overwrite)
+    read_checkpoint(path)
+    with decompressed(path) as source, atomic_file(out) as file:
+        file.write(source.read())
+    return out
