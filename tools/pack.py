@@ -71,8 +71,7 @@ def report(made: Packed, args: argparse.Namespace,
         print('Left out, as only training needs it: ' + ', '.join(made.left))
     if made.images is None:
         print('Batch norms were not measured anew, as there is no --config. '
-              'With 4 bits this costs about 1 AP, with 6 and more next to '
-              'nothing.')
+              'With 4 bits this cost a RetinaNet 1.0 AP on BCCD.')
     elif made.images:
         print(f'Batch norms measured on {made.images} training images.')
     if config is not None:

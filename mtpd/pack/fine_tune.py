@@ -11,6 +11,7 @@ from typing import Mapping
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -56,8 +57,9 @@ def share_values(detector: nn.Module, books: Mapping[str, Codebook]) -> None:
     for key, book in books.items():
         module, name = owner(detector, key)
         if not parametrize.is_parametrized(module, name):
-            parametrize.register_parametrization(module, name,
-                                                 SharedValues(book))
+            device = getattr(module, name).device
+            parametrize.register_parametrization(
+                module, name, SharedValues(book).to(device))
 
 
 def fix_values(detector: nn.Module, keys: Mapping[str, Codebook]) -> None:
@@ -95,7 +97,8 @@ def fine_tune(cfg: Config, weights: Mapping[str, Tensor],
     """
     with tempfile.TemporaryDirectory() as folder:
         runner = StageRunner.from_cfg(training(cfg, folder, epochs, lr))
-        detector: BaseDetector = runner.model
+        # SyncBN does not run on a CPU; keys and weights are the same.
+        detector: BaseDetector = revert_sync_batchnorm(runner.model)
         detector.load_state_dict(weights)
         detector.init_weights = lambda: None  # the weights are there
         share_values(detector, books)
