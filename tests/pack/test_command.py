@@ -149,6 +149,20 @@ def test_values_are_trained(mine, tool):
     assert all(torch.equal(again[key], start[key]) for key in start)
 
 
+def test_a_training_that_ends_in_no_numbers(mine, tool, capsys, monkeypatch):
+    def diverges(cfg, weights, books, epochs, lr):
+        assert (epochs, lr) == (2, 1) and len(books) > 10
+        detector = build_detector(cfg.model)
+        detector.bbox_head.retina_cls.bias.data[3] = float('nan')
+        return detector
+
+    monkeypatch.setattr('mtpd.pack.packing.fine_tune', diverges)
+    monkeypatch.chdir(mine)
+    assert '--lr 1: the fine-tuning ended with weights that are not finite' \
+        in refused(tool, capsys, 'my.pth', '--lr', 1, '--epochs', 2,
+                   '--fine-tune', 'my.py', '--out', 'far.pth')
+
+
 def test_a_wrong_byte_is_found(mine, tool, capsys):
     """In any place: what is read is either refused or has equal numbers."""
     torch.save(dict(state_dict={'backbone.a.weight': torch.randn(8, 12)},
@@ -216,7 +230,7 @@ def test_what_is_refused(mine, tool, capsys, swin_mask_rcnn, monkeypatch):
             'my.pth', '--bits', bits)
     for prune in (1, -.1, 'nan'):
         assert '--prune is' in said('my.pth', '--prune', prune)
-    for lr in (0, -1, 'nan', 'inf'):
+    for lr in (0, -1, 1.1, 'nan', 'inf'):
         assert '--lr is' in said('my.pth', '--fine-tune', 'my.py', '--lr', lr)
     assert 'There is no checkpoint gone.pth' in said('gone.pth')
     assert 'There is no file gone.pth.xz' in said('gone.pth.xz')

@@ -133,9 +133,9 @@ def checked(request: Request) -> Config | None:
     if not 0 <= request.prune < 1:
         problems.append(f'--prune is {request.prune:g}; it has to be from 0 '
                         'to below 1, such as 0.3 for 30% of the weights.')
-    if request.epochs and not 0 < request.lr < float('inf'):
-        problems.append(f'--lr is {request.lr:g}; it has to be above 0, such '
-                        f'as {LR:g}.')
+    if request.epochs and not 0 < request.lr <= 1:
+        problems.append(f'--lr is {request.lr:g}; it has to be above 0 and '
+                        f'at most 1, such as {LR:g}.')
     path = os.path.expanduser(request.checkpoint)
     if not is_url(path) and not os.path.isfile(path):
         problems.append(f'There is no checkpoint {request.checkpoint}.')
