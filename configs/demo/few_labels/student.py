@@ -1,7 +1,10 @@
 """The demo's student: 60 labelled images of 1200."""
 _base_ = '../student.py'
 
-data_root = 'work_dirs/few_labels/data/'
+folder = 'work_dirs/few_labels/'
+data_root = folder + 'data/'
+seed = int('{{$DEMO_SEED:0}}')
+randomness = dict(seed=seed)
 drawn_shapes = dict(
     folder=data_root, train=1200, val=200, size=_base_.scale, seed=0)
 train_dataloader = dict(dataset=dict(data_root=data_root, indices=60))
