@@ -194,7 +194,7 @@ class Options:
         one_of('last', 'best'),
         'The weights that a stage hands on: of its last epoch, or of its '
         'best validation.', default='last')
-    adapter: str | None = setting(
+    adapter: str = setting(  # never None in a plan
         one_of(*ADAPTERS, None),
         "Where adapters have a 1x1 convolution: where channels differ "
         "('auto'), or at every level ('conv'). None takes 'conv' with the "
