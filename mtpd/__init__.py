@@ -16,9 +16,10 @@ checkpoints.install_safe_loading()
 samples.name_samples_in_errors()
 
 from mtpd import backbones, data, distill, stage  # noqa: E402
+from mtpd.compress import layers  # noqa: E402
 from mtpd.version import __version__  # noqa: E402
 
 __all__ = [
-    'atomic_files', 'backbones', 'checkpoints', 'data', 'distill', 'stage',
-    '__version__'
+    'atomic_files', 'backbones', 'checkpoints', 'data', 'distill', 'layers',
+    'stage', '__version__'
 ]

@@ -7,6 +7,15 @@ Writes my_half.py, an ordinary mmdet config with half of the channels,
 my_half_start.pth, its first weights, in which the most important channels were
 kept, and my_half_mtpd.py, which trains it, taught by my.pth. With a budget
 instead of --width, the widest slice within the budget is made.
+
+    python tools/compress.py my.py my.pth --conv-cfg LowRankConv2d --rank 0.5
+    python tools/compress.py my_lowrank.py student.pth --merge
+
+The first keeps the channels and writes the same three files for convolutions
+of low rank, with binary weights (BinaryWeightConv2d) or also binary inputs
+(XNORConv2d). The first convolution of the backbone and those that predict stay
+plain. The second turns such a detector into one with plain convolutions that
+finds the same, and writes my_lowrank_plain.py and my_lowrank_plain.pth.
 """
 import argparse
 import os
@@ -19,7 +28,11 @@ from mtpd.command_line import plain_errors, use_own_modules
 from mtpd.compress import CannotSlice
 from mtpd.compress.calibrate import IMAGES
 from mtpd.compress.compress import Compressed, Request, compress
-from mtpd.compress.files import Teacher
+from mtpd.compress.files import Files, Teacher
+from mtpd.compress.layers.command import (Layered, LayerRequest, merge_layers,
+                                          replace_layers)
+from mtpd.compress.layers.low_rank import SCHEMES
+from mtpd.compress.layers.model import LAYERS
 from mtpd.plan.detectors import load_config
 from mtpd.progression.prepare import set_scope, unwritable
 from mtpd.search.latency import timed
@@ -29,6 +42,8 @@ ROUNDS = 15
 """Timed passes of a detector; the fastest counts."""
 BUDGETS = {'ms': 'ms', 'mb': 'MB', 'params': 'parameters'}
 """Flag -> unit."""
+LOW_RANK = ('rank', 'scheme')
+"""Flags of LowRankConv2d alone."""
 
 
 def main() -> None:
@@ -40,6 +55,9 @@ def main() -> None:
         if problems:
             raise CannotSlice(problems)
         set_scope({})
+        if args.conv_cfg or args.merge:
+            report_layers(layered(args, folder))
+            return
         limits = {unit: getattr(args, f'budget_{flag}')
                   for flag, unit in BUDGETS.items()
                   if getattr(args, f'budget_{flag}') is not None}
@@ -67,6 +85,38 @@ def milliseconds(config: str, detector: BaseDetector) -> float:
     run()
     seconds = [timed(run) for _ in range(ROUNDS)]
     return 1000 * min(seconds)
+
+
+def layered(args: argparse.Namespace, folder: str) -> Layered:
+    """Replace or merge the convolutions of a detector."""
+    common = dict(config=args.config, checkpoint=args.checkpoint,
+                  folder=folder, overwrite=args.overwrite)
+    if args.merge:
+        return merge_layers(Request(**common))
+    conv_cfg = dict(type=args.conv_cfg)
+    for key in LOW_RANK:
+        if getattr(args, key) is not None:
+            conv_cfg[key] = getattr(args, key)
+    return replace_layers(LayerRequest(
+        **common, conv_cfg=conv_cfg, parts=tuple(args.parts or ()), ap=args.ap,
+        teachers=dict(args.teacher), images=args.images))
+
+
+def report_layers(made: Layered) -> None:
+    """Print which convolutions were changed, and how to train them."""
+    rows = [[name, f'{count / 1e6:.3f} M', f'{size:.3f} MB']
+            for name, (count, size) in (('given', made.original),
+                                        ('written', made.made))]
+    print(text_table(f'{made.count} convolutions changed',
+                     ['', 'parameters', 'weights'], rows))
+    for note in made.notes:
+        print(f'Note: {note}')
+    if made.images:
+        print(f'Batch norms measured on {made.images} training images.')
+    print('Written: ' + ', '.join(made.files))
+    if isinstance(made.files, Files):
+        print('It is not usable before it is trained: python tools/train.py '
+              f'{made.files.progression}')
 
 
 def report(made: Compressed) -> None:
@@ -105,6 +155,19 @@ def arguments() -> argparse.Namespace:
                        help='also leave out every second block of the '
                        "backbone's stages that are half as deep with so many "
                        'layers, such as 18 for a ResNet-34')
+    flags.add_argument('--conv-cfg', choices=list(LAYERS), metavar='TYPE',
+                       help='instead of --width: convolutions of this type, '
+                       f'one of {", ".join(LAYERS)}')
+    flags.add_argument('--rank', type=float, metavar='SHARE',
+                       help='of LowRankConv2d: share of the full rank; 0.5')
+    flags.add_argument('--scheme', choices=SCHEMES, help='of LowRankConv2d: '
+                       'what the two convolutions share, channel unless set')
+    flags.add_argument('--parts', nargs='+', metavar='PART', help='what '
+                       'gets them, such as backbone neck bbox_head; all that '
+                       'mmdet can build so, or the backbone for binary ones')
+    flags.add_argument('--merge', action='store_true', help='instead of '
+                       '--width: write a detector that has such '
+                       'convolutions with plain ones')
     flags.add_argument('--teacher', type=teacher, action='append', default=[],
                        metavar='NAME=CONFIG,CHECKPOINT[,AP]', help='a further '
                        'teacher besides the original; may be repeated')
@@ -118,19 +181,35 @@ def arguments() -> argparse.Namespace:
     flags.add_argument('--overwrite', action='store_true',
                        help='replace files of the same name')
     args = flags.parse_args()
-    budgets = [getattr(args, f'budget_{flag}') for flag in BUDGETS]
-    has_budget = any(budget is not None for budget in budgets)
-    if args.width is None and args.depth is not None and not has_budget:
-        args.width = 1.
-    if (args.width is None) != has_budget:
-        flags.error('Set either --width or a budget (--budget-ms, --budget-mb '
-                    'or --budget-params).')
+    _check_kind(flags, args)
     if args.images < 1:
         flags.error(f'--images is {args.images}; it has to be at least 1.')
     names = [name for name, _ in args.teacher]
     if len(set(names)) < len(names):
         flags.error(f'--teacher: a name is given twice ({", ".join(names)}).')
     return args
+
+
+def _check_kind(flags: argparse.ArgumentParser,
+                args: argparse.Namespace) -> None:
+    """Exit unless one thing is asked for; --depth alone is a whole width."""
+    budgets = [getattr(args, f'budget_{flag}') for flag in BUDGETS]
+    has_budget = any(budget is not None for budget in budgets)
+    has_width = args.width is not None or args.depth is not None
+    if args.conv_cfg or args.merge:
+        if has_budget or has_width or (args.conv_cfg and args.merge):
+            flags.error('--conv-cfg and --merge stand alone: without each '
+                        'other, --width, --depth and budgets.')
+    elif args.depth is not None and not has_budget:
+        args.width = 1. if args.width is None else args.width
+    elif (args.width is None) != has_budget:
+        flags.error('Set either --width or a budget (--budget-ms, --budget-mb '
+                    'or --budget-params), or else --conv-cfg or --merge.')
+    if args.parts and not args.conv_cfg:
+        flags.error('--parts needs --conv-cfg.')
+    for key in LOW_RANK:
+        if getattr(args, key) is not None and args.conv_cfg != 'LowRankConv2d':
+            flags.error(f'--{key} needs --conv-cfg LowRankConv2d.')
 
 
 def teacher(text: str) -> tuple[str, Teacher]:

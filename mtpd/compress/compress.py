@@ -123,6 +123,21 @@ def read_original(request: Request) -> Config:
     Raises:
         CannotSlice: With everything in the request that cannot be used.
     """
+    cfg, problems = read_detector(request)
+    problems += teacher_problems(request)
+    if not problems:
+        problems += image_problems(cfg)
+    if problems:
+        raise CannotSlice(problems)
+    return cfg
+
+
+def read_detector(request: Request) -> tuple[Config, list[str]]:
+    """The config of the original, and why it or its checkpoint cannot be used.
+
+    Raises:
+        CannotSlice: There is no config.
+    """
     try:
         cfg = load_config(request.config)
     except OSError as error:
@@ -139,12 +154,7 @@ def read_original(request: Request) -> Config:
     if not is_url(request.checkpoint) and not os.path.isfile(
             os.path.expanduser(request.checkpoint)):
         problems.append(f'There is no checkpoint {request.checkpoint}.')
-    problems += teacher_problems(request)
-    if not problems:
-        problems += image_problems(cfg)
-    if problems:
-        raise CannotSlice(problems)
-    return cfg
+    return cfg, problems
 
 
 def teacher_problems(request: Request) -> list[str]:

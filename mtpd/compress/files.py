@@ -3,7 +3,7 @@ progression that trains it."""
 import io
 import os
 from contextlib import ExitStack
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -18,6 +18,8 @@ from .errors import CannotSlice
 
 ORIGINAL = 'original'
 """The name of the detector that was sliced among its slice's teachers."""
+SLICED = 'with fewer channels. The most important ones are'
+"""What a slice's config says of itself, before the file of its weights."""
 
 
 class Teacher(NamedTuple):
@@ -58,19 +60,31 @@ def files_of(config: str, folder: str, width: float,
         width: Share of the channels.
         depth: Layers of the new backbone; None for those of the original.
     """
-    stem = os.path.splitext(os.path.basename(config.rpartition('::')[2]))[0]
-    parts = [stem] if depth is None else [stem, f'd{depth}']
+    parts = [] if depth is None else [f'd{depth}']
     if width == 0.5:
         parts.append('half')
     elif width < 1 or depth is None:
         parts.append(f'w{100 * width:g}'.replace('.', '_'))
-    path = os.path.join(folder, '_'.join(parts))
+    return named_files(config, folder, '_'.join(parts))
+
+
+def named_files(config: str, folder: str, name: str) -> Files:
+    """Where what was made of a config is written: ``my_NAME.py``,
+    ``my_NAME_start.pth`` and ``my_NAME_mtpd.py`` for ``my.py``.
+
+    Args:
+        config: The config of the original.
+        folder: Of the new files.
+        name: Of what was made.
+    """
+    stem = os.path.splitext(os.path.basename(config.rpartition('::')[2]))[0]
+    path = os.path.join(folder, f'{stem}_{name}')
     return Files(f'{path}.py', f'{path}_start.pth', f'{path}_mtpd.py')
 
 
 def write_files(files: Files, cfg: Config, model: Mapping[str, Any],
-                detector: BaseDetector,
-                teachers: Mapping[str, Teacher]) -> None:
+                detector: BaseDetector, teachers: Mapping[str, Teacher],
+                about: str = SLICED, imports: Sequence[str] = ()) -> None:
     """Write all files, or none.
 
     Args:
@@ -79,18 +93,39 @@ def write_files(files: Files, cfg: Config, model: Mapping[str, Any],
         model: The ``model`` part of the smaller one.
         detector: The smaller one, with its first weights.
         teachers: The original first, and the pool.
+        about: What is said of the config, after the original's name and
+            before the file of its weights.
+        imports: Modules that the model needs besides the original's.
 
     Raises:
         OSError: They cannot be written; then there is none of them.
     """
+    write_together({
+        files.config: config_text(files, cfg, model, about, imports).encode(),
+        files.weights: saved(detector),
+        files.progression: progression_text(files, cfg, teachers).encode()})
+
+
+def write_together(contents: Mapping[str, bytes]) -> None:
+    """Write all files, or none.
+
+    Args:
+        contents: Path -> what is written.
+
+    Raises:
+        OSError: They cannot be written; then there is none of them.
+    """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(atomic_file(path)) for path in contents]
+        for file, content in zip(opened, contents.values(), strict=True):
+            file.write(content)
+
+
+def saved(detector: BaseDetector) -> bytes:
+    """The file of :func:`plain_checkpoint`."""
     buffer = io.BytesIO()
     torch.save(plain_checkpoint(detector), buffer)
-    contents = (config_text(files, cfg, model).encode(), buffer.getvalue(),
-                progression_text(files, cfg, teachers).encode())
-    with ExitStack() as stack:
-        opened = [stack.enter_context(atomic_file(path)) for path in files]
-        for file, content in zip(opened, contents, strict=True):
-            file.write(content)
+    return buffer.getvalue()
 
 
 def plain_checkpoint(detector: BaseDetector) -> dict[str, Any]:
@@ -104,10 +139,13 @@ def plain_checkpoint(detector: BaseDetector) -> dict[str, Any]:
         state_dict=weights)
 
 
-def config_text(files: Files, cfg: Config, model: Mapping[str, Any]) -> str:
-    """An ordinary mmdet config: the original's with other widths."""
+def config_text(files: Files, cfg: Config, model: Mapping[str, Any],
+                about: str, imports: Sequence[str]) -> str:
+    """An ordinary mmdet config: the original's with another model."""
     changes: dict[str, Any] = dict(
         model=difference(cfg.model, model), load_from=files.weights)
+    if imports:
+        changes['custom_imports'] = _imports(cfg, imports)
     name = os.path.splitext(os.path.basename(files.config))[0]
     if cfg.get('work_dir'):
         changes['work_dir'] = _beside(cfg.work_dir, name)
@@ -116,16 +154,15 @@ def config_text(files: Files, cfg: Config, model: Mapping[str, Any]) -> str:
         # Such a config cannot be the base of a text; it is written whole.
         whole = dict(cfg._cfg_dict.items())
         whole['model'] = dict(model)
-        return _header(files, base) + Config(
+        return _header(files, base, about) + Config(
             {**whole, **changes, 'model': dict(model)}).pretty_text
-    return _header(files, base) + f'_base_ = {base!r}\n' \
+    return _header(files, base, about) + f'_base_ = {base!r}\n' \
         + Config(changes).pretty_text
 
 
 def progression_text(files: Files, cfg: Config,
                      teachers: Mapping[str, Teacher]) -> str:
     """The config that trains the smaller detector."""
-    imports = list(dict_of(cfg, 'custom_imports').get('imports') or [])
     pool: dict[str, dict[str, Any]] = {}
     for name, teacher in teachers.items():
         pool[name] = dict(config=_relative(teacher.config, files),
@@ -133,8 +170,7 @@ def progression_text(files: Files, cfg: Config,
         if teacher.ap is not None:
             pool[name]['ap'] = teacher.ap
     content: dict[str, Any] = dict(
-        custom_imports=dict(imports=list(dict.fromkeys([*imports, 'mtpd']))),
-        load_from=None)
+        custom_imports=_imports(cfg, ['mtpd']), load_from=None)
     if cfg.get('work_dir'):
         name = os.path.splitext(os.path.basename(files.progression))[0]
         content['work_dir'] = _beside(cfg.work_dir, name)
@@ -166,7 +202,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]
     return changes
 
 
-def refuse_existing(files: Files) -> None:
+def refuse_existing(files: Iterable[str]) -> None:
     """Raise if a file would be overwritten.
 
     Raises:
@@ -179,11 +215,15 @@ def refuse_existing(files: Files) -> None:
                            'folder by --out.'])
 
 
-def _header(files: Files, base: str) -> str:
+def _imports(cfg: Config, further: Sequence[str]) -> dict[str, Any]:
+    own = dict_of(cfg, 'custom_imports').get('imports') or []
+    return dict(imports=list(dict.fromkeys([*own, *further])))
+
+
+def _header(files: Files, base: str, about: str) -> str:
     weights = os.path.basename(files.weights)
-    return f'# {base} with fewer channels.\n# Its first weights are in ' \
-        f'{weights}, which keeps the most important\n# ones; ' \
-        'load_from=None begins with random weights.\n'
+    return f'# {base} {about}\n# in {weights};\n# load_from=None begins ' \
+        'with random weights.\n'
 
 
 def _beside(work_dir: str, name: str) -> str:

@@ -8,6 +8,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.compress.layers.convert import use_constant_weights
 from mtpd.distill.detector import load_weights
 from mtpd.plan.detectors import DetectorSpec, load_config
 from mtpd.predict.inputs import UnusableInput
@@ -93,6 +94,7 @@ def export_onnx(config: str, checkpoint: str, out: str,
     metrics: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'float.onnx')
+        use_constant_weights(detector)
         trace_file(detector, batches[0].images, path)
 
         def check(about: dict[str, Any], within: Tolerance) -> None:

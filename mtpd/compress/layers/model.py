@@ -1,0 +1,171 @@
+"""The model of a detector with other convolutions, as its config has it."""
+import copy
+import inspect
+from typing import Any, Iterator, Mapping, Sequence
+
+from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+
+from mtpd.compress.errors import CannotSlice
+from mtpd.compress.narrow import heads_of
+from mtpd.config_types import dict_of, type_name
+from mtpd.distill.detector import build_detector
+from mtpd.randomness import isolate_rng
+
+from . import BinaryWeightConv2d, LowRankConv2d, XNORConv2d
+
+LAYERS = {layer.__name__: layer
+          for layer in (LowRankConv2d, BinaryWeightConv2d, XNORConv2d)}
+"""The types of this package that ``conv_cfg`` can name."""
+_PLAIN = ('', 'Conv', 'Conv2d')
+
+
+def with_layers(model: ConfigDict, conv_cfg: Mapping[str, Any],
+                parts: Sequence[str]) -> tuple[ConfigDict, list[str]]:
+    """The same detector with other convolutions in some of its parts.
+
+    The ends of a detector stay plain: what predicts is never built from
+    ``conv_cfg`` by mmdet's heads, and ``plain_channels`` keeps the first of a
+    backbone.
+
+    Args:
+        model: The ``model`` part of a detector's config; it is not changed.
+        conv_cfg: Type and settings of the convolutions.
+        parts: ``backbone``, ``neck``, ``bbox_head`` and so on; empty for all
+            that take a ``conv_cfg``, with signs for the backbone alone.
+
+    Returns:
+        The model, and what was changed besides the convolutions, in words.
+
+    Raises:
+        CannotSlice: A part does not exist, has other convolutions already or
+            takes no ``conv_cfg``.
+    """
+    model = copy.deepcopy(model)
+    found = dict(_parts(model))
+    is_asked = bool(parts)
+    if not parts:
+        parts = tuple(found) if conv_cfg['type'] == LowRankConv2d.__name__ \
+            else ('backbone',)
+    problems = []
+    changed = []
+    for name in parts:
+        fields = [field for field in found
+                  if field == name or field.partition('[')[0].endswith(
+                      f'.{name}') or field.partition('[')[0] == name]
+        if not fields:
+            problems.append(f'--parts: the model has no {name}; its parts are '
+                            f'{", ".join(found)}.')
+        for field in fields:
+            problem = _unfit(field, found[field])
+            if problem is None:
+                found[field].conv_cfg = ConfigDict(conv_cfg)
+                changed.append(field)
+            elif is_asked or len(parts) == 1:
+                problems.append(problem)
+    if not problems and not changed:
+        problems.append('No part of the model takes a conv_cfg, by which '
+                        'mmdet is told of other convolutions.')
+    if problems:
+        raise CannotSlice(problems)
+    return model, _trained_anew(model, changed)
+
+
+def _trained_anew(model: ConfigDict, changed: Sequence[str]) -> list[str]:
+    """Remove what loads or freezes weights of plain convolutions."""
+    if type_name(dict_of(model, 'init_cfg').get('type')) == 'Pretrained':
+        model.init_cfg = None
+    if 'backbone' not in changed:
+        return []
+    model.backbone.init_cfg = None
+    if model.backbone.get('frozen_stages', -1) == -1:
+        return []
+    model.backbone.frozen_stages = -1
+    return ['model.backbone.frozen_stages is -1: other convolutions have to '
+            'be trained.']
+
+
+def _parts(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
+    """The parts of a model by the field below ``model``."""
+    yield 'backbone', model.backbone
+    necks = model.get('neck')
+    if isinstance(necks, (list, tuple)):
+        for i, neck in enumerate(necks):
+            yield f'neck[{i}]', neck
+    elif necks:
+        yield 'neck', necks
+    for field, head in heads_of(model):
+        yield field.removeprefix('model.'), head
+
+
+def _unfit(field: str, part: ConfigDict) -> str | None:
+    """Why a part cannot have other convolutions; None if it can."""
+    kind = type_name(part.type)
+    present = type_name(dict_of(part, 'conv_cfg').get('type'))
+    if present not in _PLAIN:
+        return f'model.{field} has convolutions of the type {present} ' \
+            'already, whose weights are not those of plain ones.'
+    if not _takes_conv_cfg(part.type):
+        return f'model.{field} is a {kind}, which takes no conv_cfg, by ' \
+            'which mmdet is told of other convolutions. Name other parts by ' \
+            '--parts.'
+    return None
+
+
+def _takes_conv_cfg(kind: Any) -> bool:
+    module = MODELS.get(kind) if isinstance(kind, str) else kind
+    for parent in inspect.getmro(module) if module else ():
+        init = parent.__init__
+        if 'conv_cfg' in inspect.signature(init).parameters:
+            return True
+    return False
+
+
+def without_layers(model: ConfigDict) -> tuple[ConfigDict, int]:
+    """The same detector with ordinary convolutions.
+
+    Args:
+        model: The ``model`` part of a config; it is not changed.
+
+    Returns:
+        The model, and how many of its parts were changed.
+
+    Raises:
+        CannotSlice: A part takes the sign of its inputs, which no ordinary
+            convolution does.
+    """
+    model = copy.deepcopy(model)
+    count = 0
+    problems = []
+    for field, part in _parts(model):
+        kind = type_name(dict_of(part, 'conv_cfg').get('type'))
+        if kind == XNORConv2d.__name__:
+            problems.append(f'model.{field} has convolutions of the type '
+                            f'{kind}, which take the sign of their input. No '
+                            'plain convolution does the same; use the '
+                            'detector as it is.')
+        elif kind in LAYERS:
+            part.conv_cfg = None
+            count += 1
+    if problems:
+        raise CannotSlice(problems)
+    return model, count
+
+
+def built_with(model: ConfigDict) -> BaseDetector:
+    """A detector with any weights.
+
+    Raises:
+        CannotSlice: Its config builds none, such as for a convolution in
+            groups.
+    """
+    try:
+        with isolate_rng(0):
+            return build_detector(model)
+    except Exception as error:  # whatever a part of mmdet may raise
+        cause: BaseException = error
+        while cause.__context__ is not None:  # registries add one each
+            cause = cause.__context__
+        raise CannotSlice([f'The model cannot be built with these '
+                           f'convolutions: {cause}']) from error
