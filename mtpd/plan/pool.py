@@ -2,7 +2,7 @@
 import re
 import traceback
 from dataclasses import replace
-from typing import Any, Collection, Mapping
+from typing import Any, Collection, Iterator, Mapping
 
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
@@ -126,8 +126,11 @@ def _not_built(spec: DetectorSpec, error: Exception) -> str:
     if text.startswith(spec.field):
         return text
     unknown = re.search(r"(\w+) is not in the [\w:]*model registry", text)
-    if unknown:
-        name = unknown.group(1)
+    # mmcv calls a layer that it does not find None.
+    layer = next(_unknown_layers(spec.model), None) \
+        if 'Cannot find None' in text else None
+    if unknown or layer is not None:
+        name = unknown.group(1) if unknown else str(layer)
         text = f'the type {name!r} is not known' + did_you_mean(
             name, MODELS.module_dict, quote=True)
     else:
@@ -135,6 +138,21 @@ def _not_built(spec: DetectorSpec, error: Exception) -> str:
         line = traceback.extract_tb(error.__traceback__)[-1].line
         text = f'{type(error).__name__}: {text or line}'
     return f'{spec.model_field} cannot be built: {text}'
+
+
+def _unknown_layers(part: Any) -> Iterator[Any]:
+    """The types of convolutions, norms and activations within a part of a
+    model's config that no registry has."""
+    if isinstance(part, Mapping):
+        for key, value in part.items():
+            if key in ('conv_cfg', 'norm_cfg', 'act_cfg') and value:
+                kind = value.get('type')
+                if isinstance(kind, str) and MODELS.get(kind) is None:
+                    yield kind
+            yield from _unknown_layers(value)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from _unknown_layers(value)
 
 
 def _search_problems(plan: Plan,

@@ -255,8 +255,11 @@ def test_parts_of_two_stages_and_what_is_unfrozen():
     assert made.roi_head.mask_head.conv_cfg.type == 'LowRankConv2d'
     assert 'conv_cfg' not in made.rpn_head
     assert made.backbone.init_cfg is None and made.backbone.frozen_stages == -1
-    assert notes == ['model.backbone.frozen_stages is -1: other convolutions '
-                     'have to be trained.']
+    assert notes == [
+        'model.rpn_head keeps its convolutions, as mmdet has no conv_cfg for '
+        'it or it has others already.',
+        'model.backbone.frozen_stages is -1: other convolutions have to be '
+        'trained.']
     made, notes = with_layers(model, dict(type='LowRankConv2d'),
                               ['mask_head', 'neck'])
     assert notes == [] and made.backbone == model.backbone

@@ -39,8 +39,8 @@ class LowRankConv2d(nn.Module):
     convolutions.
 
     Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation,
-            groups, bias, padding_mode: Those of ``nn.Conv2d``.
+        in_channels, out_channels, kernel_size: As all that follow in
+            ``args`` and ``kwargs``, those of ``nn.Conv2d``.
         rank: Share of the full rank, above 0 and up to 1; it is rounded, and
             at least 1. The full rank, with which every convolution can be
             written so, is the lesser side of the matrix: (out x in * height *
@@ -54,15 +54,12 @@ class LowRankConv2d(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any,
-                 stride: Any = 1, padding: Any = 0, dilation: Any = 1,
-                 groups: int = 1, bias: bool = True,
-                 padding_mode: str = 'zeros', *, rank: float = 0.5,
-                 scheme: str = 'channel', plain_channels: int = 0) -> None:
+                 *args: Any, rank: float = 0.5, scheme: str = 'channel',
+                 plain_channels: int = 0, **kwargs: Any) -> None:
         super().__init__()
-        _check(groups, rank, scheme)
-        like = nn.Conv2d(in_channels, out_channels, kernel_size, stride,
-                         padding, dilation, groups, bias, padding_mode,
-                         device='meta')
+        like = nn.Conv2d(in_channels, out_channels, kernel_size, *args,
+                         **{**kwargs, 'device': 'meta'})
+        _check(like.groups, rank, scheme)
         for name in _ATTRIBUTES:
             setattr(self, name, getattr(like, name))
         height, width = like.kernel_size
@@ -78,7 +75,8 @@ class LowRankConv2d(nn.Module):
             self.first = nn.Parameter(torch.empty(count, in_channels, *column))
             self.second = nn.Parameter(torch.empty(out_channels, count, 1,
                                                    row))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.bias = None if like.bias is None \
+            else nn.Parameter(torch.empty(out_channels))
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -164,10 +162,6 @@ class LowRankConv2d(nn.Module):
         first = (roots[:, None] * right[:rank]).reshape(self.first.shape)
         return {'first': first.to(weight),
                 'second': second.transpose(1, 2)[:, :, None].to(weight)}
-
-    def extra_repr(self) -> str:
-        return f'{self.in_channels}, {self.out_channels}, ' \
-            f'kernel_size={self.kernel_size}, rank={len(self.first)}'
 
 
 def _check(groups: int, rank: float, scheme: str) -> None:

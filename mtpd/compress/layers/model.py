@@ -1,7 +1,8 @@
 """The model of a detector with other convolutions, as its config has it."""
 import copy
 import inspect
-from typing import Any, Iterator, Mapping, Sequence
+import re
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
@@ -43,33 +44,44 @@ def with_layers(model: ConfigDict, conv_cfg: Mapping[str, Any],
             takes no ``conv_cfg``.
     """
     model = copy.deepcopy(model)
-    found = dict(_parts(model))
-    is_asked = bool(parts)
-    if not parts:
-        parts = tuple(found) if conv_cfg['type'] == LowRankConv2d.__name__ \
-            else ('backbone',)
-    problems = []
-    changed = []
-    for name in parts:
-        fields = [field for field in found
-                  if field == name or field.partition('[')[0].endswith(
-                      f'.{name}') or field.partition('[')[0] == name]
-        if not fields:
-            problems.append(f'--parts: the model has no {name}; its parts are '
-                            f'{", ".join(found)}.')
-        for field in fields:
-            problem = _unfit(field, found[field])
-            if problem is None:
-                found[field].conv_cfg = ConfigDict(conv_cfg)
-                changed.append(field)
-            elif is_asked or len(parts) == 1:
-                problems.append(problem)
-    if not problems and not changed:
-        problems.append('No part of the model takes a conv_cfg, by which '
-                        'mmdet is told of other convolutions.')
+    fields = dict(_parts(model))
+    chosen, problems = _chosen(fields, parts)
+    if not parts and conv_cfg['type'] != LowRankConv2d.__name__:
+        chosen = ['backbone']
+    unfit = {field: reason for field in chosen
+             if (reason := _unfit(field, fields[field])) is not None}
+    fit = [field for field in chosen if field not in unfit]
+    if parts or not fit:  # otherwise only those that can
+        problems += unfit.values()
     if problems:
         raise CannotSlice(problems)
-    return model, _trained_anew(model, changed)
+    for field in fit:
+        fields[field].conv_cfg = ConfigDict(conv_cfg)
+    kept = [f'model.{field} keeps its convolutions, as mmdet has no conv_cfg '
+            'for it or it has others already.' for field in unfit]
+    return model, kept + _trained_anew(model, fit)
+
+
+def _chosen(fields: Iterable[str], parts: Sequence[str]
+            ) -> tuple[list[str], list[str]]:
+    """The fields of the parts that are named, all if none is; and what is
+    wrong with the names.
+
+    ``bbox_head`` names ``roi_head.bbox_head[0]``, too.
+    """
+    fields = list(fields)
+    if not parts:
+        return fields, []
+    chosen: list[str] = []
+    problems = []
+    for name in parts:
+        field_of = re.compile(rf'(.*\.)?{re.escape(name)}(\[\d+\])?')
+        found = [field for field in fields if field_of.fullmatch(field)]
+        if not found:
+            problems.append(f'--parts: the model has no {name}; its parts are '
+                            f'{", ".join(fields)}.')
+        chosen += found
+    return chosen, problems
 
 
 def _trained_anew(model: ConfigDict, changed: Sequence[str]) -> list[str]:
