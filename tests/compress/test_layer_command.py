@@ -124,15 +124,14 @@ def test_a_student_of_all_three_trains_resumes_and_is_exported(
     assert [row.name for row in exported.rows['float32']] == [
         'test images', 'another size', 'a batch of two']
     for row in exported.rows['float32']:
-        print('ROW', row)
         assert 2 * row.matched >= .99 * (row.expected + row.found) > 0
     import onnx
     graph = onnx.load(out).graph
     constant = {one.name for one in graph.initializer}
-    changing = [node.name for node in graph.node if node.op_type == 'Conv'
-                and node.input[1] not in constant]
-    assert changing == [] or all('backbone' in name for name in changing)
-    print('CHANGING', len(changing), changing[:3])
+    # Weights are numbers, but for the signs of XNOR's.
+    assert {node.name.split('/')[1] for node in graph.node
+            if node.op_type == 'Conv' and node.input[1] not in constant} == {
+        'backbone'}
     image = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 160),
                                               np.uint8)
     assert len(OnnxDetector(out)(image)) == 1
@@ -189,4 +188,3 @@ def test_a_config_with_a_wrong_layer_is_refused_before_training(
     cfg.model.backbone.conv_cfg = conv_cfg
     problems = check(cfg).problems
     assert message in ' '.join(problems)
-    print('PROBLEM', problems)

@@ -108,7 +108,8 @@ def _parts(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
     elif necks:
         yield 'neck', necks
     for field, head in heads_of(model):
-        yield field.removeprefix('model.'), head
+        if not field.endswith('_extractor'):
+            yield field.removeprefix('model.'), head
 
 
 def _unfit(field: str, part: ConfigDict) -> str | None:
