@@ -107,7 +107,7 @@ def report_layers(made: Layered) -> None:
     rows = [[name, f'{count / 1e6:.3f} M', f'{size:.3f} MB']
             for name, (count, size) in (('given', made.original),
                                         ('written', made.made))]
-    print(text_table(f'{made.count} convolutions changed',
+    print(text_table(f'{made.changed} convolutions changed',
                      ['', 'parameters', 'weights'], rows))
     for note in made.notes:
         print(f'Note: {note}')

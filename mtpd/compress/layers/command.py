@@ -46,14 +46,14 @@ class Layered(NamedTuple):
         files: What was written.
         original: Parameters and megabytes of the given detector.
         made: The same of the one that was made.
-        count: Number of convolutions that were changed.
+        changed: Number of convolutions.
         images: Number of images that batch norms saw.
         notes: What was changed besides the convolutions.
     """
     files: tuple[str, ...]
     original: tuple[float, float]
     made: tuple[float, float]
-    count: int
+    changed: int
     images: int = 0
     notes: tuple[str, ...] = ()
 

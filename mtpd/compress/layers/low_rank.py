@@ -53,6 +53,15 @@ class LowRankConv2d(nn.Module):
         ValueError: ``groups`` is not 1, or ``rank`` or ``scheme`` is none.
     """
 
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: str | tuple[int, int]
+    dilation: tuple[int, int]
+    padding_mode: str
+    _reversed_padding_repeated_twice: list[int]
+
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any,
                  *args: Any, rank: float = 0.5, scheme: str = 'channel',
                  plain_channels: int = 0, **kwargs: Any) -> None:

@@ -129,7 +129,7 @@ def _unfit(field: str, part: ConfigDict) -> str | None:
 def _takes_conv_cfg(kind: Any) -> bool:
     module = MODELS.get(kind) if isinstance(kind, str) else kind
     for parent in inspect.getmro(module) if module else ():
-        init = parent.__init__
+        init = parent.__init__  # type: ignore[misc]
         if 'conv_cfg' in inspect.signature(init).parameters:
             return True
     return False

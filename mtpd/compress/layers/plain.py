@@ -1,9 +1,11 @@
 """Ordinary convolutions in place of other ones."""
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 
-def plain_convolution(layer: nn.Module, weight: Tensor) -> nn.Conv2d:
+def plain_convolution(layer: Any, weight: Tensor) -> nn.Conv2d:
     """An ordinary convolution with the settings and bias of another layer.
 
     Args:
