@@ -4,7 +4,6 @@ Everything that can be wrong is looked for here, also in the last stage, and
 all of it is reported together, before any work.
 """
 import copy
-import json
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
 
@@ -13,13 +12,13 @@ from mmengine.config import Config, ConfigDict
 from mtpd.config_types import (SCOPE, dict_of, type_name, with_names,
                                wrong_shapes)
 from mtpd.distill.auto_weight import is_disabled
-from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 
 from .detectors import SOURCE, DetectorSpec
 from .errors import PlanError, did_you_mean
 from .paths import find_file, paths_in, read_detector, with_found_paths
 from .settings import (Options, ProgressionSettings, TeacherSettings,
                        read_settings)
+from .settings.defaults import default_adapter, former_defaults
 from .work_dir import WorkDir
 
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
@@ -145,9 +144,9 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
     settings = with_found_paths(settings, cfg.filename)
     if isinstance(given, Mapping):
         settings.update({key: value for key, value
-                         in _former_defaults(cfg.work_dir).items()
+                         in former_defaults(cfg.work_dir).items()
                          if key not in given})
-    settings['adapter'] = settings.get('adapter') or _adapter(settings)
+    settings['adapter'] = settings.get('adapter') or default_adapter(settings)
     if stages is not None and not {*sum(stages, ())} <= {*teachers}:
         # So that each teacher is looked at.
         stages = tuple((name,) for name in teachers)
@@ -218,27 +217,6 @@ def _with_load_from(cfg: Config) -> tuple[Any, list[str]]:
         f'load_from is {weights}, and mtpd.student.checkpoint is None, which '
         "is the student's own initialisation. Set mtpd.student.checkpoint to "
         'this file, or load_from=None.']
-
-
-def _former_defaults(work_dir: str) -> dict[str, Any]:
-    """The mechanism and the adapter of a progression that was started when
-    their defaults were others; it is resumed and shown with them."""
-    try:
-        with open(WorkDir(work_dir).record) as file:
-            recorded = json.load(file)['identity']
-            distill, adapter = recorded['distill'], recorded.get('adapter')
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}  # nothing was started; or it is reported where it is read
-    papers = mechanism_config('paper')
-    return {**({'distill': papers} if distill == papers else {}),
-            **({'adapter': 'auto'} if adapter in ('auto', None) else {})}
-
-
-def _adapter(settings: Mapping[str, Any]) -> str:
-    """What stands for ``adapter=None``."""
-    recommended = settings.get('distill', RECOMMENDED) == RECOMMENDED
-    shares_maps = {'neck', 'head'} & {*settings.get('inherit', ())}
-    return 'conv' if recommended and not shares_maps else 'auto'
 
 
 def unset_parts(cfg: Config, skipped: Iterable[str]) -> list[str]:

@@ -1,0 +1,28 @@
+"""Defaults that follow from other settings, or from an earlier version."""
+import json
+from typing import Any, Mapping
+
+from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
+
+from ..work_dir import WorkDir
+
+
+def former_defaults(work_dir: str) -> dict[str, Any]:
+    """The mechanism and the adapter of a progression that was started when
+    their defaults were others; it is resumed and shown with them."""
+    try:
+        with open(WorkDir(work_dir).record) as file:
+            recorded = json.load(file)['identity']
+            distill, adapter = recorded['distill'], recorded.get('adapter')
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # nothing was started; or it is reported where it is read
+    papers = mechanism_config('paper')
+    return {**({'distill': papers} if distill == papers else {}),
+            **({'adapter': 'auto'} if adapter in ('auto', None) else {})}
+
+
+def default_adapter(settings: Mapping[str, Any]) -> str:
+    """What stands for ``adapter=None``."""
+    recommended = settings.get('distill', RECOMMENDED) == RECOMMENDED
+    shares_maps = {'neck', 'head'} & {*settings.get('inherit', ())}
+    return 'conv' if recommended and not shares_maps else 'auto'
