@@ -30,10 +30,6 @@ class AutoWeight(nn.Module):
     again, and the factor moves a fifth of the way, on a logarithmic scale.
     It is the same in all processes, and checkpoints hold it.
 
-    A factor that stayed as found would be that of new adapters: on drawn
-    shapes, maps of one position had 1000 times the distance then that they
-    had 100 iterations later, and nearly nothing was distilled.
-
     Args:
         share: Norm of the distillation gradient over that of the detection
             gradient, above 0.

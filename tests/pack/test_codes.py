@@ -46,7 +46,7 @@ def test_each_weight_has_the_nearest_value(numbers, bits, prune):
                                    distances.min(1).values)
 
 
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60),
+@given(st.lists(st.floats(-1, 1, width=32), min_size=1, max_size=60),
        st.integers(1, 9))
 def test_each_mean_is_that_of_the_numbers_nearest_to_it(numbers, count):
     numbers = np.array(numbers)

@@ -54,7 +54,7 @@ def test_later_teachers_matter_more(toy):
     (dict(order=None), 'mtpd.order is None; it has to be'),
     (dict(order=[1]), r"mtpd.order is .1.; it has to be 'bgs' or"),
     (dict(order=[[]]), 'mtpd.order is empty'),
-    (dict(adapter='both'), "mtpd.adapter is 'both'.*'auto' or 'conv'"),
+    (dict(adapter='both'), "mtpd.adapter is 'both'.*'auto', 'conv' or None"),
     (dict(init_adapters='one'), "mtpd.init_adapters is 'one'.*'fitted'"),
     (dict(inherit=('stem',)), "mtpd.inherit is .'stem',.*'backbone'"),
     (dict(fade=dict(begin=3)), 'mtpd.fade is .*it has to be dict'),

@@ -19,9 +19,10 @@ def few_labels() -> str:
     parts = []
     for dataset, title in FEW_LABELS.items():
         evidence = Evidence(dataset)
-        groups = {f'{student.split("_")[1]} labelled images':
-                  _rows(runs_of(evidence, student)) for student in LABELS}
-        if any(groups.values()):
+        groups = {f'{student.split("_")[1]} labelled images': rows
+                  for student in LABELS
+                  if (rows := _rows(runs_of(evidence, student)))}
+        if groups:
             parts.append(_introduction(dataset, title, evidence)
                          + cells.grouped(COLUMNS, groups))
     return '\n'.join(parts)
@@ -47,9 +48,10 @@ def _introduction(dataset: str, title: str, evidence: Evidence) -> str:
             "student's width and was trained on the labels of all training "
             'images; it stands for a detector that knows more than the '
             "student's labels tell. Every arm trains for one more stage of as "
-            'many steps. Taught on all images, each step takes 8 images '
-            'without labels beside 8 with. Time is that of the stage over '
-            'that of the student alone (median over seeds).\n\n')
+            'many steps, with the default mechanism and weight; taught '
+            "students begin it with the teacher's neck and head. Taught on "
+            'all images, each step takes 8 images without labels beside 8 '
+            'with. Time is over that of the student alone (median).\n\n')
 
 
 def _rows(runs: Runs) -> list[Row]:

@@ -13,12 +13,12 @@ from .labels import few_labels
 from .orders import differ, orders
 from .predictions import predictions
 from .settings import gaps, mechanisms, sweeps, why
-from .students import main_comparison, pilot, pool
+from .students import main_comparison, pool
 
 PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'results.md'
 
 SECTIONS: Mapping[str, Callable[[Results], Section]] = {
-    'The pool': pool, 'Pilot': pilot, 'Main comparison': main_comparison,
+    'The pool': pool, 'Main comparison': main_comparison,
     'Orders': orders, 'Does the cost predict the AP?': predictions,
     'Mechanisms': mechanisms, 'Crossing gaps': gaps, 'Why': why,
     'Sweeps': sweeps}
@@ -59,8 +59,7 @@ python benchmarks/evidence.py --report
 ```
 
 We trained small detectors from random weights on small data sets, not the
-paper's detectors pretrained on COCO. `--budget small` runs the pilot, main
-comparison, orders and cost with 3 seeds.
+paper's detectors pretrained on COCO.
 '''
 METHOD = f'''## How to read this page
 

@@ -1,11 +1,10 @@
-"""The page's sections about the pool, the pilot and the main comparison."""
+"""The page's sections about the pool and the main comparison."""
 import re
 from typing import Mapping
 
 import numpy as np
 
-from ..design import (ARMS, ASSUMED_DEVIATION, EPOCHS, PILOT_SEED, WEIGHT,
-                      WITHOUT_ADAPTERS)
+from ..design import (ARMS, ASSUMED_DEVIATION, EPOCHS, WITHOUT_ADAPTERS)
 from ..results import Evidence, Run, aps_of
 from ..statistics import smallest_difference
 from . import cells
@@ -56,31 +55,6 @@ def _about_pool(evidence: Evidence) -> str:
                  for decision in evidence.costs['decisions']
                  if decision and 'no cost was compared' not in decision]
     return f'- **{evidence.dataset}**: {" ".join(said)}\n' if said else ''
-
-
-def pilot(results: Results) -> Section:
-    """Which weight, on a seed of its own."""
-    table = cells.by_dataset(
-        results, ['', 'AP', 'distill_ratio'], _pilot_rows)
-    return (f'The best teacher taught one stage of {EPOCHS} epochs, with seed '
-            f'{PILOT_SEED}, which no comparison uses. We took {WEIGHT:g}, '
-            'from the middle of the weights that do not differ; one seed '
-            'shows only which are far too small or large.\n\n'
-            + table if table else ''), {}
-
-
-def _pilot_rows(evidence: Evidence) -> list[Row]:
-    rows, starts = [], set()
-    for run in evidence.runs:
-        stages = run['node']['stages']
-        if run['seed'] == PILOT_SEED and len(stages) == 1:
-            changes = ' and '.join(f'{key} {value:g}' for key, value
-                                   in stages[0]['changes'])
-            rows.append([changes or 'alone', f'{run["AP"]:.1f}',
-                         cells.ratio(run)])
-            starts.add(f'{run["start"]:.1f}')
-    before = [['before the stage', ', '.join(sorted(starts)), '']]
-    return before * bool(rows) + sorted(rows)
 
 
 def main_comparison(results: Results) -> Section:
