@@ -69,7 +69,7 @@ class AutoWeight(nn.Module):
 
     @property
     def found(self) -> bool:
-        """Whether the factor is fixed."""
+        """Whether there is a factor."""
         # Read from the device until found, so a resumed buffer counts too.
         self._found = self._found or not bool(self.factor.isnan())
         return self._found
@@ -116,7 +116,7 @@ class AutoWeight(nn.Module):
                 on.
 
         Returns:
-            Whether this iteration has fixed the factor.
+            Whether this iteration has found the factor.
 
         Raises:
             NoGradient: The distillation gradient was 0 or not finite in

@@ -190,8 +190,8 @@ class TeacherBranch(nn.Module):
                 f'{auto.factor.item():.4g} times '
                 f'{type(self.mechanism).__name__} of loss_weight '
                 f'{self.mechanism.loss_weight:g}, so that its gradient at the '
-                f"student's maps is {auto.share:g} of the detection "
-                "loss's", logger='current')
+                f"student's maps is {auto.share:g} times the detection "
+                "loss's; from now on it follows both", logger='current')
 
     def not_finite(self, student: Features, teacher: Features) -> str | None:
         """Which map is not finite, in words; None if all are."""
