@@ -20,8 +20,7 @@ finds the same, and writes my_lowrank_plain.py and my_lowrank_plain.pth.
 import argparse
 import os
 from functools import partial
-
-from mmdet.models.detectors import BaseDetector
+from typing import Sequence
 
 from mtpd.analysis.sizes import network_pass, test_size
 from mtpd.command_line import plain_errors, use_own_modules
@@ -33,13 +32,11 @@ from mtpd.compress.layers.command import (Layered, LayerRequest, merge_layers,
                                           replace_layers)
 from mtpd.compress.layers.low_rank import SCHEMES
 from mtpd.compress.layers.model import LAYERS
+from mtpd.deploy.latency import Milliseconds
 from mtpd.plan.detectors import load_config
 from mtpd.progression.prepare import set_scope, unwritable
-from mtpd.search.latency import timed
 from mtpd.show.tables import text_table
 
-ROUNDS = 15
-"""Timed passes of a detector; the fastest counts."""
 BUDGETS = {'ms': 'ms', 'mb': 'MB', 'params': 'parameters'}
 """Flag -> unit."""
 LOW_RANK = ('rank', 'scheme')
@@ -61,11 +58,14 @@ def main() -> None:
         limits = {unit: getattr(args, f'budget_{flag}')
                   for flag, unit in BUDGETS.items()
                   if getattr(args, f'budget_{flag}') is not None}
+        measure = Milliseconds(partial(image_size, args.config), network_pass)
         report(compress(Request(
             config=args.config, checkpoint=args.checkpoint, folder=folder,
             width=args.width, limits=limits, depth=args.depth, ap=args.ap,
             teachers=dict(args.teacher), images=args.images,
-            overwrite=args.overwrite), partial(milliseconds, args.config)))
+            overwrite=args.overwrite), measure))
+        if measure.runtime:
+            print(f'Milliseconds of one image: by {measure.runtime}.')
 
 
 def default_folder(config: str) -> str:
@@ -73,18 +73,14 @@ def default_folder(config: str) -> str:
     return '.' if '::' in config else os.path.dirname(config) or '.'
 
 
-def milliseconds(config: str, detector: BaseDetector) -> float:
-    """The fastest pass of one image of a config's test size through the
-    network, in PyTorch on this machine, without the decoding of boxes."""
+def image_size(config: str) -> Sequence[int]:
+    """Width and height of a config's test images."""
     size = test_size(load_config(config))
     if size is None:
         raise CannotSlice(['--budget-ms: val_dataloader does not resize its '
                            'images to one size, so there is none to measure '
                            'with. Set another budget, or --width.'])
-    run = network_pass(detector, size)
-    run()
-    seconds = [timed(run) for _ in range(ROUNDS)]
-    return 1000 * min(seconds)
+    return size
 
 
 def layered(args: argparse.Namespace, folder: str) -> Layered:

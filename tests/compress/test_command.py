@@ -1,5 +1,6 @@
 """tools/compress.py: its files, that they train, and what it refuses."""
 import copy
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -187,3 +188,24 @@ def test_without_torch_pruning_the_command_is_named(mine, tool, monkeypatch):
     monkeypatch.setitem(sys.modules, 'torch_pruning', None)
     with pytest.raises(SystemExit, match='pip install "mtpd\\[compress\\]"'):
         tool('my.py', 'my.pth', '--width', .5, '--out', 'new')
+
+
+def test_depth_leaves_out_every_second_block(mine, tool):
+    folder, _ = mine
+    name = without(folder, 'deep.py', **{'model.backbone.depth': 34})
+    deep = MODELS.build(Config.fromfile(str(folder / name)).model)
+    torch.save(dict(state_dict=deep.state_dict()), folder / 'deep.pth')
+    tool(name, 'deep.pth', '--depth', 18, '--images', 8, '--out', 'shallow')
+    cfg = Config.fromfile(str(folder / 'shallow' / 'deep_d18.py'))
+    assert cfg.model.backbone.depth == 18
+    weights = read_checkpoint(cfg.load_from)['state_dict']
+    MODELS.build(cfg.model).load_state_dict(weights, strict=True)
+    for key, value in deep.state_dict().items():
+        if 'running' in key or 'num_batches' in key:
+            continue  # measured anew
+        # Stages of 3, 4, 6 and 3 blocks keep the first and the third.
+        stage, block = re.search(r'layer(\d)\.(\d)', key).groups() \
+            if 'layer' in key else ('', '0')
+        if block in '02':
+            shallow = key.replace(f'layer{stage}.2', f'layer{stage}.1')
+            assert torch.equal(weights[shallow], value), key

@@ -17,6 +17,7 @@ TOOLS = {
     'export_student': ['PATH', '--out', 'out.pth'],
     'from_scratch': ['PATH'],
     'get_weights': ['efficientnet-lite0', '--file', 'PATH', '--out', 'out'],
+    'pack': ['PATH', '--bits', '6'],
     'predict': ['PATH', 'PATH', 'PATH'],
     'report': ['PATH'],
     'sizes': ['PATH', '--rounds', '1'],
