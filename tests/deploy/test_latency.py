@@ -32,7 +32,7 @@ def test_the_fastest_pass_counts_in_onnxruntime(retinanet, seconds):
     assert measure(MODELS.build(retinanet)) == pytest.approx(4.)
     assert measure.runtime == 'onnxruntime'
     run = latency.file_pass(MODELS.build(retinanet), (96, 64))
-    assert run()[0].shape[0] == 1
+    assert len(run()) == 4  # as a file of boxes without masks has
 
 
 @pytest.mark.parametrize('missing', ['onnx', 'onnxruntime'])
@@ -81,7 +81,7 @@ def test_the_widest_slice_within_milliseconds(
         cfg.model, percent / 100).model).parameters()) / 1e3
         for percent in (width, width + 1)]
     assert sizes[0] <= whole / 2 < sizes[1]
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stopped:
         tool(whole / 1e6)
-    assert 'The nearest, with 5% of the channels, has' in \
-        capsys.readouterr().err
+    assert 'The nearest, with 5% of the channels, has' in str(
+        stopped.value.code)
