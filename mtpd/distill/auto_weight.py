@@ -5,7 +5,6 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-
 FOLLOW_EVERY = 10
 """Iterations between two comparisons after the calibration."""
 FOLLOWED = 0.2

@@ -234,7 +234,7 @@ def test_following_compares_what_the_calibration_compared(
         distill=dict(type='WeightedSum', losses=[
             dict(type='FeatureL2Loss'),
             dict(type='LogitLoss', loss_weight=100.)],
-                     loss_weight=dict(share=0.3, iterations=2)),
+            loss_weight=dict(share=0.3, iterations=2)),
         adapter='conv', init_adapters='random'))
     model.train()
     optimizer = build_optim_wrapper(model, dict(
