@@ -27,10 +27,15 @@ and 5 seeds):
     gaps        transformer to CNN, rising resolution, a smaller backbone
     why         training loss and sharpness of the students of main
     sweeps      number of teachers, weight, adapters
+    compress    the student cut to 75, 50 and 25% of its width: not trained,
+                from random weights, alone, and taught by what it was; half of
+                it also by a stronger teacher after that, and as ONNX files.
+                In no budget: name it by --only. Needs mtpd[compress,onnx].
+                Results: benchmarks/evidence/DATASET_slices.jsonl
     labels      few labels, and images without any: on txl alone, which no
                 other comparison is on. --data is the folder that holds the
-                folder txl_pbc: annotations/instances_{train,val}.json, train
-                and val
+                folder txl_pbc (and bccd): annotations/instances_{train,val}
+                .json, train and val
 """
 import argparse
 import functools
@@ -71,7 +76,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument('--only', choices=comparisons.COMPARISONS, nargs='+')
     parser.add_argument('--dataset', choices=[*DATASETS, *FEW_LABELS],
                         nargs='+', default=list(DATASETS))
-    parser.add_argument('--data', help='folder with the data of txl')
+    parser.add_argument('--data', help='folder with the data of bccd and txl')
     parser.add_argument('--minutes', type=float, default=float('inf'))
     parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('--list', action='store_true')

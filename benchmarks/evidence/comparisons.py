@@ -9,6 +9,7 @@ from .design import (ADAPTED, EPOCHS, FEW_LABELS, GENTLE, LABEL_ARMS, LABELS,
 from .job import Job
 from .jobs import Costs, Explanation, Node, Stage
 from .results import Evidence
+from .slices import SLICE_ARMS, WIDTHS, Shipped, Slice, SliceTraining
 from .training import pool_of
 
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
@@ -156,6 +157,22 @@ def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
                 Stage(teachers, epochs, changes=changes),), student)
 
 
+def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Slices of the students, trained in several ways for as long; half of
+    the width also by two teachers in turn, and as files."""
+    for width, seed in itertools.product(WIDTHS, seeds[:3]):
+        start = Slice(dataset, seed, width)
+        arms = {arm: SliceTraining(start, arm) for arm in SLICE_ARMS}
+        yield start
+        for arm in ('scratch', 'alone', 'distilled'):
+            yield arms[arm]
+        if width == .5:
+            for bits in (32, 8):
+                yield Shipped(arms['distilled'], bits)
+            yield arms['twice']
+            yield arms['progression']
+
+
 def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:
     for start in ('fitted', 'random', 'identity', 'zero'):
         yield (*(ADAPTED if add_adapters else ()), ('init_adapters', start))
@@ -168,7 +185,8 @@ def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:
 COMPARISONS: Mapping[str, Callable[[str, tuple[int, ...]], Iterator[Job]]] = {
     'pilot': pilot_jobs, 'main': main_jobs, 'orders': order_jobs,
     'cost': cost_jobs, 'mechanisms': mechanism_jobs, 'gaps': gap_jobs,
-    'why': why_jobs, 'sweeps': sweep_jobs, 'labels': label_jobs}
+    'why': why_jobs, 'sweeps': sweep_jobs, 'labels': label_jobs,
+    'compress': slice_jobs}
 """Name -> its jobs on a data set, for some seeds."""
 
 

@@ -4,7 +4,7 @@ classes, at half size. tools/voc_to_coco.py writes the folder:
     git clone https://github.com/Shenggan/BCCD_Dataset
     python tools/voc_to_coco.py BCCD_Dataset/BCCD --out data/bccd
 """
-data_root = 'data/bccd/'
+data_root = '{{$MTPD_DATA:data}}/bccd/'
 metainfo = dict(classes=('RBC', 'WBC', 'Platelets'))
 scale = (320, 240)
 

@@ -1,0 +1,91 @@
+"""The arms of the slices: what is cut, how long and by whom it is taught."""
+import copy
+
+import pytest
+from evidence import slices
+from evidence.slices import SLICE_ARMS, SLICE_EPOCHS, Slice, SliceTraining
+from evidence.training import config_of
+from mmdet.registry import MODELS
+
+from mtpd.compress import narrowed
+from mtpd.compress.files import ORIGINAL, Teacher, write_files
+from mtpd.deploy import NotExportable
+from mtpd.plan.detectors import load_config
+from mtpd.progression import make_plan
+
+
+@pytest.fixture(scope='module')
+def start(tmp_path_factory):
+    """Half of BCCD's student, with the files of tools/compress.py."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slices, 'WEIGHTS', tmp_path_factory.mktemp('slices'))
+        start = Slice('bccd', 1, .5)
+        start.folder.mkdir(parents=True)
+        cfg = load_config(start.config)
+        model = narrowed(copy.deepcopy(cfg.model), .5).model
+        detector = MODELS.build(model)
+        write_files(start.files, cfg, model, detector, {
+            ORIGINAL: Teacher(start.config, start.original.weights)})
+        yield start
+
+
+def test_all_arms_are_as_long_and_differ_in_nothing_else(start):
+    for arm, teachers in SLICE_ARMS.items():
+        cfg = SliceTraining(start, arm).config()
+        stages = max(1, len(teachers))
+        assert cfg.train_cfg.max_epochs * stages == SLICE_EPOCHS == 16
+        assert cfg.param_scheduler[1].T_max == cfg.train_cfg.max_epochs
+        assert cfg.randomness.seed == 1
+        assert cfg.model.backbone.base_channels == 8
+        assert cfg.load_from == {
+            'alone': start.files.weights}.get(arm)
+        assert ('mtpd' in cfg) == bool(teachers)
+
+
+@pytest.mark.parametrize('arm, order', [
+    ('distilled', (('original',),)),
+    ('twice', (('original',), ('original',))),
+    ('progression', (('original',), ('two_stage',)))])
+def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
+    cfg = SliceTraining(start, arm).config()
+    assert 'distill' not in cfg.mtpd
+    plan = make_plan(cfg)
+    assert plan.order == order
+    assert plan.teachers['original'].checkpoint.endswith(
+        f'{start.original.name}/student.pth')
+    if arm == 'progression':
+        pool = make_plan(config_of('bccd')).teachers['two_stage']
+        teacher = plan.teachers['two_stage']
+        assert teacher.scale == pool.scale == 2
+        assert teacher.config.model == pool.config.model
+
+
+def test_jobs_begin_with_half_of_the_width(budget):
+    jobs = budget('compress', 'full')
+    assert len(jobs) == len({job.name for job in jobs}) == 3 * (8 + 4 + 4)
+    assert [job.name for job in jobs[:4]] == [
+        f'seed0_w50_{arm}' for arm in ('sliced', 'scratch', 'alone',
+                                       'distilled')]
+    assert {job.seed for job in jobs} == {0, 1, 2}
+    assert {job.results.name for job in jobs} == {'bccd_slices.jsonl'}
+    needs = {need.name for job in jobs for need in job.needs}
+    assert 'pool_two_stage' in needs
+    originals = {need for job in jobs for need in job.needs
+                 if isinstance(need, slices.Original)}
+    assert {one.results.name for one in originals} == {'bccd_slices.jsonl'}
+    assert len(originals) == 3
+
+
+def test_a_file_that_is_refused_is_a_result(start, monkeypatch):
+    student = SliceTraining(start, 'distilled')
+    student.folder.mkdir(exist_ok=True)
+    (student.folder / 'student.pth').write_bytes(b'weights')
+
+    def refuse(*args, **settings):
+        raise NotExportable('The AP is another.')
+
+    monkeypatch.setattr(slices, 'export_onnx', refuse)
+    result = slices.Shipped(student, 8).measure()
+    assert result['refused'] == 'The AP is another.'
+    assert result['bytes'] == {'student.pth': 7}
+    assert 'onnxruntime' in result['made_with'] and 'AP' not in result
