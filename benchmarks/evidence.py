@@ -45,10 +45,11 @@ import signal
 import sys
 import time
 
-from evidence import comparisons, queue
+from evidence import comparisons
 from evidence.design import DATASETS, FEW_LABELS
+from evidence.jobs import queue
+from evidence.jobs.training import prepare_data
 from evidence.report import page
-from evidence.training import prepare_data
 from mmengine.registry import DefaultScope
 
 from mtpd.command_line import plain_errors

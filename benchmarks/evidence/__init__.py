@@ -1,13 +1,8 @@
 """Everything behind ``python benchmarks/evidence.py``.
 
     design        what is compared: data sets, lengths of stages, mechanisms
-    job           something to be measured once, with its line of results
-    jobs          the kinds of jobs: teachers, students, costs, explanations
-    slices        jobs of a student that is cut to a share of its width
-    training      what jobs share: configs, training, what is recorded of it
-    similarity    kernel alignment of two detectors' maps
+    jobs          what is measured, and the queue that runs it
     comparisons   which jobs each comparison is made of
-    queue         runs jobs, several processes at a time
     store         reads and appends the results, DATASET.jsonl in this folder
     results       all results of one data set, by arm and sequence
     statistics    intervals, tests and correlations

@@ -6,11 +6,11 @@ from typing import Callable, Iterator, Mapping, Sequence
 from .design import (ADAPTED, EPOCHS, FEW_LABELS, GENTLE, LABEL_ARMS, LABELS,
                      MECHANISMS, PILOT_SEED, SHORT, WEIGHT, WITHOUT_ADAPTERS,
                      Changes, at_scale, with_mechanism, with_share)
-from .job import Job
-from .jobs import Costs, Explanation, Node, Stage
+from .jobs.job import Job
+from .jobs.students import Costs, Explanation, Node, Stage
 from .results import Evidence
-from .slices import SLICE_ARMS, WIDTHS, Shipped, Slice, SliceTraining
-from .training import pool_of
+from .jobs.slices import SLICE_ARMS, WIDTHS, Shipped, Slice, SliceTraining
+from .jobs.training import pool_of
 
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
 BUDGETS = {'small': ('pilot', 'main', 'orders', 'cost'),

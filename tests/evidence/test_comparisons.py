@@ -6,9 +6,9 @@ from evidence import comparisons
 from evidence.design import (DATASETS, EPOCHS, LABEL_ARMS, LABELS, PILOT_SEED,
                              SHORT, WEIGHT, WITHOUT_ADAPTERS, at_scale,
                              with_mechanism)
-from evidence.jobs import Node, Stage
+from evidence.jobs.students import Node, Stage
 from evidence.results import Evidence
-from evidence.training import changes, config_of, pool_of
+from evidence.jobs.training import changes, config_of, pool_of
 from mmdet.registry import MODELS
 
 from mtpd.distill.losses import Mechanism

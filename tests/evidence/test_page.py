@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from evidence import comparisons, store
 from evidence.design import DATASETS, LABEL_ARMS
-from evidence.jobs import Node
+from evidence.jobs.students import Node
 from evidence.report import cells, page
 from evidence.report.labels import runs_of
 from evidence.report.orders import orders

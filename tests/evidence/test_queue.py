@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from evidence import queue as job_queue
-from evidence.job import Job
+from evidence.jobs import queue as job_queue
+from evidence.jobs.job import Job
 
 
 class Fake(Job):

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evidence.design import DATASETS
-from evidence.jobs import Node, Stage
+from evidence.jobs.students import Node, Stage
 from evidence.store import read_results, results_file
-from evidence.training import describe_config, pool_of
+from evidence.jobs.training import describe_config, pool_of
 
 
 def test_every_result_starts_from_the_result_it_names(results):

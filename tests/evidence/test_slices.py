@@ -2,9 +2,10 @@
 import copy
 
 import pytest
-from evidence import slices
-from evidence.slices import SLICE_ARMS, SLICE_EPOCHS, Slice, SliceTraining
-from evidence.training import config_of
+from evidence.jobs import slices
+from evidence.jobs.slices import SLICE_ARMS, SLICE_EPOCHS, Slice, SliceTraining
+from evidence.jobs.training import config_of
+from evidence.jobs.students import Node
 from mmdet.registry import MODELS
 
 from mtpd.compress import narrowed
@@ -70,10 +71,8 @@ def test_jobs_begin_with_half_of_the_width(budget):
     assert {job.results.name for job in jobs} == {'bccd_slices.jsonl'}
     needs = {need.name for job in jobs for need in job.needs}
     assert 'pool_two_stage' in needs
-    originals = {need for job in jobs for need in job.needs
-                 if isinstance(need, slices.Original)}
-    assert {one.results.name for one in originals} == {'bccd_slices.jsonl'}
-    assert len(originals) == 3
+    assert {name for name in needs if 'student' in name} == {
+        Node('bccd', seed).name for seed in range(3)}
 
 
 def test_a_file_that_is_refused_is_a_result(start, monkeypatch):

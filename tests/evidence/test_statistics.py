@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from evidence.similarity import alignment
+from evidence.jobs.similarity import alignment
 from evidence.statistics import (concordance, interval, noise_of_orders,
                                  permutation_chance, rank_correlation,
                                  relabelled, smallest_difference)

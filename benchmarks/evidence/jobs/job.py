@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any, Iterator
 
-from .store import append_result, read_results, results_file
+from ..store import append_result, read_results, results_file
 
 WEIGHTS = Path('work_dirs/evidence')
 

@@ -15,9 +15,9 @@ from mtpd.plan.detectors import load_config
 from mtpd.predict.evaluation import evaluate_checkpoint
 from mtpd.progression import run_progression
 
+from ..store import results_file
 from .job import WEIGHTS, Job
-from .jobs import Node, Teacher
-from .store import results_file
+from .students import Node, Teacher
 from .training import (describe_training, digest, made_with, pool_of,
                        train_plain)
 
@@ -46,10 +46,6 @@ class _OfSlices(Job):
         return WEIGHTS / f'{self.dataset}_slices' / self.name
 
 
-class Original(_OfSlices, Node):
-    """A student that is cut."""
-
-
 @dataclass(frozen=True)
 class Slice(_OfSlices):
     """A student after it was cut, before it is trained.
@@ -67,9 +63,9 @@ class Slice(_OfSlices):
         return f'seed{self.seed}_w{100 * self.width:g}_sliced'
 
     @property
-    def original(self) -> Original:
-        """What is cut."""
-        return Original(self.dataset, self.seed)
+    def original(self) -> Node:
+        """What is cut: a student of the other comparisons."""
+        return Node(self.dataset, self.seed)
 
     @property
     def needs(self) -> tuple[Job, ...]:

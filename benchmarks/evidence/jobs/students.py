@@ -18,7 +18,7 @@ from mtpd.search.exact import moments_folder
 from mtpd.search.found_order import reorder
 from mtpd.search.moment_store import MomentStore
 
-from .design import Changes
+from ..design import Changes
 from .job import Job
 from .similarity import similarities
 from .training import (config_of, describe_training, digest, made_with,
