@@ -29,6 +29,7 @@ from mtpd.plan.errors import PlanError
 from mtpd.predict import UnusableInput
 from mtpd.plan.start_check import amp_problems
 from mtpd.processes import FirstProcessFailed
+from mtpd.progression.history import UnreadableHistory
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 
@@ -36,7 +37,8 @@ __all__ = ['Command', 'parser', 'plain_errors', 'read_config']
 
 MISTAKES = (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint, CheckpointUnavailable,
-            NotFinite, NoGradient, ReadsBoxes, UnusableInput)
+            NotFinite, NoGradient, ReadsBoxes, UnreadableHistory,
+            UnusableInput)
 """mtpd's own errors, whose messages say all that a traceback could."""
 
 

@@ -36,8 +36,9 @@ def train(args: argparse.Namespace) -> None:
         cfg = command.config = read_config(args)
         if 'mtpd' in cfg:
             train_in_stages(cfg, args)
-        elif args.control:
-            raise PlanError([f'--control: {args.config} has no mtpd part. '
+        elif args.control or args.scratch:
+            flag = '--control' if args.control else '--scratch'
+            raise PlanError([f'{flag}: {args.config} has no mtpd part. '
                              'Name the config of a progression.'])
         elif args.dry_run:
             print(f'{args.config} has no mtpd part: plain mmdet training to '
@@ -59,16 +60,10 @@ def train_in_stages(cfg: Config, args: argparse.Namespace) -> None:
             'checkpoint in the work dir. Use --resume without a file, and '
             '--work-dir.'])
     resume = args.resume is not None
-    if args.control:
-        plan = make_plan(cfg)
-        if not plan.distils:
-            raise PlanError(['--control: mtpd.distill has weight 0, so this '
-                             'progression is its own control. Leave --control '
-                             'out.'])
-        if args.dry_run:
-            dry_run(control_config(cfg, read_history(plan)), resume=True)
+    if args.control or args.scratch:
+        train_control(cfg, args)
+        if args.dry_run or args.scratch:
             return
-        run_control(cfg, read_history(plan))
     elif args.dry_run:
         dry_run(cfg, resume)
         return
@@ -77,6 +72,24 @@ def train_in_stages(cfg: Config, args: argparse.Namespace) -> None:
                         with_probe=not args.no_probe)
     if is_main_process():
         print(describe_gain(read_history(make_plan(cfg))))
+
+
+def train_control(cfg: Config, args: argparse.Namespace) -> None:
+    """Train the control of a progression, or show what would be trained.
+
+    Raises:
+        PlanError: Something is wrong or missing.
+    """
+    plan = make_plan(cfg)
+    if args.control and not plan.distils:
+        raise PlanError(['--control: mtpd.distill has weight 0, so this '
+                         'progression is its own control. Leave --control '
+                         'out.'])
+    history = read_history(plan)
+    if args.dry_run:
+        dry_run(control_config(cfg, history, args.scratch), resume=True)
+    else:
+        run_control(cfg, history, scratch=args.scratch)
 
 
 def dry_run(cfg: Config, resume: bool) -> None:

@@ -16,13 +16,22 @@ of low rank, with binary weights (BinaryWeightConv2d) or also binary inputs
 (XNORConv2d). The first convolution of the backbone and those that predict stay
 plain. The second turns such a detector into one with plain convolutions that
 finds the same, and writes my_lowrank_plain.py and my_lowrank_plain.pth.
+
+    python tools/compress.py --compare work_dirs/my_half_mtpd student.onnx
+
+shows the detector and all that was made of it beside each other: AP, size and
+milliseconds. Of what is not there yet it names the command.
 """
 import argparse
 import os
 from functools import partial
 from typing import Sequence
 
+import torch
+
 from mtpd.analysis.sizes import network_pass, test_size
+from mtpd.analysis.variants import (find_variants, measure_variants,
+                                    variants_table, write_variants)
 from mtpd.command_line import plain_errors, use_own_modules
 from mtpd.compress import CannotSlice
 from mtpd.compress.calibrate import IMAGES
@@ -34,6 +43,7 @@ from mtpd.compress.layers.low_rank import SCHEMES
 from mtpd.compress.layers.model import LAYERS
 from mtpd.deploy.latency import Milliseconds
 from mtpd.plan.detectors import load_config
+from mtpd.progression.history import read_history, read_plan
 from mtpd.progression.prepare import set_scope, unwritable
 from mtpd.show.tables import text_table
 
@@ -45,8 +55,12 @@ LOW_RANK = ('rank', 'scheme')
 
 def main() -> None:
     args = arguments()
-    with plain_errors():
+    with plain_errors() as command:
         use_own_modules()
+        if args.compare:
+            command.folder = args.compare[0]
+            compare(*args.compare)
+            return
         folder = args.out or default_folder(args.config)
         problems = unwritable(folder, '--out ', '--out')
         if problems:
@@ -66,6 +80,27 @@ def main() -> None:
             overwrite=args.overwrite), measure))
         if measure.runtime:
             print(f'Milliseconds of one image: by {measure.runtime}.')
+
+
+def compare(work_dir: str, *files: str) -> None:
+    """Print and write the table of a progression's student and all that was
+    made of it.
+
+    Args:
+        work_dir: The progression's folder.
+        files: Of tools/export_onnx.py and tools/pack.py.
+    """
+    plan = read_plan(work_dir)
+    set_scope(plan.student.config)
+    history = read_history(plan)
+    variants, missing = find_variants(history, files)
+    measured = measure_variants(variants, history, sorted(
+        {1, torch.get_num_threads()}))
+    write_variants(plan.paths.variants, measured)
+    print(variants_table(measured))
+    for line in missing:
+        print(f'Not there: {line}')
+    print(f'Written: {plan.paths.variants}')
 
 
 def default_folder(config: str) -> str:
@@ -136,13 +171,17 @@ def arguments() -> argparse.Namespace:
     flags = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument('config', help='config file of the trained detector, '
-                       'or mmdet::family/name.py')
-    flags.add_argument('checkpoint', help='its weights, file or URL')
+    flags.add_argument('config', nargs='?', help='config file of the trained '
+                       'detector, or mmdet::family/name.py')
+    flags.add_argument('checkpoint', nargs='?',
+                       help='its weights, file or URL')
+    flags.add_argument('--compare', nargs='+', metavar=('WORK_DIR', 'FILE'),
+                       help='instead of all else: the progression of this '
+                       'folder, .onnx files and packed checkpoints of its '
+                       'student')
     flags.add_argument('--width', type=float, metavar='SHARE',
                        help='share of the channels to keep, such as 0.5')
-    for flag, what in (('ms', 'milliseconds for one image, of the network in '
-                        'PyTorch on this machine'),
+    for flag, what in (('ms', 'milliseconds for one image on this machine'),
                        ('mb', 'megabytes of weights'),
                        ('params', 'number of parameters')):
         flags.add_argument(f'--budget-{flag}', type=float, metavar='N',
@@ -177,6 +216,13 @@ def arguments() -> argparse.Namespace:
     flags.add_argument('--overwrite', action='store_true',
                        help='replace files of the same name')
     args = flags.parse_args()
+    if args.compare:
+        if args.config:
+            flags.error('--compare stands alone: the folder names config and '
+                        'checkpoints.')
+        return args
+    if not args.checkpoint:
+        flags.error('Name the config and the checkpoint of a detector.')
     _check_kind(flags, args)
     if args.images < 1:
         flags.error(f'--images is {args.images}; it has to be at least 1.')

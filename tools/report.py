@@ -9,9 +9,7 @@ other and the latencies are wrong.
 import argparse
 import os
 import sys
-from contextlib import contextmanager
 from datetime import datetime
-from typing import Iterator
 
 from mmengine.registry import init_default_scope
 
@@ -19,7 +17,7 @@ from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.plan.errors import PlanError
 from mtpd.plan.work_dir import WorkDir
-from mtpd.progression.history import UnreadableHistory, read_history, read_plan
+from mtpd.progression.history import read_history, read_plan
 from mtpd.progression.prepare import unwritable
 from mtpd.report.detectors import detector_facts
 from mtpd.report.examples import Examples, example_images
@@ -51,7 +49,7 @@ def main() -> None:
     out = args.out or WorkDir(args.work_dir).report
     # A config may import modules from where the command is run.
     sys.path.append(os.getcwd())
-    with plain_errors() as command, no_traceback():
+    with plain_errors() as command:
         command.folder = args.work_dir
         plan = read_plan(args.work_dir, args.config)
         problems = unwritable(os.path.dirname(out) or '.', '--out ', '--out')
@@ -69,15 +67,6 @@ def main() -> None:
         atomic_write(out, page(history, facts, examples,
                                datetime.now()).encode())
     print(out)
-
-
-@contextmanager
-def no_traceback() -> Iterator[None]:
-    """A work dir that cannot be read ends with its message alone."""
-    try:
-        yield
-    except UnreadableHistory as error:
-        sys.exit(f'UnreadableHistory: {error}')
 
 
 if __name__ == '__main__':

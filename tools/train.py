@@ -25,10 +25,14 @@ def main() -> None:
                        'it, and stop; nothing is downloaded')
     flags.add_argument('--no-probe', action='store_true',
                        help='start without the three trial steps per stage')
-    flags.add_argument('--control', action='store_true',
-                       help='train the student on alone for as long as the '
-                       'progression, in WORK_DIR/alone; started again after '
-                       'a stop, it resumes')
+    controls = flags.add_mutually_exclusive_group()
+    controls.add_argument('--control', action='store_true',
+                          help='train the student on alone for as long as the '
+                          'progression, in WORK_DIR/alone; started again '
+                          'after a stop, it resumes')
+    controls.add_argument('--scratch', action='store_true',
+                          help='the same without its checkpoint, from the '
+                          'first weights of its model, in WORK_DIR/scratch')
     args = flags.parse_args()
     missing = SHARED.missing_config(args.config)
     if missing:

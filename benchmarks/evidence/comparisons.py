@@ -9,7 +9,8 @@ from .design import (ADAPTED, EPOCHS, FEW_LABELS, GENTLE, LABEL_ARMS, LABELS,
 from .jobs.job import Job
 from .jobs.students import Costs, Explanation, Node, Stage
 from .results import Evidence
-from .jobs.slices import SLICE_ARMS, WIDTHS, Shipped, Slice, SliceTraining
+from .jobs.slices import (LAYERED, SLICE_ARMS, WIDTHS, Packed, Shipped, Slice,
+                          SliceTraining)
 from .jobs.training import pool_of
 
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
@@ -159,8 +160,9 @@ def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Slices of the students, trained in several ways for as long; half of
-    the width also by two teachers in turn, and as files."""
-    for width, seed in itertools.product(WIDTHS, seeds[:3]):
+    the width also as files. On BCCD also by two teachers in turn, and
+    students of other convolutions."""
+    for width, seed in itertools.product(WIDTHS.get(dataset, ()), seeds[:3]):
         start = Slice(dataset, seed, width)
         arms = {arm: SliceTraining(start, arm) for arm in SLICE_ARMS}
         yield start
@@ -169,8 +171,17 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         if width == .5:
             for bits in (32, 8):
                 yield Shipped(arms['distilled'], bits)
-            yield arms['twice']
-            yield arms['progression']
+            for bits in (6, 4):
+                yield Packed(arms['distilled'], bits)
+            if dataset == 'bccd':
+                yield arms['twice']
+                yield arms['progression']
+    if dataset == 'bccd':
+        for layers, seed in itertools.product(LAYERED, seeds[:3]):
+            start = Slice(dataset, seed, layers=layers)
+            yield start
+            yield SliceTraining(start, 'alone')
+            yield SliceTraining(start, 'distilled')
 
 
 def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:

@@ -16,21 +16,36 @@ ROUNDING_AP, EIGHT_BITS_AP = .001, .02
 """How far the AP of a file may be from that of its detector."""
 
 
-class _TestModel(nn.Module):
-    """A file in the place of a detector in mmengine's test loop."""
+class FileAsDetector(nn.Module):
+    """A file in the place of a detector in the loops of tests.
+
+    Args:
+        model: The file.
+    """
 
     def __init__(self, model: OnnxDetector) -> None:
         super().__init__()
         self._model = model
 
-    def test_step(self, data: dict[str, Any]) -> list[Any]:
-        """The samples of a batch with what was found in them."""
+    @property
+    def about(self) -> dict[str, Any]:
+        """The file's metadata, by name."""
+        return self._model.about
+
+    def val_step(self, data: dict[str, Any]) -> list[Any]:
+        """The samples of a batch with what was found in them.
+
+        Args:
+            data: ``inputs``, one (3, H, W) an image, and ``data_samples``.
+        """
         samples: list[Any] = data['data_samples']
         for image, sample in zip(data['inputs'], samples, strict=True):
             found, = self._model(image.numpy()[None])
             sample.pred_instances = in_original_pixels(
                 found, sample.metainfo, self._model.about)
         return samples
+
+    test_step = val_step
 
 
 def both_metrics(cfg: Config, checkpoint: str, path: Path,
@@ -59,7 +74,7 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path,
     cfg.test_dataloader.batch_size = 1
     runner = test_runner(cfg, checkpoint)
     of_detector = runner.test()
-    runner.model = _TestModel(OnnxDetector(str(path)))
+    runner.model = FileAsDetector(OnnxDetector(str(path)))
     of_file = runner.test_loop.run()
     for name, value in of_detector.items():
         if name.endswith('mAP') and abs(value - of_file[name]) > most:

@@ -98,6 +98,16 @@ class WorkDir:
         return self._path(ALONE)
 
     @property
+    def scratch(self) -> str:
+        """The work dir of the student trained from its first weights."""
+        return self._path('scratch')
+
+    @property
+    def variants(self) -> str:
+        """The table of ``tools/compress.py --compare``."""
+        return self._path('variants.json')
+
+    @property
     def order_folder(self) -> str:
         """Where the search for the order writes."""
         return self._path('order')

@@ -38,12 +38,12 @@ class Found(NamedTuple):
 class OnnxDetector:
     """A detector in an ONNX file.
 
-    As many threads are used as ``OMP_NUM_THREADS`` says, all without it.
-
     Args:
         path: The file.
         device: ``cpu``, or ``cuda`` and ``cuda:1`` with a package
             onnxruntime-gpu.
+        threads: How many the CPU uses; None for as many as
+            ``OMP_NUM_THREADS`` says, or else all.
 
     Attributes:
         about: The metadata, by name. ``pipeline`` is the list of mmdet's
@@ -54,7 +54,8 @@ class OnnxDetector:
             used.
     """
 
-    def __init__(self, path: str, device: str = 'cpu') -> None:
+    def __init__(self, path: str, device: str = 'cpu',
+                 threads: int | None = None) -> None:
         try:
             import onnxruntime
         except ImportError as error:
@@ -65,9 +66,9 @@ class OnnxDetector:
             raise UnusableInput(f'There is no file {path}. Name a file that '
                                 'tools/export_onnx.py wrote.')
         options = onnxruntime.SessionOptions()
-        threads = os.environ.get('OMP_NUM_THREADS', '').split(',')[0]
-        options.intra_op_num_threads = int(threads) \
-            if threads.isdecimal() else 0
+        said = os.environ.get('OMP_NUM_THREADS', '').split(',')[0]
+        options.intra_op_num_threads = threads or (
+            int(said) if said.isdecimal() else 0)
         options.log_severity_level = 4  # its errors are raised, too
         try:
             self._session = onnxruntime.InferenceSession(

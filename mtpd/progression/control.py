@@ -13,12 +13,17 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
+from mtpd.config_types import dict_of
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import stage_teachers
+from mtpd.plan.work_dir import WorkDir
 from mtpd.processes import on_main
 
 from .history import History
 from .run import Progression, run_progression
+
+TRAINED = ('checkpoint', 'sliced_from')
+"""What ``mtpd.student`` names trained weights by."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +115,17 @@ def control_command(history: History) -> str:
     return shlex.join(['python', *words])
 
 
-def control_config(cfg: Config, history: History) -> Config:
+def control_config(cfg: Config, history: History,
+                   scratch: bool = False) -> Config:
     """The config of the control: the same stages with distillation weight 0,
     in ``alone`` in the work dir.
 
     Args:
         cfg: The progression's config, with ``work_dir`` set.
         history: What its work dir holds.
+        scratch: Whether it starts from the weights that the model begins
+            with, random ones or those of its ``init_cfg``, and not from the
+            student's checkpoint; in ``scratch`` in the work dir.
 
     Raises:
         PlanError: The order, and so the number of stages, is not known yet.
@@ -134,35 +143,41 @@ def control_config(cfg: Config, history: History) -> Config:
     cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
     cfg.mtpd.pop('unlabelled', None)  # nothing is learned without a teacher
     cfg.work_dir = plan.paths.baseline
+    if scratch:
+        cfg.work_dir, cfg.load_from = plan.paths.scratch, None
+        for key in TRAINED:
+            dict_of(cfg.mtpd, 'student').pop(key, None)
+        cfg.mtpd.pop('inherit', None)
     return cfg
 
 
-def run_control(cfg: Config, history: History,
-                data_is_checked: bool = False) -> Progression:
+def run_control(cfg: Config, history: History, data_is_checked: bool = False,
+                scratch: bool = False) -> Progression:
     """Train the control, or what is missing of it.
 
     Args:
         cfg: See :func:`control_config`.
-        history: The same.
+        history: The same, and so is ``scratch``.
         data_is_checked: See ``prepare``.
 
     Raises:
         PlanError: See :func:`control_config`.
     """
-    control = control_config(cfg, history)
+    control = control_config(cfg, history, scratch)
     init_processes(control)
-    on_main(lambda: _share_seed(history))
-    print_log('The control: the student trained on alone, in the same stages '
-              'with distillation weight 0.', logger='current')
+    on_main(lambda: _share_seed(history, control.work_dir))
+    start = ' from its first weights' if scratch else ' on alone'
+    print_log(f'The control: the student trained{start}, in the same '
+              'stages with distillation weight 0.', logger='current')
     return run_progression(control, resume=True, with_probe=False,
                            data_is_checked=data_is_checked)
 
 
-def _share_seed(history: History) -> None:
+def _share_seed(history: History, work_dir: str) -> None:
     """A seed that was drawn for the progression is the control's too, unless
     the control has one already."""
     drawn = history.plan.paths.seed
-    own = os.path.join(history.plan.paths.baseline, os.path.basename(drawn))
+    own = WorkDir(work_dir).seed
     if os.path.isfile(drawn) and not os.path.isfile(own):
         os.makedirs(os.path.dirname(own), exist_ok=True)
         shutil.copyfile(drawn, own)

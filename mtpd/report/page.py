@@ -13,7 +13,8 @@ from mtpd.progression.history import History
 from .detectors import Facts
 from .examples import Examples
 from .parts import (Part, curves_part, detectors_part, images_part, order_part,
-                    record_part, stages_part, state, summary, warnings)
+                    record_part, stages_part, state, summary, variants_part,
+                    warnings)
 
 NOTHING = '–'
 """Shown where a value is not known or does not exist."""
@@ -33,7 +34,7 @@ def page(history: History, facts: Facts, examples: Examples,
         Part('plan', 'Plan', 'Plan', plan=describe_plan(history.plan)),
         order_part(history), curves_part(history, facts),
         stages_part(history, facts), detectors_part(history, facts),
-        images_part(examples), record_part(history)]
+        variants_part(history), images_part(examples), record_part(history)]
     folder = os.path.basename(os.path.abspath(history.plan.work_dir))
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters['base64'] = lambda content: base64.b64encode(

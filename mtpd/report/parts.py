@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from mtpd.analysis.variants import read_variants, variants_table
 from mtpd.plan.plan import stage_teachers
 from mtpd.progression.control import gain_of
 from mtpd.progression.history import COLUMNS, History
@@ -318,6 +319,15 @@ def _versions(record: Mapping[str, Any]) -> str | None:
     versions = [f'{name} {version}' for name, version
                 in record.get('versions', {}).items()]
     return ', '.join(versions) or None
+
+
+def variants_part(history: History) -> Part:
+    """What was made of the student, as ``tools/compress.py --compare`` has
+    measured it; empty before."""
+    measured = read_variants(history.plan.paths.variants)
+    tables = [variants_table(measured)] if measured else []
+    return Part('variants', 'Small', 'Small detectors beside the original',
+                tables=tables)
 
 
 def _left_out(reasons: Sequence[str]) -> list[str]:

@@ -203,16 +203,13 @@ def measured_aps(specs: Mapping[str, DetectorSpec],
         cache: A JSON file of earlier measurements, by checkpoint hash and
             validation set.
     """
-    labels = {name: class_labels(specs[name], student, detector)
-              for name, detector in detectors.items()}
-
     def measure(spec: DetectorSpec, detector: BaseDetector) -> float | None:
-        return box_ap(detector, validation_of(spec, student,
-                                              labels[spec.name]))
+        labels = class_labels(spec, student, detector)
+        return box_ap(detector, validation_of(spec, student, labels))
 
-    return _measured(
-        specs, detectors, student, cache,
-        {name: ap_key(labels[name]) for name in detectors}, measure)
+    keys = {name: ap_key(class_labels(specs[name], student, detector))
+            for name, detector in detectors.items()}
+    return _measured(specs, detectors, student, cache, keys, measure)
 
 
 def measured_latencies(specs: Mapping[str, DetectorSpec],

@@ -2,6 +2,7 @@
 import copy
 
 import pytest
+from evidence.comparisons import COMPARISONS
 from evidence.jobs import slices
 from evidence.jobs.slices import SLICE_ARMS, SLICE_EPOCHS, Slice, SliceTraining
 from evidence.jobs.training import config_of
@@ -22,11 +23,11 @@ def start(tmp_path_factory):
         patch.setattr(slices, 'WEIGHTS', tmp_path_factory.mktemp('slices'))
         start = Slice('bccd', 1, .5)
         start.folder.mkdir(parents=True)
-        cfg = load_config(start.config)
+        cfg = load_config(start.request.config)
         model = narrowed(copy.deepcopy(cfg.model), .5).model
         detector = MODELS.build(model)
         write_files(start.files, cfg, model, detector, {
-            ORIGINAL: Teacher(start.config, start.original.weights)})
+            ORIGINAL: Teacher(start.request.config, start.original.weights)})
         yield start
 
 
@@ -34,7 +35,7 @@ def test_all_arms_are_as_long_and_differ_in_nothing_else(start):
     for arm, teachers in SLICE_ARMS.items():
         cfg = SliceTraining(start, arm).config()
         stages = max(1, len(teachers))
-        assert cfg.train_cfg.max_epochs * stages == SLICE_EPOCHS == 16
+        assert cfg.train_cfg.max_epochs * stages == SLICE_EPOCHS['bccd'] == 16
         assert cfg.param_scheduler[1].T_max == cfg.train_cfg.max_epochs
         assert cfg.randomness.seed == 1
         assert cfg.model.backbone.base_channels == 8
@@ -45,7 +46,7 @@ def test_all_arms_are_as_long_and_differ_in_nothing_else(start):
 
 @pytest.mark.parametrize('arm, order', [
     ('distilled', (('original',),)),
-    ('twice', (('original',), ('original',))),
+    ('twice', (('original',), ('again',))),
     ('progression', (('original',), ('two_stage',)))])
 def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
     cfg = SliceTraining(start, arm).config()
@@ -61,9 +62,10 @@ def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
         assert teacher.config.model == pool.config.model
 
 
-def test_jobs_begin_with_half_of_the_width(budget):
-    jobs = budget('compress', 'full')
-    assert len(jobs) == len({job.name for job in jobs}) == 3 * (8 + 4 + 4)
+def test_jobs_begin_with_half_of_the_width():
+    jobs = list(COMPARISONS['compress']('bccd', range(5)))
+    assert len(jobs) == len({job.name for job in jobs}) \
+        == 3 * (10 + 4 + 4 + 3 * 3)
     assert [job.name for job in jobs[:4]] == [
         f'seed0_w50_{arm}' for arm in ('sliced', 'scratch', 'alone',
                                        'distilled')]

@@ -1,4 +1,4 @@
-"""A trained student cut to a share of its width, trained, and shipped."""
+"""A trained student made smaller, trained again, and shipped."""
 import copy
 import importlib.metadata
 import time
@@ -8,9 +8,12 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mtpd.compress.compress import Request, compress
+from mtpd.compress.compress import compress
 from mtpd.compress.files import ORIGINAL, Files, files_of
+from mtpd.compress.layers.command import (LayerRequest, files_with,
+                                          replace_layers)
 from mtpd.deploy import NotExportable, export_onnx
+from mtpd.pack import packing
 from mtpd.plan.detectors import load_config
 from mtpd.predict.evaluation import evaluate_checkpoint
 from mtpd.progression import run_progression
@@ -21,15 +24,25 @@ from .students import Node, Teacher
 from .training import (describe_training, digest, made_with, pool_of,
                        train_plain)
 
-WIDTHS = (.5, .75, .25)
-"""Shares of the channels, in the order of the runs."""
-SLICE_EPOCHS = 16
+WIDTHS = {'bccd': (.5, .75, .25), 'txl': (.5,)}
+"""Data set -> shares of the channels, in the order of the runs."""
+ORIGINALS = {'bccd': ('mtpd', 'student'), 'txl': ('original', 'original')}
+"""Data set -> the config that trains the student that is made smaller, as
+:class:`Node` names it, and the file of its model and data alone."""
+SLICE_EPOCHS = {'bccd': 16, 'txl': 8}
 """Of each arm, all its stages together."""
+LAYERED: dict[str, dict[str, Any]] = {
+    'lowrank': dict(type='LowRankConv2d', rank=.5),
+    'binary': dict(type='BinaryWeightConv2d'),
+    'xnor': dict(type='XNORConv2d')}
+"""Students of the whole width with other convolutions."""
 STRONGER = 'two_stage'
 """The teacher of the pool that comes after the original."""
+AGAIN = 'again'
+"""The original under a second name: no teacher comes twice in an order."""
 SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
-    'twice': (ORIGINAL, ORIGINAL), 'progression': (ORIGINAL, STRONGER)}
+    'twice': (ORIGINAL, AGAIN), 'progression': (ORIGINAL, STRONGER)}
 """Arm -> the teacher of each stage."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
@@ -48,38 +61,54 @@ class _OfSlices(Job):
 
 @dataclass(frozen=True)
 class Slice(_OfSlices):
-    """A student after it was cut, before it is trained.
+    """A student after it was made smaller, before it is trained.
 
     Attributes:
         seed: Of the original.
         width: Share of the channels that stays.
+        layers: One of :data:`LAYERED`; empty for plain convolutions.
     """
     dataset: str
     seed: int
-    width: float
+    width: float = 1.
+    layers: str = ''
 
     @property
     def name(self) -> str:
-        return f'seed{self.seed}_w{100 * self.width:g}_sliced'
+        return f'seed{self.seed}_{self.kind}_sliced'
+
+    @property
+    def kind(self) -> str:
+        """``w50`` or ``lowrank``."""
+        return self.layers or f'w{100 * self.width:g}'
 
     @property
     def original(self) -> Node:
         """What is cut: a student of the other comparisons."""
-        return Node(self.dataset, self.seed)
+        return Node(self.dataset, self.seed,
+                    student=ORIGINALS[self.dataset][0])
 
     @property
     def needs(self) -> tuple[Job, ...]:
         return (self.original,)
 
     @property
-    def config(self) -> str:
-        """Of the original, without a progression."""
-        return f'configs/evidence/{self.dataset}/student.py'
+    def request(self) -> LayerRequest:
+        """What is asked of tools/compress.py."""
+        return LayerRequest(
+            config=f'configs/evidence/{self.dataset}/'
+                   f'{ORIGINALS[self.dataset][1]}.py',
+            checkpoint=self.original.weights, folder=str(self.folder),
+            width=self.width, overwrite=True,
+            conv_cfg=LAYERED.get(self.layers, {}))
 
     @property
     def files(self) -> Files:
         """What tools/compress.py writes."""
-        return files_of(self.config, str(self.folder), self.width)
+        request = self.request
+        if self.layers:
+            return files_with(request)
+        return files_of(request.config, request.folder, self.width)
 
     @property
     def weights(self) -> str:
@@ -88,21 +117,25 @@ class Slice(_OfSlices):
     def measure(self) -> dict[str, Any]:
         began = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Nothing is timed: the width is given.
-        made = compress(Request(
-            config=self.config, checkpoint=self.original.weights,
-            folder=str(self.folder), width=self.width, overwrite=True),
-            lambda detector: 0.)
-        cfg = load_config(self.files.config)
-        cfg.work_dir = str(self.folder / 'test')
-        metrics = evaluate_checkpoint(cfg, self.weights)
-        return {'arm': 'sliced', 'seed': self.seed, 'width': self.width,
-                'AP': 100 * metrics['coco/bbox_mAP'],
-                'parameters': {'original': made.original[0],
-                               'slice': made.smaller[0]},
+        if self.layers:
+            layered = replace_layers(self.request)
+            sizes = layered.original[0], layered.made[0]
+        else:
+            # Nothing is timed: the width is given.
+            made = compress(self.request, lambda detector: 0.)
+            sizes = made.original[0], made.smaller[0]
+        return {**about(self, 'sliced'), 'AP': self.ap(self.weights),
+                'parameters': dict(zip(('original', 'slice'), sizes,
+                                       strict=True)),
                 'weights': digest(self.weights),
                 'start_weights': digest(self.original.weights),
                 **ended(began)}
+
+    def ap(self, checkpoint: str) -> float:
+        """Box AP in percent of a checkpoint of this student."""
+        cfg = load_config(self.files.config)
+        cfg.work_dir = str(self.folder / 'test')
+        return 100 * evaluate_checkpoint(cfg, checkpoint)['coco/bbox_mAP']
 
 
 @dataclass(frozen=True)
@@ -135,7 +168,7 @@ class SliceTraining(_OfSlices):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        pool = {*SLICE_ARMS[self.arm]} - {ORIGINAL}
+        pool = {*SLICE_ARMS[self.arm]} - {ORIGINAL, AGAIN}
         return (self.start.original, self.start,
                 *(Teacher(self.dataset, name) for name in pool))
 
@@ -149,7 +182,7 @@ class SliceTraining(_OfSlices):
         else:
             folder = cfg.work_dir
             train_plain(cfg, self.weights)
-        return {'arm': self.arm, 'seed': self.seed, 'width': self.start.width,
+        return {**about(self.start, self.arm),
                 'teachers': SLICE_ARMS[self.arm],
                 'start_weights': digest(self.start.weights),
                 'weights': digest(self.weights),
@@ -161,7 +194,7 @@ class SliceTraining(_OfSlices):
         teachers = SLICE_ARMS[self.arm]
         files = self.start.files
         cfg = load_config(files.progression if teachers else files.config)
-        epochs = SLICE_EPOCHS // max(1, len(teachers))
+        epochs = SLICE_EPOCHS[self.dataset] // max(1, len(teachers))
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
         cfg.param_scheduler[1].T_max = epochs
         cfg.default_hooks.checkpoint.interval = epochs
@@ -171,12 +204,16 @@ class SliceTraining(_OfSlices):
             cfg.load_from = None if self.arm == 'scratch' else files.weights
         elif len(teachers) > 1:
             cfg.mtpd.order = [[name] for name in teachers]
-            for name in {*teachers} - {ORIGINAL}:
-                teacher = pool_of(self.dataset)[name]
-                cfg.mtpd.teachers[name] = dict(
-                    config=teacher.config.filename, scale=teacher.scale,
-                    checkpoint=teacher.checkpoint)
+            cfg.mtpd.teachers[teachers[1]] = self._second(cfg, teachers[1])
         return cfg
+
+    def _second(self, cfg: Config, name: str) -> dict[str, Any]:
+        """The teacher of the second stage as a config names it."""
+        if name == AGAIN:
+            return copy.deepcopy(dict(cfg.mtpd.teachers[ORIGINAL]))
+        teacher = pool_of(self.dataset)[name]
+        return dict(config=teacher.config.filename, scale=teacher.scale,
+                    checkpoint=teacher.checkpoint)
 
 
 @dataclass(frozen=True)
@@ -210,8 +247,7 @@ class Shipped(_OfSlices):
 
     def measure(self) -> dict[str, Any]:
         began = time.monotonic()
-        result = {'arm': f'onnx{self.bits}', 'seed': self.seed,
-                  'width': self.student.start.width,
+        result = {**about(self.student.start, f'onnx{self.bits}'),
                   'bytes': {'student.pth':
                             Path(self.student.weights).stat().st_size}}
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +263,57 @@ class Shipped(_OfSlices):
         result['bytes']['student.onnx'] = exported.size
         return {**result, 'AP': 100 * of_file,
                 'AP_of_detector': 100 * of_detector, **ended(began)}
+
+
+@dataclass(frozen=True)
+class Packed(_OfSlices):
+    """A distilled slice whose weights share some values.
+
+    Attributes:
+        student: The slice.
+        bits: Of a weight.
+    """
+    student: SliceTraining
+    bits: int
+
+    @property
+    def dataset(self) -> str:
+        return self.student.dataset
+
+    @property
+    def seed(self) -> int:
+        """Of the student."""
+        return self.student.seed
+
+    @property
+    def name(self) -> str:
+        return f'{self.student.name}_packed{self.bits}'
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        return self.student.start, self.student
+
+    def measure(self) -> dict[str, Any]:
+        began = time.monotonic()
+        start = self.student.start
+        self.folder.mkdir(parents=True, exist_ok=True)
+        made = packing.pack(packing.Request(
+            checkpoint=self.student.weights, bits=self.bits,
+            config=start.files.config, out=str(self.folder / 'student.pth'),
+            overwrite=True))
+        return {**about(start, f'packed{self.bits}'), 'bytes': made.sizes,
+                'AP': start.ap(made.files.plain), **ended(began)}
+
+
+def about(start: Slice, arm: str) -> dict[str, Any]:
+    """What every result is of.
+
+    Args:
+        start: The student before it is trained.
+        arm: What was done with it.
+    """
+    result = {'arm': arm, 'seed': start.seed, 'width': start.width}
+    return {**result, 'layers': start.layers} if start.layers else result
 
 
 def ended(began: float) -> dict[str, Any]:

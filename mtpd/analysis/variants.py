@@ -1,0 +1,296 @@
+"""A detector and the smaller ones made of it: AP, size, speed."""
+import json
+import os
+import statistics
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Callable, Mapping, Sequence
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.compress.files import ORIGINAL
+from mtpd.deploy.validation import FileAsDetector
+from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.plan import stage_teachers
+from mtpd.predict import OnnxDetector, UnusableInput
+from mtpd.progression.history import History
+from mtpd.provenance import versions
+from mtpd.search.latency import timed
+from mtpd.search.measure import measured_aps, validation_of
+from mtpd.show.tables import Table, ap_text, number
+
+from .sizes import multiply_adds, network_pass, parameters
+
+ROUNDS = 15
+"""Timed passes of each detector; two more come before them."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the detectors that are compared.
+
+    Attributes:
+        name: In the table.
+        spec: Its config and file; named ``student`` unless it is a teacher.
+    """
+    name: str
+    spec: DetectorSpec
+
+    @property
+    def file(self) -> str:
+        """A checkpoint or an ``.onnx`` file."""
+        return self.spec.weights
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether onnxruntime runs it."""
+        return _is_onnx(self.file)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a variant.
+
+    Attributes:
+        name: In the table.
+        file: Its file or URL.
+        ap: Box AP in percent; None where it could not be measured.
+        parameters: Their number; None of an ONNX file.
+        multiply_adds: Of the network for one image, as
+            :func:`mtpd.analysis.sizes.multiply_adds` counts them; None of an
+            ONNX file.
+        bytes: Of the file; None of a URL.
+        milliseconds: Number of threads -> the median for one image, from the
+            resized bytes to the boxes.
+        speed: How many times as fast as the first variant it is, with the
+            most threads: the median over the rounds.
+    """
+    name: str
+    file: str
+    ap: float | None
+    parameters: int | None
+    multiply_adds: int | None
+    bytes: int | None
+    milliseconds: Mapping[int, float]
+    speed: float
+
+
+def find_variants(history: History, files: Sequence[str]
+                  ) -> tuple[list[Variant], list[str]]:
+    """The variants of a progression's student, the original first, and how
+    those are made that are not there.
+
+    Args:
+        history: The progression.
+        files: Further ones: ``.onnx`` files and checkpoints of the student.
+
+    Raises:
+        UnusableInput: A file does not exist.
+    """
+    plan = history.plan
+    variants, missing = [], []
+    teachers = dict(plan.teachers)
+    original = plan.student.sliced_from or teachers.pop(ORIGINAL, None)
+    if original is not None:
+        variants.append(Variant(ORIGINAL, original))
+    variants += [Variant(f'teacher {name}', spec)
+                 for name, spec in teachers.items()]
+
+    def add(name: str, path: str | None, command: str) -> None:
+        if path is not None and os.path.isfile(path):
+            variants.append(Variant(name, replace(
+                plan.student, checkpoint=path, ap=None, sliced_from=None)))
+        else:
+            missing.append(f'{name}: {command}')
+
+    train = f'python tools/train.py {plan.paths.config}'
+    if not os.path.isfile(plan.paths.config):
+        train = f'python tools/train.py {plan.student.config.filename}'
+    train += f' --work-dir {plan.work_dir}'
+    add('not trained', history.start, train)
+    for name, folder, flag in (
+            ('from random weights, as long', plan.paths.scratch, '--scratch'),
+            ('trained on alone, as long', plan.paths.baseline, '--control')):
+        add(name, os.path.join(folder, 'student.pth'), f'{train} {flag}')
+    taught = []
+    for index, label in enumerate(history.order or (), 1):
+        taught.append(' and '.join(stage_teachers(label, plan)))
+        add(f'taught by {", then ".join(taught)}',
+            plan.paths.stage(index, label).student, train)
+    if not taught:
+        missing.append(f'taught: {train}')
+    for path in files:
+        if not os.path.isfile(path):
+            raise UnusableInput(f'There is no file {path}. Name files of '
+                                'tools/export_onnx.py and tools/pack.py.')
+        add(os.path.basename(path), path, '')
+    if history.finished:
+        student = f'{plan.paths.student_config} {plan.paths.student}'
+        if not any(map(_is_onnx, files)):
+            missing.append(f'in onnxruntime: python tools/export_onnx.py '
+                           f'{student} --out student.onnx')
+        if all(map(_is_onnx, files)):
+            missing.append(f'packed: python tools/pack.py {plan.paths.student}'
+                           ' --bits 6')
+    return variants, missing
+
+
+def _is_onnx(path: str) -> bool:
+    return path.lower().endswith('.onnx')
+
+
+def measure_variants(variants: Sequence[Variant], history: History,
+                     threads: Sequence[int]) -> list[Measured]:
+    """AP, size and speed of each variant, on the CPU but for the AP.
+
+    APs are those of the student's validation set, one image at a time, as
+    detectors are used; the progression's folder keeps them. Times are taken
+    in turn: each round runs every variant once.
+
+    Args:
+        variants: From :func:`find_variants`; the first is the one whose time
+            the others' is divided by.
+        history: The progression.
+        threads: Numbers of threads, ascending.
+
+    Raises:
+        UnusableInput: An ONNX file cannot be read, or finds other classes.
+        CheckpointMismatch: A checkpoint is of another model.
+    """
+    student = Config(history.plan.student.config.to_dict())
+    student.val_dataloader.batch_size = 1
+    classes = Runner.build_dataloader(
+        student.val_dataloader).dataset.metainfo['classes']
+    detectors = {v.name: _load(v, classes) for v in variants}
+    aps = measured_aps({v.name: v.spec for v in variants}, detectors, student,
+                       history.plan.paths.measured)
+    images = {v.name: _first_image(v.spec, student) for v in variants}
+    sizes = {v.name: _sizes(detectors[v.name], images[v.name])
+             for v in variants}
+    seconds = {number: _times([_pass(v, detectors[v.name], images[v.name],
+                                     number) for v in variants], number)
+               for number in threads}
+    measured = []
+    for index, variant in enumerate(variants):
+        most = seconds[threads[-1]]
+        measured.append(Measured(
+            variant.name, variant.file, aps[variant.name],
+            *sizes[variant.name], os.path.getsize(variant.file)
+            if os.path.isfile(variant.file) else None,
+            {number: 1000 * statistics.median(times[index])
+             for number, times in seconds.items()},
+            statistics.median(first / own for first, own in zip(
+                most[0], most[index], strict=True))))
+    return measured
+
+
+def _load(variant: Variant, classes: Sequence[str]
+          ) -> BaseDetector | FileAsDetector:
+    if not variant.is_onnx:
+        return variant.spec.build().eval()
+    model = FileAsDetector(OnnxDetector(variant.file))
+    if [*model.about['classes']] != [*classes]:
+        raise UnusableInput(
+            f'{variant.file} finds {list(model.about["classes"])}, and the '
+            f'student {list(classes)}. Name a file of this student.')
+    return model
+
+
+def _first_image(spec: DetectorSpec, student: Config) -> dict[str, Any]:
+    """The first validation image as the detector gets it."""
+    loader = Runner.build_dataloader({
+        **validation_of(spec, student).loader, 'batch_size': 1,
+        'sampler': dict(type='DefaultSampler', shuffle=False, seed=0)})
+    batch: dict[str, Any] = next(iter(loader))
+    return batch
+
+
+def _sizes(detector: BaseDetector | FileAsDetector, batch: dict[str, Any]
+           ) -> tuple[int | None, int | None]:
+    if not isinstance(detector, BaseDetector):
+        return None, None
+    height, width = batch['inputs'][0].shape[-2:]
+    run = network_pass(detector, (width, height))
+    counted = multiply_adds(detector, run).network
+    detector.cpu()
+    return parameters(detector), counted
+
+
+def _pass(variant: Variant, detector: BaseDetector | FileAsDetector,
+          batch: dict[str, Any], threads: int) -> Callable[[], Any]:
+    if variant.is_onnx:
+        session = OnnxDetector(variant.file, threads=threads)
+        image = batch['inputs'][0].numpy()[None]
+        return lambda: session(image)
+
+    @torch.no_grad()
+    def run() -> Any:
+        return detector.test_step(batch)
+    return run
+
+
+def _times(passes: Sequence[Callable[[], Any]], threads: int
+           ) -> list[list[float]]:
+    """Seconds of each pass in each round."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        rounds = [[timed(run) for run in passes] for _ in range(2 + ROUNDS)]
+    finally:
+        torch.set_num_threads(before)
+    return [list(times) for times in zip(*rounds[2:], strict=True)]
+
+
+def variants_table(measured: Sequence[Measured]) -> Table:
+    """The variants beside each other."""
+    rows = []
+    for one in measured:
+        times = [number(value) for value in one.milliseconds.values()]
+        rows.append([
+            one.name, ap_text(one.ap), _scaled(one.parameters, 1e6, ' M', 2),
+            _scaled(one.multiply_adds, 1e6, ' M', 1),
+            _scaled(one.bytes, 1e3, ' KB', 0), *times,
+            number(one.speed, '.2f')])
+    threads = [f'ms, {count} thread{"s" * (count > 1)}'
+               for count in (measured[0].milliseconds if measured else ())]
+    return Table(
+        'The detector and what was made of it',
+        ['', 'box AP', 'parameters', 'multiply-adds', 'file', *threads,
+         'times as fast'], rows,
+        notes=['Milliseconds of one image on the CPU, from the resized bytes '
+               'to the boxes: .onnx by onnxruntime, the others by PyTorch.'])
+
+
+def _scaled(value: int | None, unit: float, name: str,
+            digits: int) -> str | None:
+    return None if value is None else f'{value / unit:,.{digits}f}{name}'
+
+
+def write_variants(path: str, measured: Sequence[Measured]) -> None:
+    """Keep the table, with what it was made with, as JSON.
+
+    Args:
+        path: The file.
+        measured: What is known of each variant.
+    """
+    atomic_write(path, json.dumps(
+        {'made_with': versions(), 'variants': list(map(asdict, measured))},
+        indent=1).encode())
+
+
+def read_variants(path: str) -> list[Measured]:
+    """What :func:`write_variants` has written; empty without the file.
+
+    Args:
+        path: The file.
+    """
+    if not os.path.isfile(path):
+        return []
+    with open(path) as file:
+        content = json.load(file)
+    return [Measured(**{**one, 'milliseconds': {
+        int(count): value for count, value in one['milliseconds'].items()}})
+        for one in content['variants']]
