@@ -49,7 +49,7 @@ from evidence import comparisons
 from evidence.design import DATASETS, FEW_LABELS
 from evidence.jobs import queue
 from evidence.jobs.training import prepare_data
-from evidence.report import page
+from evidence.report import page, small
 from mmengine.registry import DefaultScope
 
 from mtpd.command_line import plain_errors
@@ -62,6 +62,7 @@ def main() -> None:
     DefaultScope.get_instance('evidence', scope_name='mmdet')
     if args.report:
         page.write()
+        small.write()
     else:
         if not args.list:
             run(args)

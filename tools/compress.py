@@ -222,7 +222,8 @@ def arguments() -> argparse.Namespace:
                         'checkpoints.')
         return args
     if not args.checkpoint:
-        flags.error('Name the config and the checkpoint of a detector.')
+        flags.error('the following arguments are required: config and '
+                    'checkpoint, or --compare')
     _check_kind(flags, args)
     if args.images < 1:
         flags.error(f'--images is {args.images}; it has to be at least 1.')

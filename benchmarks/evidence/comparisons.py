@@ -166,7 +166,7 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         start = Slice(dataset, seed, width)
         arms = {arm: SliceTraining(start, arm) for arm in SLICE_ARMS}
         yield start
-        for arm in ('scratch', 'alone', 'distilled'):
+        for arm in ('scratch', 'alone', 'distilled', 'fading'):
             yield arms[arm]
         if width == .5:
             for bits in (32, 8):
@@ -174,14 +174,14 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
             for bits in (6, 4):
                 yield Packed(arms['distilled'], bits)
             if dataset == 'bccd':
-                yield arms['twice']
-                yield arms['progression']
+                for arm in ('twice', 'progression', 'progression_fading'):
+                    yield arms[arm]
     if dataset == 'bccd':
         for layers, seed in itertools.product(LAYERED, seeds[:3]):
             start = Slice(dataset, seed, layers=layers)
             yield start
-            yield SliceTraining(start, 'alone')
-            yield SliceTraining(start, 'distilled')
+            for arm in ('alone', 'distilled'):
+                yield SliceTraining(start, arm)
 
 
 def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:

@@ -3,7 +3,7 @@ import json
 import os
 import statistics
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -91,51 +91,60 @@ def find_variants(history: History, files: Sequence[str]
         UnusableInput: A file does not exist.
     """
     plan = history.plan
-    variants, missing = [], []
     teachers = dict(plan.teachers)
     original = plan.student.sliced_from or teachers.pop(ORIGINAL, None)
-    if original is not None:
-        variants.append(Variant(ORIGINAL, original))
+    variants = [] if original is None else [Variant(ORIGINAL, original)]
     variants += [Variant(f'teacher {name}', spec)
                  for name, spec in teachers.items()]
-
-    def add(name: str, path: str | None, command: str) -> None:
+    missing = []
+    for name, path, command in [*_states(history), *_shipped(history, files)]:
         if path is not None and os.path.isfile(path):
             variants.append(Variant(name, replace(
                 plan.student, checkpoint=path, ap=None, sliced_from=None)))
         else:
             missing.append(f'{name}: {command}')
+    return variants, missing
 
-    train = f'python tools/train.py {plan.paths.config}'
-    if not os.path.isfile(plan.paths.config):
-        train = f'python tools/train.py {plan.student.config.filename}'
-    train += f' --work-dir {plan.work_dir}'
-    add('not trained', history.start, train)
+
+State = tuple[str, str | None, str]
+"""Name, file and the command that makes it."""
+
+
+def _states(history: History) -> Iterator[State]:
+    """The student before, without and with its teachers."""
+    plan = history.plan
+    config = plan.paths.config
+    if not os.path.isfile(config):
+        config = str(plan.student.config.filename)
+    train = f'python tools/train.py {config} --work-dir {plan.work_dir}'
+    yield 'not trained', history.start, train
     for name, folder, flag in (
             ('from random weights, as long', plan.paths.scratch, '--scratch'),
             ('trained on alone, as long', plan.paths.baseline, '--control')):
-        add(name, os.path.join(folder, 'student.pth'), f'{train} {flag}')
+        yield name, os.path.join(folder, 'student.pth'), f'{train} {flag}'
     taught = []
     for index, label in enumerate(history.order or (), 1):
         taught.append(' and '.join(stage_teachers(label, plan)))
-        add(f'taught by {", then ".join(taught)}',
-            plan.paths.stage(index, label).student, train)
+        yield (f'taught by {", then ".join(taught)}',
+               plan.paths.stage(index, label).student, train)
     if not taught:
-        missing.append(f'taught: {train}')
+        yield 'taught', None, train
+
+
+def _shipped(history: History, files: Sequence[str]) -> Iterator[State]:
+    """The files, and of what kind there is none."""
     for path in files:
         if not os.path.isfile(path):
             raise UnusableInput(f'There is no file {path}. Name files of '
                                 'tools/export_onnx.py and tools/pack.py.')
-        add(os.path.basename(path), path, '')
-    if history.finished:
-        student = f'{plan.paths.student_config} {plan.paths.student}'
-        if not any(map(_is_onnx, files)):
-            missing.append(f'in onnxruntime: python tools/export_onnx.py '
-                           f'{student} --out student.onnx')
-        if all(map(_is_onnx, files)):
-            missing.append(f'packed: python tools/pack.py {plan.paths.student}'
-                           ' --bits 6')
-    return variants, missing
+        yield os.path.basename(path), path, ''
+    paths = history.plan.paths
+    if history.finished and not any(map(_is_onnx, files)):
+        yield ('in onnxruntime', None, 'python tools/export_onnx.py '
+               f'{paths.student_config} {paths.student} --out student.onnx')
+    if history.finished and all(map(_is_onnx, files)):
+        yield ('packed', None,
+               f'python tools/pack.py {paths.student} --bits 6')
 
 
 def _is_onnx(path: str) -> bool:

@@ -13,7 +13,6 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
-from mtpd.config_types import dict_of
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import stage_teachers
 from mtpd.plan.work_dir import WorkDir
@@ -21,9 +20,6 @@ from mtpd.processes import on_main
 
 from .history import History
 from .run import Progression, run_progression
-
-TRAINED = ('checkpoint', 'sliced_from')
-"""What ``mtpd.student`` names trained weights by."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +141,7 @@ def control_config(cfg: Config, history: History,
     cfg.work_dir = plan.paths.baseline
     if scratch:
         cfg.work_dir, cfg.load_from = plan.paths.scratch, None
-        for key in TRAINED:
-            dict_of(cfg.mtpd, 'student').pop(key, None)
+        cfg.mtpd.student = dict(checkpoint=None)
         cfg.mtpd.pop('inherit', None)
     return cfg
 

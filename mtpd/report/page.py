@@ -34,7 +34,7 @@ def page(history: History, facts: Facts, examples: Examples,
         Part('plan', 'Plan', 'Plan', plan=describe_plan(history.plan)),
         order_part(history), curves_part(history, facts),
         stages_part(history, facts), detectors_part(history, facts),
-        variants_part(history), images_part(examples), record_part(history)]
+        *variants_part(history), images_part(examples), record_part(history)]
     folder = os.path.basename(os.path.abspath(history.plan.work_dir))
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters['base64'] = lambda content: base64.b64encode(

@@ -321,13 +321,12 @@ def _versions(record: Mapping[str, Any]) -> str | None:
     return ', '.join(versions) or None
 
 
-def variants_part(history: History) -> Part:
+def variants_part(history: History) -> list[Part]:
     """What was made of the student, as ``tools/compress.py --compare`` has
-    measured it; empty before."""
+    measured it; no part before."""
     measured = read_variants(history.plan.paths.variants)
-    tables = [variants_table(measured)] if measured else []
-    return Part('variants', 'Small', 'Small detectors beside the original',
-                tables=tables)
+    return [Part('variants', 'Small', 'Small detectors beside the original',
+                 tables=[variants_table(measured)])] if measured else []
 
 
 def _left_out(reasons: Sequence[str]) -> list[str]:

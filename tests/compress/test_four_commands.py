@@ -19,6 +19,33 @@ def run(tool, *words, cwd):
     return done.stdout
 
 
+def compared(folder, sizes):
+    """All that was made of the detector, beside each other."""
+    work = 'work_dirs/my_half_mtpd'
+    printed = run('compress.py', '--compare', work, 'student.onnx',
+                  'packed.pth', cwd=folder)
+    train = f'python tools/train.py {work}/config.py --work-dir {work}'
+    for row, flag in (('from random weights', '--scratch'),
+                      ('trained on alone', '--control')):
+        assert f'Not there: {row}, as long: {train} {flag}\n' in printed
+    table = json.loads((folder / work / 'variants.json').read_text())
+    rows = {row['name']: row for row in table['variants']}
+    assert list(rows) == ['original', 'not trained', 'taught by original',
+                          'student.onnx', 'packed.pth']
+    assert [rows[name]['bytes'] for name in (
+        'original', 'taught by original', 'packed.pth')] == sizes[:3]
+    # The file was made of the packed one.
+    assert rows['student.onnx']['ap'] == pytest.approx(
+        rows['packed.pth']['ap'], abs=.1)
+    assert rows['student.onnx']['parameters'] is None
+    whole, half = (rows[name] for name in ('original', 'not trained'))
+    assert half['parameters'] == rows['packed.pth']['parameters']
+    assert .2 < half['parameters'] / whole['parameters'] < .4
+    assert .2 < half['multiply_adds'] / whole['multiply_adds'] < .4
+    assert whole['speed'] == 1
+    assert all(min(row['milliseconds'].values()) > 0 for row in rows.values())
+
+
 def test_a_detector_is_sliced_taught_packed_and_shipped(drawn, tmp_path):
     (tmp_path / 'my.py').write_text(f"""
 _base_ = '{REPOSITORY}/configs/demo/student.py'
@@ -51,6 +78,7 @@ test_evaluator = val_evaluator
     printed = run('export_onnx.py', 'my_half.py', 'packed.pth', '--out',
                   'student.onnx', cwd=tmp_path)
     assert 'a batch of two' in printed
+    compared(tmp_path, sizes)
 
     for name, words in (('mmdet', ['my_half.py', 'packed.pth.xz']),
                         ('onnx', ['student.onnx'])):

@@ -157,7 +157,10 @@ def test_the_page_of_a_full_budget(everything, pair):
     assert list(dict.fromkeys(row['group'] for row in rows)) == [
         'bccd', 'bccd, a fifth of the weight', 'bccd, with adapters', 'drawn']
     assert ('|progression (' in text) == (len(pair) == 2)
-    assert len(plots) == 5
+    rows = list(csv.DictReader(io.StringIO(plots['rules.csv'])))
+    assert {row['group'] for row in rows} == {'bccd', 'drawn'}
+    assert {row['rank'] != '' for row in rows} == {True}
+    assert len(plots) == 6
 
 
 def test_orders_are_also_shown_with_a_changed_setting(everything):

@@ -42,6 +42,9 @@ def test_all_arms_are_as_long_and_differ_in_nothing_else(start):
         assert cfg.load_from == {
             'alone': start.files.weights}.get(arm)
         assert ('mtpd' in cfg) == bool(teachers)
+        fade = cfg.get('mtpd', {}).get('fade')
+        assert fade == ({'begin': 32 / 3 / stages, 'end': 16 // stages}
+                        if arm.endswith('fading') else None)
 
 
 @pytest.mark.parametrize('arm, order', [
@@ -65,7 +68,7 @@ def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
 def test_jobs_begin_with_half_of_the_width():
     jobs = list(COMPARISONS['compress']('bccd', range(5)))
     assert len(jobs) == len({job.name for job in jobs}) \
-        == 3 * (10 + 4 + 4 + 3 * 3)
+        == 3 * (12 + 5 + 5 + 3 * 3)
     assert [job.name for job in jobs[:4]] == [
         f'seed0_w50_{arm}' for arm in ('sliced', 'scratch', 'alone',
                                        'distilled')]

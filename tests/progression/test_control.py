@@ -1,5 +1,6 @@
 """The student trained on alone: what a gain is compared with."""
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,23 @@ def test_the_control_has_the_stages_of_the_order(toy, history):
     assert not control.distils
     assert control.work_dir == str(Path(cfg.work_dir) / 'alone')
     assert cfg.mtpd.order == 'bgs'  # the progression's own is as it was
+
+
+def test_a_control_may_start_without_the_checkpoint(toy, history):
+    cfg = toy(inherit=('neck',))
+    cfg.load_from = cfg.mtpd.student.checkpoint
+    history = replace(history, order=('wide', 'swin'))
+    scratch = make_plan(control_config(cfg, history, scratch=True))
+    assert scratch.work_dir == str(Path(cfg.work_dir) / 'scratch')
+    assert scratch.student.checkpoint is None and not scratch.inherit
+    assert scratch.student.sliced_from is None and not scratch.distils
+    alone = make_plan(control_config(cfg, history))
+    assert alone.student.checkpoint and alone.inherit
+    assert scratch.order == alone.order == (('wide',), ('swin',))
+    cfg.mtpd.student = dict(sliced_from=dict(config='a.py', checkpoint='a'))
+    scratch = control_config(cfg, history, scratch=True)
+    assert scratch.mtpd.student == dict(checkpoint=None)
+    assert scratch.load_from is None
 
 
 def test_what_is_no_control_is_not_compared(two_runs, tmp_path):
@@ -186,11 +204,13 @@ def test_train_tells_the_gain_and_trains_the_control(toy, repository,
     cfg.dump(str(tmp_path / 'off.py'))
     cfg.pop('mtpd')
     cfg.dump(str(tmp_path / 'plain.py'))
-    for name, message in (('off.py', 'its own control'),
-                          ('plain.py', 'has no mtpd part')):
-        done = run_command('tools/train.py', tmp_path / name, '--control',
+    for name, flag, message in (
+            ('off.py', '--control', 'its own control'),
+            ('plain.py', '--control', '--control: .*has no mtpd part'),
+            ('plain.py', '--scratch', '--scratch: .*has no mtpd part')):
+        done = run_command('tools/train.py', tmp_path / name, flag,
                            cwd=repository)
-        assert done.returncode == 1 and message in done.stderr
+        assert done.returncode == 1 and re.search(message, done.stderr)
 
 
 def test_two_processes_train_the_control(toy, repository, tmp_path):

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from mmdet.registry import MODELS
 from PIL import Image
 
+from mtpd.analysis.variants import Measured, write_variants
 from mtpd.plan.describe import describe_plan
 from mtpd.progression.history import (Control, History, StageHistory,
                                       Validation, read_history, read_plan)
@@ -122,6 +123,23 @@ def test_every_part_exists_and_nothing_is_loaded_from_elsewhere(whole):
               and k == 'content' and v.startswith('default-src')}
     assert policy == {'content': "default-src 'none'; img-src data:; "
                                  "style-src 'unsafe-inline'"}
+
+
+def test_what_was_made_of_the_student_is_shown(found, tmp_path):
+    history = replace(found, plan=replace(found.plan, work_dir=str(tmp_path)))
+    assert 'variants' not in parsed(history).tables
+    write_variants(history.plan.paths.variants, [
+        Measured('original', 'my.pth', 38.6, 1_050_000, 119_500_000,
+                 4_249_000, {1: 25.5, 2: 20.25}, 1.),
+        Measured('half.onnx', 'half.onnx', 38.4, None, None, 1_265_000,
+                 {1: 6.8, 2: 4.}, 5.0625)])
+    assert parsed(history).tables['variants'] == [[
+        ['', 'box AP', 'parameters', 'multiply-adds', 'file', 'ms, 1 thread',
+         'ms, 2 threads', 'times as fast'],
+        ['original', '38.6', '1.05 M', '119.5 M', '4,249 KB', '25.5', '20.2',
+         '1.00'],
+        ['half.onnx', '38.4', NOTHING, NOTHING, '1,265 KB', '6.8', '4.0',
+         '5.06']]]
 
 
 def test_every_image_can_be_seen_and_is_described(whole):

@@ -12,6 +12,7 @@ TOOLS = {
     'analyze': ['PATH', 'PATH', '--out', 'out'],
     'bgs_order': ['PATH'],
     'compress': ['PATH', 'PATH', '--width', '0.5'],
+    'compress --compare': ['--compare', 'PATH', 'PATH'],
     'draw_shapes': ['PATH'],
     'export_onnx': ['PATH', 'PATH', '--out', 'out.onnx'],
     'export_student': ['PATH', '--out', 'out.pth'],
@@ -30,7 +31,7 @@ MAINTAINERS = {'list_configs': ['PATH']}
 def run(repository, folder, name, words, monkeypatch) -> tuple:
     """(exit code, all that it printed); any other exception is a failure."""
     said = io.StringIO()
-    path = repository / folder / f'{name}.py'
+    path = repository / folder / f'{name.split()[0]}.py'
     with monkeypatch.context() as patch, redirect_stdout(said), \
             redirect_stderr(said):
         patch.setattr(sys, 'argv', [str(path), *map(str, words)])
@@ -46,7 +47,8 @@ def run(repository, folder, name, words, monkeypatch) -> tuple:
 
 def test_every_tool_is_tried(repository):
     assert {path.stem for path in (repository / 'tools').glob('*.py')} == {
-        *TOOLS, 'doctor'}  # which takes none
+        *(name.split()[0] for name in TOOLS),
+        'doctor'}  # which takes none
 
 
 @pytest.mark.parametrize('name', [*TOOLS, *MAINTAINERS])
@@ -88,8 +90,8 @@ def test_help_keeps_the_line_breaks_of_the_docstring(name, repository,
                                                      monkeypatch):
     root = 'maintain' if name in (*MAINTAINERS, 'make_reference') else 'tools'
     code, said = run(repository, root, name, ['--help'], monkeypatch)
-    docstring = ast.get_docstring(ast.parse(
-        (repository / root / f'{name}.py').read_text()), clean=False)
+    file = repository / root / f'{name.split()[0]}.py'
+    docstring = ast.get_docstring(ast.parse(file.read_text()), clean=False)
     assert code == 0
     if name == 'bgs_order':  # adds how many images each level needs
         docstring = docstring.split('\n\n')[0]

@@ -42,8 +42,11 @@ AGAIN = 'again'
 """The original under a second name: no teacher comes twice in an order."""
 SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
-    'twice': (ORIGINAL, AGAIN), 'progression': (ORIGINAL, STRONGER)}
-"""Arm -> the teacher of each stage."""
+    'fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
+    'progression': (ORIGINAL, STRONGER),
+    'progression_fading': (ORIGINAL, STRONGER)}
+"""Arm -> the teacher of each stage. Those with "fading" in their names have no
+distillation at the end: it falls in the last third of a stage."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
 
@@ -196,13 +199,15 @@ class SliceTraining(_OfSlices):
         cfg = load_config(files.progression if teachers else files.config)
         epochs = SLICE_EPOCHS[self.dataset] // max(1, len(teachers))
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-        cfg.param_scheduler[1].T_max = epochs
+        cfg.param_scheduler[1].update(T_max=epochs)
         cfg.default_hooks.checkpoint.interval = epochs
         cfg.randomness = dict(seed=self.seed)
         cfg.work_dir = str(self.folder)
         if not teachers:
             cfg.load_from = None if self.arm == 'scratch' else files.weights
-        elif len(teachers) > 1:
+        if 'fading' in self.arm:
+            cfg.mtpd.fade = dict(begin=epochs * 2 / 3, end=epochs)
+        if len(teachers) > 1:
             cfg.mtpd.order = [[name] for name in teachers]
             cfg.mtpd.teachers[teachers[1]] = self._second(cfg, teachers[1])
         return cfg

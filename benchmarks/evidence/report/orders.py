@@ -39,10 +39,7 @@ def orders(results: Results) -> Section:
             'alone, as long', 'above that'],
             {_about(evidence): _lengths(evidence)
              for evidence in results.values()})
-        + '\nThe orders that the rules choose for a maximum of teachers (in '
-        'brackets), with their rank among sequences of that length (1 is '
-        'best). Backward greedy gives the order found.\n\n' + cells.by_dataset(
-            results, ['order', 'chosen by', 'AP', 'rank'], ranks))
+        + RULES)
     spread = cells.by_dataset(results, [
         'teachers', 'seeds', 'noise', 'spread', 'lowest mean',
         'highest mean', 'p', 'rank of the order found', 'right'], spreads)
@@ -50,27 +47,35 @@ def orders(results: Results) -> Section:
         text += SPREAD + spread
     files = {f'{name}_orders.svg': _plot(evidence)
              for name, evidence in results.items()}
+    files['rules.csv'] = _as_csv(
+        ['group', 'order', 'chosen by', 'AP', 'rank'],
+        {name: ranks(evidence) for name, evidence in results.items()})
     sequences = dict(_sequences_of_two(results))
     if sequences:
         text += SEQUENCES
-        files['sequences_of_two.csv'] = _as_csv(sequences)
+        files['sequences_of_two.csv'] = _as_csv([
+            'group', 'last', 'first', 'cost', 'mean AP', 'minus alone',
+            'minus its reverse', 'distill_ratio', 'minus unchanged'],
+            sequences)
     return text + cells.figure(results, 'AP by length', '{}_orders.svg'), files
 
 
-def _as_csv(sequences: Mapping[str, list[Row]]) -> str:
-    """The table of all sequences of two, one a line."""
+def _as_csv(columns: Sequence[str], groups: Mapping[str, list[Row]]) -> str:
+    """The rows of all groups, one a line."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['group', 'last', 'first', 'cost', 'mean AP',
-                     'minus alone', 'minus its reverse', 'distill_ratio',
-                     'minus unchanged'])
-    for group, rows in sequences.items():
+    writer.writerow(columns)
+    for group, rows in groups.items():
         for row in rows:
             writer.writerow([group, *(
                 str(cell).replace('**', '') for cell in row)])
     return file.getvalue()
 
 
+RULES = '''
+[rules.csv](results/rules.csv) has the orders that the rules choose for each
+maximum of teachers, with their ranks.
+'''
 SPREAD = f'''
 Do sequences differ by more than seeds do? **Noise** is how far one sequence
 varies between seeds (standard deviation without the means of seed and

@@ -139,9 +139,7 @@ def _gap_rows(evidence: Evidence) -> list[Row]:
 EXPLAINED = {
     'training detection loss': lambda side: side['training_loss'],
     'validation AP': lambda side: side['ap'],
-    'sharpness, both moved alike': lambda side: side['sharpness']['common'],
-    "sharpness, each student's own norms":
-        lambda side: side['sharpness']['own']}
+    'sharpness, both moved alike': lambda side: side['sharpness']['common']}
 
 
 def why(results: Results) -> Section:
@@ -223,9 +221,12 @@ def _changed_stages(evidence: Evidence) -> list[Row]:
                 'distill.loss_weight.share'}:
             continue
         aps = aps_of(runs)
-        # A share comes with the same mechanism, written anew.
+        # A share comes with the same mechanism, written anew; a mechanism
+        # alone is another one.
         name = ', '.join(f'{key} {value}' for key, value in changes
                          if key != 'distill')
+        if changes and not name:
+            continue
         rows.append([
             name or 'unchanged', cells.by_seed(aps),
             cells.difference(aps, evidence.aps([(evidence.best,)]))

@@ -1,0 +1,139 @@
+"""The section of docs/compress.md about the slices of the students."""
+from pathlib import Path
+from typing import Any, Iterable, Mapping
+
+from ..comparisons import COMPARISONS
+from ..design import DATASETS, FEW_LABELS
+from ..jobs.slices import ORIGINALS, SLICE_EPOCHS
+from ..jobs.students import Node
+from ..store import read_results, results_file
+from . import cells
+from .cells import Row, Values
+
+PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'compress.md'
+MARK = '<!-- From here on written by benchmarks/evidence.py --report. -->\n'
+ARMS = {
+    'sliced': 'not trained', 'scratch': 'from random weights',
+    'alone': 'trained on alone', 'distilled': 'taught by the original',
+    'fading': 'the same, fading in the last third',
+    'twice': 'taught by the original, restarted once',
+    'progression': 'taught by the original, then by a stronger teacher',
+    'progression_fading': 'the same, each fading in its last third',
+    'onnx32': 'taught, in onnxruntime', 'onnx8': 'the same in 8 bits',
+    'packed6': 'taught, packed to 6 bits', 'packed4': 'packed to 4 bits'}
+"""Arm -> what is written of it, in the order of the rows."""
+KINDS = {'w75': '75% of the width', 'w50': 'half of the width',
+         'w25': 'a quarter of the width',
+         'lowrank': 'low rank (`LowRankConv2d`, half of the rank)',
+         'binary': 'binary weights in the backbone',
+         'xnor': 'binary weights and inputs in the backbone'}
+Result = Mapping[str, Any]
+
+
+def write(page: Path = PAGE) -> None:
+    """Put the section into the page, in place of the one before."""
+    text = page.read_text()
+    page.write_text(text[:text.index(MARK) + len(MARK)] + compose())
+
+
+def compose() -> str:
+    """The section's text; the data sets that were not run are left out."""
+    parts = ['\n## Does it help?\n']
+    for dataset in ORIGINALS:
+        results = finished(dataset)
+        if results:
+            parts.append(_introduction(dataset, results)
+                         + cells.grouped(COLUMNS, _groups(dataset, results)))
+    return '\n'.join([*parts, NOTE])
+
+
+COLUMNS = ('', 'AP by seed', 'mean', 'minus original',
+           'minus random weights', 'minus alone')
+NOTE = '''Half of 95% intervals after ±, paired by seed; **bold** excludes
+zero. Made by `python benchmarks/evidence.py --dataset bccd txl --only compress
+--data DATA --budget full`; all results are in
+[benchmarks/evidence](../benchmarks/evidence).
+'''
+
+
+def finished(dataset: str) -> list[Result]:
+    """Results of all jobs that were run, with AP.
+
+    Args:
+        dataset: One of :data:`ORIGINALS`.
+    """
+    known = read_results(results_file(f'{dataset}_slices'))
+    jobs = COMPARISONS['compress'](dataset, tuple(range(5)))
+    return [known[job.name] for job in jobs
+            if 'AP' in known.get(job.name, {})]
+
+
+def originals(dataset: str, seeds: Iterable[int]) -> Values:
+    """Seed -> AP of the detector that was made smaller."""
+    known = read_results(results_file(dataset))
+    names = {seed: Node(dataset, seed, student=ORIGINALS[dataset][0]).name
+             for seed in seeds}
+    return {seed: known[name]['AP'] for seed, name in names.items()}
+
+
+def _introduction(dataset: str, results: list[Result]) -> str:
+    title = {**DATASETS, **FEW_LABELS}[dataset]
+    epochs = SLICE_EPOCHS[dataset]
+    aps = originals(dataset, {one['seed'] for one in results})
+    return (f'**{dataset}** is {title} The original is its student (AP '
+            f'{cells.by_seed(aps)}). Each smaller one is trained for {epochs} '
+            'epochs by the files that the tool writes, with nothing set.\n\n')
+
+
+def _groups(dataset: str, results: list[Result]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = {}
+    for kind, title in KINDS.items():
+        found: dict[str, dict[int, Result]] = {}
+        for one in results:
+            if kind_of(one) == kind:
+                found.setdefault(one['arm'], {})[one['seed']] = one
+        if found:
+            groups[title + _share(found)] = _rows(dataset, found)
+    return groups
+
+
+def kind_of(result: Result) -> str:
+    """One of :data:`KINDS`."""
+    return result.get('layers') or f'w{100 * result["width"]:g}'
+
+
+def _share(found: Mapping[str, Mapping[int, Result]]) -> str:
+    sizes = [one['parameters'] for one in found.get('sliced', {}).values()]
+    if not sizes:
+        return ''
+    share = sizes[0]['slice'] / sizes[0]['original']
+    return f', {share:.0%} of the parameters'
+
+
+def _rows(dataset: str, found: Mapping[str, Mapping[int, Result]]
+          ) -> list[Row]:
+    aps: dict[str, Values] = {}
+    for arm, by_seed in found.items():
+        aps[arm] = {seed: one['AP'] for seed, one in by_seed.items()}
+    first = originals(dataset, {s for one in aps.values() for s in one})
+    rows: list[Row] = []
+    for arm, title in ARMS.items():
+        if arm in aps:
+            compared = [cells.difference(aps[arm], first)]
+            for other in ('scratch', 'alone'):
+                compared.append(
+                    cells.difference(aps[arm], aps[other])
+                    if other in aps and arm not in ('sliced', other)
+                    and (arm, other) != ('scratch', 'alone') else '')
+            rows.append([title + _size(found[arm]), cells.by_seed(aps[arm]),
+                         cells.mean(aps[arm]), *compared])
+    return rows
+
+
+def _size(by_seed: Mapping[int, Result]) -> str:
+    """The size of a file, for a row of files."""
+    sizes = next(iter(by_seed.values())).get('bytes', {})
+    for name in ('student.onnx', 'compressed'):
+        if name in sizes:
+            return f' ({sizes[name] / 1000:.0f} KB)'
+    return ''
