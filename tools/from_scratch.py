@@ -79,6 +79,8 @@ def compare(plan: Plan, progression: Progression,
     measurable = {name: detector for name, detector in detectors.items()
                   if not any(reason.startswith(f'{specs[name].field}.ap ')
                              for reason in reasons)}
+    if plan.student.checkpoint is None:  # it has learned nothing yet
+        measurable.pop('student', None)
     aps = {name: spec.ap for name, spec in specs.items()}
     aps |= measured_aps(specs, measurable, plan.student.config,
                         plan.paths.measured)
@@ -92,7 +94,9 @@ def compare(plan: Plan, progression: Progression,
     if not is_main_process():
         return
 
-    rows = [('student alone', aps['student'], 'student')]
+    rows = []
+    if plan.student.checkpoint is not None:
+        rows.append(('student alone', aps['student'], 'student'))
     for stage in control.stages:
         rows.append(('student trained on alone, as long as stages 1 to '
                      f'{stage.index}', stage.end_ap, 'student'))

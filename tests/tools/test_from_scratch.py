@@ -93,6 +93,16 @@ def test_an_ap_that_was_not_measured_is_said_to_be(toy, repository, tmp_path,
     results = json.loads((tmp_path / 'work/results.json').read_text())
     assert [row['minus_alone'] for row in results][4:7] == [.5, None, None]
 
+    # A student without a checkpoint has learned nothing yet.
+    monkeypatch.setitem(
+        compare.__globals__, 'measured_aps',
+        lambda specs, detectors, *_: dict.fromkeys(detectors, 30.))
+    compare(make_plan(toy(student=dict(checkpoint=None))), taught, alone)
+    results = json.loads((tmp_path / 'work/results.json').read_text())
+    assert [(row['what'], row['box_ap']) for row in results[::7]] == [
+        ('student trained on alone, as long as stages 1 to 1', 30.5),
+        ('teacher wide', 30.)]
+
 
 @pytest.mark.slow
 def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
