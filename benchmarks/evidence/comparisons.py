@@ -162,26 +162,29 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Slices of the students, trained in several ways for as long; half of
     the width also as files. On BCCD also by two teachers in turn, and
     students of other convolutions."""
+    on_bccd = dataset == 'bccd'
     for width, seed in itertools.product(WIDTHS.get(dataset, ()), seeds[:3]):
         start = Slice(dataset, seed, width)
         arms = {arm: SliceTraining(start, arm) for arm in SLICE_ARMS}
         yield start
-        for arm in ('scratch', 'alone', 'distilled', 'fading'):
+        for arm in ('scratch', 'alone', 'distilled'):
             yield arms[arm]
         if width == .5:
-            for bits in (32, 8):
-                yield Shipped(arms['distilled'], bits)
-            for bits in (6, 4):
-                yield Packed(arms['distilled'], bits)
-            if dataset == 'bccd':
-                for arm in ('twice', 'progression', 'progression_fading'):
-                    yield arms[arm]
-    if dataset == 'bccd':
-        for layers, seed in itertools.product(LAYERED, seeds[:3]):
-            start = Slice(dataset, seed, layers=layers)
-            yield start
-            for arm in ('alone', 'distilled'):
-                yield SliceTraining(start, arm)
+            yield from _files_of(arms['distilled'])
+            for arm in ('fading', 'twice', 'progression') if on_bccd else ():
+                yield arms[arm]
+    for layers, seed in itertools.product(LAYERED if on_bccd else (),
+                                          seeds[:3]):
+        start = Slice(dataset, seed, layers=layers)
+        yield start
+        yield SliceTraining(start, 'distilled')
+
+
+def _files_of(student: SliceTraining) -> Iterator[Job]:
+    for bits in (32, 8):
+        yield Shipped(student, bits)
+    for bits in (6, 4):
+        yield Packed(student, bits)
 
 
 def _sweep_changes(add_adapters: bool) -> Iterator[Changes]:

@@ -68,7 +68,7 @@ def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
 def test_jobs_begin_with_half_of_the_width():
     jobs = list(COMPARISONS['compress']('bccd', range(5)))
     assert len(jobs) == len({job.name for job in jobs}) \
-        == 3 * (12 + 5 + 5 + 3 * 3)
+        == 3 * (11 + 4 + 4 + 3 * 2)
     assert [job.name for job in jobs[:4]] == [
         f'seed0_w50_{arm}' for arm in ('sliced', 'scratch', 'alone',
                                        'distilled')]

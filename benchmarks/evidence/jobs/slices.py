@@ -43,10 +43,9 @@ AGAIN = 'again'
 SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
     'fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
-    'progression': (ORIGINAL, STRONGER),
-    'progression_fading': (ORIGINAL, STRONGER)}
-"""Arm -> the teacher of each stage. Those with "fading" in their names have no
-distillation at the end: it falls in the last third of a stage."""
+    'progression': (ORIGINAL, STRONGER)}
+"""Arm -> the teacher of each stage. In "fading", distillation falls to none in
+the last third."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
 
@@ -205,7 +204,7 @@ class SliceTraining(_OfSlices):
         cfg.work_dir = str(self.folder)
         if not teachers:
             cfg.load_from = None if self.arm == 'scratch' else files.weights
-        if 'fading' in self.arm:
+        if self.arm == 'fading':
             cfg.mtpd.fade = dict(begin=epochs * 2 / 3, end=epochs)
         if len(teachers) > 1:
             cfg.mtpd.order = [[name] for name in teachers]

@@ -18,7 +18,6 @@ ARMS = {
     'fading': 'the same, fading in the last third',
     'twice': 'taught by the original, restarted once',
     'progression': 'taught by the original, then by a stronger teacher',
-    'progression_fading': 'the same, each fading in its last third',
     'onnx32': 'taught, in onnxruntime', 'onnx8': 'the same in 8 bits',
     'packed6': 'taught, packed to 6 bits', 'packed4': 'packed to 4 bits'}
 """Arm -> what is written of it, in the order of the rows."""
