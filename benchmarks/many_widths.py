@@ -73,11 +73,15 @@ class Width:
             if value.numel() > 2**24:  # beyond, float32 skips numbers
                 raise CannotSlice([f'{name} is too large to be counted.'])
             value.data = torch.arange(value.numel()).view_as(value).to(value)
-        self.detector = sliced_detector(
+        counted = sliced_detector(
             counting, result.model, result.keeps_backbone,
             lambda group: scores[_root(counting, group)])
-        self.places = {name: value.detach().long() for name, value
-                       in self.detector.named_parameters()}
+        self.places = {name: value.detach().long()
+                       for name, value in counted.named_parameters()}
+        # Of the other one all parameters take gradients, also frozen ones.
+        self.detector = built(result.model)
+        self.detector.dataset_meta = counted.dataset_meta
+        self.detector.load_state_dict(counted.state_dict())
         self.load(dict(original.named_parameters()))
         self._outputs: list[Tensor] = []
         head = getattr(self.detector, 'rpn_head', None) \
