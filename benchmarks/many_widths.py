@@ -58,11 +58,9 @@ class Width:
     """One width of the network, with batch norms of its own.
 
     Attributes:
-        share: Of the channels.
-        model: Its mmdet config.
-        detector: Its weights are only read after :meth:`load`.
-        places: Parameter -> where its entries are among all entries of the
-            original's, in the same shape.
+        detector: Its own weights are copies, up to date after :meth:`load`.
+        places: Parameter -> where each of its entries is among all entries of
+            the original's.
     """
 
     def __init__(self, share: float, result: Narrowed, original: BaseDetector,
@@ -101,13 +99,8 @@ class Width:
     def losses(self, shared: Mapping[str, Tensor], data: dict,
                taught_by: Sequence[Tensor] = ()
                ) -> tuple[dict[str, Any], list[Tensor]]:
-        """The losses of a batch, and what the dense head predicts.
-
-        Args:
-            shared: The parameters of the whole width.
-            data: Preprocessed images and labels.
-            taught_by: Predictions of the whole width; empty for that one.
-        """
+        """The losses of a batch, and what the dense head predicts; what the
+        whole width predicts teaches the others."""
         losses = functional_call(self.detector, self.weights(shared),
                                  kwargs=dict(**data, mode='loss'))
         if taught_by:
@@ -121,20 +114,16 @@ class Width:
 
 
 class ManyWidths(nn.Module):
-    """The network, for a Runner; its parameters are the whole width's.
-
-    Args:
-        widths: The whole width first, the smallest last.
-    """
+    """The network, for a Runner: the whole width first, the smallest last.
+    Its parameters are those of the whole width."""
 
     def __init__(self, widths: Sequence[Width]) -> None:
         super().__init__()
         self.whole = widths[0].detector
-        self.widths = tuple(widths)  # so that only the first has parameters
+        self.widths = tuple(widths)  # no modules here: one set of parameters
 
     @property
     def shared(self) -> dict[str, Tensor]:
-        """The parameters of the whole width."""
         return dict(self.whole.named_parameters())
 
     def train(self, mode: bool = True) -> 'ManyWidths':
@@ -283,9 +272,11 @@ def run(args: argparse.Namespace) -> None:
         name = f'{width.share:g}'
         aps[name] = box_ap(*written(width, cfg, args.out), args.out)
         counts[name] = parameters(width.detector)
-    append_result(results_file('many_widths'), f'{stem}_seed{args.seed}', {
-        **vars(args), 'start': checkpoint_hash(args.checkpoint), 'AP': aps,
-        'parameters': counts, 'seconds': seconds, 'made_with': {
+    config = os.path.relpath(args.config)
+    append_result(results_file('many_widths'), f'{config} seed {args.seed}', {
+        'config': config, 'start': checkpoint_hash(args.checkpoint),
+        'widths': args.widths, 'epochs': args.epochs, 'seed': args.seed,
+        'AP': aps, 'parameters': counts, 'seconds': seconds, 'made_with': {
             **versions(), 'threads': torch.get_num_threads(),
             'torch-pruning': version('torch-pruning')}})
     print(text_table(

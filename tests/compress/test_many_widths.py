@@ -169,7 +169,8 @@ def test_the_command(command, mine, tmp_path, capsys):
         assert not torch.equal(value, start[key])
         assert torch.isin(files['w50'][key], value).all()
         assert torch.isin(files['w25'][key], files['w50'][key]).all()
-    assert line['job'] == 'my_seed0' and line['epochs'] == 1
+    assert line['job'] == 'my.py seed 0' and line['epochs'] == 1
+    assert str(tmp_path) not in json.dumps(line)
     assert line['made_with']['torch-pruning']
     assert line['AP'].keys() == {'original', '1', '0.5', '0.25'}
 
