@@ -30,6 +30,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from evidence.jobs.training import made_with
 from evidence.store import append_result, results_file
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config, ConfigDict
@@ -49,7 +50,6 @@ from mtpd.compress.slicing import built
 from mtpd.config_types import dict_of
 from mtpd.plan.detectors import DetectorSpec, load_config
 from mtpd.predict.evaluation import evaluate_checkpoint
-from mtpd.provenance import versions
 from mtpd.show.tables import text_table
 from mtpd.stage.runner import StageRunner
 
@@ -277,8 +277,7 @@ def run(args: argparse.Namespace) -> None:
         'config': config, 'start': checkpoint_hash(args.checkpoint),
         'widths': args.widths, 'epochs': args.epochs, 'seed': args.seed,
         'AP': aps, 'parameters': counts, 'seconds': seconds, 'made_with': {
-            **versions(), 'threads': torch.get_num_threads(),
-            'torch-pruning': version('torch-pruning')}})
+            **made_with(), 'torch-pruning': version('torch-pruning')}})
     print(text_table(
         f'{args.epochs} epochs, seed {args.seed}, {seconds:.0f} s',
         ('width', 'AP', 'parameters'),
