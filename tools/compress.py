@@ -17,7 +17,7 @@ of low rank, with binary weights (BinaryWeightConv2d) or also binary inputs
 plain. The second turns such a detector into one with plain convolutions that
 finds the same, and writes my_lowrank_plain.py and my_lowrank_plain.pth.
 
-    python tools/compress.py --compare work_dirs/my_half_mtpd student.onnx
+    python tools/compress.py --compare work_dirs/my_half_mtpd
 
 shows the detector and all that was made of it beside each other: AP, size and
 milliseconds. Of what is not there yet it names the command.
@@ -96,11 +96,13 @@ def compare(work_dir: str, *files: str) -> None:
     variants, missing = find_variants(history, files)
     measured = measure_variants(variants, history, sorted(
         {1, torch.get_num_threads()}))
-    write_variants(plan.paths.variants, measured)
     print(variants_table(measured))
     for line in missing:
         print(f'Not there: {line}')
-    print(f'Written: {plan.paths.variants}')
+    again = os.path.isfile(plan.paths.variants)
+    write_variants(plan.paths.variants, measured)
+    print(f'Written: {plan.paths.variants}'
+          + (', in place of the table before' if again else ''))
 
 
 def default_folder(config: str) -> str:
@@ -158,6 +160,7 @@ def report(made: Compressed) -> None:
                                  made.smaller)):
         rows.append([name, f'{count / 1e6:.3f} M', f'{size:.3f} MB'])
     print(text_table('Sliced', ['', 'parameters', 'weights'], rows))
+    print(f'{made.smaller[0] / made.original[0]:.0%} of the parameters stay.')
     for note in made.notes:
         print(f'Note: {note}')
     print(f'Batch norms measured on {made.images} training images.'
@@ -177,13 +180,14 @@ def arguments() -> argparse.Namespace:
                        help='its weights, file or URL')
     flags.add_argument('--compare', nargs='+', metavar=('WORK_DIR', 'FILE'),
                        help='instead of all else: the progression of this '
-                       'folder, .onnx files and packed checkpoints of its '
-                       'student')
+                       'folder with the .onnx files and packed checkpoints in '
+                       'it, and others: .onnx files of the same classes, '
+                       'checkpoints of its student')
     flags.add_argument('--width', type=float, metavar='SHARE',
                        help='share of the channels to keep, such as 0.5')
     for flag, what in (('ms', 'milliseconds for one image on this machine'),
                        ('mb', 'megabytes of weights'),
-                       ('params', 'number of parameters')):
+                       ('params', 'parameters')):
         flags.add_argument(f'--budget-{flag}', type=float, metavar='N',
                            help=f'instead of --width: at most so many {what}')
     flags.add_argument('--depth', type=int, metavar='LAYERS',

@@ -3,6 +3,9 @@ import json
 import os
 import statistics
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from glob import escape as glob_escape
+from glob import glob
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import torch
@@ -21,6 +24,7 @@ from mtpd.provenance import versions
 from mtpd.search.latency import timed
 from mtpd.search.measure import measured_aps, validation_of
 from mtpd.show.tables import Table, ap_text, number
+from mtpd.statistics import median_interval
 
 from .sizes import multiply_adds, network_pass, parameters
 
@@ -66,7 +70,8 @@ class Measured:
         milliseconds: Number of threads -> the median for one image, from the
             resized bytes to the boxes.
         speed: How many times as fast as the first variant it is, with the
-            most threads: the median over the rounds.
+            most threads: the median over the rounds, and the ends of its
+            95% interval.
     """
     name: str
     file: str
@@ -75,7 +80,7 @@ class Measured:
     multiply_adds: int | None
     bytes: int | None
     milliseconds: Mapping[int, float]
-    speed: float
+    speed: tuple[float, float, float]
 
 
 def find_variants(history: History, files: Sequence[str]
@@ -85,7 +90,8 @@ def find_variants(history: History, files: Sequence[str]
 
     Args:
         history: The progression.
-        files: Further ones: ``.onnx`` files and checkpoints of the student.
+        files: Besides those in the progression's folder: checkpoints of the
+            student, and ``.onnx`` files of any detector of its classes.
 
     Raises:
         UnusableInput: A file does not exist.
@@ -132,19 +138,30 @@ def _states(history: History) -> Iterator[State]:
 
 
 def _shipped(history: History, files: Sequence[str]) -> Iterator[State]:
-    """The files, and of what kind there is none."""
-    for path in files:
+    """The files, those in the work dir, and of what kind there is none."""
+    paths = history.plan.paths
+    found = list(files)
+    for pattern in ('*.onnx', '*_packed.pth'):
+        for path in sorted(glob(os.path.join(glob_escape(paths.folder),
+                                             pattern))):
+            if not any(map(partial(_is_same, path), files)):
+                found.append(path)
+    for path in found:
         if not os.path.isfile(path):
             raise UnusableInput(f'There is no file {path}. Name files of '
                                 'tools/export_onnx.py and tools/pack.py.')
         yield os.path.basename(path), path, ''
-    paths = history.plan.paths
-    if history.finished and not any(map(_is_onnx, files)):
-        yield ('in onnxruntime', None, 'python tools/export_onnx.py '
-               f'{paths.student_config} {paths.student} --out student.onnx')
-    if history.finished and all(map(_is_onnx, files)):
-        yield ('packed', None,
-               f'python tools/pack.py {paths.student} --bits 6')
+    student = f'{paths.student_config} {paths.student}'
+    if history.finished and not any(map(_is_onnx, found)):
+        yield ('in onnxruntime', None, f'python tools/export_onnx.py {student}'
+               f' --out {paths.folder}/student.onnx')
+    if history.finished and all(map(_is_onnx, found)):
+        yield ('packed', None, f'python tools/pack.py {paths.student} '
+               f'--bits 6 --config {paths.student_config}')
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _is_onnx(path: str) -> bool:
@@ -191,9 +208,15 @@ def measure_variants(variants: Sequence[Variant], history: History,
             if os.path.isfile(variant.file) else None,
             {number: 1000 * statistics.median(times[index])
              for number, times in seconds.items()},
-            statistics.median(first / own for first, own in zip(
-                most[0], most[index], strict=True))))
+            _ratio(most[0], most[index])))
     return measured
+
+
+def _ratio(first: Sequence[float], own: Sequence[float]
+           ) -> tuple[float, float, float]:
+    ratios = [one / other for one, other in zip(first, own, strict=True)]
+    low, high = median_interval(ratios)
+    return statistics.median(ratios), low, high
 
 
 def _load(variant: Variant, classes: Sequence[str]
@@ -262,7 +285,7 @@ def variants_table(measured: Sequence[Measured]) -> Table:
             one.name, ap_text(one.ap), _scaled(one.parameters, 1e6, ' M', 2),
             _scaled(one.multiply_adds, 1e6, ' M', 1),
             _scaled(one.bytes, 1e3, ' KB', 0), *times,
-            number(one.speed, '.2f')])
+            '{:.2f} ({:.2f} to {:.2f})'.format(*one.speed)])
     threads = [f'ms, {count} thread{"s" * (count > 1)}'
                for count in (measured[0].milliseconds if measured else ())]
     return Table(
@@ -270,7 +293,9 @@ def variants_table(measured: Sequence[Measured]) -> Table:
         ['', 'box AP', 'parameters', 'multiply-adds', 'file', *threads,
          'times as fast'], rows,
         notes=['Milliseconds of one image on the CPU, from the resized bytes '
-               'to the boxes: .onnx by onnxruntime, the others by PyTorch.'])
+               'to the boxes, median: .onnx by onnxruntime, the others by '
+               'PyTorch. Times as fast: median of the ratios, each of two '
+               'passes of one round, with its 95% interval.'])
 
 
 def _scaled(value: int | None, unit: float, name: str,
@@ -300,6 +325,6 @@ def read_variants(path: str) -> list[Measured]:
         return []
     with open(path) as file:
         content = json.load(file)
-    return [Measured(**{**one, 'milliseconds': {
+    return [Measured(**{**one, 'speed': tuple(one['speed']), 'milliseconds': {
         int(count): value for count, value in one['milliseconds'].items()}})
         for one in content['variants']]

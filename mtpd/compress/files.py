@@ -179,7 +179,7 @@ def progression_text(files: Files, cfg: Config,
         teachers=pool, order='bgs' if len(pool) > 1 else list(pool))
     command = f'#   python tools/train.py {files.progression}\n'
     return '# Trains the smaller detector, taught by the one that it was ' \
-        f'cut out of:\n{command}_base_ = ' \
+        f'made of:\n{command}_base_ = ' \
         f'{_relative(files.config, files)!r}\n{Config(content).pretty_text}'
 
 

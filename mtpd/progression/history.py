@@ -164,7 +164,8 @@ def read_plan(work_dir: str, config: str | None = None) -> Plan:
     """
     if not os.path.isdir(work_dir):
         raise UnreadableHistory(f'There is no folder {work_dir}. Name the '
-                                'work_dir of a progression.')
+                                'work_dir of a progression, which '
+                                'tools/train.py writes.')
     path = config or WorkDir(work_dir).config
     if not os.path.isfile(path) and '::' not in path:
         raise UnreadableHistory(f'There is no file {path}. ' + (

@@ -40,8 +40,21 @@ def test_every_detector_of_a_progression_is_found(history, tmp_path):
     assert missing == [
         f'from random weights, as long: {train} --scratch',
         f'in onnxruntime: python tools/export_onnx.py {work}/student.py '
-        f'{work}/student.pth --out student.onnx',
-        f'packed: python tools/pack.py {work}/student.pth --bits 6']
+        f'{work}/student.pth --out {work}/student.onnx',
+        f'packed: python tools/pack.py {work}/student.pth --bits 6 '
+        f'--config {work}/student.py']
+    # Files in the work dir need not be named, and are taken once.
+    packed = shutil.copy(f'{work}/student.pth', f'{work}/student_packed.pth')
+    (tmp_path / 'b.onnx').touch()
+    for files in ([], [os.path.relpath(packed)], [str(tmp_path / 'b.onnx')]):
+        found, missing = find_variants(history, files)
+        assert [one.name for one in found[6:]] == [
+            *(['b.onnx'] if 'onnx' in ''.join(files) else []),
+            'student_packed.pth']
+        assert not any(line.startswith('packed') for line in missing)
+        assert any(line.startswith('in onnx') for line in missing) == (
+            len(found) == 7)
+    os.remove(packed)
 
     # The detector that the student was cut out of comes first.
     plan = history.plan
@@ -86,7 +99,8 @@ def test_they_are_measured_beside_each_other(history, monkeypatch, tmp_path):
     assert calls == [1] * 3 * 5 + [2] * 3 * 5
     assert [one.milliseconds for one in measured] == [
         {1: 4000., 2: 8000.}, {1: 2000., 2: 4000.}, {1: 1000., 2: 2000.}]
-    assert [one.speed for one in measured] == [1., 2., 4.]
+    assert [one.speed for one in measured] == [
+        (1., 1., 1.), (2., 2., 2.), (4., 4., 4.)]
     # All images are of one size: a batch is padded nowhere.
     assert measured[2].ap == pytest.approx(history.stages[0].end_ap)
     student = DetectorSpec('student', history.plan.student.config, None)
@@ -101,4 +115,5 @@ def test_they_are_measured_beside_each_other(history, monkeypatch, tmp_path):
     write_variants(path, measured)
     assert read_variants(path) == measured
     row = variants_table(measured).rows[1]
-    assert row[0] == 'not trained' and row[-3:] == ['2000.0', '4000.0', '2.00']
+    assert row[0] == 'not trained' and row[-3:] == [
+        '2000.0', '4000.0', '2.00 (2.00 to 2.00)']

@@ -130,16 +130,16 @@ def test_what_was_made_of_the_student_is_shown(found, tmp_path):
     assert 'variants' not in parsed(history).tables
     write_variants(history.plan.paths.variants, [
         Measured('original', 'my.pth', 38.6, 1_050_000, 119_500_000,
-                 4_249_000, {1: 25.5, 2: 20.25}, 1.),
+                 4_249_000, {1: 25.5, 2: 20.25}, (1., 1., 1.)),
         Measured('half.onnx', 'half.onnx', 38.4, None, None, 1_265_000,
-                 {1: 6.8, 2: 4.}, 5.0625)])
+                 {1: 6.8, 2: 4.}, (5.0625, 4.5, 6.))])
     assert parsed(history).tables['variants'] == [[
         ['', 'box AP', 'parameters', 'multiply-adds', 'file', 'ms, 1 thread',
          'ms, 2 threads', 'times as fast'],
         ['original', '38.6', '1.05 M', '119.5 M', '4,249 KB', '25.5', '20.2',
-         '1.00'],
+         '1.00 (1.00 to 1.00)'],
         ['half.onnx', '38.4', NOTHING, NOTHING, '1,265 KB', '6.8', '4.0',
-         '5.06']]]
+         '5.06 (4.50 to 6.00)']]]
 
 
 def test_every_image_can_be_seen_and_is_described(whole):
