@@ -1,6 +1,6 @@
 # Progressive distillation on BCCD, with all detectors from random weights:
 #   python tools/from_scratch.py configs/bccd/progression.py (`make bccd`)
-# Data: see dataset.py. Results and time: docs/bccd.md.
+# Data: see dataset.py. Results of several seeds: docs/results.md.
 _base_ = './student.py'
 custom_imports = dict(imports=['mtpd'])
 work_dir = 'work_dirs/bccd'
