@@ -26,7 +26,8 @@ bccd: install
 # All cores; every worker computes with one thread, and on the CPU even where
 # there is a GPU.
 test: install
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -n auto --dist worksteal \
+		--durations 25
 
 test-slow: install
 	$(RUN) -m pytest tests -m slow

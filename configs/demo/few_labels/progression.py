@@ -7,7 +7,7 @@ custom_imports = dict(imports=['mtpd'])
 work_dir = f'{_base_.folder}seed{_base_.seed}'
 pool = work_dir + '/pool/'
 mtpd = dict(
-    student=dict(checkpoint=pool + 'student.pth'),
+    student=dict(checkpoint=None),
     teachers=dict(wide=dict(config='configs/demo/few_labels/teacher.py',
                             checkpoint=pool + 'wide.pth')),
     order=['wide'],

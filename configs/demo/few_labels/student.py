@@ -1,4 +1,4 @@
-"""The demo's student: 60 labelled images of 1200."""
+"""The demo's student: 60 labelled images of 900."""
 _base_ = '../student.py'
 
 folder = 'work_dirs/few_labels/'
@@ -6,14 +6,14 @@ data_root = folder + 'data/'
 seed = int('{{$DEMO_SEED:0}}')
 randomness = dict(seed=seed)
 drawn_shapes = dict(
-    folder=data_root, train=1200, val=200, size=_base_.scale, seed=0)
+    folder=data_root, train=900, val=200, size=_base_.scale, seed=0)
 train_dataloader = dict(dataset=dict(data_root=data_root, indices=60))
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 
-max_epochs = 40
+max_epochs = 36
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=max_epochs))
 param_scheduler = [
