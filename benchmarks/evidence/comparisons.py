@@ -13,6 +13,8 @@ from .jobs.slices import (LAYERED, SLICE_ARMS, WIDTHS, Packed, Shipped, Slice,
                           SliceTraining)
 from .jobs.training import pool_of
 
+ON_FEW_LABELS = ('labels',)
+"""Comparisons on data sets of few labels alone; compress is on all."""
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
 BUDGETS = {'small': ('pilot', 'main', 'orders', 'cost'),
            'full': ('pilot', 'main', 'orders', 'cost', 'mechanisms', 'gaps',
@@ -31,10 +33,12 @@ def all_jobs(datasets: Sequence[str], comparisons: Sequence[str],
 def jobs_on(dataset: str, comparisons: Sequence[str],
             seeds: tuple[int, ...]) -> Iterator[Job]:
     """The jobs on one data set, with repetitions."""
-    if dataset not in FEW_LABELS:
+    few = dataset in FEW_LABELS
+    if not few:
         yield Costs(dataset)
     for comparison in comparisons:
-        if (dataset in FEW_LABELS) != (comparison == 'labels'):
+        if comparison not in ON_FEW_LABELS + ('compress',) and few \
+                or comparison in ON_FEW_LABELS and not few:
             continue
         for job in COMPARISONS[comparison](dataset, seeds):
             if isinstance(job, Node):

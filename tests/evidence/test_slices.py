@@ -2,7 +2,7 @@
 import copy
 
 import pytest
-from evidence.comparisons import COMPARISONS
+from evidence.comparisons import COMPARISONS, all_jobs
 from evidence.jobs import slices
 from evidence.jobs.slices import SLICE_ARMS, SLICE_EPOCHS, Slice, SliceTraining
 from evidence.jobs.training import config_of
@@ -63,6 +63,19 @@ def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
         teacher = plan.teachers['two_stage']
         assert teacher.scale == pool.scale == 2
         assert teacher.config.model == pool.config.model
+
+
+def test_they_are_on_both_data_sets():
+    def names(dataset, *comparisons):
+        return {type(job).__name__ for job in all_jobs(
+            [dataset], comparisons, (0, 1, 2))}
+
+    assert {'Slice', 'SliceTraining', 'Shipped', 'Packed'} <= names(
+        'bccd', 'compress')
+    assert names('txl', 'compress') == {
+        'Slice', 'SliceTraining', 'Shipped', 'Packed'}
+    assert names('txl', 'main', 'labels') == {'Node'}
+    assert names('bccd', 'labels') == {'Costs'}
 
 
 def test_jobs_begin_with_half_of_the_width():
