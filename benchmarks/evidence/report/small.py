@@ -43,11 +43,17 @@ def compose() -> str:
         if results:
             parts.append(_introduction(dataset, results)
                          + cells.grouped(COLUMNS, _groups(dataset, results)))
-    return '\n'.join([*parts, NOTE])
+    return '\n'.join([*parts, *([IN_WORDS] if len(parts) > 1 else []), NOTE])
 
 
 COLUMNS = ('', 'AP by seed', 'mean', 'minus original',
            'minus random weights', 'minus alone')
+IN_WORDS = '''What pays is to begin with the slice's weights: trained on
+alone, they end 3 to 5 AP above random ones. What the original adds as a
+teacher is within noise on BCCD, and a stronger teacher of twice the resolution
+after it costs AP with the default weight. Files in onnxruntime find what the detector
+finds; 8 bits and 6 bits cost some tenths, 4 bits about one AP.
+'''
 NOTE = '''Half of 95% intervals after ±, paired by seed; **bold** excludes
 zero. Made by `python benchmarks/evidence.py --dataset bccd txl --only compress
 --data DATA --budget full`; all results are in
