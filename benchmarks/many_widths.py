@@ -54,6 +54,11 @@ from mtpd.show.tables import text_table
 from mtpd.stage.runner import StageRunner
 
 
+WEIGHT = .1
+"""Of the error of each output. With 1, the widths of BCCD's student ended at AP
+35.5, 26.5, 21.0 and 5.3; with this, at 36.5, 34.4, 30.4 and 9.4."""
+
+
 class Width:
     """One width of the network, with batch norms of its own.
 
@@ -105,7 +110,7 @@ class Width:
                                  kwargs=dict(**data, mode='loss'))
         if taught_by:
             losses['loss_distill'] = [
-                F.mse_loss(own, other.detach())
+                WEIGHT * F.mse_loss(own, other.detach())
                 for own, other in zip(self._outputs, taught_by)]
         return losses, self._outputs
 
