@@ -55,8 +55,8 @@ from mtpd.stage.runner import StageRunner
 
 
 WEIGHT = .1
-"""Of the error of each output. With 1, the widths of BCCD's student ended at AP
-35.5, 26.5, 21.0 and 5.3; with this, at 36.5, 34.4, 30.4 and 9.4."""
+"""Of the error of each output. With 1, the widths of BCCD's student ended at
+AP 35.5, 26.5, 21.0 and 5.3; with this, at 36.5, 34.4, 30.4 and 9.4."""
 
 
 class Width:

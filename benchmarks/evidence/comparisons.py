@@ -175,13 +175,16 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
             yield arms[arm]
         if width == .5:
             yield from _files_of(arms['distilled'])
-            for arm in ('fading', 'twice', 'progression') if on_bccd else ():
+            for arm in MORE_ARMS if on_bccd else ():
                 yield arms[arm]
     for layers, seed in itertools.product(LAYERED if on_bccd else (),
                                           seeds[:3]):
         start = Slice(dataset, seed, layers=layers)
         yield start
         yield SliceTraining(start, 'distilled')
+
+
+MORE_ARMS = ('fading', 'twice', 'progression', 'gentle')
 
 
 def _files_of(student: SliceTraining) -> Iterator[Job]:

@@ -43,9 +43,9 @@ AGAIN = 'again'
 SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
     'fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
-    'progression': (ORIGINAL, STRONGER)}
+    'progression': (ORIGINAL, STRONGER), 'gentle': (ORIGINAL, STRONGER)}
 """Arm -> the teacher of each stage. In "fading", distillation falls to none in
-the last third."""
+the last third; in "gentle", it has a quarter of the default's share."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
 
@@ -206,6 +206,9 @@ class SliceTraining(_OfSlices):
             cfg.load_from = None if self.arm == 'scratch' else files.weights
         if self.arm == 'fading':
             cfg.mtpd.fade = dict(begin=epochs * 2 / 3, end=epochs)
+        if self.arm == 'gentle':
+            cfg.mtpd.distill = dict(type='FeatureL2Loss', normalise=True,
+                                    loss_weight=dict(share=1.))
         if len(teachers) > 1:
             cfg.mtpd.order = [[name] for name in teachers]
             cfg.mtpd.teachers[teachers[1]] = self._second(cfg, teachers[1])

@@ -18,6 +18,7 @@ ARMS = {
     'fading': 'the same, fading in the last third',
     'twice': 'taught by the original, restarted once',
     'progression': 'taught by the original, then by a stronger teacher',
+    'gentle': 'the same with `loss_weight=dict(share=1)`',
     'onnx32': 'taught, in onnxruntime', 'onnx8': 'the same in 8 bits',
     'packed6': 'taught, packed to 6 bits', 'packed4': 'packed to 4 bits'}
 """Arm -> what is written of it, in the order of the rows."""
@@ -51,8 +52,8 @@ COLUMNS = ('', 'AP by seed', 'mean', 'minus original',
 IN_WORDS = '''What pays is to begin with the slice's weights: trained on
 alone, they end 3 to 5 AP above random ones. What the original adds as a
 teacher is within noise on BCCD, and a stronger teacher of twice the resolution
-after it costs AP with the default weight. Files in onnxruntime find what the detector
-finds; 8 bits and 6 bits cost some tenths, 4 bits about one AP.
+after it costs AP. Files in onnxruntime find what the detector finds; 8 bits
+and 6 bits cost some tenths, 4 bits about one AP.
 '''
 NOTE = '''Half of 95% intervals after ±, paired by seed; **bold** excludes
 zero. Made by `python benchmarks/evidence.py --dataset bccd txl --only compress
