@@ -68,3 +68,6 @@ def test_every_job_has_a_row(tmp_path, monkeypatch):
     ({'compressed': 222_100, 'plain': 600_000}, ' (222 KB)'), ({}, '')])
 def test_a_file_has_its_size(sizes, text):
     assert small._size({0: {'bytes': sizes}}) == text
+    seen = small._size({seed: {'bytes': sizes, 'AP_of_detector': 38. + seed}
+                        for seed in range(2)})
+    assert seen == text.replace(')', '; mmdet image by image 38.5)')

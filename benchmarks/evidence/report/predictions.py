@@ -31,25 +31,20 @@ def predictions(results: Results) -> Section:
     seeds = cells.numbers(len(_seeds(one)) for one in known if _seeds(one))
     first = (
         f'- **From the student** (of seed 0): stages of {EPOCHS} epochs, '
-        f'mean over {seeds} seeds. p is how often a random ranking agrees or '
-        f'disagrees as much; with {max(counts)} teachers it is never below '
-        f'{smallest:.2f}, so nothing can be shown.\n') if seeds else ''
+        f'{seeds} seeds. p is of a random ranking; with {max(counts)} '
+        f'teachers it is never below {smallest:.2f}.\n') if seeds else ''
     return (
         'Costs into different teachers can be compared only after division '
         "by the teacher's variance. The first columns are Spearman's rank "
         'correlations with the AP after a stage; brackets hold p.\n\n'
         f'{first}'
         f'- **From another teacher**: stages of {SHORT} epochs, {pairs} '
-        'pairs (previous teacher, teacher). The mean over previous teachers '
-        'is subtracted, from the AP also that of its seed and number of '
-        'stages. The method expects a negative value for the cost. p is how '
-        f'often a value is as far from 0 when the teachers swap names (all '
-        f'{names} ways).\n'
-        '- **Right**: of two candidates for the place before the chosen '
-        'teachers, how often does the student end higher with the smaller '
-        'cost, larger similarity or smaller gap? A tie counts half. p is as '
-        'before, of a share as far from a half. With 3 teachers, seed 0 '
-        'only.\n\n'
+        'pairs (previous teacher, teacher), means subtracted. The method '
+        'expects a negative value for the cost. p: the teachers swap names '
+        f'(all {names} ways).\n'
+        '- **Right**: how often is the better of two predecessors the one of '
+        'smaller cost, larger similarity or smaller gap? With 3 teachers, '
+        'seed 0 only.\n\n'
         + table), {}
 
 

@@ -22,6 +22,8 @@ ARMS = {
     'onnx32': 'taught, in onnxruntime', 'onnx8': 'the same in 8 bits',
     'packed6': 'taught, packed to 6 bits', 'packed4': 'packed to 4 bits'}
 """Arm -> what is written of it, in the order of the rows."""
+FILES = ('onnx32', 'onnx8', 'packed6', 'packed4')
+"""Arms that are files of a trained one."""
 KINDS = {'w75': '75% of the width', 'w50': 'half of the width',
          'w25': 'a quarter of the width',
          'lowrank': 'low rank (`LowRankConv2d`, half of the rank)',
@@ -57,8 +59,7 @@ and 6 bits cost some tenths, 4 bits about one AP.
 '''
 NOTE = '''Half of 95% intervals after ±, paired by seed; **bold** excludes
 zero. Made by `python benchmarks/evidence.py --dataset bccd txl --only compress
---data DATA --budget full`; all results are in
-[benchmarks/evidence](../benchmarks/evidence).
+--data DATA --budget full`.
 '''
 
 
@@ -129,7 +130,7 @@ def _rows(dataset: str, found: Mapping[str, Mapping[int, Result]]
             for other in ('scratch', 'alone'):
                 compared.append(
                     cells.difference(aps[arm], aps[other])
-                    if other in aps and arm not in ('sliced', other)
+                    if other in aps and arm not in ('sliced', other, *FILES)
                     and (arm, other) != ('scratch', 'alone') else '')
             rows.append([title + _size(found[arm]), cells.by_seed(aps[arm]),
                          cells.mean(aps[arm]), *compared])
@@ -137,9 +138,15 @@ def _rows(dataset: str, found: Mapping[str, Mapping[int, Result]]
 
 
 def _size(by_seed: Mapping[int, Result]) -> str:
-    """The size of a file, for a row of files."""
-    sizes = next(iter(by_seed.values())).get('bytes', {})
+    """The size of a file, for a row of files; of one for onnxruntime also
+    what the detector reaches in the same test, one image at a time."""
+    one = next(iter(by_seed.values()))
+    sizes, seen = one.get('bytes', {}), ''
+    if 'AP_of_detector' in one:
+        aps = {seed: result['AP_of_detector']
+               for seed, result in by_seed.items()}
+        seen = f'; mmdet image by image {cells.mean(aps)}'
     for name in ('student.onnx', 'compressed'):
         if name in sizes:
-            return f' ({sizes[name] / 1000:.0f} KB)'
+            return f' ({sizes[name] / 1000:.0f} KB{seen})'
     return ''
