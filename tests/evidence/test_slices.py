@@ -17,9 +17,10 @@ from mtpd.progression import make_plan
 
 
 @pytest.fixture(scope='module')
-def start(tmp_path_factory):
+def start(repository, tmp_path_factory):
     """Half of BCCD's student, with the files of tools/compress.py."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository)  # before each test's own change
         patch.setattr(slices, 'WEIGHTS', tmp_path_factory.mktemp('slices'))
         start = Slice('bccd', 1, .5)
         start.folder.mkdir(parents=True)
