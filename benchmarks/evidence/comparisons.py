@@ -13,8 +13,6 @@ from .jobs.slices import (LAYERED, SLICE_ARMS, WIDTHS, Packed, Shipped, Slice,
                           SliceTraining)
 from .jobs.training import pool_of
 
-ON_FEW_LABELS = ('labels',)
-"""Comparisons on data sets of few labels alone; compress is on all."""
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
 BUDGETS = {'small': ('pilot', 'main', 'orders', 'cost'),
            'full': ('pilot', 'main', 'orders', 'cost', 'mechanisms', 'gaps',
@@ -37,8 +35,7 @@ def jobs_on(dataset: str, comparisons: Sequence[str],
     if not few:
         yield Costs(dataset)
     for comparison in comparisons:
-        if comparison not in ON_FEW_LABELS + ('compress',) and few \
-                or comparison in ON_FEW_LABELS and not few:
+        if comparison != 'compress' and few != (comparison == 'labels'):
             continue
         for job in COMPARISONS[comparison](dataset, seeds):
             if isinstance(job, Node):

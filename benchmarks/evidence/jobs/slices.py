@@ -4,7 +4,7 @@ import importlib.metadata
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.config import Config
 
@@ -224,15 +224,16 @@ class SliceTraining(_OfSlices):
 
 
 @dataclass(frozen=True)
-class Shipped(_OfSlices):
-    """A distilled slice as a file for onnxruntime.
+class _File(_OfSlices):
+    """A file made of a distilled slice.
 
     Attributes:
         student: The slice.
-        bits: 32 for floats, or 8.
+        bits: Of a weight.
     """
     student: SliceTraining
     bits: int
+    kind: ClassVar[str]
 
     @property
     def dataset(self) -> str:
@@ -244,17 +245,27 @@ class Shipped(_OfSlices):
         return self.student.seed
 
     @property
+    def arm(self) -> str:
+        """What was done with the student."""
+        return f'{self.kind}{self.bits}'
+
+    @property
     def name(self) -> str:
-        return f'{self.student.name}_onnx{self.bits}'
+        return f'{self.student.name}_{self.arm}'
 
     @property
     def needs(self) -> tuple[Job, ...]:
         # The student's config lies beside the slice, based on the original's.
         return self.student.start, self.student
 
+
+class Shipped(_File):
+    """One for onnxruntime, of 32 bits (floats) or 8."""
+    kind = 'onnx'
+
     def measure(self) -> dict[str, Any]:
         began = time.monotonic()
-        result = {**about(self.student.start, f'onnx{self.bits}'),
+        result = {**about(self.student.start, self.arm),
                   'bytes': {'student.pth':
                             Path(self.student.weights).stat().st_size}}
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -272,33 +283,9 @@ class Shipped(_OfSlices):
                 'AP_of_detector': 100 * of_detector, **ended(began)}
 
 
-@dataclass(frozen=True)
-class Packed(_OfSlices):
-    """A distilled slice whose weights share some values.
-
-    Attributes:
-        student: The slice.
-        bits: Of a weight.
-    """
-    student: SliceTraining
-    bits: int
-
-    @property
-    def dataset(self) -> str:
-        return self.student.dataset
-
-    @property
-    def seed(self) -> int:
-        """Of the student."""
-        return self.student.seed
-
-    @property
-    def name(self) -> str:
-        return f'{self.student.name}_packed{self.bits}'
-
-    @property
-    def needs(self) -> tuple[Job, ...]:
-        return self.student.start, self.student
+class Packed(_File):
+    """A checkpoint whose weights share some values."""
+    kind = 'packed'
 
     def measure(self) -> dict[str, Any]:
         began = time.monotonic()
@@ -308,7 +295,7 @@ class Packed(_OfSlices):
             checkpoint=self.student.weights, bits=self.bits,
             config=start.files.config, out=str(self.folder / 'student.pth'),
             overwrite=True))
-        return {**about(start, f'packed{self.bits}'), 'bytes': made.sizes,
+        return {**about(start, self.arm), 'bytes': made.sizes,
                 'AP': start.ap(made.files.plain), **ended(began)}
 
 
