@@ -154,7 +154,7 @@ def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Students with few and with all labels: alone, taught on the images
     that have labels, and taught on all images."""
     for (student, epochs), seed in itertools.product(LABELS.items(), seeds):
-        for teachers, changes in LABEL_ARMS.values():
+        for teachers, changes in LABEL_ARMS[student].values():
             yield Node(dataset, seed, (
                 Stage(teachers, epochs, changes=changes),), student)
 
@@ -172,7 +172,7 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
             yield arms[arm]
         if width == .5:
             yield from _files_of(arms['distilled'])
-            for arm in MORE_ARMS if on_bccd else ():
+            for arm in MORE_ARMS if on_bccd else ('share1',):
                 yield arms[arm]
     for layers, seed in itertools.product(LAYERED if on_bccd else (),
                                           seeds[:3]):
@@ -181,7 +181,7 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         yield SliceTraining(start, 'distilled')
 
 
-MORE_ARMS = ('fading', 'twice', 'progression', 'gentle')
+MORE_ARMS = ('share2', 'share1', 'fading', 'twice', 'progression', 'gentle')
 
 
 def _files_of(student: SliceTraining) -> Iterator[Job]:

@@ -40,11 +40,25 @@ INHERIT: Changes = (('inherit', ('neck', 'head')),)
 LABELS = {'labels_85': 40, 'labels_850': 6}
 """Config of a student with so many labelled images -> epochs of its training
 and of the stage after it."""
-LABEL_ARMS: dict[str, tuple[tuple[str, ...], Changes]] = {
-    'trained on alone': ((), LABELLED_ONLY),
-    'taught on labelled images': (('wide',), LABELLED_ONLY + INHERIT),
-    'taught on all images': (('wide',), INHERIT)}
-"""Name -> the stage's teachers and changes, the control first."""
+ALONE, TAUGHT = 'trained on alone', 'taught on labelled images'
+LABEL_ARMS: dict[str, dict[str, tuple[tuple[str, ...], Changes]]] = {
+    'labels_85': {
+        ALONE: ((), LABELLED_ONLY),
+        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT),
+        'taught on all images': (('wide',), INHERIT),
+        **{f'the same with `loss_weight=dict(share={share:g})`': (
+            ('wide',),
+            INHERIT + (('distill.loss_weight', (('share', share),)),))
+           for share in (2., 1.)},
+        'taught on all images by a pretrained teacher of these labels': (
+            ('pretrained_85',), ())},
+    'labels_850': {
+        ALONE: ((), LABELLED_ONLY),
+        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT),
+        'taught by a pretrained teacher': (
+            ('pretrained',), LABELLED_ONLY)}}
+"""Student -> name of an arm -> its stage's teachers and changes, the control
+first."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""
 GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)

@@ -129,10 +129,9 @@ def test_constants_match_the_configs(dataset):
 
 def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
     nodes = list(comparisons.COMPARISONS['labels']('txl', (0, 1, 2)))
-    assert len({node.name for node in nodes}) == 3 * len(LABELS) * len(
-        LABEL_ARMS)
+    assert len({node.name for node in nodes}) == 3 * (6 + 3)
     for student, epochs in LABELS.items():
-        alone, labelled, everything = (
+        alone, labelled, *others = (
             node.config() for node in nodes
             if node.student == student and node.seed == 1)
         assert alone.train_cfg.max_epochs == epochs
@@ -140,6 +139,16 @@ def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
         assert taught.pop('work_dir') == labelled.work_dir
         assert taught == {'mtpd.distill.loss_weight': 'auto',
                           'mtpd.inherit': ('neck', 'head')}
-        extra = dict(changes(labelled.to_dict(), everything.to_dict()))
-        assert extra.keys() == {'work_dir', 'mtpd.unlabelled'}
-        assert extra['mtpd.unlabelled']['folder'].endswith('txl_pbc/train/')
+        *everything, pretrained = others
+        teacher = 'pretrained_85' if everything else 'pretrained'
+        assert pretrained.mtpd.order == [(teacher,)]
+        assert pretrained.mtpd.distill == labelled.mtpd.distill
+        assert (pretrained.mtpd.unlabelled is None) == (not everything)
+        assert not pretrained.mtpd.get('inherit')
+        for cfg, weight in zip(everything, ('auto', 2., 1.)):
+            extra = dict(changes(labelled.to_dict(), cfg.to_dict()))
+            assert extra.pop('mtpd.distill.loss_weight', 'auto') == (
+                weight if weight == 'auto' else dict(share=weight))
+            assert extra.keys() == {'work_dir', 'mtpd.unlabelled'}
+            assert extra['mtpd.unlabelled']['folder'].endswith(
+                'txl_pbc/train/')

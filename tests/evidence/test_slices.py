@@ -50,18 +50,21 @@ def test_all_arms_are_as_long_and_differ_in_nothing_else(start):
 
 @pytest.mark.parametrize('arm, order', [
     ('distilled', (('original',),)),
+    ('share2', (('original',),)), ('share1', (('original',),)),
     ('twice', (('original',), ('again',))),
     ('progression', (('original',), ('two_stage',))),
     ('gentle', (('original',), ('two_stage',)))])
 def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
     cfg = SliceTraining(start, arm).config()
-    assert ('distill' in cfg.mtpd) == (arm == 'gentle')
+    share = {'share2': 2., 'share1': 1., 'gentle': 1.}.get(arm)
+    assert ('distill' in cfg.mtpd) == (share is not None)
     plan = make_plan(cfg)
     assert plan.order == order
     assert plan.teachers['original'].checkpoint.endswith(
         f'{start.original.name}/student.pth')
-    if arm == 'gentle':
-        assert plan.distill['loss_weight'] == {'share': 1.}
+    assert plan.distill['loss_weight'] == (
+        'auto' if share is None else {'share': share})
+    assert plan.adapter == 'conv'
     if arm in ('progression', 'gentle'):
         pool = make_plan(config_of('bccd')).teachers['two_stage']
         teacher = plan.teachers['two_stage']
@@ -85,7 +88,7 @@ def test_they_are_on_both_data_sets():
 def test_jobs_begin_with_half_of_the_width():
     jobs = list(COMPARISONS['compress']('bccd', range(5)))
     assert len(jobs) == len({job.name for job in jobs}) \
-        == 3 * (12 + 4 + 4 + 3 * 2)
+        == 3 * (14 + 4 + 4 + 3 * 2)
     assert [job.name for job in jobs[:4]] == [
         f'seed0_w50_{arm}' for arm in ('sliced', 'scratch', 'alone',
                                        'distilled')]

@@ -11,6 +11,12 @@ RECOMMENDED = dict(type='FeatureL2Loss', normalise=True, loss_weight='auto')
     ({}, 'conv'),
     (dict(distill=RECOMMENDED), 'conv'),
     (dict(adapter=None), 'conv'),
+    # Another share of the gradient is no other mechanism.
+    (dict(distill=dict(RECOMMENDED, loss_weight=dict(share=1))), 'conv'),
+    (dict(distill=dict(RECOMMENDED, loss_weight=dict(share=1)),
+          inherit='head'), 'auto'),
+    (dict(distill=dict(RECOMMENDED, loss_weight=dict(share=1),
+                       normalise=False)), 'auto'),
     (dict(inherit=['backbone']), 'conv'),
     # The student's maps are the teacher's then, channel by channel.
     (dict(inherit=['neck', 'head']), 'auto'),
@@ -20,6 +26,7 @@ RECOMMENDED = dict(type='FeatureL2Loss', normalise=True, loss_weight='auto')
     (dict(distill='paper'), 'auto'),
     (dict(distill=dict(RECOMMENDED, loss_weight=1.)), 'auto'),
     (dict(distill=dict(type='PKDLoss'), adapter=None), 'auto'),
+    (dict(distill=dict(type='PKDLoss', loss_weight=dict(share=1))), 'auto'),
     (dict(adapter='auto'), 'auto')])
 def test_the_default_has_a_convolution_at_every_level(
         toy, settings, adapter):

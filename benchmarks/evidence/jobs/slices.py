@@ -42,10 +42,14 @@ AGAIN = 'again'
 """The original under a second name: no teacher comes twice in an order."""
 SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
+    'share2': (ORIGINAL,), 'share1': (ORIGINAL,),
     'fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
     'progression': (ORIGINAL, STRONGER), 'gentle': (ORIGINAL, STRONGER)}
 """Arm -> the teacher of each stage. In "fading", distillation falls to none in
-the last third; in "gentle", it has a quarter of the default's share."""
+the last third."""
+SHARE_OF = {'share2': 2., 'share1': 1., 'gentle': 1.}
+"""Arm -> the share of distillation's gradient, where it is not the default:
+see :class:`mtpd.distill.AutoWeight`."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
 
@@ -206,9 +210,10 @@ class SliceTraining(_OfSlices):
             cfg.load_from = None if self.arm == 'scratch' else files.weights
         if self.arm == 'fading':
             cfg.mtpd.fade = dict(begin=epochs * 2 / 3, end=epochs)
-        if self.arm == 'gentle':
-            cfg.mtpd.distill = dict(type='FeatureL2Loss', normalise=True,
-                                    loss_weight=dict(share=1.))
+        if self.arm in SHARE_OF:
+            cfg.mtpd.distill = dict(
+                type='FeatureL2Loss', normalise=True,
+                loss_weight=dict(share=SHARE_OF[self.arm]))
         if len(teachers) > 1:
             cfg.mtpd.order = [[name] for name in teachers]
             cfg.mtpd.teachers[teachers[1]] = self._second(cfg, teachers[1])

@@ -165,6 +165,8 @@ class Node(Job):
         for key, value in stage.changes:
             if key == 'distill':  # replaced as a whole; written as pairs
                 mtpd.distill = dict(value)
+            elif key == 'distill.loss_weight' and isinstance(value, tuple):
+                mtpd.distill.loss_weight = dict(value)
             elif value is None:  # merging would refuse it beside a dict
                 mtpd[key] = None
             else:

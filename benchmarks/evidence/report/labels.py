@@ -4,12 +4,11 @@ from typing import Mapping
 
 import numpy as np
 
-from ..design import FEW_LABELS, LABEL_ARMS, LABELS
+from ..design import ALONE, FEW_LABELS, LABEL_ARMS, LABELS, TAUGHT
 from ..results import Evidence, Run, aps_of
 from . import cells
 from .cells import Row, Values
 
-CONTROL, DIRECT = list(LABEL_ARMS)[:2]
 Runs = Mapping[str, Mapping[int, Run]]
 """Arm -> seed -> run; ``start`` is the student before."""
 
@@ -35,7 +34,7 @@ COLUMNS = ('', 'AP by seed', 'mean', 'minus alone',
 def runs_of(evidence: Evidence, student: str) -> Runs:
     """All finished runs of a student."""
     runs = {'start': evidence.by_path.get((student, ()), {})}
-    for arm, (teachers, changes) in LABEL_ARMS.items():
+    for arm, (teachers, changes) in LABEL_ARMS[student].items():
         stage = tuple(teachers), LABELS[student], 'cosine', json.dumps(changes)
         runs[arm] = evidence.by_path.get((student, (stage,)), {})
     return {arm: by_seed for arm, by_seed in runs.items() if by_seed}
@@ -62,15 +61,15 @@ def _rows(runs: Runs) -> list[Row]:
         compared = [
             cells.difference(values, aps.get(other, {}))
             if arm not in ('start', *shown) else ''
-            for other, shown in ((CONTROL, (CONTROL,)),
-                                 (DIRECT, (CONTROL, DIRECT)))]
+            for other, shown in ((ALONE, (ALONE,)),
+                                 (TAUGHT, (ALONE, TAUGHT)))]
         rows.append([arm, cells.by_seed(values), cells.mean(values),
                      *compared, _time(runs, arm)])
     return rows
 
 
 def _time(runs: Runs, arm: str) -> str:
-    control = runs.get(CONTROL, {})
+    control = runs.get(ALONE, {})
     ratios = [run['minutes'] / control[seed]['minutes']
               for seed, run in runs[arm].items()
               if seed in control and arm != 'start']

@@ -18,6 +18,7 @@ mtpd = dict(
         deformable=dict(config=here + 'deformable.py', scale=2,
                         checkpoint=pool + 'deformable.pth')),
     order='bgs',
+    adapter='auto',  # none: the channels are equal, also with a share
     distill=dict(
         type='FeatureL2Loss', loss_weight=0.3,  # by the pilot
         normalise=True))

@@ -4,10 +4,15 @@ _base_ = './student.py'
 custom_imports = dict(imports=['mtpd'])
 work_dir = 'work_dirs/evidence/txl'
 pool = 'work_dirs/evidence/txl/pool/'
+here = 'configs/evidence/txl/'
 mtpd = dict(
     student=dict(checkpoint=pool + 'student.pth'),
-    teachers=dict(wide=dict(config='configs/evidence/txl/wide.py',
-                            checkpoint=pool + 'wide.pth')),
+    teachers=dict(
+        wide=dict(config=here + 'wide.py', checkpoint=pool + 'wide.pth'),
+        pretrained=dict(config=here + 'pretrained.py',
+                        checkpoint=pool + 'pretrained.pth'),
+        pretrained_85=dict(config=here + 'pretrained_85.py',
+                           checkpoint=pool + 'pretrained_85.pth')),
     order=['wide'],
     unlabelled=dict(folder=_base_.data_root + 'train/', batch_size=8),
     distill=dict(type='FeatureL2Loss', normalise=True, loss_weight='auto'))

@@ -23,6 +23,14 @@ def former_defaults(work_dir: str) -> dict[str, Any]:
 
 def default_adapter(settings: Mapping[str, Any]) -> str:
     """What stands for ``adapter=None``."""
-    recommended = settings.get('distill', RECOMMENDED) == RECOMMENDED
+    distill = settings.get('distill', RECOMMENDED)
+    recommended = distill == RECOMMENDED or _differs_in_share(distill)
     shares_maps = {'neck', 'head'} & {*settings.get('inherit', ())}
     return 'conv' if recommended and not shares_maps else 'auto'
+
+
+def _differs_in_share(distill: Any) -> bool:
+    """Whether only the automatic weight has settings of the user's."""
+    return (isinstance(distill, Mapping)
+            and isinstance(distill.get('loss_weight'), Mapping)
+            and {**distill, 'loss_weight': 'auto'} == RECOMMENDED)
