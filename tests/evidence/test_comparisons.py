@@ -3,8 +3,8 @@ from itertools import permutations
 
 import pytest
 from evidence import comparisons
-from evidence.design import (DATASETS, EPOCHS, LABEL_ARMS, LABELS, PILOT_SEED,
-                             SHORT, WEIGHT, WITHOUT_ADAPTERS, at_scale,
+from evidence.design import (DATASETS, EPOCHS, LABELS, PILOT_SEED, SHORT,
+                             WEIGHT, WITHOUT_ADAPTERS, at_scale,
                              with_mechanism)
 from evidence.jobs.students import Node, Stage
 from evidence.results import Evidence

@@ -199,7 +199,8 @@ class Options:
         "Where adapters have a 1x1 convolution: where channels differ "
         "('auto'), or at every level ('conv'). None takes 'conv' with the "
         "default of distill (its share may be another), unless the student "
-        "inherits neck or head, whose maps are the teacher's; else 'auto'.", default=None)
+        "inherits neck or head, whose maps are the teacher's; else 'auto'.",
+        default=None)
     init_adapters: str | None = setting(
         one_of(*STARTS, 'fitted', None),
         "How these convolutions start. None is the mechanism's choice.",
