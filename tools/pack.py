@@ -17,6 +17,7 @@ from dataclasses import fields
 from mtpd.command_line import plain_errors, use_own_modules
 from mtpd.compress.calibrate import IMAGES
 from mtpd.pack import CannotPack, Packed, Request, pack
+from mtpd.pack.errors import CannotUnpack
 from mtpd.pack.files import XZ, unpack
 from mtpd.pack.fine_tune import LR
 from mtpd.progression.prepare import set_scope, unwritable
@@ -32,11 +33,11 @@ def main() -> None:
             else os.path.dirname(args.checkpoint) or '.')
         problems = unwritable(folder, 'The folder ', '--out')
         if problems:
-            raise CannotPack(problems)
+            raise (CannotUnpack if args.unpacks else CannotPack)(problems)
         set_scope({})
         if args.unpacks:
             if not os.path.isfile(args.checkpoint):
-                raise CannotPack([f'There is no file {args.checkpoint}.'])
+                raise CannotUnpack([f'There is no file {args.checkpoint}.'])
             path = unpack(args.checkpoint, args.out, args.overwrite)
             print(f'Written: {path}')
             return

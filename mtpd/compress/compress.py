@@ -88,10 +88,11 @@ def compress(request: Request, latency: Measure) -> Compressed:
     cfg = read_original(request)
     model = _with_depth(cfg.model, request.depth)
     if request.width is not None:
-        _check_name(request, request.width)
         narrowed(model, request.width)  # what cannot be sliced is said first
     original = build_detector(DetectorSpec(ORIGINAL, cfg, None).model,
                               request.checkpoint, 'the checkpoint')
+    if request.width is not None:
+        _check_name(request, request.width)
     sizes = parameters(original), megabytes(original)
     width = request.width or widest(
         model, {'parameters': parameters, 'MB': megabytes, 'ms': latency},

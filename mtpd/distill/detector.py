@@ -14,6 +14,12 @@ from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
 from .pyramid import describe_pyramid, pyramid_channels
 
 
+PARTLY = " A student's backbone, or one of other classes, may start from " \
+    "model.init_cfg=dict(type='Pretrained', checkpoint=...) with " \
+    'checkpoint=None here.'
+"""What a student can do that is to get only some of a file's weights."""
+
+
 class CheckpointMismatch(ValueError):
     """A checkpoint's weights are not those of the model that gets them."""
 
@@ -93,8 +99,8 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
         def some(kind: str, names: list[str]) -> str:
             if not names:
                 return ''
-            more = f', and {len(names) - 4} more' if len(names) > 4 else ''
-            return f'\n  {kind}: ' + ', '.join(names[:4]) + more
+            more = f', and {len(names) - 2} more' if len(names) > 2 else ''
+            return f'\n  {kind}: ' + ', '.join(names[:2]) + more
         raise CheckpointMismatch(
             f'{field}: {checkpoint} is not a checkpoint of this '
             f'{type(detector).__name__}: {matched} of {len(own)} tensors '
@@ -102,9 +108,8 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
             some('not in the model', unexpected) +
             some('of another shape', reshaped) +
             '\nSet the config that the checkpoint was trained with, or the '
-            "checkpoint that belongs to the config (a student's backbone or "
-            'other classes may start from model.init_cfg=dict('
-            "type='Pretrained', checkpoint=...) with checkpoint=None here)."
+            'checkpoint that belongs to the config.'
+            + (PARTLY if field == 'mtpd.student.checkpoint' else '')
         ) from error
     # As mmdet's init_detector does; no module and no tensor.
     detector.dataset_meta = dataset_meta_of(  # type: ignore[assignment]

@@ -13,7 +13,7 @@ from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.checksums import decompressed
 
-from .errors import CannotPack
+from .errors import CannotPack, CannotUnpack
 
 XZ = '.xz'
 
@@ -49,13 +49,15 @@ def files_of(checkpoint: str, out: str | None) -> Files:
 
 
 def refuse_existing(paths: Files | list[str], checkpoint: str,
-                    overwrite: bool) -> None:
+                    overwrite: bool,
+                    error: type[CannotPack] = CannotPack) -> None:
     """Raise if a file would be overwritten that should not be.
 
     Args:
         paths: What will be written.
         checkpoint: What is read, which is never overwritten.
         overwrite: Whether others are.
+        error: What is raised.
 
     Raises:
         CannotPack: One of them exists.
@@ -63,10 +65,10 @@ def refuse_existing(paths: Files | list[str], checkpoint: str,
     there = [path for path in paths if os.path.lexists(path)]
     if any(os.path.samefile(path, checkpoint) for path in there
            if os.path.exists(path)):
-        raise CannotPack([f'{checkpoint} would be written over itself. Choose '
+        raise error([f'{checkpoint} would be written over itself. Choose '
                           'another name by --out.'])
     if there and not overwrite:
-        raise CannotPack([f'{", ".join(there)} exists already. Add '
+        raise error([f'{", ".join(there)} exists already. Add '
                           '--overwrite to replace it, or choose another name '
                           'by --out.'])
 
@@ -136,12 +138,12 @@ def unpack(path: str, out: str | None = None, overwrite: bool = False) -> str:
         Where the checkpoint is.
 
     Raises:
-        CannotPack: The file at ``out`` exists.
+        CannotUnpack: The file at ``out`` exists.
         CorruptCheckpoint: The file is damaged, or no checkpoint.
         OSError: The checkpoint cannot be written.
     """
     out = out or path.removesuffix(XZ)
-    refuse_existing([out], path, overwrite)
+    refuse_existing([out], path, overwrite, CannotUnpack)
     read_checkpoint(path)
     with decompressed(path) as source, atomic_file(out) as file:
         file.write(source.read())

@@ -149,6 +149,16 @@ def test_files_are_not_replaced_and_written_together(mine, tool, monkeypatch,
     with pytest.raises(SystemExit, match='my_half.py exists already. Add '
                        '--overwrite'):
         tool('my.py', 'my.pth', '--width', .5, '--out', tmp_path)
+    # What is wrong with the files that are read comes first.
+    other = read_checkpoint('my.pth')
+    del other['state_dict']['neck.fpn_convs.0.conv.weight']
+    torch.save(other, tmp_path / 'other.pth')
+    for words in (['--width', .5], ['--conv-cfg', 'LowRankConv2d']):
+        (tmp_path / 'my_lowrank.py').touch()
+        with pytest.raises(SystemExit, match='is not a checkpoint of this'):
+            tool('my.py', tmp_path / 'other.pth', *words, '--out', tmp_path)
+    (tmp_path / 'my_lowrank.py').unlink()
+    (tmp_path / 'other.pth').unlink()
 
     def full(path):
         if path.endswith('_mtpd.py'):

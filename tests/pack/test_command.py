@@ -262,6 +262,9 @@ def test_what_is_refused(mine, tool, capsys, swin_mask_rcnn, monkeypatch):
     (mine / 'there.pth.xz').touch()
     assert 'there.pth.xz exists already. Add --overwrite' in said(
         'my.pth', '--out', 'there.pth')
+    (mine / 'there.pth').touch()
+    assert 'cannot be unpacked: - there.pth exists already' in said(
+        'there.pth.xz')
     assert 'it has to end in .pth' in said('my.pth', '--out', 'there.onnx')
     assert 'text.pth is no folder' in said('my.pth', '--out', 'text.pth/a.pth')
     assert 'for which --bits, --prune does nothing' in said(

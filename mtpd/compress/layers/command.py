@@ -77,9 +77,6 @@ def replace_layers(request: LayerRequest) -> Layered:
     if kind not in LAYERS:
         raise CannotSlice([f'--conv-cfg {kind} is not known. It has to be one '
                            f'of {", ".join(LAYERS)}.'])
-    files = files_with(request)
-    if not request.overwrite:
-        refuse_existing(files)
     cfg = read_original(request)
     conv_cfg.setdefault('plain_channels', _PLAIN_CHANNELS)
     spec = DetectorSpec(ORIGINAL, cfg, None)
@@ -87,6 +84,9 @@ def replace_layers(request: LayerRequest) -> Layered:
     detector = built_with(model)
     original = build_detector(spec.model, request.checkpoint,
                               'the checkpoint')
+    files = files_with(request)
+    if not request.overwrite:
+        refuse_existing(files)
     count = start_from(detector, original)
     if not count:
         raise CannotSlice(['None of the parts has a convolution that would '
@@ -130,8 +130,6 @@ def merge_layers(request: Request) -> Layered:
     """
     named = named_files(request.config, request.folder, 'plain')
     config, weights = named.config, named.config.removesuffix('py') + 'pth'
-    if not request.overwrite:
-        refuse_existing([config, weights])
     cfg, problems = read_detector(request)
     if problems:
         raise CannotSlice(problems)
@@ -142,6 +140,8 @@ def merge_layers(request: Request) -> Layered:
                            f'{", ".join(LAYERS)}, so there is nothing to '
                            'merge.'])
     layered = build_detector(spec.model, request.checkpoint, 'the checkpoint')
+    if not request.overwrite:
+        refuse_existing([config, weights])
     detector = built_with(model)
     count = merge_into(detector, layered)
     needs_mtpd = any(type(module).__module__.startswith('mtpd.')
