@@ -129,7 +129,7 @@ def test_constants_match_the_configs(dataset):
 
 def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
     nodes = list(comparisons.COMPARISONS['labels']('txl', (0, 1, 2)))
-    assert len({node.name for node in nodes}) == 3 * (6 + 3)
+    assert len({node.name for node in nodes}) == 3 * (7 + 3)
     for student, epochs in LABELS.items():
         alone, labelled, *others = (
             node.config() for node in nodes
@@ -145,8 +145,10 @@ def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
         assert pretrained.mtpd.distill == labelled.mtpd.distill
         assert (pretrained.mtpd.unlabelled is None) == (not everything)
         assert not pretrained.mtpd.get('inherit')
-        for cfg, weight in zip(everything, ('auto', 2., 1.)):
+        for cfg, weight, norm in zip(everything, ('auto', 2., 1., 'auto'),
+                                     (None, None, None, 'running')):
             extra = dict(changes(labelled.to_dict(), cfg.to_dict()))
+            assert extra['mtpd.unlabelled'].get('batch_norm') == norm
             assert extra.pop('mtpd.distill.loss_weight', 'auto') == (
                 weight if weight == 'auto' else dict(share=weight))
             assert extra.keys() == {'work_dir', 'mtpd.unlabelled'}
