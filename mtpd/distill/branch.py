@@ -101,59 +101,77 @@ class TeacherBranch(nn.Module):
             detection: The student's detection loss, for the automatic weight.
         """
         auto = self.auto
+        targets = self._teacher_maps(groups)
         if auto is None:
-            return self._mean_losses(groups)
+            return self._mean_losses(groups, targets), targets
         found = auto.found
         apart = [group.through(_aliases if found else _leaves)
                  for group in groups]
         # The first group by itself, before the others need memory.
-        labelled = self._losses_of(apart[0])
-        total = sum(labelled[0].values(), detection.new_zeros(()))
+        labelled = self._losses_of(apart[0], targets[0])
+        total = sum(labelled.values(), detection.new_zeros(()))
         compared = (detection, total, groups[0].maps_and_scores,
                     apart[0].maps_and_scores)
         if not found:
             self._calibrate(auto, *compared)
-            return self._mean_losses(apart, labelled)
+            return self._mean_losses(apart, targets, labelled), targets
         auto.follow(*compared)
-        losses, targets = self._mean_losses(apart, labelled)
+        losses = self._mean_losses(apart, targets, labelled)
         return {k: v * auto.factor for k, v in losses.items()}, targets
 
+    def _teacher_maps(self, groups: Sequence['ImageGroup']) -> list[Features]:
+        """The teacher's maps of each group, all that it has where its head
+        will need them; images of one size pass together."""
+        strides = None if self.mechanism.uses_scores else self.adapter.strides
+        inputs = [group.teacher_inputs[self.name] for group in groups]
+        if len({one.shape[1:] for one in inputs}) > 1:
+            return [self.teacher(one, strides) for one in inputs]
+        if len(inputs) == 1:
+            return [self.teacher(inputs[0], strides)]
+        maps = self.teacher(torch.cat(inputs), strides)
+        parts = {stride: value.split([len(one) for one in inputs])
+                 for stride, value in maps.items()}
+        return [{stride: part[i] for stride, part in parts.items()}
+                for i in range(len(inputs))]
+
     def _mean_losses(self, groups: Sequence['ImageGroup'],
-                     of_first: tuple[dict[str, Tensor], Features] | None = None
-                     ) -> tuple[dict[str, Tensor], list[Features]]:
-        """The mechanism's losses, mean over the images of all groups, and the
-        teacher's maps of each group.
+                     targets: Sequence[Features],
+                     of_first: dict[str, Tensor] | None = None
+                     ) -> dict[str, Tensor]:
+        """The mechanism's losses, mean over the images of all groups.
 
         Args:
             groups: Of the step's images.
-            of_first: Losses and maps of the first one, if they are known.
+            targets: The teacher's maps of each.
+            of_first: The losses of the first one, if they are known.
         """
-        losses, target = of_first or self._losses_of(groups[0])
-        targets = [target]
+        losses = of_first or self._losses_of(groups[0], targets[0])
         if len(groups) > 1:
             images = sum(map(len, groups))
             losses = {name: value * (len(groups[0]) / images)
                       for name, value in losses.items()}
-            for group in groups[1:]:
-                more, target = self._losses_of(group)
-                targets.append(target)
+            for group, target in zip(groups[1:], targets[1:], strict=True):
+                more = self._losses_of(group, target)
                 for name, value in more.items():
                     losses[name] = losses[name] + value * (
                         len(group) / images)
-        return losses, targets
+        return losses
 
-    def _losses_of(self, group: 'ImageGroup'
-                   ) -> tuple[dict[str, Tensor], Features]:
-        """The mechanism's losses of one group, and the teacher's maps."""
-        inputs = group.teacher_inputs[self.name]
+    def _losses_of(self, group: 'ImageGroup', maps: Features
+                   ) -> dict[str, Tensor]:
+        """The mechanism's losses of one group.
+
+        Args:
+            group: The images.
+            maps: The teacher's of them.
+        """
+        device = next(iter(maps.values())).device
         uses_scores = self.mechanism.uses_scores
-        maps = self.teacher(
-            inputs, None if uses_scores else self.adapter.strides)
         # The teacher's head costs time and runs only for a mechanism that
         # compares scores.
         teacher_scores = self.teacher.scores(maps) if uses_scores else {}
         adapted, target, compared = {}, {}, {}
-        with torch.autocast(inputs.device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             for stride in self.adapter.strides:
                 target[stride] = in_full_precision(maps[stride])
                 adapted[stride] = self.adapter.adapt(
@@ -175,7 +193,7 @@ class TeacherBranch(nn.Module):
                     'skip what needs boxes there, take another '
                     'mtpd.distill.type, or leave mtpd.unlabelled out.') \
                     from error
-        return losses, target
+        return losses
 
     def loss_name(self, name: str) -> str:
         """The log's name of one of the mechanism's losses."""

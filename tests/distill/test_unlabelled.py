@@ -59,11 +59,14 @@ def distillation(losses) -> dict[str, torch.Tensor]:
     return {k: v for k, v in losses.items() if k.startswith('loss_distill')}
 
 
-@pytest.mark.parametrize('name', MECHANISMS)
-def test_the_loss_is_the_mean_over_all_images(distiller, name):
-    """A labelled image and three without labels of another size."""
+@pytest.mark.parametrize('name, size', [
+    *((name, (96, 64)) for name in MECHANISMS),
+    ('FeatureL2Loss', (64, 96)), ('LogitLoss', (64, 96))])
+def test_the_loss_is_the_mean_over_all_images(distiller, name, size):
+    """A labelled image and three without labels, of another size or the
+    same."""
     model = distiller(MECHANISMS[name])
-    some, more = batch(1), batch(3, (96, 64), 1)
+    some, more = batch(1), batch(3, size, 1)
     data = with_unlabelled(some, more)
     losses, gradients, _ = step(model, data)
     alone, own_gradients, _ = step(model, some)
@@ -97,7 +100,7 @@ def test_the_loss_is_the_mean_over_all_images(distiller, name):
             strides, both.student.bbox_head(maps)[0],
             teacher.bbox_head(target)[0])}
     second = branch.mechanism(adapted, dict(zip(strides, target)),
-                              BatchContext((96, 64), None, scores))
+                              BatchContext(size, None, scores))
     total = sum(sum(first[key]) for key in detection)
     for key in distillation(alone):
         by_hand = (first[key] + 3 * second[key]) / 4
@@ -177,6 +180,19 @@ def test_in_mixed_precision(distiller):
         assert losses[key].dtype == torch.float32
         assert losses[key].item() == pytest.approx(value.item(), rel=.05)
     assert all(g.isfinite().all() for g in gradients.values())
+
+
+@pytest.mark.parametrize('size, passes', [((64, 96), [4]),
+                                          ((96, 64), [1, 3])])
+def test_images_of_one_size_pass_the_teacher_together(distiller, size, passes):
+    model = distiller()
+    branch, = model.guidances
+    teacher, seen = branch.teacher, []
+    branch.teacher = lambda inputs, strides: \
+        seen.append(len(inputs)) or teacher(inputs, strides)
+    data = with_unlabelled(batch(1), batch(3, size, 1))
+    model(**model.data_preprocessor(data, True), mode='loss')
+    assert seen == passes
 
 
 def test_several_teachers_share_the_students_pass(distiller, retinanet,
