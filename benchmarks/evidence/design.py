@@ -53,11 +53,13 @@ LABEL_ARMS: dict[str, dict[str, tuple[tuple[str, ...], Changes]]] = {
         "the default, with `batch_norm='running'`": (
             ('wide',), INHERIT + (('unlabelled.batch_norm', 'running'),)),
         'taught on all images by a pretrained teacher of these labels': (
-            ('pretrained_85',), ())},
+            ('pretrained_85',), INHERIT),
+        'the same, without its head': (('pretrained_85',), ())},
     'labels_850': {
         ALONE: ((), LABELLED_ONLY),
         TAUGHT: (('wide',), LABELLED_ONLY + INHERIT),
-        'taught by a pretrained teacher': (('pretrained',), LABELLED_ONLY)}}
+        'taught by a pretrained teacher': (
+            ('pretrained',), LABELLED_ONLY + INHERIT)}}
 """Student -> name of an arm -> its stage's teachers and changes, the control
 first."""
 ADAPTED: Changes = (('adapter', 'conv'),)

@@ -129,7 +129,7 @@ def test_constants_match_the_configs(dataset):
 
 def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
     nodes = list(comparisons.COMPARISONS['labels']('txl', (0, 1, 2)))
-    assert len({node.name for node in nodes}) == 3 * (7 + 3)
+    assert len({node.name for node in nodes}) == 3 * (8 + 3)
     for student, epochs in LABELS.items():
         alone, labelled, *others = (
             node.config() for node in nodes
@@ -139,12 +139,15 @@ def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
         assert taught.pop('work_dir') == labelled.work_dir
         assert taught == {'mtpd.distill.loss_weight': 'auto',
                           'mtpd.inherit': ('neck', 'head')}
+        if len(others) > 1:
+            alike = changes(others[-2].to_dict(), others.pop().to_dict())
+            assert {key for key, _ in alike} == {'work_dir', 'mtpd.inherit'}
         *everything, pretrained = others
         teacher = 'pretrained_85' if everything else 'pretrained'
         assert pretrained.mtpd.order == [(teacher,)]
         assert pretrained.mtpd.distill == labelled.mtpd.distill
         assert (pretrained.mtpd.unlabelled is None) == (not everything)
-        assert not pretrained.mtpd.get('inherit')
+        assert pretrained.mtpd.inherit == ('neck', 'head')
         for cfg, weight, norm in zip(everything, ('auto', 2., 1., 'auto'),
                                      (None, None, None, 'running')):
             extra = dict(changes(labelled.to_dict(), cfg.to_dict()))
