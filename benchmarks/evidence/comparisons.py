@@ -172,7 +172,7 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
             yield arms[arm]
         if width == .5:
             yield from _files_of(arms['distilled'])
-            for arm in MORE_ARMS if on_bccd else ('share1',):
+            for arm in MORE_ARMS[dataset]:
                 yield arms[arm]
     for layers, seed in itertools.product(LAYERED if on_bccd else (),
                                           seeds[:3]):
@@ -181,7 +181,9 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         yield SliceTraining(start, 'distilled')
 
 
-MORE_ARMS = ('share2', 'share1', 'fading', 'twice', 'progression', 'gentle')
+MORE_ARMS = {
+    'bccd': ('share2', 'share1', 'fading', 'twice', 'progression', 'gentle'),
+    'txl': ('share1', 'alone_longer', 'share1_longer')}
 
 
 def _files_of(student: SliceTraining) -> Iterator[Job]:

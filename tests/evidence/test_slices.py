@@ -36,12 +36,15 @@ def test_all_arms_are_as_long_and_differ_in_nothing_else(start):
     for arm, teachers in SLICE_ARMS.items():
         cfg = SliceTraining(start, arm).config()
         stages = max(1, len(teachers))
-        assert cfg.train_cfg.max_epochs * stages == SLICE_EPOCHS['bccd'] == 16
+        length = 3 if arm.endswith('_longer') else 1
+        assert cfg.train_cfg.max_epochs * stages == 16 * length \
+            == SLICE_EPOCHS['bccd'] * length
         assert cfg.param_scheduler[1].T_max == cfg.train_cfg.max_epochs
         assert cfg.randomness.seed == 1
         assert cfg.model.backbone.base_channels == 8
         assert cfg.load_from == {
-            'alone': start.files.weights}.get(arm)
+            'alone': start.files.weights,
+            'alone_longer': start.files.weights}.get(arm)
         assert ('mtpd' in cfg) == bool(teachers)
         fade = cfg.get('mtpd', {}).get('fade')
         assert fade == ({'begin': 32 / 3 / stages, 'end': 16 // stages}

@@ -60,7 +60,18 @@ def test_every_job_has_a_row(tmp_path, monkeypatch):
     assert rows['taught by the original'] == [
         '33.0, 34.0, 35.0', '34.0', '**-7.0±0.1**', '**+2.0±0.1**',
         '**+1.0±0.1**']
-    assert len(rows) == len(small.ARMS)
+    longer = {'alone_longer', 'share1_longer'}  # on the other data set
+    assert rows.keys() == {title for arm, title in small.ARMS.items()
+                           if arm not in longer}
+
+
+@pytest.mark.parametrize('arm, controls', [
+    ('sliced', ('', '')), ('scratch', ('', '')), ('alone', ('scratch', '')),
+    ('distilled', ('scratch', 'alone')), ('share1', ('scratch', 'alone')),
+    ('alone_longer', ('', '')), ('share1_longer', ('', 'alone_longer')),
+    ('onnx8', ('', ''))])
+def test_an_arm_is_compared_with_what_was_trained_for_as_long(arm, controls):
+    assert small.controls_of(arm) == controls
 
 
 @pytest.mark.parametrize('sizes, text', [

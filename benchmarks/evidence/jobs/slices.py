@@ -43,11 +43,14 @@ AGAIN = 'again'
 SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
     'share2': (ORIGINAL,), 'share1': (ORIGINAL,),
+    'alone_longer': (), 'share1_longer': (ORIGINAL,),
     'fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
     'progression': (ORIGINAL, STRONGER), 'gentle': (ORIGINAL, STRONGER)}
 """Arm -> the teacher of each stage. In "fading", distillation falls to none in
 the last third."""
-SHARE_OF = {'share2': 2., 'share1': 1., 'gentle': 1.}
+LONGER = 3
+"""Times as many epochs have the arms that are called so."""
+SHARE_OF = {'share2': 2., 'share1': 1., 'share1_longer': 1., 'gentle': 1.}
 """Arm -> the share of distillation's gradient, where it is not the default:
 see :class:`mtpd.distill.AutoWeight`."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
@@ -201,6 +204,8 @@ class SliceTraining(_OfSlices):
         files = self.start.files
         cfg = load_config(files.progression if teachers else files.config)
         epochs = SLICE_EPOCHS[self.dataset] // max(1, len(teachers))
+        if self.arm.endswith('longer'):
+            epochs *= LONGER
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
         cfg.param_scheduler[1].update(T_max=epochs)
         cfg.default_hooks.checkpoint.interval = epochs

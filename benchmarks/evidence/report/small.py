@@ -4,7 +4,7 @@ from typing import Any, Iterable, Mapping
 
 from ..comparisons import COMPARISONS
 from ..design import DATASETS, FEW_LABELS
-from ..jobs.slices import ORIGINALS, SLICE_EPOCHS
+from ..jobs.slices import LONGER, ORIGINALS, SLICE_EPOCHS
 from ..jobs.students import Node
 from ..store import read_results, results_file
 from . import cells
@@ -15,10 +15,14 @@ MARK = '<!-- From here on written by benchmarks/evidence.py --report. -->\n'
 ARMS = {
     'sliced': 'not trained', 'scratch': 'from random weights',
     'alone': 'trained on alone', 'distilled': 'taught by the original',
-    'fading': 'the same, fading in the last third',
+    'share2': 'the same with `loss_weight=dict(share=2)`',
+    'share1': 'with `dict(share=1)`',
+    'alone_longer': f'trained on alone, {LONGER} times as long',
+    'share1_longer': 'taught with `dict(share=1)` for as long as this',
+    'fading': 'taught by the original, fading in the last third',
     'twice': 'taught by the original, restarted once',
     'progression': 'taught by the original, then by a stronger teacher',
-    'gentle': 'the same with `loss_weight=dict(share=1)`',
+    'gentle': 'the same with `dict(share=1)`',
     'onnx32': 'taught, in onnxruntime', 'onnx8': 'the same in 8 bits',
     'packed6': 'taught, packed to 6 bits', 'packed4': 'packed to 4 bits'}
 """Arm -> what is written of it, in the order of the rows."""
@@ -127,14 +131,26 @@ def _rows(dataset: str, found: Mapping[str, Mapping[int, Result]]
     for arm, title in ARMS.items():
         if arm in aps:
             compared = [cells.difference(aps[arm], first)]
-            for other in ('scratch', 'alone'):
-                compared.append(
-                    cells.difference(aps[arm], aps[other])
-                    if other in aps and arm not in ('sliced', other, *FILES)
-                    and (arm, other) != ('scratch', 'alone') else '')
+            for other in controls_of(arm):
+                compared.append(cells.difference(aps[arm], aps[other])
+                                if other in aps else '')
             rows.append([title + _size(found[arm]), cells.by_seed(aps[arm]),
                          cells.mean(aps[arm]), *compared])
     return rows
+
+
+def controls_of(arm: str) -> tuple[str, str]:
+    """The arms that it is compared with, in the order of the columns; an
+    empty name for none.
+
+    Args:
+        arm: One of :data:`ARMS`.
+    """
+    if arm in ('sliced', 'scratch', *FILES):
+        return '', ''
+    if arm.endswith('_longer'):
+        return '', '' if arm == 'alone_longer' else 'alone_longer'
+    return 'scratch', '' if arm == 'alone' else 'alone'
 
 
 def _size(by_seed: Mapping[int, Result]) -> str:
