@@ -135,10 +135,40 @@ def best(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return scores.topk(number, dim=1)  # type: ignore[arg-type]  # as traced
 
 
+@torch.library.custom_op('mtpd::pick', mutates_args=())
 def pick(values: Tensor, places: Tensor) -> Tensor:
-    """Rows of (B, N, D) at places (B, K): (B, K, D)."""
+    """Rows of (B, N, D) at places (B, K): (B, K, D).
+
+    One operator of ONNX; the trace of PyTorch's would be a dozen."""
     return values.gather(1, places[..., None].expand(-1, -1,
                                                      values.shape[2]))
+
+
+@parse_args('v', 'v')
+def _pick_in_the_file(g: Any, values: Any, places: Any) -> Any:
+    last = g.op('Constant', value_t=torch.tensor([-1]))
+    return g.op('GatherND', values, g.op('Unsqueeze', places, last),
+                batch_dims_i=1)
+
+
+@torch.library.custom_op('mtpd::rows', mutates_args=())
+def rows(level: Tensor, width: int) -> Tensor:
+    """(B, A * width, H, W) as (B, H * W * A, width).
+
+    Two operators of ONNX; the trace would compute its shape by ten."""
+    moved = level.permute(0, 2, 3, 1)
+    return moved.reshape(level.shape[0], -1, width).clone()
+
+
+@parse_args('v', 'i')
+def _rows_in_the_file(g: Any, level: Any, width: int) -> Any:
+    shape = g.op('Constant', value_t=torch.tensor([0, -1, width]))
+    return g.op('Reshape', g.op('Transpose', level, perm_i=[0, 2, 3, 1]),
+                shape)
+
+
+register_custom_op_symbolic('mtpd::pick', _pick_in_the_file, 12)
+register_custom_op_symbolic('mtpd::rows', _rows_in_the_file, 9)
 
 
 def clip(boxes: Tensor, size: Tensor) -> Tensor:

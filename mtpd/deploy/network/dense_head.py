@@ -1,10 +1,13 @@
 """The boxes of heads that predict at every position of their maps."""
+from typing import NamedTuple, Sequence
+
 import torch
 from mmdet.models.dense_heads import GFLHead, RPNHead
 from mmdet.models.dense_heads.base_dense_head import BaseDenseHead
 from torch import Tensor
 
-from .candidates import Candidates, best, clip, pick
+from .candidates import Candidates, best, clip, pick, rows
+from .priors import levels_of, priors_at
 
 
 def dense_candidates(head: BaseDenseHead, maps: tuple[Tensor, ...],
@@ -20,84 +23,97 @@ def dense_candidates(head: BaseDenseHead, maps: tuple[Tensor, ...],
             proposal network, which has none, and whose groups are levels.
     """
     outs = head(maps)
-    scores, deltas = outs[:2]
-    factors = outs[2] if len(outs) > 2 else [None] * len(scores)
-    priors = head.prior_generator.grid_priors(
-        [level.shape[-2:] for level in scores], dtype=scores[0].dtype,
-        device=scores[0].device)
-    levels = [
-        _level(head, number, *level, threshold) for number, level in
-        enumerate(zip(scores, deltas, factors, priors, strict=True))]
-    boxes, *rest = (torch.cat(parts, 1)
-                    for parts in zip(*levels, strict=True))
+    factors = outs[2] if len(outs) > 2 else [None] * len(outs[0])
+    levels = [_level(head, *level)
+              for level in zip(*outs[:2], factors, strict=True)]
+    positions = [level.positions for level in levels]
+    priors = priors_at(head.prior_generator, outs[0], positions)
+    # What every level has in common is done once: on small images, most of
+    # the time goes into the number of operators.
+    scores, places, at, deltas = (
+        torch.cat(parts, 1) for parts in zip(*(level[:4] for level in levels),
+                                             strict=True))
+    valid = torch.ones_like(scores, dtype=torch.bool) if threshold is None \
+        else scores > threshold
+    weights = [one.factors for one in levels if one.factors is not None]
+    if weights:
+        scores = scores * torch.cat(weights, 1)[..., 0].sigmoid()
+    boxes = _boxes(head, priors, deltas, positions)
     if getattr(head.bbox_coder, 'clip_border', True):
         boxes = clip(boxes, size)
-    found = Candidates(boxes, *rest)
-    smallest = head.test_cfg.get('min_bbox_size', -1)
-    if smallest < 0:
-        return found
-    sides = found.boxes[..., 2:] - found.boxes[..., :2]
-    return found._replace(valid=found.valid & (sides > smallest).all(-1))
+    valid = valid & _large_enough(head, boxes)
+    groups = levels_of(positions) if isinstance(head, RPNHead) \
+        else places - at * _classes(head)
+    return Candidates(boxes, scores, groups, valid)
 
 
-def _level(head: BaseDenseHead, number: int, scores: Tensor, deltas: Tensor,
-           factor: Tensor | None, priors: Tensor, threshold: Tensor | None
-           ) -> Candidates:
+class _Level(NamedTuple):
+    """The best of one level: (B, K) or (B, K, D), after one another.
+
+    Attributes:
+        scores: After the activation.
+        places: Of the scores: position times the number of classes plus
+            class.
+        positions: Of the priors.
+        deltas: What the head says of the box, D as its coder has it.
+        factors: Such as a centerness, before its activation; None without.
+    """
+    scores: Tensor
+    places: Tensor
+    positions: Tensor
+    deltas: Tensor
+    factors: Tensor | None
+
+
+def _level(head: BaseDenseHead, scores: Tensor, deltas: Tensor,
+           factor: Tensor | None) -> _Level:
     """The best of one level.
 
     Args:
-        number: Of the level.
         scores: (B, A * C, H, W), before the activation.
         deltas: (B, A * D, H, W).
         factor: (B, A, H, W), such as a centerness, before its activation.
-        priors: (H * W * A, 2 or 4).
     """
-    classes = head.cls_out_channels
-    scores = _rows(scores, classes)
+    scores = rows(scores, head.cls_out_channels)
     if head.use_sigmoid_cls:
         scores = scores.sigmoid()
     else:  # without the background
-        scores, classes = scores.softmax(-1)[..., :-1], classes - 1
-    scores = scores.flatten(1)
-    if threshold is None:
-        valid = torch.ones_like(scores, dtype=torch.bool)
-    else:
-        valid = scores > threshold
-        scores = torch.where(valid, scores, torch.zeros_like(scores) - 1)
-    scores, places = best(scores, head.test_cfg.get('nms_pre', -1))
-    valid = valid.gather(1, places)
-    positions = torch.div(places, classes, rounding_mode='floor')
-    labels = places - positions * classes
-    decode = _by_distribution if isinstance(head, GFLHead) else _by_coder
-    boxes = decode(head, number, deltas, priors, positions)
-    if factor is not None:
-        scores = scores * pick(_rows(factor, 1), positions)[..., 0].sigmoid()
-    if isinstance(head, RPNHead):
-        labels = torch.full_like(labels, number)
-    return Candidates(boxes, scores, labels, valid)
+        scores = scores.softmax(-1)[..., :-1]
+    scores, places = best(scores.flatten(1), head.test_cfg.get('nms_pre', -1))
+    # No place is below zero, where the two ways of rounding would differ.
+    positions = torch.div(places, _classes(head), rounding_mode='trunc')
+    width = 4 * (head.reg_max + 1) if isinstance(head, GFLHead) \
+        else head.bbox_coder.encode_size
+    return _Level(scores, places, positions,
+                  pick(rows(deltas, width), positions),
+                  None if factor is None else pick(rows(factor, 1),
+                                                   positions))
 
 
-def _rows(level: Tensor, width: int) -> Tensor:
-    """(B, A * width, H, W) as (B, H * W * A, width)."""
-    return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, width)
+def _large_enough(head: BaseDenseHead, boxes: Tensor) -> Tensor | bool:
+    """Which boxes test_cfg does not leave out as too small, (B, N)."""
+    smallest = head.test_cfg.get('min_bbox_size', -1)
+    if smallest < 0:
+        return True
+    return (boxes[..., 2:] - boxes[..., :2] > smallest).all(-1)
 
 
-def _by_coder(head: BaseDenseHead, number: int, deltas: Tensor,
-              priors: Tensor, positions: Tensor) -> Tensor:
-    """Boxes (B, K, 4) at places (B, K) of a level, by the head's coder."""
+def _boxes(head: BaseDenseHead, priors: Tensor, deltas: Tensor,
+           positions: Sequence[Tensor]) -> Tensor:
+    """Boxes (B, N, 4) of all levels, by the head's coder."""
     # Without max_shape: with it, mmdet's coders import mmdet.core in an
     # export, which is not there since mmdet 3.
+    if not isinstance(head, GFLHead):
+        return head.bbox_coder.decode(priors, deltas, max_shape=None)
+    # A side's distance is the mean of a distribution over distances.
+    strides = torch.tensor([wide for wide, _ in head.prior_generator.strides],
+                           dtype=deltas.dtype)
+    distances = head.integral(deltas).reshape(deltas.shape[0], -1, 4)
     return head.bbox_coder.decode(
-        priors[positions],
-        pick(_rows(deltas, head.bbox_coder.encode_size), positions),
-        max_shape=None)
+        head.anchor_center(priors),
+        distances * strides[levels_of(positions)][..., None], max_shape=None)
 
 
-def _by_distribution(head: GFLHead, number: int, deltas: Tensor,
-                     priors: Tensor, positions: Tensor) -> Tensor:
-    """GFL: a side's distance is the mean of a distribution over distances."""
-    spread = pick(_rows(deltas, 4 * (head.reg_max + 1)), positions)
-    distances = head.integral(spread).reshape(positions.shape[0], -1, 4)
-    return head.bbox_coder.decode(
-        head.anchor_center(priors)[positions],
-        distances * head.prior_generator.strides[number][0], max_shape=None)
+def _classes(head: BaseDenseHead) -> int:
+    """The classes that a head has scores for, without the background."""
+    return int(head.cls_out_channels - (not head.use_sigmoid_cls))
