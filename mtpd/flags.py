@@ -6,8 +6,8 @@ This file imports nothing of the package, so that a tool can load it alone:
 import argparse
 import difflib
 import os
-
-from mmengine.config import DictAction
+import sys
+from contextlib import suppress
 
 
 def parser(description: str,
@@ -19,6 +19,8 @@ def parser(description: str,
         description: The tool's help.
         config_needed: Whether the tool always needs a config.
     """
+    # Half a second, which tools without these flags need not wait.
+    from mmengine.config import DictAction
     flags = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -49,26 +51,95 @@ def add_training_flags(flags: argparse.ArgumentParser) -> None:
                        'config also takes a checkpoint)')
 
 
-def missing_config(path: str) -> str:
+def missing_config(path: str | None, setting: str = '') -> str:
     """That a config file is not there, in words; empty if it is there, or a
     package's.
 
     Args:
-        path: As on the command line.
+        path: As on the command line; None for a flag that was not given.
+        setting: The flag that it was given by.
     """
-    if '::' in path or os.path.isfile(path):
+    if path is None or '::' in path:
         return ''
-    if os.path.isdir(path):
-        return f'{path} is a folder. Name a config file in it.'
-    folder, name = os.path.split(path)
-    searched = folder or '.'
+    there = os.path.expanduser(path)
+    if os.path.isfile(there):
+        return ''
+    if os.path.isdir(there):
+        return _named(setting, f'{path} is a folder. Name a config file in '
+                      'it.')
+    return _named(setting, _not_there(
+        path, 'config', 'Correct the path, or name a config of mmdet as '
+        'mmdet::family/name.py.'))
+
+
+def missing_file(path: str | None, setting: str = '',
+                 or_folder: bool = False) -> str:
+    """That a file is not there, in words; empty if it is there, or somewhere
+    else (``https://...``, ``torchvision://...``, ``mmdet::...``).
+
+    Args:
+        path: As on the command line; None for a flag that was not given.
+        setting: The flag that it was given by.
+        or_folder: Whether a folder may be named instead.
+    """
+    if path is None or '://' in path or '::' in path:
+        return ''
+    there = os.path.expanduser(path)
+    if os.path.isdir(there):
+        return '' if or_folder else _named(
+            setting, f'{path} is a folder. Name a file in it.')
+    if os.path.exists(there):
+        return ''
+    return _named(setting, _not_there(
+        path, 'file or folder' if or_folder else 'file', 'Correct the path.'))
+
+
+def missing_work_dir(path: str | None, setting: str = '') -> str:
+    """That the folder of a progression is not there, in words; empty if it
+    is.
+
+    Args:
+        path: As on the command line; None for a flag that was not given.
+        setting: The flag that it was given by.
+    """
+    if path is None or os.path.isdir(path):
+        return ''
+    instead = 'Name the work dir of a progression, which tools/train.py ' \
+        'writes.'
+    if os.path.exists(path):
+        return _named(setting, f'{path} is a file. {instead}')
+    return _named(setting, _not_there(path, 'folder', instead))
+
+
+def stop_if(*problems: str) -> None:
+    """End the process with these messages and exit code 1.
+
+    Args:
+        problems: Those that are empty do not count.
+    """
+    said = [problem for problem in dict.fromkeys(problems) if problem]
+    if said:
+        sys.exit('\n'.join(said))
+
+
+def _named(setting: str, problem: str) -> str:
+    return f'{setting}: {problem}' if setting else problem
+
+
+def _not_there(path: str, kind: str, instead: str) -> str:
+    """In which folder a path was looked for, and a near name."""
+    if os.path.islink(os.path.expanduser(path)):
+        target = os.readlink(os.path.expanduser(path))
+        return f'{path} is a link to {target}, which is not there. {instead}'
+    folder, name = os.path.split(path.rstrip('/') or path)
+    searched = os.path.expanduser(folder) or '.'
     if not os.path.isdir(searched):
-        return (f'There is no config {path}: there is no folder {folder} in '
-                f'{os.getcwd()}.' if not os.path.isabs(path) else
-                f'There is no config {path}: there is no folder {folder}.')
-    close = difflib.get_close_matches(name, os.listdir(searched), 1)
-    where = os.path.abspath(searched)
-    hint = f' Did you mean {os.path.join(folder, close[0])}?' if close else \
-        ' Correct the path, or name a config of mmdet as ' \
-        'mmdet::family/name.py.'
-    return f'There is no config {name} in {where}.{hint}'
+        where = '' if os.path.isabs(searched) else f' in {os.getcwd()}'
+        return f'There is no {kind} {path}: there is no folder ' \
+            f'{folder}{where}.'
+    close: list[str] = []
+    with suppress(OSError):  # a folder that may not be read
+        close = difflib.get_close_matches(name, os.listdir(searched), 1)
+    hint = f'Did you mean {os.path.join(folder, close[0])}?' if close \
+        else instead
+    return f'There is no {kind} {name} in {os.path.abspath(searched)}. {hint}'

@@ -24,161 +24,56 @@ milliseconds. Of what is not there yet it names the command.
 """
 import argparse
 import os
-from functools import partial
-from typing import Sequence
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Iterator
 
-import torch
-
-from mtpd.analysis.sizes import network_pass, test_size
-from mtpd.analysis.variants import (find_variants, measure_variants,
-                                    variants_table, write_variants)
-from mtpd.command_line import plain_errors, use_own_modules
-from mtpd.compress import CannotSlice
-from mtpd.compress.calibrate import IMAGES
-from mtpd.compress.compress import Compressed, Request, compress
-from mtpd.compress.files import Files, Teacher
-from mtpd.compress.layers.command import (Layered, LayerRequest, merge_layers,
-                                          replace_layers)
-from mtpd.compress.layers.low_rank import SCHEMES
-from mtpd.compress.layers.model import LAYERS
-from mtpd.deploy.latency import Milliseconds
-from mtpd.plan.detectors import load_config
-from mtpd.progression.history import read_history, read_plan
-from mtpd.progression.prepare import set_scope, unwritable
-from mtpd.show.tables import text_table
-
-BUDGETS = {'ms': 'ms', 'mb': 'MB', 'params': 'parameters'}
-"""Flag -> unit."""
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
+# As in the package, which a test compares.
+LAYERS = ('LowRankConv2d', 'BinaryWeightConv2d', 'XNORConv2d')
+SCHEMES = ('channel', 'spatial')
+IMAGES = 200
+BUDGETS = ('ms', 'mb', 'params')
 LOW_RANK = ('rank', 'scheme')
 """Flags of LowRankConv2d alone."""
 
 
 def main() -> None:
     args = arguments()
-    with plain_errors() as command:
-        use_own_modules()
-        if args.compare:
-            command.folder = args.compare[0]
-            compare(*args.compare)
-            return
-        folder = args.out or default_folder(args.config)
-        problems = unwritable(folder, '--out ', '--out')
-        if problems:
-            raise CannotSlice(problems)
-        set_scope({})
-        if args.conv_cfg or args.merge:
-            report_layers(layered(args, folder))
-            return
-        limits = {unit: getattr(args, f'budget_{flag}')
-                  for flag, unit in BUDGETS.items()
-                  if getattr(args, f'budget_{flag}') is not None}
-        measure = Milliseconds(partial(image_size, args.config), network_pass)
-        report(compress(Request(
-            config=args.config, checkpoint=args.checkpoint, folder=folder,
-            width=args.width, limits=limits, depth=args.depth, ap=args.ap,
-            teachers=dict(args.teacher), images=args.images,
-            overwrite=args.overwrite), measure))
-        if measure.runtime:
-            print(f'Milliseconds of one image: by {measure.runtime}.')
+    SHARED.stop_if(*missing(args))
+    from mtpd.commands.compress import run
+    run(args)
 
 
-def compare(work_dir: str, *files: str) -> None:
-    """Print and write the table of a progression's student and all that was
-    made of it.
-
-    Args:
-        work_dir: The progression's folder.
-        files: Of tools/export_onnx.py and tools/pack.py.
-    """
-    plan = read_plan(work_dir)
-    set_scope(plan.student.config)
-    history = read_history(plan)
-    variants, missing = find_variants(history, files)
-    measured = measure_variants(variants, history, sorted(
-        {1, torch.get_num_threads()}))
-    print(variants_table(measured))
-    for line in missing:
-        print(f'Not there: {line}')
-    again = os.path.isfile(plan.paths.variants)
-    write_variants(plan.paths.variants, measured)
-    print(f'Written: {plan.paths.variants}'
-          + (', in place of the table before' if again else ''))
-
-
-def default_folder(config: str) -> str:
-    """The folder of a config; the working folder for one of a package."""
-    return '.' if '::' in config else os.path.dirname(config) or '.'
-
-
-def image_size(config: str) -> Sequence[int]:
-    """Width and height of a config's test images."""
-    size = test_size(load_config(config))
-    if size is None:
-        raise CannotSlice(['--budget-ms: val_dataloader does not resize its '
-                           'images to one size, so there is none to measure '
-                           'with. Set another budget, or --width.'])
-    return size
-
-
-def layered(args: argparse.Namespace, folder: str) -> Layered:
-    """Replace or merge the convolutions of a detector."""
-    common = dict(config=args.config, checkpoint=args.checkpoint,
-                  folder=folder, overwrite=args.overwrite)
-    if args.merge:
-        return merge_layers(Request(**common))
-    conv_cfg = dict(type=args.conv_cfg)
-    for key in LOW_RANK:
-        if getattr(args, key) is not None:
-            conv_cfg[key] = getattr(args, key)
-    return replace_layers(LayerRequest(
-        **common, conv_cfg=conv_cfg, parts=tuple(args.parts or ()), ap=args.ap,
-        teachers=dict(args.teacher), images=args.images))
-
-
-def report_layers(made: Layered) -> None:
-    """Print which convolutions were changed, and how to train them."""
-    rows = [[name, f'{count / 1e6:.3f} M', f'{size:.3f} MB']
-            for name, (count, size) in (('given', made.original),
-                                        ('written', made.made))]
-    print(text_table(f'{made.changed} convolutions changed',
-                     ['', 'parameters', 'weights'], rows))
-    for note in made.notes:
-        print(f'Note: {note}')
-    if made.images:
-        print(f'Batch norms measured on {made.images} training images.')
-    print('Written: ' + ', '.join(made.files))
-    if isinstance(made.files, Files):
-        print('It is not usable before it is trained: python tools/train.py '
-              f'{made.files.progression}')
-
-
-def report(made: Compressed) -> None:
-    """Print what was made, and how to train it."""
-    rows = []
-    for name, (count, size) in (('original', made.original),
-                                (f'{100 * made.width:g}% of the channels',
-                                 made.smaller)):
-        rows.append([name, f'{count / 1e6:.3f} M', f'{size:.3f} MB'])
-    print(text_table('Sliced', ['', 'parameters', 'weights'], rows))
-    print(f'{made.smaller[0] / made.original[0]:.0%} of the parameters stay.')
-    for note in made.notes:
-        print(f'Note: {note}')
-    print(f'Batch norms measured on {made.images} training images.'
-          if made.images else 'There are no batch norms to measure anew.')
-    print('Written: ' + ', '.join(made.files))
-    print('It is not usable before it is trained: python tools/train.py '
-          f'{made.files.progression}')
+def missing(args: argparse.Namespace) -> Iterator[str]:
+    """What is not there of all that the flags name."""
+    if args.compare:
+        work_dir, *files = args.compare
+        yield SHARED.missing_work_dir(work_dir, '--compare')
+        for path in files:
+            yield SHARED.missing_file(path, '--compare')
+        return
+    yield SHARED.missing_config(args.config)
+    yield SHARED.missing_file(args.checkpoint)
+    for name, (config, checkpoint, _) in args.teacher:
+        yield SHARED.missing_config(config, f'--teacher {name}')
+        yield SHARED.missing_file(checkpoint, f'--teacher {name}')
 
 
 def arguments() -> argparse.Namespace:
     flags = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument('config', nargs='?', help='config file of the trained '
-                       'detector, or mmdet::family/name.py')
-    flags.add_argument('checkpoint', nargs='?',
+    flags.add_argument('config', nargs='?', type=os.path.expanduser,
+                       help='config file of the trained detector, or '
+                       'mmdet::family/name.py')
+    flags.add_argument('checkpoint', nargs='?', type=os.path.expanduser,
                        help='its weights, file or URL')
     flags.add_argument('--compare', nargs='+', metavar=('WORK_DIR', 'FILE'),
+                       type=os.path.expanduser,
                        help='instead of all else: the progression of this '
                        'folder with the .onnx files and packed checkpoints in '
                        'it, and others: .onnx files of the same classes, '
@@ -194,7 +89,7 @@ def arguments() -> argparse.Namespace:
                        help='also leave out every second block of the '
                        "backbone's stages that are half as deep with so many "
                        'layers, such as 18 for a ResNet-34')
-    flags.add_argument('--conv-cfg', choices=list(LAYERS), metavar='TYPE',
+    flags.add_argument('--conv-cfg', choices=LAYERS, metavar='TYPE',
                        help='instead of --width: convolutions of this type, '
                        f'one of {", ".join(LAYERS)}')
     flags.add_argument('--rank', type=float, metavar='SHARE',
@@ -259,7 +154,7 @@ def _check_kind(flags: argparse.ArgumentParser,
             flags.error(f'--{key} needs --conv-cfg LowRankConv2d.')
 
 
-def teacher(text: str) -> tuple[str, Teacher]:
+def teacher(text: str) -> tuple[str, tuple[str, str, float | None]]:
     """``NAME=CONFIG,CHECKPOINT[,AP]``."""
     name, equals, rest = text.partition('=')
     parts = rest.split(',')
@@ -273,7 +168,7 @@ def teacher(text: str) -> tuple[str, Teacher]:
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             f'{parts[2]} in {text} is no AP in percent') from error
-    return name, Teacher(parts[0], parts[1], ap)
+    return name, (parts[0], parts[1], ap)
 
 
 if __name__ == '__main__':

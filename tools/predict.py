@@ -10,34 +10,31 @@ left out; the exit code is then 1. A file of tools/export_onnx.py needs no
 config.
 """
 import argparse
-import sys
+import os
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
-from mmengine.device import get_device
-
-from mtpd.command_line import plain_errors, use_own_modules
-from mtpd.predict import OnnxPredictor, Predictor, predict_files
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
 
 
 def main() -> None:
     args = arguments()
-    with plain_errors():
-        use_own_modules()
-        config, model = args.detector[0], args.detector[-1]
-        predictor: OnnxPredictor | Predictor
-        if model.lower().endswith('.onnx'):
-            predictor = OnnxPredictor(model, args.device or 'cpu',
-                                      args.threshold)
-        else:
-            predictor = Predictor(config, model, args.device or get_device(),
-                                  args.threshold)
-        result = predict_files(predictor, args.inputs, args.out, dict(
-            config=None if config == model else config, checkpoint=model,
-            threshold=args.threshold))
-    print(f'{result.detections} detections in {result.done} of '
-          f'{result.done + len(result.unread)} files: {result.json}')
-    if result.unread:
-        sys.exit('\n'.join(f'Not read: {path}: {why}'
-                           for path, why in result.unread.items()))
+    config, model = args.detector[0], args.detector[-1]
+    SHARED.stop_if(
+        # Beside an .onnx file it is not read.
+        '' if is_onnx(model) else SHARED.missing_config(config),
+        SHARED.missing_file(model),
+        *(SHARED.missing_file(path, or_folder=True) for path in args.inputs))
+    from mtpd.commands.predict import predict
+    predict(args, config, model, is_onnx(model))
+
+
+def is_onnx(path: str) -> bool:
+    """By its ending."""
+    return path.lower().endswith('.onnx')
 
 
 def arguments() -> argparse.Namespace:
@@ -46,6 +43,7 @@ def arguments() -> argparse.Namespace:
         usage='%(prog)s [options] (config checkpoint | file.onnx) input ...',
         formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument('words', nargs='+', metavar='detector and input',
+                       type=os.path.expanduser,
                        help="config file of the detector, such as a "
                        "progression's student.py, and its checkpoint, a file "
                        'or URL; or one .onnx file. Then images, videos, or '
@@ -59,7 +57,7 @@ def arguments() -> argparse.Namespace:
                        'there is none, and the CPU for an .onnx file')
     args = flags.parse_args()
     # A config before an .onnx file is not needed, and may be there.
-    first_is_all = args.words[0].lower().endswith('.onnx')
+    first_is_all = is_onnx(args.words[0])
     args.detector = args.words[:1 if first_is_all else 2]
     args.inputs = args.words[len(args.detector):]
     if not args.inputs:

@@ -12,90 +12,19 @@ to the latency of the first config. On a machine that does other work,
 counted: docs/light.md.
 """
 import argparse
-import platform
-import statistics
-import sys
-import time
-from dataclasses import dataclass
+import runpy
 from pathlib import Path
-from typing import Callable, Sequence
+from types import SimpleNamespace
 
-import torch
-from mmengine.registry import DefaultScope
-from torch import nn
-
-from mtpd.analysis.sizes import (MultiplyAdds, multiply_adds, network_pass,
-                                 parameters, test_size, zoo_ap)
-from mtpd.command_line import plain_errors
-from mtpd.compat.atomic_files import atomic_write
-from mtpd.distill.detector import build_detector
-from mtpd.plan.detectors import DetectorSpec, load_config
-from mtpd.plan.errors import PlanError
-from mtpd.provenance import versions
-from mtpd.randomness import isolate_rng
-from mtpd.search.latency import timed
-from mtpd.show.tables import text_table
-from mtpd.statistics import median_interval
-
-COLUMNS = ('detector', 'input', 'parameters, M', 'GMACs', 'of it backbone',
-           'latency, ms', 'relative', 'box AP')
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the table shows of a detector.
-
-    Attributes:
-        name: Of its config.
-        size: Width and height of the image.
-        parameters: Number of parameters.
-        macs: Multiply-adds for one image.
-        seconds: For one image, round by round.
-        ap: Box AP in percent from a model zoo; None if no zoo has it.
-    """
-    name: str
-    size: tuple[int, int]
-    parameters: int
-    macs: MultiplyAdds
-    seconds: tuple[float, ...]
-    ap: float | None
-
-    def cells(self, first: 'Row') -> tuple[str, ...]:
-        """One for each of :data:`COLUMNS`; ``relative`` is to ``first``."""
-        ratios = [own / other for own, other in zip(
-            self.seconds, first.seconds, strict=True)]
-        return (self.name, '{}x{}'.format(*self.size),
-                f'{self.parameters / 1e6:.2f}',
-                f'{self.macs.network / 1e9:.2f}',
-                f'{self.macs.backbone / 1e9:.2f}',
-                _with_interval([1000 * s for s in self.seconds], '.0f'),
-                _with_interval(ratios, '.3f'),
-                '-' if self.ap is None else f'{self.ap:.1f}')
-
-
-def _with_interval(values: Sequence[float], form: str) -> str:
-    low, high = median_interval(values)
-    return (f'{statistics.median(values):{form}} '
-            f'[{low:{form}}, {high:{form}}]')
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
 
 
 def main() -> None:
     args = arguments()
-    torch.set_num_threads(args.threads)
-    if DefaultScope.get_current_instance() is None:
-        DefaultScope.get_instance('mtpd', scope_name='mmdet')
-    with plain_errors():
-        rows = measure(args.config, args.shape, args.rounds,
-                       time.process_time if args.processor_time
-                       else time.perf_counter)
-        cells = [row.cells(rows[0]) for row in rows]
-        how = describe_conditions(args.threads, args.rounds,
-                                  args.processor_time)
-        print(text_table('Sizes', COLUMNS, cells))
-        print(how)
-        if args.markdown:
-            atomic_write(args.markdown,
-                         f'{markdown(cells)}\n\n{how}\n'.encode())
+    from mtpd.commands.sizes import sizes
+    sizes(args)
 
 
 def arguments() -> argparse.Namespace:
@@ -121,85 +50,20 @@ def arguments() -> argparse.Namespace:
         if getattr(args, flag) < 1:
             parser.error(f'--{flag} is {getattr(args, flag)}; it has to be at '
                          'least 1.')
-    if args.processor_time and (args.threads > 1
-                                or torch.cuda.is_available()):
-        parser.error('--processor-time adds up the time of all threads and '
-                     'leaves out that of a GPU: it needs --threads 1 and a '
-                     'CPU (CUDA_VISIBLE_DEVICES= in front of the command).')
     if args.shape and min(args.shape) < 1:
         parser.error(f'--shape is {args.shape}; width and height have to be '
                      'at least 1.')
+    SHARED.stop_if(*map(SHARED.missing_config, args.config))
+    if args.processor_time and (args.threads > 1 or has_gpu()):
+        parser.error('--processor-time adds up the time of all threads and '
+                     'leaves out that of a GPU: it needs --threads 1 and a '
+                     'CPU (CUDA_VISIBLE_DEVICES= in front of the command).')
     return args
 
 
-def measure(configs: Sequence[str], shape: Sequence[int] | None,
-            rounds: int, clock: Callable[[], float]) -> list[Row]:
-    """Count every detector once, then time all of them in turn.
-
-    Args:
-        configs: Files, or ``mmdet::family/name.py``.
-        shape: Width and height of the image; None for each config's own test
-            size.
-        rounds: Number of timed passes of each detector.
-        clock: In seconds.
-
-    Raises:
-        PlanError: A config has no detector, or no test size.
-    """
-    built, passes = [], []
-    for name in configs:
-        detector, size = load(name, shape)
-        run = network_pass(detector, size)
-        # The pass that counts also warms up.
-        macs = multiply_adds(detector, run)
-        built.append((Path(name).stem, size, parameters(detector), macs))
-        passes.append(run)
-        print(f'{name}: {macs.network / 1e9:.2f} GMACs', file=sys.stderr)
-    seconds = []
-    for i in range(rounds):
-        seconds.append([timed(run, clock) for run in passes])
-        print(f'round {i + 1} of {rounds}: {sum(seconds[-1]):.0f} s',
-              file=sys.stderr)
-    return [Row(*facts, times, zoo_ap(name)) for name, facts, times
-            in zip(configs, built, zip(*seconds, strict=True), strict=True)]
-
-
-def load(name: str, shape: Sequence[int] | None
-         ) -> tuple[nn.Module, tuple[int, int]]:
-    """A config's detector as constructed, and the size of its image.
-
-    Raises:
-        PlanError: The config has no detector, or no test size.
-    """
-    cfg = load_config(name)
-    if 'model' not in cfg:
-        raise PlanError([f'{name} has no model. Name the config of a '
-                         'detector.'])
-    size = (shape[0], shape[1]) if shape else test_size(cfg)
-    if size is None:
-        raise PlanError([f'{name}: val_dataloader does not resize its '
-                         'images to one size. Set --shape W H.'])
-    with isolate_rng(0):
-        return build_detector(DetectorSpec(name, cfg, None).model), size
-
-
-def describe_conditions(threads: int, rounds: int,
-                        processor_time: bool) -> str:
-    """The conditions under which the table was made."""
-    installed = versions()
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else \
-        f'{platform.machine()} CPU, {threads} thread(s)'
-    spread = '95% interval' if rounds >= 6 else 'range'
-    clock = 'processor time of ' if processor_time else ''
-    return (f'GMACs: 1e9 multiply-adds. Latency: {clock}one image, float32, '
-            f'{where}; median of {rounds} rounds with its {spread}. '
-            f'torch {installed["torch"]}, mmdet {installed["mmdet"]}.')
-
-
-def markdown(cells: Sequence[Sequence[str]]) -> str:
-    """The table as Markdown."""
-    lines = [COLUMNS, ('---', '---', *['---:'] * 6), *cells]
-    return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+def has_gpu() -> bool:
+    import torch
+    return torch.cuda.is_available()
 
 
 if __name__ == '__main__':

@@ -5,14 +5,17 @@
 The config may also be that of a progression, with a checkpoint of any stage.
 """
 import os
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
-from mtpd.command_line import parser, plain_errors, read_config
-from mtpd.compat.processes import init_processes
-from mtpd.predict import UnusableInput, evaluate_checkpoint
+# Alone, because the package takes ten seconds to import.
+SHARED = SimpleNamespace(**runpy.run_path(
+    str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
 
 
 def main() -> None:
-    flags = parser(__doc__)
+    flags = SHARED.parser(__doc__)
     flags.add_argument('checkpoint', help='file or URL')
     flags.add_argument('--out', metavar='FILE.pkl',
                        help='also write all predictions to this file')
@@ -22,6 +25,11 @@ def main() -> None:
                        help='merge several views of each image, as tta_model '
                        'and tta_pipeline of the config say')
     args = flags.parse_args()
+    SHARED.stop_if(SHARED.missing_config(args.config),
+                   SHARED.missing_file(args.checkpoint))
+    from mtpd.command_line import plain_errors, read_config
+    from mtpd.compat.processes import init_processes
+    from mtpd.predict import UnusableInput, evaluate_checkpoint
     with plain_errors() as command:
         if args.out and not args.out.endswith(('.pkl', '.pickle')):
             raise UnusableInput(f'--out {args.out}: the predictions are '

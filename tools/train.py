@@ -8,7 +8,6 @@ on alone for as long. The same command with --control trains it:
     python tools/train.py configs/mtpd_retina.py --control
 """
 import runpy
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,10 +33,12 @@ def main() -> None:
                           help='the same without its checkpoint, from the '
                           'first weights of its model, in WORK_DIR/scratch')
     args = flags.parse_args()
-    missing = SHARED.missing_config(args.config)
-    if missing:
-        sys.exit(missing)
-    from mtpd.train_command import train
+    resumed = None if args.resume == 'auto' else args.resume
+    SHARED.stop_if(
+        SHARED.missing_config(args.config),
+        # Some runners of mmengine resume from a folder.
+        SHARED.missing_file(resumed, '--resume', or_folder=True))
+    from mtpd.commands.train import train
     train(args)
 
 

@@ -95,7 +95,7 @@ WRONG = {
     'no config': (['our.py', 'my.pth', '--width', .5], 'There is no config '
                   'our.py'),
     'no checkpoint': (['my.py', 'our.pth', '--width', .5], 'There is no '
-                      'checkpoint our.pth'),
+                      'file our.pth'),
     'width': (['my.py', 'my.pth', '--width', 0], 'The width is 0; it has to '
               'be above 0'),
     'budget': (['my.py', 'my.pth', '--budget-params', 10], 'The nearest, '
@@ -105,7 +105,8 @@ WRONG = {
     'folder': (['my.py', 'my.pth', '--width', .5, '--out', 'my.py/x'],
                '--out my.py/x cannot be written'),
     'no teacher': (['my.py', 'my.pth', '--width', .5, '--teacher',
-                    'big=big.py,big.pth'], '--teacher big: .*big.py'),
+                    'big=big.py,big.pth'], '--teacher big: There is no config '
+                   'big.py'),
     'taken name': (['my.py', 'my.pth', '--width', .5, '--teacher',
                     'student=my.py,my.pth'], 'this name is taken'),
     'mixed AP': (['my.py', 'my.pth', '--width', .5, '--teacher',

@@ -125,7 +125,7 @@ WRONG = {
     'nothing to merge': (['my.py', 'my.pth', '--merge'], 'so there is nothing '
                          'to merge'),
     'no checkpoint': (['my.py', 'our.pth', '--merge'], 'There is no '
-                      'checkpoint our.pth'),
+                      'file our.pth'),
     'no config': (['our.py', 'my.pth', '--merge'], 'There is no config '
                   'our.py'),
     'both': (['my.py', 'my.pth', '--merge', '--width', .5], '2'),

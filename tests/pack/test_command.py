@@ -232,11 +232,11 @@ def test_what_is_refused(mine, tool, capsys, swin_mask_rcnn, monkeypatch):
         assert '--prune is' in said('my.pth', '--prune', prune)
     for lr in (0, -1, 1.1, 'nan', 'inf'):
         assert '--lr is' in said('my.pth', '--fine-tune', 'my.py', '--lr', lr)
-    assert 'There is no checkpoint gone.pth' in said('gone.pth')
+    assert 'There is no file gone.pth in' in said('gone.pth')
     assert 'There is no file gone.pth.xz' in said('gone.pth.xz')
     assert 'There is no config gone.py' in said(
         'my.pth', '--config', 'gone.py')
-    assert '(2 problems)' in said('gone.pth', '--bits', 0)
+    assert '(2 problems)' in said('my.pth', '--bits', 0, '--prune', 1)
     (mine / 'text.pth').write_text('no checkpoint')
     assert 'text.pth is not a checkpoint of torch' in said('text.pth')
     torch.save(dict(a=1), mine / 'a.pth')

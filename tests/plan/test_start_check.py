@@ -338,27 +338,3 @@ def test_the_tools_tell_the_same_list(toy, repository, tmp_path):
                     if line.startswith('  - ')]
         told(problems, *expected)
     assert not (tmp_path / 'work').exists()
-
-
-def test_help_and_a_missing_config_need_no_torch(repository, tmp_path):
-    """In an interpreter of its own: torch, mmdet and the package are not
-    imported, which takes seconds."""
-    import subprocess
-    import sys
-    (tmp_path / 'progression.py').write_text('')
-    for words, code, text in (
-            (['--help'], 0, '--dry-run'),
-            (['progresion.py', '--dry-run'], 1,
-             'Did you mean progression.py?'),
-            (['gone/x.py'], 1, 'there is no folder gone'),
-            (['.'], 1, '. is a folder')):
-        done = subprocess.run(
-            [sys.executable, '-X', 'importtime',
-             str(repository / 'tools' / 'train.py'), *words],
-            cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == code
-        assert text in done.stdout + done.stderr
-        imported = {line.rpartition('|')[2].strip()
-                    for line in done.stderr.splitlines()}
-        assert 'argparse' in imported
-        assert not imported & {'torch', 'mmdet', 'mtpd', 'Traceback'}

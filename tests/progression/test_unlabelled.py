@@ -13,7 +13,7 @@ from mtpd.progression import PlanError, run_progression
 from mtpd.progression.control import control_config
 from mtpd.progression.history import read_history
 from mtpd.stage.config import stage_config
-from mtpd.train_command import dry_run
+from mtpd.commands.train import dry_run
 
 
 @pytest.fixture(scope='module')

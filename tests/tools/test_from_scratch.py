@@ -1,12 +1,12 @@
 """Everything from scratch, on the toy: missing detectors are trained."""
 import copy
 import json
-import runpy
 
 import pytest
 from mmengine.config import Config
 
 from commands import run_command
+from mtpd.commands import from_scratch as command
 from mtpd.progression import Progression, make_plan
 from mtpd.progression.pool_training import retraining, untrainable
 from mtpd.progression.stage_sequence import StageResult
@@ -65,16 +65,14 @@ def test_how_to_train_a_bad_detector_anew(toy, tmp_path):
     assert retraining(plan)['wide'].endswith('with another --work-dir.')
 
 
-def test_an_ap_that_was_not_measured_is_said_to_be(toy, repository, tmp_path,
-                                                   monkeypatch, capsys):
-    tool = runpy.run_path(str(repository / 'tools/from_scratch.py'))
-    compare = tool['compare']
+def test_an_ap_that_was_not_measured_is_said_to_be(toy, tmp_path, monkeypatch,
+                                                   capsys):
     for name, value in (('measured_aps', lambda *_: {
             'student': None, 'wide': None, 'swin': 30.}),
                         ('latency', lambda *_: .01),
                         ('describe_gain', lambda _: 'the gain'),
                         ('read_history', lambda _: None)):
-        monkeypatch.setitem(compare.__globals__, name, value)
+        monkeypatch.setattr(command, name, value)
     ends = {'progression': (31., None, 33.), 'alone': (30.5, 31., None)}
     taught, alone = (Progression(tuple(
         StageResult(index, 'x', None, ap, 'x.pth', 1.)
@@ -82,7 +80,7 @@ def test_an_ap_that_was_not_measured_is_said_to_be(toy, repository, tmp_path,
         for aps in ends.values())
     plan = make_plan(toy())
     (tmp_path / 'work').mkdir()
-    compare(plan, taught, alone)
+    command.compare(plan, taught, alone)
     rows = [[cell.strip() for cell in line.split('│')[1:4]]
             for line in capsys.readouterr().out.splitlines() if '│' in line]
     assert [row[1:] for row in rows] == [
@@ -94,10 +92,11 @@ def test_an_ap_that_was_not_measured_is_said_to_be(toy, repository, tmp_path,
     assert [row['minus_alone'] for row in results][4:7] == [.5, None, None]
 
     # A student without a checkpoint has learned nothing yet.
-    monkeypatch.setitem(
-        compare.__globals__, 'measured_aps',
+    monkeypatch.setattr(
+        command, 'measured_aps',
         lambda specs, detectors, *_: dict.fromkeys(detectors, 30.))
-    compare(make_plan(toy(student=dict(checkpoint=None))), taught, alone)
+    command.compare(make_plan(toy(student=dict(checkpoint=None))), taught,
+                    alone)
     results = json.loads((tmp_path / 'work/results.json').read_text())
     assert [(row['what'], row['box_ap']) for row in results[::7]] == [
         ('student trained on alone, as long as stages 1 to 1', 30.5),

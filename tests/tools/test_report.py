@@ -28,9 +28,9 @@ def test_a_page_of_a_progression_that_has_not_begun(toy, report, tmp_path,
     out = tmp_path / 'work' / 'report.html'
     assert capsys.readouterr().out.endswith(f'{out}\n')
     assert 'none of 2 stages has started' in out.read_text()
-    with pytest.raises(SystemExit, match='--control .*gone holds no progres'):
+    with pytest.raises(SystemExit, match='--control .* holds no progres'):
         report(tmp_path / 'work', '--config', tmp_path / 'user.py',
-               '--control', tmp_path / 'gone')
+               '--control', tmp_path)
     other = tmp_path / 'pages' / 'one.html'
     cfg.dump(str(tmp_path / 'work' / 'config.py'))
     report(tmp_path / 'work', '--out', other, '--no-measure')

@@ -1,4 +1,4 @@
-"""What ``tools/train.py`` does once its arguments are read.
+"""Trains a progression, its control or a plain config.
 
 The tool imports this last, so that it can say before what is missing.
 """

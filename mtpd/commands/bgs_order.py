@@ -1,0 +1,123 @@
+"""Finds the order of a pool from a config, or another from saved costs."""
+import argparse
+import json
+import os
+
+from mmengine.dist import is_main_process
+
+from mtpd.command_line import Command, plain_errors, read_config
+from mtpd.compat.atomic_files import atomic_write
+from mtpd.order.baselines import OrderRow
+from mtpd.plan.errors import PlanError
+from mtpd.progression import order_teachers, prepare
+from mtpd.progression.prepare import unwritable
+from mtpd.progression.show_order import show_order
+from mtpd.search.found_order import FoundOrder, reorder
+from mtpd.show.tables import baselines_table
+
+
+def find_order(args: argparse.Namespace) -> None:
+    """Write the order and print the table of all rules' orders; errors have
+    no traceback.
+
+    Args:
+        args: The tool's.
+    """
+    with plain_errors() as command:
+        results = read_results(args.results) if args.results else None
+        found, folder = from_saved(args) if args.saved \
+            else from_config(args, command)
+        if is_main_process():
+            print(baselines_table(with_results(found, results)))
+            print(f'Written to {folder}')
+
+
+def from_config(args: argparse.Namespace,
+                command: Command) -> tuple[FoundOrder, str]:
+    """The order of a config's pool, and the folder that it was written to.
+
+    Args:
+        args: The flags.
+        command: Is told the config.
+
+    Raises:
+        PlanError: The config cannot be used.
+    """
+    cfg = command.config = read_config(args)
+    if 'mtpd' not in cfg:
+        raise PlanError([f'{args.config} has no mtpd part, so there is no '
+                         'pool to order.'])
+    cfg.mtpd.order = 'bgs'  # also where training has an order by hand
+    images = args.images and (int(args.images) if args.images.isdigit()
+                              else args.images)
+    costs = dict(cfg.mtpd.get('costs') or {})
+    for key, value in (('images', images), ('split', args.split),
+                       ('sequential', args.sequential)):
+        if value is not None:
+            costs[key] = value
+    if costs:
+        cfg.mtpd.costs = costs
+    if args.max_teachers is not None:
+        cfg.mtpd.max_teachers = args.max_teachers
+    plan, pool = prepare(cfg, trains=False)
+    return order_teachers(plan, pool), plan.paths.order_folder
+
+
+def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
+    """Another order from saved costs, and the folder that it was written to.
+
+    Raises:
+        PlanError: The file or a flag cannot be used.
+    """
+    problems = unwritable(args.out, '--out ', '--out')
+    if problems:
+        raise PlanError(problems)
+    try:
+        with open(args.saved) as file:
+            found = reorder(FoundOrder.from_json(json.load(file)),
+                            args.teachers, args.student, args.max_teachers,
+                            args.strides)
+    except (IsADirectoryError, KeyError, TypeError, ValueError) as error:
+        raise PlanError([f'{args.saved}: {error}']) from error
+    os.makedirs(args.out, exist_ok=True)
+    atomic_write(os.path.join(args.out, 'order.json'),
+                 json.dumps(found.to_json(), indent=1).encode())
+    show_order(found, args.out)
+    return found, args.out
+
+
+def read_results(path: str) -> dict[tuple[str, ...], float]:
+    """Order -> AP from ``{"first > second": AP}``.
+
+    Raises:
+        PlanError: The file has another form.
+    """
+    results = {}
+    try:
+        with open(path) as file:
+            for order, ap in json.load(file).items():
+                names = tuple(name.strip() for name in order.split('>'))
+                results[names] = float(ap)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise PlanError([f'--results {path}: {error}. Expected '
+                         '{"first > second": AP, ...}.']) from error
+    return results
+
+
+def with_results(found: FoundOrder,
+                 results: dict[tuple[str, ...], float] | None
+                 ) -> list[OrderRow]:
+    """The orders of all rules, and the best order of ``results``.
+
+    Raises:
+        PlanError: ``results`` are of other teachers, or of no order that fits.
+    """
+    names = {name for order in results or () for name in order}
+    unknown = sorted(names - set(found.aps))
+    if unknown:
+        raise PlanError([f'--results names {unknown}, and the teachers are '
+                         f'{sorted(found.aps)}. Correct the names.'])
+    try:
+        return found.baselines(results)
+    except ValueError as error:
+        raise PlanError([f'--results: {error}']) from error
