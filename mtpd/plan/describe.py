@@ -7,6 +7,7 @@ from mmengine.dist import get_world_size
 
 from mtpd.backbones import other_normalisation
 from mtpd.config_types import dict_of, type_name
+from mtpd.distill.auto_weight import default_share
 from mtpd.distill.losses.mechanism import RECOMMENDED
 
 from .detectors import DetectorSpec, is_url
@@ -38,7 +39,8 @@ def describe_plan(plan: Plan) -> str:
         f'Levels    {strides}',
         f'Distill   {dict(plan.distill)}' + (
             ", the default (mtpd.distill='paper' takes the paper's)"
-            if plan.distill == RECOMMENDED else '') + _describe_options(plan),
+            if plan.distill == RECOMMENDED else '') + _describe_share(plan)
+        + _describe_options(plan),
         f'Stages    {_describe_stages(plan)}',
         f'Each stage is one run of {_length(cfg)}, batch '
         f'{cfg.train_dataloader.get("batch_size")} per process, '
@@ -99,6 +101,15 @@ def _describe_teacher(spec: DetectorSpec, measured: bool) -> str:
                  f"the student's maps are {change}")
     return (f'{spec.name}: {architecture(spec.config.model)}, {ap}{scale}, '
             f'from {spec.checkpoint}')
+
+
+def _describe_share(plan: Plan) -> str:
+    weight = plan.distill.get('loss_weight')
+    if weight != 'auto' and not isinstance(weight, Mapping) \
+            or 'share' in weight:
+        return ''
+    share = default_share(plan.unlabelled is not None)
+    return f", its gradient {share:g} times detection's"
 
 
 def _describe_options(plan: Plan) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mtpd.config_types import dict_of
-from mtpd.distill.auto_weight import split_auto
+from mtpd.distill.auto_weight import split_auto, with_share
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.identity import identity_defaults
 from mtpd.plan.plan import Plan, stage_label
@@ -82,7 +82,8 @@ def _wrap_model(cfg: Config, plan: Plan, index: int, names: tuple[str, ...],
         student_checkpoint=student_checkpoint,
         teachers=[dict(name=t.name, model=t.model, checkpoint=t.checkpoint,
                        scale=str(t.scale)) for t in teachers],
-        distill=plan.distill, strides=plan.strides, adapter=plan.adapter,
+        distill=with_share(plan.distill, plan.unlabelled is not None),
+        strides=plan.strides, adapter=plan.adapter,
         init_adapters=stage.fitted_adapters
         if plan.init_adapters == 'fitted' else plan.init_adapters,
         fast_teacher=plan.fast_teacher, on_nonfinite=plan.on_nonfinite,

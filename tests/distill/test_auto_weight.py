@@ -9,7 +9,8 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.distill import branch as branch
-from mtpd.distill.auto_weight import AutoWeight, is_disabled, split_auto
+from mtpd.distill.auto_weight import (AutoWeight, is_disabled, split_auto,
+                                      with_share)
 
 
 def test_a_short_stage_has_a_short_calibration():
@@ -254,3 +255,16 @@ def test_following_compares_what_the_calibration_compared(
     for _ in range(10):
         model.train_step(copy.deepcopy(data), optimizer)
     assert auto.factor.item() == pytest.approx(found * 2 ** .8, rel=1e-3)
+
+
+@pytest.mark.parametrize('weight, unlabelled, expected', [
+    ('auto', False, dict(share=1.)), ('auto', True, dict(share=4.)),
+    (dict(iterations=9), True, dict(share=4., iterations=9)),
+    (dict(share=.5), True, dict(share=.5)), (2., True, 2.), (0, False, 0)])
+def test_the_share_follows_the_images(weight, unlabelled, expected):
+    distill = dict(type='FeatureL2Loss', loss_weight=weight)
+    assert with_share(distill, unlabelled) \
+        == dict(type='FeatureL2Loss', loss_weight=expected)
+    assert with_share(dict(type='PKDLoss'), unlabelled) \
+        == dict(type='PKDLoss')
+    assert AutoWeight().share == 1

@@ -47,3 +47,20 @@ def test_zero_adapters_start_at_zero_under_every_seed(toy):
         weights = start(model_of(cfg, 1, 'wide'))
         assert weights
         assert not any(value.any() for value in weights.values())
+
+
+@pytest.mark.parametrize('settings, share', [
+    ({}, 1.), (dict(unlabelled=True), 4.),
+    (dict(unlabelled=True, distill=dict(
+        type='PKDLoss', loss_weight=dict(share=.5))), .5),
+    (dict(distill=dict(type='FeatureL2Loss', loss_weight=2.)), None)])
+def test_the_automatic_weights_share_follows_the_images(toy, settings, share):
+    cfg = toy(order=['wide'])
+    del cfg.mtpd.distill
+    if settings.pop('unlabelled', False):
+        data = cfg.val_dataloader.dataset
+        settings['unlabelled'] = dict(
+            folder=data.data_root + data.data_prefix.img)
+    cfg.mtpd.update(settings)
+    model = MODELS.build(model_of(cfg, 1, 'wide'))
+    assert (None if share is None else model.guidances[0].auto.share) == share
