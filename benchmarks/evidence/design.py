@@ -41,27 +41,39 @@ LABELS = {'labels_85': 40, 'labels_850': 6}
 """Config of a student with so many labelled images -> epochs of its training
 and of the stage after it."""
 ALONE, TAUGHT = 'trained on alone', 'taught on labelled images'
+
+
+def share_of(share: float) -> Changes:
+    """The changes of a stage whose automatic weight has this share.
+
+    Args:
+        share: See :class:`mtpd.distill.AutoWeight`.
+    """
+    return ('distill.loss_weight', (('share', share),)),
+
+
 LABEL_ARMS: dict[str, dict[str, tuple[tuple[str, ...], Changes]]] = {
     'labels_85': {
         ALONE: ((), LABELLED_ONLY),
-        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT),
+        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT + share_of(1.)),
         'taught on all images': (('wide',), INHERIT),
-        **{f'the same with `loss_weight=dict(share={share:g})`': (
-            ('wide',),
-            INHERIT + (('distill.loss_weight', (('share', share),)),))
-           for share in (2., 1.)},
-        "the default, with `batch_norm='running'`": (
+        'on labelled images, share 4': (
+            ('wide',), LABELLED_ONLY + INHERIT + share_of(4.)),
+        'on all images, share 2': (('wide',), INHERIT + share_of(2.)),
+        'on all images, share 1': (('wide',), INHERIT + share_of(1.)),
+        "on all images, `batch_norm='running'`": (
             ('wide',), INHERIT + (('unlabelled.batch_norm', 'running'),)),
-        'taught on all images by a pretrained teacher of these labels': (
-            ('pretrained_85',), INHERIT),
-        'the same, without its head': (('pretrained_85',), ())},
+        'on all images by a pretrained teacher of these labels': (
+            ('pretrained_85',), ()),
+        'the same, begun with its neck and head': (
+            ('pretrained_85',), INHERIT)},
     'labels_850': {
         ALONE: ((), LABELLED_ONLY),
-        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT),
+        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT + share_of(1.)),
         'taught by a pretrained teacher': (
-            ('pretrained',), LABELLED_ONLY + INHERIT)}}
+            ('pretrained',), LABELLED_ONLY + share_of(1.))}}
 """Student -> name of an arm -> its stage's teachers and changes, the control
-first."""
+first. Without a share it is 4 on all images."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""
 GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)

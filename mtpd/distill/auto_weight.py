@@ -35,7 +35,7 @@ class AutoWeight(nn.Module):
 
     Args:
         share: Norm of the distillation gradient over that of the detection
-            gradient, above 0.
+            gradient, above 0. With ``mtpd.unlabelled``, 4 unless it is set.
         iterations: Length of the calibration, at least 2; at most half of
             the iterations in which a stage distils, if these are no more.
 

@@ -1,11 +1,12 @@
 """The arms of a comparison differ in what is compared, and in nothing else."""
+import re
 from itertools import permutations
 
 import pytest
 from evidence import comparisons
-from evidence.design import (DATASETS, EPOCHS, LABELS, PILOT_SEED, SHORT,
-                             WEIGHT, WITHOUT_ADAPTERS, at_scale,
-                             with_mechanism)
+from evidence.design import (ALONE, DATASETS, EPOCHS, LABEL_ARMS, LABELS,
+                             PILOT_SEED, SHORT, WEIGHT, WITHOUT_ADAPTERS,
+                             at_scale, with_mechanism)
 from evidence.jobs.students import Node, Stage
 from evidence.results import Evidence
 from evidence.jobs.training import changes, config_of, pool_of
@@ -127,33 +128,34 @@ def test_constants_match_the_configs(dataset):
     assert (len(channels) == 1) == (dataset in WITHOUT_ADAPTERS)
 
 
-def test_the_arms_of_few_labels_differ_in_the_teacher_and_the_images():
+def test_the_arms_of_few_labels_differ_in_what_their_names_say():
     nodes = list(comparisons.COMPARISONS['labels']('txl', (0, 1, 2)))
-    assert len({node.name for node in nodes}) == 3 * (8 + 3)
+    assert len({node.name for node in nodes}) == 3 * (9 + 3)
     for student, epochs in LABELS.items():
-        alone, labelled, *others = (
+        cfgs = dict(zip(LABEL_ARMS[student], (
             node.config() for node in nodes
-            if node.student == student and node.seed == 1)
+            if node.student == student and node.seed == 1), strict=True))
+        alone = cfgs.pop(ALONE)
         assert alone.train_cfg.max_epochs == epochs
-        taught = dict(changes(alone.to_dict(), labelled.to_dict()))
-        assert taught.pop('work_dir') == labelled.work_dir
-        assert taught == {'mtpd.distill.loss_weight': 'auto',
-                          'mtpd.inherit': ('neck', 'head')}
-        if len(others) > 1:
-            alike = changes(others[-2].to_dict(), others.pop().to_dict())
-            assert {key for key, _ in alike} == {'work_dir', 'mtpd.inherit'}
-        *everything, pretrained = others
-        teacher = 'pretrained_85' if everything else 'pretrained'
-        assert pretrained.mtpd.order == [(teacher,)]
-        assert pretrained.mtpd.distill == labelled.mtpd.distill
-        assert (pretrained.mtpd.unlabelled is None) == (not everything)
-        assert pretrained.mtpd.inherit == ('neck', 'head')
-        for cfg, weight, norm in zip(everything, ('auto', 2., 1., 'auto'),
-                                     (None, None, None, 'running')):
-            extra = dict(changes(labelled.to_dict(), cfg.to_dict()))
-            assert extra['mtpd.unlabelled'].get('batch_norm') == norm
-            assert extra.pop('mtpd.distill.loss_weight', 'auto') == (
-                weight if weight == 'auto' else dict(share=weight))
-            assert extra.keys() == {'work_dir', 'mtpd.unlabelled'}
-            assert extra['mtpd.unlabelled']['folder'].endswith(
-                'txl_pbc/train/')
+        assert alone.mtpd.distill.loss_weight == 0
+        for name, cfg in cfgs.items():
+            found = dict(changes(alone.to_dict(), cfg.to_dict()))
+            assert found.pop('work_dir') == cfg.work_dir
+            on_all = 'all images' in name or 'the same' in name
+            share = re.search('share (.)', name)
+            expected = float(share[1]) if share else 4. if on_all else 1.
+            weight = found.pop('mtpd.distill.loss_weight')
+            assert (4. if weight == 'auto' else weight['share']) == expected
+            pretrained = 'pretrained' in name or 'the same' in name
+            assert (found.pop('mtpd.inherit', None) is None) \
+                == ('by a pretrained' in name)
+            assert found.pop('mtpd.order', [('wide',)]) == [(
+                'wide' if not pretrained else 'pretrained_85'
+                if student == 'labels_85' else 'pretrained',)]
+            more = found.pop('mtpd.unlabelled', None)
+            assert (more is not None) == on_all
+            if more is not None:
+                assert more['folder'].endswith('txl_pbc/train/')
+                assert (more.get('batch_norm') == 'running') \
+                    == ('running' in name)
+            assert found == {}

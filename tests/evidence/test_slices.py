@@ -59,14 +59,14 @@ def test_all_arms_are_as_long_and_differ_in_nothing_else(start):
     ('gentle', (('original',), ('two_stage',)))])
 def test_the_tools_settings_are_taken_as_they_are(start, arm, order):
     cfg = SliceTraining(start, arm).config()
-    share = {'share2': 2., 'share1': 1., 'gentle': 1.}.get(arm)
-    assert ('distill' in cfg.mtpd) == (share is not None)
+    share = {'share2': 2., 'share1': 1., 'gentle': 1.}.get(arm, 4.)
+    assert cfg.mtpd.distill.pop('loss_weight') == {'share': share}
+    assert cfg.mtpd.distill == dict(type='FeatureL2Loss', normalise=True)
+    cfg.mtpd.distill.loss_weight = {'share': share}
     plan = make_plan(cfg)
     assert plan.order == order
     assert plan.teachers['original'].checkpoint.endswith(
         f'{start.original.name}/student.pth')
-    assert plan.distill['loss_weight'] == (
-        'auto' if share is None else {'share': share})
     assert plan.adapter == 'conv'
     if arm in ('progression', 'gentle'):
         pool = make_plan(config_of('bccd')).teachers['two_stage']

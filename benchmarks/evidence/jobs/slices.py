@@ -50,9 +50,11 @@ SLICE_ARMS: dict[str, tuple[str, ...]] = {
 the last third."""
 LONGER = 3
 """Times as many epochs have the arms that are called so."""
-SHARE_OF = {'share2': 2., 'share1': 1., 'share1_longer': 1., 'gentle': 1.}
-"""Arm -> the share of distillation's gradient, where it is not the default:
-see :class:`mtpd.distill.AutoWeight`."""
+SHARE_OF = {
+    **dict.fromkeys(('distilled', 'fading', 'twice', 'progression'), 4.),
+    'share2': 2., **dict.fromkeys(('share1', 'share1_longer', 'gentle'), 1.)}
+"""Arm -> the share of distillation's gradient (the default was 4 once): see
+:class:`mtpd.distill.AutoWeight`."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
 

@@ -14,17 +14,17 @@ PAGE = Path(__file__).resolve().parents[3] / 'docs' / 'compress.md'
 MARK = '<!-- From here on written by benchmarks/evidence.py --report. -->\n'
 ARMS = {
     'sliced': 'not trained', 'scratch': 'from random weights',
-    'alone': 'trained on alone', 'distilled': 'taught by the original',
+    'alone': 'trained on alone', 'share1': 'taught by the original',
     'share2': 'the same with `loss_weight=dict(share=2)`',
-    'share1': 'with `dict(share=1)`',
+    'distilled': 'the same with share 4',
     'alone_longer': f'trained on alone, {LONGER} times as long',
-    'share1_longer': 'taught with `dict(share=1)` for as long as this',
-    'fading': 'taught by the original, fading in the last third',
-    'twice': 'taught by the original, restarted once',
-    'progression': 'taught by the original, then by a stronger teacher',
-    'gentle': 'the same with `dict(share=1)`',
-    'onnx32': 'taught, in onnxruntime', 'onnx8': 'the same in 8 bits',
-    'packed6': 'taught, packed to 6 bits', 'packed4': 'packed to 4 bits'}
+    'share1_longer': 'taught by the original for as long as this',
+    'fading': 'share 4, fading in the last third',
+    'twice': 'share 4, restarted once',
+    'gentle': 'taught by the original, then by a stronger teacher',
+    'progression': 'the same with share 4',
+    'onnx32': 'share 4, in onnxruntime', 'onnx8': 'the same in 8 bits',
+    'packed6': 'share 4, packed to 6 bits', 'packed4': 'packed to 4 bits'}
 """Arm -> what is written of it, in the order of the rows."""
 FILES = ('onnx32', 'onnx8', 'packed6', 'packed4')
 """Arms that are files of a trained one."""
@@ -93,7 +93,8 @@ def _introduction(dataset: str, results: list[Result]) -> str:
     aps = originals(dataset, {one['seed'] for one in results})
     return (f'**{dataset}** is {title} The original is its student (AP '
             f'{cells.by_seed(aps)}). Each smaller one is trained for {epochs} '
-            'epochs by the files that the tool writes, with nothing set.\n\n')
+            'epochs by the files that the tool writes. Taught ones have the '
+            'default share, or the one that is named.\n\n')
 
 
 def _groups(dataset: str, results: list[Result]) -> dict[str, list[Row]]:
