@@ -17,7 +17,7 @@ Section = tuple[str, dict[str, str]]
 """Text, and plots as SVG by file name; an empty text where nothing is run."""
 Row = Sequence[Any]
 
-APS = ('AP', 'AP50', 'AP75', 'small', 'medium', 'large')
+APS = ('AP', 'AP50', 'AP75')
 
 
 def table(columns: Sequence[str], rows: Iterable[Row]) -> str:

@@ -77,7 +77,7 @@ METHOD = f'''## How to read this page
 - **Detectable differences**, stated before the first run (assumed standard
   deviation {ASSUMED_DEVIATION} AP; four times in five, at the 5% level): 3
   seeds {smallest_difference(3):.1f} AP, 5 seeds {smallest_difference(5):.1f}
-  AP. The main question is progression against direct.
+  AP.
 - **Distillation** is `FeatureL2Loss` with `normalise=True` and the weight of
   configs/evidence unless stated. **distill_ratio** is distillation over
   detection loss in the last epoch of the first seed.

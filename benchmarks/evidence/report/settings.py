@@ -41,12 +41,10 @@ def mechanisms(results: Results) -> Section:
 
 MECHANISM_GROUPS = f'''Equal gradients
 (`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`):
-{CALIBRATION} iterations without distillation give the weight, with which the
-gradient at the student's maps is half of the detection loss's. It stayed as
-found; now it follows the gradients. MGD's generators, FGD's blocks and
-random adapters started alike in every seed here;
-now they follow the run's seed. Default weights were published for larger maps
-with more channels, so a weak result may be due to the weight.
+the weight was found once in {CALIBRATION} iterations; now it follows the
+gradients. MGD's generators, FGD's blocks and random adapters started alike in
+every seed; now they follow it. Default weights were published for larger maps
+with more channels.
 
 '''
 

@@ -1,5 +1,4 @@
 """The page's sections about the pool and the main comparison."""
-import re
 from typing import Mapping
 
 import numpy as np
@@ -20,9 +19,7 @@ def pool(results: Results) -> Section:
     """How good student and teachers are."""
     return cells.by_dataset(results, [
         '', *cells.APS, 'cost from the student of seed 0'], _pool_rows) \
-        + '\n' + ''.join(map(_about_pool, results.values())) + (
-            '\nIn brackets: standard errors (over images) between two costs; '
-            'all decisions are certain.\n'), {}
+        + '\n' + ''.join(map(_about_pool, results.values())), {}
 
 
 def _pool_rows(evidence: Evidence) -> list[Row]:
@@ -41,20 +38,14 @@ def _pool_rows(evidence: Evidence) -> list[Row]:
 
 
 def _about_pool(evidence: Evidence) -> str:
-    """The gap to the student, and the decisions behind the order."""
-    said = []
+    """The gap to the student."""
     students = evidence.runs_of([])
-    if students and evidence.pool:
-        gap = max(run['AP'] for run in evidence.pool) \
-            - cells.average(aps_of(students))
-        said.append(f'The best teacher is {gap:.1f} AP above the students'
-                    "' mean.")
-    if evidence.costs is not None:
-        said += [re.sub(r': ([\d.]+) standard errors, certain$', r' (\1)',
-                        f'{decision[0].upper()}{decision[1:]}') + '.'
-                 for decision in evidence.costs['decisions']
-                 if decision and 'no cost was compared' not in decision]
-    return f'- **{evidence.dataset}**: {" ".join(said)}\n' if said else ''
+    if not students or not evidence.pool:
+        return ''
+    gap = max(run['AP'] for run in evidence.pool) \
+        - cells.average(aps_of(students))
+    return f'- **{evidence.dataset}**: The best teacher is {gap:.1f} AP ' \
+        "above the students' mean.\n"
 
 
 def main_comparison(results: Results) -> Section:
