@@ -98,6 +98,45 @@ def test_two_processes_are_one_with_the_mean_gradient(undisturbed):
                    for name, value in first[at]['student'].items())
 
 
+def test_images_without_labels_are_shared_out(toy_in, frames, repository,
+                                              tmp_path):
+    cfg = toy_in(tmp_path, order=['wide'], distill=dict(
+        type='FeatureL2Loss', loss_weight=.5),
+        unlabelled=dict(folder=str(frames), batch_size=2))
+    cfg.train_dataloader.batch_size = 4
+    cfg.train_cfg.max_epochs = cfg.train_cfg.val_interval = 1
+    cfg.dump(str(tmp_path / 'toy.py'))
+    done = run_two(*words(tmp_path / 'toy.py', tmp_path / 'out', -1,
+                          'pytorch'), cwd=repository)
+    for process in done:
+        assert process.returncode == 0, process.stderr[-3000:]
+    first, second = (torch.load(tmp_path / 'out' / f'{rank}.pth',
+                                weights_only=False)[0] for rank in (0, 1))
+    assert len(first) == len(second) == 3
+    seen = [image.numpy().tobytes() for steps in (first, second)
+            for step in steps for image in step['batch'][3]['inputs']]
+    # 11 images without labels: all once, and one anew.
+    assert len(seen) == 12 and len(set(seen)) >= 11
+    stage, = (tmp_path / 'out' / 'work').glob('stage1_*')
+    model = MODELS.build(Config.fromfile(str(next(stage.glob('*.py')))).model)
+    gradients = []
+    for step in (first[0], second[0]):
+        model.train().load_state_dict(step['student'])
+        model.training_parts().load_state_dict(step['parts'])
+        model.zero_grad()
+        total, _ = model.parse_losses(model.loss(*step['batch']))
+        total.backward()
+        gradients.append({name: p.grad.clone() for name, p in
+                          model.named_parameters() if p.grad is not None})
+    for name, one in gradients[0].items():
+        for step in (first[0], second[0]):
+            torch.testing.assert_close(
+                step['gradients'][name], (one + gradients[1][name]) / 2,
+                rtol=1e-5, atol=1e-5)
+    for name, _ in model.student.named_parameters():
+        assert torch.equal(first[-1]['after'][name], second[-1]['after'][name])
+
+
 def test_both_skip_what_one_could_not(undisturbed):
     """The third step's loss was not finite in the second process alone."""
     folder, done, ((first, _), (second, _)) = undisturbed

@@ -29,14 +29,14 @@ loss, forward = FeatureDistiller.loss, FrozenDetector.__call__
 step = OptimWrapper.step
 
 
-def noted_loss(self, inputs, samples, teacher_inputs):
+def noted_loss(self, inputs, samples, teacher_inputs, unlabelled=None):
     if len(steps) + 1 == STOP and RANK == 1:
         os.kill(os.getpid(), signal.SIGTERM)
     before = {k: v.clone() for k, v in self.state_dict().items()}
     parts = {k: v.clone() for k, v in
              self.training_parts().state_dict().items()}
-    batch = copy.deepcopy((inputs, samples, teacher_inputs))
-    losses = loss(self, inputs, samples, teacher_inputs)
+    batch = copy.deepcopy((inputs, samples, teacher_inputs, unlabelled))
+    losses = loss(self, inputs, samples, teacher_inputs, unlabelled)
     steps.append(dict(
         teacher=self.guidances[0].name, student=before, parts=parts,
         batch=batch, losses={k: torch.as_tensor(sum(v) if isinstance(
