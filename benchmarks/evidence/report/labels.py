@@ -2,8 +2,6 @@
 import json
 from typing import Mapping
 
-import numpy as np
-
 from ..design import ALONE, FEW_LABELS, LABEL_ARMS, LABELS, TAUGHT
 from ..results import Evidence, Run, aps_of
 from . import cells
@@ -28,7 +26,7 @@ def few_labels() -> str:
 
 
 COLUMNS = ('', 'AP by seed', 'mean', 'minus alone',
-           'minus taught on the labelled images', 'time')
+           'minus taught on the labelled images')
 
 
 def runs_of(evidence: Evidence, student: str) -> Runs:
@@ -48,8 +46,8 @@ def _introduction(dataset: str, title: str, evidence: Evidence) -> str:
             'more stage of as many steps with the default mechanism; taught '
             "by the wide teacher it begins with this one's neck and head. On "
             'all images, each step takes 8 without labels beside 8 with. The '
-            'share of the gradient is 1, on all images 4, unless it is named. '
-            'Time is over that of the student alone (median).\n\n')
+            'share of the gradient is 1, on all images 4, unless it is '
+            'named.\n\n')
 
 
 TEACHERS = {
@@ -73,13 +71,5 @@ def _rows(runs: Runs) -> list[Row]:
             for other, shown in ((ALONE, (ALONE,)),
                                  (TAUGHT, (ALONE, TAUGHT)))]
         rows.append([arm, cells.by_seed(values), cells.mean(values),
-                     *compared, _time(runs, arm)])
+                     *compared])
     return rows
-
-
-def _time(runs: Runs, arm: str) -> str:
-    control = runs.get(ALONE, {})
-    ratios = [run['minutes'] / control[seed]['minutes']
-              for seed, run in runs[arm].items()
-              if seed in control and arm != 'start']
-    return f'{np.median(ratios):.1f}' if ratios else ''
