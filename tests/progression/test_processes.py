@@ -167,6 +167,7 @@ def test_one_process_speaks_and_writes(undisturbed):
     assert inside == []
 
 
+@pytest.mark.slow
 def test_one_is_asked_to_stop_and_both_do(config, repository, undisturbed,
                                           tmp_path):
     done = torchrun(words(config, tmp_path, 8, 'pytorch'), repository)

@@ -107,8 +107,9 @@ def dies_at_call(monkeypatch, owner, name: str, call: int, after=False):
     return calls
 
 
-@pytest.mark.parametrize('workers, deaths', [(2 * (i == 0), deaths)
-                                             for i, deaths in enumerate([
+@pytest.mark.parametrize('workers, deaths', [pytest.param(
+    2 * (i == 0), deaths, marks=[pytest.mark.slow] if 0 < i < 4 else [])
+    for i, deaths in enumerate([
     # In epoch 1 of stage 1 and in its epoch 2.
     [(FeatureDistiller, 'train_step', 4, False),
      (FeatureDistiller, 'train_step', 7, True)],
@@ -247,6 +248,7 @@ def test_gradients_that_wait_are_saved(restless, tmp_path, monkeypatch):
     assert all(torch.equal(whole[key], again[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_a_loop_of_iterations_goes_on_where_it_was(
         restless, tmp_path, monkeypatch):
     """Over more than one pass, by the sampler without end, with workers that
@@ -287,6 +289,7 @@ def test_a_loop_of_iterations_goes_on_where_it_was(
         'iter_10.pth', 'iter_11.pth', 'iter_4.pth', 'iter_8.pth']
 
 
+@pytest.mark.slow
 def test_the_best_and_a_plateau_survive_a_stop(restless, tmp_path,
                                                monkeypatch):
     """What a validation changes is on disk before it is over with."""
@@ -531,6 +534,7 @@ def test_what_has_a_memory_is_named(toy):
 # ------------------------------------------- the disk, and what vanishes
 
 
+@pytest.mark.slow
 def test_images_that_vanish_are_named_and_back_again_it_goes_on(
         restless, undisturbed, tmp_path, monkeypatch, drawn):
     """In the middle of an epoch, and before the start."""
@@ -561,6 +565,7 @@ def test_images_that_vanish_are_named_and_back_again_it_goes_on(
     assert is_undisturbed(go(cfg()), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_loses_nothing(
         restless, undisturbed, tmp_path, monkeypatch):
     """From some write on, and for every write of a whole start: first it is
