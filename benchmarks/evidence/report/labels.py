@@ -52,8 +52,7 @@ def _introduction(dataset: str, title: str, evidence: Evidence) -> str:
 
 TEACHERS = {
     'wide': "The wide teacher ({}) has twice the student's width and was "
-            'trained on all labels; it stands for a detector that knows more '
-            "than the student's labels tell.",
+            'trained on all labels.',
     'pretrained_85': 'The pretrained one ({}) is an EfficientNet-Lite0 from '
                      "ImageNet weights, trained on the student's 85 labels.",
     'pretrained': 'A pretrained one of all labels has {}.'}

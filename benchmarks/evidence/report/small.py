@@ -16,7 +16,7 @@ ARMS = {
     'sliced': 'not trained', 'scratch': 'from random weights',
     'alone': 'trained on alone', 'share1': 'taught by the original',
     'share2': 'the same with `loss_weight=dict(share=2)`',
-    'distilled': 'the same with share 4',
+    'distilled': 'taught by the original, share 4',
     'alone_longer': f'trained on alone, {LONGER} times as long',
     'share1_longer': 'taught by the original for as long as this',
     'fading': 'share 4, fading in the last third',
@@ -57,10 +57,10 @@ COLUMNS = ('', 'AP by seed', 'mean', 'minus original',
            'minus random weights', 'minus alone')
 IN_WORDS = '''What pays most is to begin with the slice's weights: trained on
 alone, they end 3 to 8 AP above random ones. The original as a teacher adds
-half an AP on TXL-PBC; on BCCD it is within noise. With share 4 it takes half
-an AP away, and so does, more, a stronger teacher of twice the resolution after
-it. What is missing on TXL-PBC is training: three times as long, the slice
-alone comes within 1.0 of the original. Files in onnxruntime find what the
+half an AP on TXL-PBC, where share 4 takes half an AP away; on BCCD both are
+within noise. A stronger teacher of twice the resolution after it costs AP,
+less with share 1. What is missing on TXL-PBC is training: three times as long, the slice
+alone comes within 1.0 of the original, and teaching adds nothing. Files in onnxruntime find what the
 detector finds; 8 and 6 bits cost some tenths, 4 bits about one AP.
 '''
 NOTE = '''Half of 95% intervals after ±, paired by seed; **bold** excludes
@@ -95,8 +95,8 @@ def _introduction(dataset: str, results: list[Result]) -> str:
     aps = originals(dataset, {one['seed'] for one in results})
     return (f'**{dataset}** is {title} The original is its student (AP '
             f'{cells.by_seed(aps)}). Each smaller one is trained for {epochs} '
-            'epochs by the files that the tool writes. Taught ones have the '
-            'default share, or the one that is named.\n\n')
+            'epochs by the files that the tool writes, with the default '
+            'share unless one is named.\n\n')
 
 
 def _groups(dataset: str, results: list[Result]) -> dict[str, list[Row]]:
