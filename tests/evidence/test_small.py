@@ -18,7 +18,8 @@ def test_the_page_is_what_the_results_say():
     half = [one['AP'] for one in results if one['arm'] == 'distilled'
             and small.kind_of(one) == 'w50']
     by_seed = ', '.join(f'{ap:.1f}' for ap in half)
-    assert f'|taught by the original, share 4 |{by_seed} |{fmean(half):.1f} |' in text
+    assert f'|taught by the original, share 4 |{by_seed} |' \
+        f'{fmean(half):.1f} |' in text
 
 
 def test_every_job_has_a_row(tmp_path, monkeypatch):
