@@ -60,9 +60,9 @@ alone, they end 3 to 8 AP above random ones. The original as a teacher adds
 half an AP on TXL-PBC, where share 4 takes half an AP away; on BCCD both are
 within noise. A stronger teacher of twice the resolution after it costs AP,
 less with share 1. What is missing on TXL-PBC is training: three times as long,
-the slice alone comes within 1.0 of the original, and teaching adds nothing (one
-seed). Files in onnxruntime find what the detector finds; 8 and 6 bits cost
-some tenths, 4 bits about one AP.
+the slice alone comes within 1.0 of the original, and teaching adds nothing
+(one seed). Files in onnxruntime find what the detector finds; 8 and 6 bits
+cost some tenths, 4 bits about one AP.
 '''
 NOTE = '''Half of 95% intervals after ±, paired by seed; **bold** excludes
 zero. Made by `python benchmarks/evidence.py --dataset bccd txl --only compress
