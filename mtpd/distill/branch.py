@@ -124,10 +124,8 @@ class TeacherBranch(nn.Module):
         will need them; images of one size pass together."""
         strides = None if self.mechanism.uses_scores else self.adapter.strides
         inputs = [group.teacher_inputs[self.name] for group in groups]
-        if len({one.shape[1:] for one in inputs}) > 1:
+        if len(inputs) == 1 or len({one.shape[1:] for one in inputs}) > 1:
             return [self.teacher(one, strides) for one in inputs]
-        if len(inputs) == 1:
-            return [self.teacher(inputs[0], strides)]
         maps = self.teacher(torch.cat(inputs), strides)
         parts = {stride: value.split([len(one) for one in inputs])
                  for stride, value in maps.items()}

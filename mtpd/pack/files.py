@@ -66,11 +66,10 @@ def refuse_existing(paths: Files | list[str], checkpoint: str,
     if any(os.path.samefile(path, checkpoint) for path in there
            if os.path.exists(path)):
         raise error([f'{checkpoint} would be written over itself. Choose '
-                          'another name by --out.'])
+                     'another name by --out.'])
     if there and not overwrite:
-        raise error([f'{", ".join(there)} exists already. Add '
-                          '--overwrite to replace it, or choose another name '
-                          'by --out.'])
+        raise error([f'{", ".join(there)} exists already. Add --overwrite to '
+                     'replace it, or choose another name by --out.'])
 
 
 def in_16_bits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

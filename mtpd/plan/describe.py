@@ -105,11 +105,11 @@ def _describe_teacher(spec: DetectorSpec, measured: bool) -> str:
 
 def _describe_share(plan: Plan) -> str:
     weight = plan.distill.get('loss_weight')
-    if weight != 'auto' and not isinstance(weight, Mapping) \
-            or 'share' in weight:
-        return ''
-    share = default_share(plan.unlabelled is not None)
-    return f", its gradient {share:g} times detection's"
+    if weight == 'auto' or isinstance(weight, Mapping) \
+            and 'share' not in weight:
+        share = default_share(plan.unlabelled is not None)
+        return f", its gradient {share:g} times detection's"
+    return ''
 
 
 def _describe_options(plan: Plan) -> str:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from mtpd.commands.train import dry_run
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.plan import make_plan
@@ -13,7 +14,6 @@ from mtpd.progression import PlanError, run_progression
 from mtpd.progression.control import control_config
 from mtpd.progression.history import read_history
 from mtpd.stage.config import stage_config
-from mtpd.commands.train import dry_run
 
 
 @pytest.fixture(scope='module')

@@ -33,15 +33,13 @@ def dense_candidates(head: BaseDenseHead, maps: tuple[Tensor, ...],
     scores, places, at, deltas = (
         torch.cat(parts, 1) for parts in zip(*(level[:4] for level in levels),
                                              strict=True))
-    valid = torch.ones_like(scores, dtype=torch.bool) if threshold is None \
-        else scores > threshold
-    weights = [one.factors for one in levels if one.factors is not None]
-    if weights:
-        scores = scores * torch.cat(weights, 1)[..., 0].sigmoid()
     boxes = _boxes(head, priors, deltas, positions)
     if getattr(head.bbox_coder, 'clip_border', True):
         boxes = clip(boxes, size)
-    valid = valid & _large_enough(head, boxes)
+    valid = _taking_part(head, scores, boxes, threshold)
+    weights = [one.factors for one in levels if one.factors is not None]
+    if weights:
+        scores = scores * torch.cat(weights, 1)[..., 0].sigmoid()
     groups = levels_of(positions) if isinstance(head, RPNHead) \
         else places - at * _classes(head)
     return Candidates(boxes, scores, groups, valid)
@@ -90,12 +88,17 @@ def _level(head: BaseDenseHead, scores: Tensor, deltas: Tensor,
                                                    positions))
 
 
-def _large_enough(head: BaseDenseHead, boxes: Tensor) -> Tensor | bool:
-    """Which boxes test_cfg does not leave out as too small, (B, N)."""
+def _taking_part(head: BaseDenseHead, scores: Tensor, boxes: Tensor,
+                 threshold: Tensor | None) -> Tensor:
+    """Which boxes score enough, before any factor, and are large enough,
+    (B, N)."""
+    valid = torch.ones_like(scores, dtype=torch.bool) if threshold is None \
+        else scores > threshold
     smallest = head.test_cfg.get('min_bbox_size', -1)
-    if smallest < 0:
-        return True
-    return (boxes[..., 2:] - boxes[..., :2] > smallest).all(-1)
+    if smallest >= 0:
+        sides = boxes[..., 2:] - boxes[..., :2]
+        valid = valid & (sides > smallest).all(-1)
+    return valid
 
 
 def _boxes(head: BaseDenseHead, priors: Tensor, deltas: Tensor,
