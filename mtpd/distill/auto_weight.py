@@ -218,19 +218,17 @@ def split_auto(distill: Mapping[str, Any]
     return mechanism, settings
 
 
-def with_share(distill: Mapping[str, Any], unlabelled: bool
-               ) -> dict[str, Any]:
+def with_share(distill: Mapping[str, Any], share: float) -> dict[str, Any]:
     """A mechanism's config; where its weight is automatic, with its share.
 
     Args:
         distill: The mechanism's config.
-        unlabelled: Whether it is given images without labels.
+        share: Where it has none of its own.
     """
     mechanism, settings = split_auto(distill)
     if settings is None:
         return mechanism
-    return {**mechanism, 'loss_weight': {
-        'share': default_share(unlabelled), **settings}}
+    return {**mechanism, 'loss_weight': {'share': share, **settings}}
 
 
 def default_share(unlabelled: bool) -> float:

@@ -7,7 +7,6 @@ from mmengine.dist import get_world_size
 
 from mtpd.backbones import other_normalisation
 from mtpd.config_types import dict_of, type_name
-from mtpd.distill.auto_weight import default_share
 from mtpd.distill.losses.mechanism import RECOMMENDED
 
 from .detectors import DetectorSpec, is_url
@@ -107,8 +106,7 @@ def _describe_share(plan: Plan) -> str:
     weight = plan.distill.get('loss_weight')
     if weight == 'auto' or isinstance(weight, Mapping) \
             and 'share' not in weight:
-        share = default_share(plan.unlabelled is not None)
-        return f", its gradient {share:g} times detection's"
+        return f", its gradient {plan.share:g} times detection's"
     return ''
 
 

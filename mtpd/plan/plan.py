@@ -11,14 +11,15 @@ from mmengine.config import Config, ConfigDict
 
 from mtpd.config_types import (SCOPE, dict_of, type_name, with_names,
                                wrong_shapes)
-from mtpd.distill.auto_weight import is_disabled
+from mtpd.distill.auto_weight import SHARE, is_disabled
 
 from .detectors import SOURCE, DetectorSpec
 from .errors import PlanError, did_you_mean
 from .paths import find_file, paths_in, read_detector, with_found_paths
 from .settings import (Options, ProgressionSettings, TeacherSettings,
                        read_settings)
-from .settings.defaults import default_adapter, former_defaults
+from .settings.defaults import (default_adapter, former_defaults,
+                                share_in)
 from .work_dir import WorkDir
 
 NEEDED = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper',
@@ -49,12 +50,15 @@ class Plan(Options):
             them.
         work_dir: Where everything is written.
         seed: The config's; None until one is drawn.
+        share: The automatic weight's, where the mechanism has none of its
+            own.
     """
     student: DetectorSpec
     teachers: Mapping[str, DetectorSpec]
     order: Stages | None
     work_dir: str
     seed: int | None = None
+    share: float = SHARE
 
     @property
     def paths(self) -> WorkDir:
@@ -152,7 +156,8 @@ def draft_plan(cfg: Config) -> tuple[Plan, list[str]]:
         stages = tuple((name,) for name in teachers)
     seed = dict_of(cfg, 'randomness').get('seed')
     return Plan(student=student, teachers=teachers, order=stages,
-                work_dir=cfg.work_dir, seed=seed, **settings), problems
+                work_dir=cfg.work_dir, seed=seed,
+                share=share_in(cfg.work_dir, settings), **settings), problems
 
 
 def _student(cfg: Config, given: Mapping[str, Any]

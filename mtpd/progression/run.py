@@ -132,7 +132,7 @@ def _begin(plan: Plan, order: Stages, found: FoundOrder | None,
     return weights, {
         'identity': identity, 'aps': aps, 'costs': costs,
         'versions': versions(), 'seed': plan.seed, 'start_ap': start_ap,
-        'seconds_per_step': seconds,
+        'seconds_per_step': seconds, 'share': plan.share,
         'starts': [*before.get('starts', []), start]}
 
 

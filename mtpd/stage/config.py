@@ -82,7 +82,7 @@ def _wrap_model(cfg: Config, plan: Plan, index: int, names: tuple[str, ...],
         student_checkpoint=student_checkpoint,
         teachers=[dict(name=t.name, model=t.model, checkpoint=t.checkpoint,
                        scale=str(t.scale)) for t in teachers],
-        distill=with_share(plan.distill, plan.unlabelled is not None),
+        distill=with_share(plan.distill, plan.share),
         strides=plan.strides, adapter=plan.adapter,
         init_adapters=stage.fitted_adapters
         if plan.init_adapters == 'fitted' else plan.init_adapters,

@@ -9,8 +9,8 @@ from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.distill import branch as branch
-from mtpd.distill.auto_weight import (AutoWeight, is_disabled, split_auto,
-                                      with_share)
+from mtpd.distill.auto_weight import (AutoWeight, default_share, is_disabled,
+                                      split_auto, with_share)
 
 
 def test_a_short_stage_has_a_short_calibration():
@@ -257,14 +257,14 @@ def test_following_compares_what_the_calibration_compared(
     assert auto.factor.item() == pytest.approx(found * 2 ** .8, rel=1e-3)
 
 
-@pytest.mark.parametrize('weight, unlabelled, expected', [
-    ('auto', False, dict(share=1.)), ('auto', True, dict(share=4.)),
-    (dict(iterations=9), True, dict(share=4., iterations=9)),
-    (dict(share=.5), True, dict(share=.5)), (2., True, 2.), (0, False, 0)])
-def test_the_share_follows_the_images(weight, unlabelled, expected):
+@pytest.mark.parametrize('weight, expected', [
+    ('auto', dict(share=3.)),
+    (dict(iterations=9), dict(share=3., iterations=9)),
+    (dict(share=.5), dict(share=.5)), (2., 2.), (0, 0)])
+def test_a_share_is_given_where_the_weight_has_none(weight, expected):
     distill = dict(type='FeatureL2Loss', loss_weight=weight)
-    assert with_share(distill, unlabelled) \
+    assert with_share(distill, 3.) \
         == dict(type='FeatureL2Loss', loss_weight=expected)
-    assert with_share(dict(type='PKDLoss'), unlabelled) \
-        == dict(type='PKDLoss')
-    assert AutoWeight().share == 1
+    assert with_share(dict(type='PKDLoss'), 3.) == dict(type='PKDLoss')
+    assert AutoWeight().share == default_share(unlabelled=False) == 1
+    assert default_share(unlabelled=True) == 4

@@ -9,6 +9,7 @@ from mtpd.plan.identity import identity_defaults, identity_of, other_identity
 from mtpd.plan.errors import PlanError
 from mtpd.progression import check, make_plan, prepare
 from mtpd.progression.record import read_record
+from mtpd.stage.config import stage_config
 
 # As version 0.1.0 wrote it before the rooms were rearranged; hashes shortened.
 EARLIER = json.loads("""{
@@ -80,6 +81,24 @@ def test_a_progression_keeps_the_default_that_it_began_with(toy, tmp_path):
             type='PKDLoss')}}), '{"identity": {}}', '[]', '{torn'):
         path.write_text(content)
         assert make_plan(cfg).distill == plan.distill
+
+
+@pytest.mark.parametrize('recorded, share', [
+    ({'share': 1.}, 1.), ({'share': 4.}, 4.), ({}, 4.)])
+def test_a_progression_keeps_the_share_that_it_began_with(
+        toy, tmp_path, recorded, share):
+    cfg = toy()
+    cfg.mtpd.distill = dict(type='PKDLoss', loss_weight='auto')
+    plan = make_plan(cfg)
+    assert plan.share == 1
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'progression.json').write_text(json.dumps(
+        {'identity': identity_of(plan, plan.order), **recorded}))
+    resumed = make_plan(cfg)
+    assert stage_config(resumed, 1, ('wide',), None, {}
+                        ).model.distill.loss_weight == dict(share=share)
+    assert f'its gradient {share:g} times' in describe_plan(resumed)
+    assert read_record(resumed, identity_of(resumed, resumed.order))
 
 
 def test_the_record_of_an_earlier_version_is_read(plan, tmp_path):

@@ -2,9 +2,13 @@
 import json
 from typing import Any, Mapping
 
+from mtpd.distill.auto_weight import default_share
 from mtpd.distill.losses.mechanism import RECOMMENDED, mechanism_config
 
 from ..work_dir import WorkDir
+
+_FORMER_SHARE = 4.
+"""The default of all progressions whose record does not name their share."""
 
 
 def former_defaults(work_dir: str) -> dict[str, Any]:
@@ -19,6 +23,16 @@ def former_defaults(work_dir: str) -> dict[str, Any]:
     papers = mechanism_config('paper')
     return {**({'distill': papers} if distill == papers else {}),
             **({'adapter': 'auto'} if adapter in ('auto', None) else {})}
+
+
+def share_in(work_dir: str, settings: Mapping[str, Any]) -> float:
+    """The share of an automatic weight that has none of its own: the default,
+    or what it was when the progression in the work dir was started."""
+    try:
+        with open(WorkDir(work_dir).record) as file:
+            return float(json.load(file).get('share', _FORMER_SHARE))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return default_share(settings.get('unlabelled') is not None)
 
 
 def default_adapter(settings: Mapping[str, Any]) -> str:
