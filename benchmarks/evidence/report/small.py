@@ -57,9 +57,9 @@ COLUMNS = ('', 'AP by seed', 'mean', 'minus original',
            'minus random weights', 'minus alone')
 IN_WORDS = '''What pays most is to begin with the slice's weights: trained on
 alone, they end 3 to 8 AP above random ones. The original as a teacher adds
-half an AP on TXL-PBC, where share 4 takes half an AP away; on BCCD both are
-within noise. A stronger teacher of twice the resolution after it costs AP,
-less with share 1. What is missing on TXL-PBC is training: three times as long,
+half an AP on TXL-PBC, where share 4 adds none; on BCCD all is within noise. A
+stronger teacher of twice the resolution after it costs AP, less with share 1.
+What is missing on TXL-PBC is training: three times as long,
 the slice alone comes within 1.0 of the original, and teaching adds nothing
 (one seed). Files in onnxruntime find what the detector finds; 8 and 6 bits
 cost some tenths, 4 bits about one AP.
