@@ -66,23 +66,40 @@ def isolate_rng(seed: int) -> Iterator[None]:
             np.random.set_state(states.numpy)
 
 
-def seed_everything(*key: int) -> None:
-    """Seed the generators, CUDA's included, from whole numbers.
+def seed_generators(*key: int) -> int:
+    """Seed the generators from whole numbers.
+
+    Without those of devices, for which ``torch.manual_seed`` formats the call
+    stack three times: a millisecond for each image that is loaded.
 
     Args:
         key: Each at least 0. Keys of one length that differ anywhere give
             streams that have nothing in common.
+
+    Returns:
+        The seed of torch's generator.
     """
     words = np.random.SeedSequence(key).generate_state(8)
     random.seed(words[:4].tobytes())
     np.random.seed(words[4:])
-    torch.manual_seed(int.from_bytes(words[2:4].tobytes(), 'little'))
+    seed = int.from_bytes(words[2:4].tobytes(), 'little')
+    torch.default_generator.manual_seed(seed)
+    return seed
+
+
+def seed_everything(*key: int) -> None:
+    """Seed the generators and those of all devices from whole numbers.
+
+    Args:
+        key: As in :func:`seed_generators`.
+    """
+    torch.manual_seed(seed_generators(*key))
 
 
 def derived_seed(*key: int) -> int:
     """One seed, at least 0 and below 2**32, from whole numbers.
 
     Args:
-        key: As in :func:`seed_everything`.
+        key: As in :func:`seed_generators`.
     """
     return int(np.random.SeedSequence(key).generate_state(1)[0])

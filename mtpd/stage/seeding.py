@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from mtpd.config_types import type_name
 from mtpd.plan.errors import PlanError
-from mtpd.randomness import derived_seed, seed_everything
+from mtpd.randomness import (derived_seed, seed_everything,
+                             seed_generators)
 
 from .unlabelled import CollateApart, UnlabelledKey, UnlabelledStream
 
@@ -88,7 +89,7 @@ class SeededSamples(Dataset):
         of an image without labels."""
         if isinstance(key, UnlabelledKey):
             return self._unlabelled.sample(key)
-        seed_everything(_SAMPLE, self._seed, self._stage, *key)
+        seed_generators(_SAMPLE, self._seed, self._stage, *key)
         return self._dataset[key[-1]]
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 
 from mtpd.compat.samples import sample_of
-from mtpd.randomness import seed_everything
+from mtpd.randomness import seed_generators
 
 # Beside those of mtpd.stage.seeding.
 _ORDER, _SAMPLE = 5, 6
@@ -81,7 +81,7 @@ class UnlabelledStream:
             Exception: Any step but the loading fails, or no image can be
                 loaded.
         """
-        seed_everything(_SAMPLE, *self._key, *key)
+        seed_generators(_SAMPLE, *self._key, *key)
         count = len(self._dataset)
         for offset in range(count):
             try:

@@ -26,7 +26,7 @@ from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.progression import (PlanError, run as run_module, run_progression,
                               stage_sequence as stages_module)
 from mtpd.progression.prepare import DiskFull
-from mtpd.randomness import seed_everything
+from mtpd.randomness import seed_everything, seed_generators
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.preemption import EXIT_CODE, Preempted
 from mtpd.stage.seeding import KeyedBatches, seeded_loader, stateful_components
@@ -439,6 +439,17 @@ def test_streams_of_other_keys_are_others():
         assert draws() == seen[key]
     for values in zip(*seen.values()):
         assert len(set(values)) == len(seen)
+
+
+def test_loading_an_image_seeds_no_device(monkeypatch):
+    """Each would format the call stack. The draws are the same."""
+    seed_everything(5, 7)
+    expected = draws()
+    monkeypatch.setattr(torch, 'manual_seed', None)
+    assert seed_generators(5, 7) == torch.initial_seed()
+    assert draws() == expected
+    loader = seeded_loader(torch.utils.data.DataLoader(Draws()), 7, 1)
+    assert samples(loader, 0) == samples(loader, 0)
 
 
 class Draws(torch.utils.data.Dataset):
