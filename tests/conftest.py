@@ -47,10 +47,12 @@ def _what_was_there_before_is_no_garbage():
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _small_data_sets_leave_no_garbage():
-    # mmengine collects it for every data set, of some dozen images here.
+def _nothing_is_waited_for_in_vain():
     with pytest.MonkeyPatch.context() as patch:
+        # mmengine collects garbage for every data set, here of few images.
         patch.setattr(base_dataset, 'gc', SimpleNamespace(collect=int))
+        # No test cuts the power, and a busy disk takes its time.
+        patch.setattr(os, 'fsync', lambda file: None)
         yield
 
 
@@ -94,8 +96,10 @@ def retinanet() -> ConfigDict:
            'bbox_head.feat_channels': 16, 'bbox_head.stacked_convs': 1,
            'bbox_head.num_classes': 5,
            'bbox_head.anchor_generator.octave_base_scale': 2,
-           # Random weights score about the focal prior of 0.01.
-           'test_cfg.score_thr': 0.001})
+           # Random weights score about the focal prior of 0.01, so that all
+           # boxes would be sorted out by NMS.
+           'test_cfg.score_thr': 0.001, 'test_cfg.nms_pre': 100,
+           'test_cfg.max_per_img': 30})
 
 
 @pytest.fixture(scope='session')

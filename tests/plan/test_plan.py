@@ -254,6 +254,7 @@ def test_other_classes_are_said_once(toy, caplog, tmp_path):
     assert 'mtpd.teachers.swin' in said[0]
 
 
+@pytest.mark.slow  # four detectors of full size are built
 def test_the_coco_config_is_planned_without_data(repository):
     """The command of the config's header, up to what is not there."""
     done = run_command(

@@ -3,8 +3,6 @@ import errno
 import os
 import re
 import shutil
-import subprocess
-import sys
 from fractions import Fraction
 
 import pytest
@@ -13,6 +11,8 @@ import torch
 from mtpd.order import FeatureMoments
 from mtpd.search import moment_store as module
 from mtpd.search.moment_store import LIST, MomentStore, open_store
+
+from commands import run_command
 
 ONE, TWO = Fraction(1), Fraction(2)
 CHANNELS = dict(student=3, a=2, b=4, c=2)
@@ -253,8 +253,9 @@ def test_a_full_disk_is_an_os_error_and_loses_nothing(tmp_path):
         '        save_tensors(torch.zeros(10**6), file)\n'
         'except OSError as error:\n'
         '    print("errno", error.errno)\n')
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                          text=True)
+    script = tmp_path / 'fill.py'
+    script.write_text(code)
+    done = run_command(script, cwd=tmp_path)
     assert f'errno {errno.EFBIG}' in done.stdout, done.stderr
     assert MomentStore.read(str(tmp_path / 'm')).done == [0]
 

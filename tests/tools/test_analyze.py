@@ -59,10 +59,16 @@ def test_two_runs_are_measured_alike(two_runs, analyze, tmp_path):
     assert weights == {path: path.read_bytes()
                        for path in two_runs[0].rglob('*.pth')}
 
-    # Again, the same to the last bit; and a run beside itself is the same.
-    analyze(*two_runs, '--out', tmp_path / 'again', *SMALL, '--radius', '.05')
-    again = json.loads((tmp_path / 'again' / 'analysis.json').read_text())
-    assert again['runs'] == content['runs']
+
+@pytest.mark.slow  # two analyses more
+def test_an_analysis_is_the_same_again_and_of_a_run_beside_itself(
+        two_runs, analyze, tmp_path):
+    contents = []
+    for name in ('one', 'again'):
+        analyze(*two_runs, '--out', tmp_path / name, *SMALL)
+        contents.append(json.loads(
+            (tmp_path / name / 'analysis.json').read_text()))
+    assert contents[0]['runs'] == contents[1]['runs']
     analyze(two_runs[0], two_runs[0], '--out', tmp_path / 'same', *SMALL)
     same = json.loads((tmp_path / 'same' / 'analysis.json').read_text())
     for found in (same['differences']['training_loss'],
