@@ -1,4 +1,5 @@
 """A distillation weight that is measured, not set."""
+import math
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -16,7 +17,7 @@ FOLLOWED = 0.2
 
 
 class NoGradient(RuntimeError):
-    """An automatic weight cannot be found."""
+    """No gradient of the distillation reaches the student."""
 
 
 class AutoWeight(nn.Module):
@@ -37,7 +38,7 @@ class AutoWeight(nn.Module):
         share: Norm of the distillation gradient over that of the detection
             gradient, above 0. With ``mtpd.unlabelled``, 4 unless it is set.
         iterations: Length of the calibration, at least 2; at most half of
-            the iterations in which a stage distils, if these are no more.
+            the iterations in which a stage distils.
 
     Attributes:
         factor: By which the mechanism's loss is multiplied; nan until found.
@@ -53,7 +54,8 @@ class AutoWeight(nn.Module):
 
     def __init__(self, share: float = SHARE, iterations: int = 50) -> None:
         super().__init__()
-        if not (isinstance(share, (int, float)) and share > 0):
+        if isinstance(share, bool) or not isinstance(share, (int, float)) \
+                or not 0 < share < math.inf:
             raise ValueError(
                 f"mtpd.distill.loss_weight: the automatic weight's share is "
                 f'{share!r}; it has to be a number above 0.')
@@ -78,13 +80,12 @@ class AutoWeight(nn.Module):
         return self._found
 
     def fit_into(self, available: int) -> None:
-        """Shorten the calibration if nothing would be distilled otherwise.
+        """Shorten the calibration to half of a stage that is short.
 
         Args:
             available: The number of iterations that could distil.
         """
-        if self.iterations >= available:
-            self.iterations = max(2, available // 2)
+        self.iterations = min(self.iterations, max(2, available // 2))
 
     def follow(self, detection: Tensor, distillation: Tensor,
                task_maps: Sequence[Tensor], maps: Sequence[Tensor]) -> None:
@@ -150,16 +151,22 @@ def _ratio(detection: Tensor, distillation: Tensor,
     """The norm of the detection loss's gradient over the other's, at the maps
     that the mechanism uses, over all processes; nan where it uses none.
 
-    Of the mechanism's, every map counts as the median one does.
+    Of the mechanism's, every map counts as the median one does. Maps that it
+    leaves alone, and frozen ones, do not count at all.
     """
-    own = _gradients(distillation, maps)
-    used = [m for m, g in zip(task_maps, own, strict=True) if g is not None]
-    if not used:
+    learn = [pair for pair in zip(task_maps, maps, strict=True)
+             if all(m.requires_grad for m in pair)]
+    own = _gradients(distillation, [m for _, m in learn]) \
+        if distillation.requires_grad else []
+    used = [(m, g) for (m, _), g in zip(learn, own) if g is not None]
+    if not used or not detection.requires_grad:
         return detection.new_tensor(torch.nan)
-    squares = torch.stack([_squares(_gradients(detection, used), detection),
-                           _squares([g for g in own if g is not None],
-                                    detection)])
+    squares = torch.stack([
+        _squares(_gradients(detection, [m for m, _ in used]), detection),
+        _squares([g for _, g in used], detection)])
     all_reduce(squares, 'mean')
+    if bool(squares[1].any()):
+        squares = squares[:, squares[1] != 0]
     return (squares[0].mean() / squares[1].median()).sqrt()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .adapters import (PyramidAdapter, in_full_precision, resample,
                        shared_strides)
-from .auto_weight import AutoWeight, split_auto
+from .auto_weight import AutoWeight, NoGradient, split_auto
 from .frozen import FrozenDetector
 from .heads import check_heads_agree
 from .losses import BatchContext, Mechanism, Pairing, build_mechanism
@@ -99,8 +99,12 @@ class TeacherBranch(nn.Module):
         Args:
             groups: Of the step's images, those with labels first.
             detection: The student's detection loss, for the automatic weight.
+
+        Raises:
+            NoGradient: All of the student's maps are frozen.
         """
         auto = self.auto
+        self._check_it_teaches(groups[0])
         targets = self._teacher_maps(groups)
         if auto is None:
             return self._mean_losses(groups, targets), targets
@@ -118,6 +122,16 @@ class TeacherBranch(nn.Module):
         auto.follow(*compared)
         losses = self._mean_losses(apart, targets, labelled)
         return {k: v * auto.factor for k, v in losses.items()}, targets
+
+    def _check_it_teaches(self, group: 'ImageGroup') -> None:
+        read = [*group.scores.values(),
+                *(group.maps[stride] for stride in self.adapter.strides)]
+        if torch.is_grad_enabled() and not any(m.requires_grad for m in read):
+            raise NoGradient(
+                'No gradient reaches the maps of the student that '
+                f'{self.name} is to teach: all layers before them are frozen. '
+                'Let some of them learn (model.backbone.frozen_stages, '
+                'requires_grad), or train without mtpd.')
 
     def _teacher_maps(self, groups: Sequence['ImageGroup']) -> list[Features]:
         """The teacher's maps of each group, all that it has where its head
@@ -182,7 +196,7 @@ class TeacherBranch(nn.Module):
             context = BatchContext(group.size, group.boxes, compared)
             try:
                 losses = self.mechanism(adapted, target, context)
-            except TypeError as error:
+            except (TypeError, AttributeError) as error:
                 if group.boxes is not None:
                     raise
                 raise ReadsBoxes(

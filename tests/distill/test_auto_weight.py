@@ -15,7 +15,8 @@ from mtpd.distill.auto_weight import (AutoWeight, default_share, is_disabled,
 
 def test_a_short_stage_has_a_short_calibration():
     for iterations, available, length in (
-            (50, 51, 50), (50, 50, 25), (50, 6, 3), (50, 1, 2), (2, 100, 2)):
+            (50, 100, 50), (50, 99, 49), (50, 51, 25),
+            (50, 50, 25), (50, 6, 3), (50, 1, 2), (2, 100, 2), (9, 1000, 9)):
         auto = AutoWeight(iterations=iterations)
         auto.fit_into(available)
         assert auto.iterations == length
@@ -64,6 +65,28 @@ def test_one_level_with_huge_gradients_does_not_count_alone():
         assert auto.factor.item() == pytest.approx(1.)
 
 
+def test_maps_that_are_frozen_or_left_alone_do_not_count():
+    """Of five, one is frozen, and two are in the loss with a factor of 0, as
+    a level is that a mechanism does not choose."""
+    maps = [torch.ones(4, requires_grad=i > 0) for i in range(5)]
+    task = sum((10. ** i) * m.sum() for i, m in enumerate(maps))
+    own = maps[0].sum() + 0 * maps[1].sum() + 0 * maps[2].sum() \
+        + 5 * maps[3].sum() + 50 * maps[4].sum()
+    auto = AutoWeight(share=1., iterations=2)
+    for _ in range(2):
+        auto.look(task, own, maps, maps)
+    # Mean of 1e6 and 1e8, each times 4, over the lower of 25 and 2500.
+    assert auto.factor.item() == pytest.approx(math.sqrt((1e6 + 1e8) / 2 / 25))
+    before = auto.factor.item()
+    auto.follow(task, own, maps, maps)
+    assert auto.factor.item() == pytest.approx(before)
+    frozen = [m.detach() for m in maps]
+    auto.seen.zero_()
+    auto._count = None
+    auto.follow(frozen[0].sum(), frozen[1].sum(), frozen, frozen)
+    assert auto.factor.item() == pytest.approx(before)
+
+
 @pytest.mark.parametrize('size', [1e-9, 1., 1e4])
 def test_half_precision_gradients_neither_vanish_nor_overflow(size):
     auto = AutoWeight(share=1., iterations=2)
@@ -97,6 +120,9 @@ def test_settings():
         with pytest.raises(ValueError, match=words):
             split_auto(wrong)
     for wrong, words in ((dict(share=0), 'share is 0'),
+                         (dict(share=True), 'share is True'),
+                         (dict(share=math.inf), 'share is inf'),
+                         (dict(share=math.nan), 'share is nan'),
                          (dict(iterations=1), 'at least 2')):
         with pytest.raises(ValueError, match=words):
             AutoWeight(**wrong)

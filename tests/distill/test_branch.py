@@ -8,6 +8,7 @@ from mmdet.testing import demo_mm_inputs
 
 from mtpd.distill import (FrozenDetector, PyramidAdapter, TeacherBranch,
                           build_detector, make_branch)
+from mtpd.distill.auto_weight import NoGradient
 from mtpd.distill.branch import ImageGroup, NotFinite
 from mtpd.distill.losses import (Mechanism, Pairing,
                                  build_mechanism)
@@ -120,6 +121,27 @@ def test_the_automatic_weight_uses_scores_too(distiller, wide):
         factor = alone.guidances[0].auto.factor.item()
         assert 0 < factor < float('inf')
         assert factor != pytest.approx(both, rel=0.01)
+
+
+@pytest.mark.parametrize('weight', [1., 'auto'])
+def test_a_student_that_cannot_learn_from_its_maps_is_refused(distiller, wide,
+                                                              weight):
+    """Its head can, from scores; and one layer of the neck is enough."""
+    model = distiller(wide, dict(type='FeatureL2Loss', loss_weight=weight))
+    for part in (model.backbone, model.neck):
+        part.requires_grad_(False)
+    with pytest.raises(NoGradient, match='maps of the student that t is to '
+                       'teach: all layers before them are frozen'):
+        losses_of(model, batch())
+    with torch.no_grad():
+        losses_of(model, batch())
+    model.neck.fpn_convs[0].requires_grad_(True)
+    total, _ = model.parse_losses(losses_of(model, batch()))
+    total.backward()
+    scores = distiller(wide, dict(type='LogitLoss', loss_weight=weight))
+    for part in (scores.backbone, scores.neck):
+        part.requires_grad_(False)
+    assert losses_of(scores, batch())
 
 
 def test_without_maps_to_adapt_there_is_no_convolution(distiller, wide):

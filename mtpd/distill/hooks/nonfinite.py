@@ -47,8 +47,7 @@ def check_finite(distiller: Any, total: Tensor, losses: dict[str, Any],
     if distiller.on_nonfinite == 'stop' and get_world_size() == 1:
         raise NotFinite(problem)
     distiller.found_not_finite = problem
-    trained = next(p for p in distiller.student.parameters()
-                   if p.requires_grad)
+    trained = next(p for p in distiller.parameters() if p.requires_grad)
     return {**losses, 'loss_not_finite': trained.sum() * torch.nan}
 
 

@@ -39,10 +39,29 @@ def test_normalised_distance_has_no_scale():
     scaled, = normalised({8: 100 * student}, {8: 100 * teacher},
                          SCENE).values()
     torch.testing.assert_close(scaled, one)
-    constant = torch.full((1, 3, 2, 2), 4.)
-    assert normalised({8: constant * 0}, {8: constant}, SCENE) \
-        == plain({8: constant * 0}, {8: constant}, SCENE) \
+    nothing = torch.zeros(1, 3, 2, 2)
+    assert normalised({8: nothing + 4}, {8: nothing}, SCENE) \
+        == plain({8: nothing + 4}, {8: nothing}, SCENE) \
         == {'loss_distill_s8': torch.tensor(32.)}
+
+
+@pytest.mark.parametrize('spread', [0., 1e-30, 1e-6, 1e-2])
+def test_maps_that_hardly_differ_have_the_scale_of_their_values(spread):
+    """One position of each frame of a still camera: a hundredth of the mean
+    square is the least variance, and the batch's size does not matter."""
+    normalised = FeatureL2Loss(Pairing({8: 3}), loss_weight=1., normalise=True)
+    torch.manual_seed(0)
+    frame = torch.tensor([3., -4., 5.]).view(1, 3, 1, 1)
+    frames = frame + spread * torch.randn(8, 3, 1, 1)
+    student = (frame + 1).expand(8, 3, 1, 1).clone().requires_grad_()
+    loss, = normalised({8: student}, {8: frames}, SCENE).values()
+    expected = 1 / (.01 * (9 + 16 + 25) / 3)
+    assert loss.item() == pytest.approx(expected, rel=.02)
+    loss.backward()
+    assert student.grad.abs().max().item() == pytest.approx(
+        2 * expected / 24, rel=.05)
+    one, = normalised({8: student[:1]}, {8: frames[:1]}, SCENE).values()
+    assert one.item() == pytest.approx(expected, rel=.05)
 
 
 def test_gradient_of_adapter_and_loss_against_finite_differences():
