@@ -3,9 +3,9 @@
 With mmengine 0.10.7 an error of a pipeline's step is that of the library
 below: an empty file is "!buf.empty()" of OpenCV, and nobody learns which of
 100,000 files it is. With this module installed, the error has a note. It is
-of the same type and passes a loader's worker processes. Before Python 3.11
-there are no notes, and errors stay as they are. No longer needed once
-mmengine's Compose says so itself (no release does).
+of the same type and passes a loader's worker processes. Before Python 3.11 a
+traceback does not show notes. No longer needed once mmengine's Compose says so
+itself (no release does).
 """
 import functools
 from types import TracebackType
@@ -42,9 +42,11 @@ def _with_note(whole: Callable[[Compose, dict], Any]
             return whole(self, data)
         except Exception as error:
             image = data.get('img_path')
-            if image and hasattr(error, 'add_note'):
+            if image:
                 step = _step_in(error.__traceback__)
-                error.add_note(f'{_START}{step}{_MIDDLE}{image}')
+                # As add_note does, which Python 3.10 does not have.
+                vars(error).setdefault('__notes__', []).append(
+                    f'{_START}{step}{_MIDDLE}{image}')
             raise
     return __call__
 

@@ -1,6 +1,8 @@
-"""Image files below a folder."""
+"""Image files below a folder, and what their headers say."""
 import os
 from typing import Iterator
+
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 # What OpenCV reads, and a few that it does not read everywhere: such a file in
 # a folder is named and not passed over.
@@ -33,3 +35,33 @@ def image_files(folder: str) -> Iterator[str]:
         for name in sorted(names):
             if is_image(name):
                 yield os.path.relpath(os.path.join(root, name), folder)
+
+
+def has_header(path: str) -> bool:
+    """Whether a file begins as an image; Pillow does not know all formats."""
+    if os.path.splitext(path)[1].lower() in ('.hdr', '.heic', '.avif'):
+        return os.path.getsize(path) > 0
+    try:
+        with Image.open(path):
+            return True
+    except Image.DecompressionBombError:  # large, as aerial images are
+        return True
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
+        return False
+
+
+def size_in_header(path: str) -> tuple[int, int] | None:
+    """(height, width) in pixels of an image as OpenCV loads it, upright; None
+    where Pillow cannot tell."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Four of the eight orientations are lying ones. Pillow decodes a
+            # whole PNG for its entries, which cameras do not write.
+            if image.format != 'PNG' and image.getexif().get(
+                    ExifTags.Base.Orientation, 1) > 4:
+                return width, height
+            return height, width
+    except (Image.DecompressionBombError, UnidentifiedImageError, OSError,
+            SyntaxError, TypeError, ValueError):
+        return None

@@ -154,11 +154,7 @@ def _ratio(detection: Tensor, distillation: Tensor,
     Of the mechanism's, every map counts as the median one does. Maps that it
     leaves alone, and frozen ones, do not count at all.
     """
-    learn = [pair for pair in zip(task_maps, maps, strict=True)
-             if all(m.requires_grad for m in pair)]
-    own = _gradients(distillation, [m for _, m in learn]) \
-        if distillation.requires_grad else []
-    used = [(m, g) for (m, _), g in zip(learn, own) if g is not None]
+    used = _used(distillation, task_maps, maps)
     if not used or not detection.requires_grad:
         return detection.new_tensor(torch.nan)
     squares = torch.stack([
@@ -168,6 +164,19 @@ def _ratio(detection: Tensor, distillation: Tensor,
     if bool(squares[1].any()):
         squares = squares[:, squares[1] != 0]
     return (squares[0].mean() / squares[1].median()).sqrt()
+
+
+def _used(distillation: Tensor, task_maps: Sequence[Tensor],
+          maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The maps that learn and that the mechanism uses, as the detection loss
+    reads them, with the mechanism's gradients there."""
+    if not distillation.requires_grad:
+        return []
+    learn = [(other, own) for other, own in zip(task_maps, maps, strict=True)
+             if other.requires_grad and own.requires_grad]
+    gradients = _gradients(distillation, [own for _, own in learn])
+    return [(other, gradient) for (other, _), gradient
+            in zip(learn, gradients, strict=True) if gradient is not None]
 
 
 def _gradients(loss: Tensor, maps: Sequence[Tensor]) -> list[Tensor | None]:

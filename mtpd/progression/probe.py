@@ -1,10 +1,11 @@
 """What a progression will take, from three real steps of every stage."""
+import itertools
 import resource
 import statistics
 import time
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,8 @@ from mmengine.logging import print_log
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.config_types import type_name
+from mtpd.data.image_files import size_in_header
+from mtpd.data.readable import readable_sample
 from mtpd.distill.adapters import STARTS
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.errors import PlanError
@@ -29,6 +32,8 @@ from mtpd.stage.runner import move_to_cpu
 from mtpd.stage.unlabelled import BATCH_KEY
 
 STEPS = 3
+HEADERS = 500
+"""Files of a folder whose sizes are looked at."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""
@@ -152,18 +157,19 @@ def _timed_steps(cfg: Config, batch: Mapping[str, Any],
 
 
 def unlabelled_batch(part: Mapping[str, Any], size: Size) -> dict[str, Any]:
-    """A batch of images without labels, on the canvas of the labelled ones:
-    both come through the same sizes.
+    """A batch of images without labels, on the largest canvas that occurs,
+    and no smaller one than that of the labelled images.
 
     Args:
         part: What the stage's loop is given.
         size: (height, width) of the canvas in pixels.
     """
     dataset = DATASETS.build(part['dataset'])
-    samples = [dataset[i % len(dataset)] for i in range(part['batch_size'])]
-    sizes = [size, *(tuple(s['inputs'].shape[-2:]) for s in samples)]
-    return _enlarged(samples, max(s[0] for s in sizes),
-                     max(s[1] for s in sizes))
+    samples = [readable_sample(dataset, i % len(dataset))
+               for i in range(part['batch_size'])]
+    sizes = [size, *(tuple(s['inputs'].shape[-2:]) for s in samples),
+             *_resized(_shapes(dataset), _scales(part['dataset']))]
+    return _enlarged(samples, *_canvas(sizes, samples))
 
 
 def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
@@ -175,14 +181,20 @@ def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
     count = cfg.train_dataloader.batch_size
     samples = [dataset[i % len(dataset)] for i in range(count)]
     sizes = [tuple(sample['inputs'].shape[-2:]) for sample in samples]
-    sizes += _resized(cfg, dataset)
-    if count > 1:  # a batch is padded to its highest and its widest image
-        height, width = (max(side) for side in zip(*sizes, strict=True))
-    else:
-        height, width = max(sizes, key=lambda size: size[0] * size[1])
-        height = max(height, samples[0]['inputs'].shape[-2])
-        width = max(width, samples[0]['inputs'].shape[-1])
-    return _enlarged(samples, height, width), (height, width)
+    sizes += _resized(_shapes(dataset), _scales(
+        cfg.train_dataloader.dataset))
+    size = _canvas(sizes, samples)
+    return _enlarged(samples, *size), size
+
+
+def _canvas(sizes: Sequence[Size], samples: Sequence[Mapping]) -> Size:
+    """The largest one of batches of as many images as there are samples."""
+    if len(samples) == 1:
+        largest = max(sizes, key=lambda size: size[0] * size[1])
+        sizes = [largest, tuple(samples[0]['inputs'].shape[-2:])]
+    # A batch is padded to its highest and its widest image.
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    return height, width
 
 
 def _enlarged(samples: list[dict[str, Any]], height: int,
@@ -201,35 +213,47 @@ def _enlarged(samples: list[dict[str, Any]], height: int,
     return pseudo_collate(samples)
 
 
-def _resized(cfg: Config, dataset: Any) -> list[Size]:
-    """The sizes to which the images come at each scale.
-
-    With ``keep_ratio`` a scale bounds both edges, and a bound that no image
-    reaches (4200 in DETR's pipelines) costs nothing.
-    """
+def _shapes(dataset: Any) -> set[Size]:
+    """(height, width) of the images in their files, where these are known;
+    of images in a folder, those of some hundred."""
     while not hasattr(dataset, 'get_data_info'):  # mosaics and the like
         dataset = dataset.dataset
-    shapes = set()
+    shapes, unknown = set(), []
     for i in range(len(dataset)):
         info = dataset.get_data_info(i)
         if 'height' in info and 'width' in info:
             shapes.add((info['height'], info['width']))
+        else:
+            unknown.append(info.get('img_path'))
+    for path in unknown[::len(unknown) // HEADERS + 1]:
+        size = size_in_header(path) if path else None
+        if size is not None:
+            shapes.add(size)
+    return shapes
+
+
+def _resized(shapes: Iterable[Size],
+             scales: Iterable[tuple[Size, bool]]) -> list[Size]:
+    """The sizes to which images come at each scale.
+
+    With ``keep_ratio`` a scale bounds both edges, and a bound that no image
+    reaches (4200 in DETR's pipelines) costs nothing.
+    """
     sizes = []
-    scales = list(_scales(cfg))
-    for height, width in shapes:
-        for scale, keep_ratio in scales:
-            factor = min(max(scale) / max(height, width),
-                         min(scale) / min(height, width))
-            sizes.append((round(height * factor), round(width * factor))
-                         if keep_ratio else scale[::-1])
+    for (height, width), (scale, keep_ratio) in itertools.product(
+            shapes, scales):
+        factor = min(max(scale) / max(height, width),
+                     min(scale) / min(height, width))
+        sizes.append((round(height * factor), round(width * factor))
+                     if keep_ratio else scale[::-1])
     return sizes
 
 
-def _scales(cfg: Config) -> Iterator[tuple[Size, bool]]:
-    """All (width, height) that the training pipelines resize to, and whether
-    the aspect ratio is kept."""
+def _scales(dataset: Mapping[str, Any]) -> Iterator[tuple[Size, bool]]:
+    """All (width, height) that the pipelines of a data set's config resize
+    to, and whether the aspect ratio is kept."""
     steps: list[Any] = []
-    for _, inner in inner_datasets(cfg.train_dataloader.dataset, ''):
+    for _, inner in inner_datasets(dataset, ''):
         steps.append(inner.get('pipeline', []))
     while steps:
         step = steps.pop(0)

@@ -7,7 +7,8 @@ from mmdet.registry import DATASETS
 from mmengine.dist import get_rank, get_world_size
 from mmengine.logging import print_log
 
-from mtpd.compat.samples import sample_of
+from mtpd.compat.samples import Sample
+from mtpd.data.readable import readable_sample
 from mtpd.randomness import seed_generators
 
 # Beside those of mtpd.stage.seeding.
@@ -32,6 +33,12 @@ class UnlabelledKey(NamedTuple):
 class UnlabelledSample(NamedTuple):
     """What a pipeline has made of an image without labels."""
     content: Any
+
+
+def _warn(sample: Sample, error: Exception) -> None:
+    print_log(f'mtpd.unlabelled: {sample.image} cannot be read ({error}); the '
+              'next image is taken in its place.', logger='current',
+              level=logging.WARNING)
 
 
 class UnlabelledStream:
@@ -82,21 +89,8 @@ class UnlabelledStream:
                 loaded.
         """
         seed_generators(_SAMPLE, *self._key, *key)
-        count = len(self._dataset)
-        for offset in range(count):
-            try:
-                return UnlabelledSample(
-                    self._dataset[(key.image + offset) % count])
-            except Exception as error:
-                failed = sample_of(error)
-                if failed is None or not failed.step.startswith('Load') \
-                        or offset == count - 1:
-                    raise
-                print_log(
-                    f'mtpd.unlabelled: {failed.image} cannot be read '
-                    f'({error}); the next image is taken in its place.',
-                    logger='current', level=logging.WARNING)
-        raise IndexError('mtpd.unlabelled has no image.')
+        return UnlabelledSample(
+            readable_sample(self._dataset, key.image, _warn))
 
     def _order(self, passes: int) -> np.ndarray:
         if passes not in self._orders:

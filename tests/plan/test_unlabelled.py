@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mmdet.registry import DATASETS
 from mmengine.config import Config
+from PIL import Image
 
 from mtpd.plan.data_check import student_data
 from mtpd.plan.data_check.unlabelled import equal_files
@@ -79,6 +80,29 @@ def test_files_that_are_no_images_are_named(findings, frames, tmp_path):
     message = problem(findings(folder=str(folder)))
     assert '2 of 13 files cannot be read as images' in message
     assert 'empty.png' in message and 'text.jpg' in message
+
+
+def test_images_with_a_header_alone_are_passed_over(findings, frames,
+                                                     tmp_path):
+    """Training takes the next one in their place; without any, it is said
+    what cannot be read, and not that labels are missing."""
+    folder = tmp_path / 'frames'
+    shutil.copytree(frames, folder)
+    files = sorted(folder.rglob('*.png'))
+    for path in files[:3]:
+        path.write_bytes(path.read_bytes()[:60])
+    assert findings(folder=str(folder)).problems == []
+    for path in files[3:]:
+        path.write_bytes(path.read_bytes()[:60])
+    message = problem(findings(folder=str(folder)))
+    assert 'no image can be read' in message
+    assert 'step LoadImageFromFile' in message and 'label' not in message[20:]
+
+
+def test_an_image_of_any_size_has_a_header(findings, frames, tmp_path,
+                                           monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 96 * 64 // 3)
+    assert findings(folder=str(frames)).problems == []
 
 
 def test_every_kind_of_image_comes_in_three_channels(findings, tmp_path, toy):

@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import DATASETS
+from PIL import Image
 
+from mtpd.data.image_files import size_in_header
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.progression import PlanError, make_plan, run_progression
-from mtpd.progression.probe import largest_batch, probe
+from mtpd.progression.probe import largest_batch, probe, unlabelled_batch
 
 
 def test_every_stage_is_probed_at_the_largest_size(toy, monkeypatch):
@@ -43,6 +45,35 @@ def test_a_batch_of_both_orientations_is_padded_to_a_square(toy, monkeypatch):
     batch, size = largest_batch(cfg, dataset)
     assert size == (96, 96)
     assert {tuple(p.shape) for p in batch['inputs']} == {(3, 96, 96)}
+
+
+def test_images_without_labels_come_on_their_own_largest_canvas(tmp_path):
+    """Frames of both orientations, one of them by its EXIF entry; a torn one
+    is passed over, also as the first."""
+    for i, size in enumerate([(96, 64), (96, 64), (64, 96), (96, 64)]):
+        image = Image.new('RGB', size)
+        exif = image.getexif()
+        exif[274] = 6 if i == 3 else 1
+        image.save(tmp_path / f'{i}.jpg', exif=exif)
+    torn = tmp_path / '0.png'
+    Image.new('RGB', (96, 64)).save(torn)
+    (tmp_path / '0.jpg').unlink()
+    torn.write_bytes(torn.read_bytes()[:60])
+    assert [size_in_header(str(path)) for path in sorted(
+        tmp_path.iterdir())] == [(64, 96), (64, 96), (96, 64), (96, 64)]
+    part = dict(batch_size=2, dataset=dict(
+        type='UnlabelledImages', data_prefix=dict(img=str(tmp_path)),
+        pipeline=[dict(type='LoadImageFromFile'),
+                  dict(type='Resize', scale=(128, 72), keep_ratio=True),
+                  dict(type='PackDetInputs')]))
+    for count, labelled, size in ((2, (64, 96), (108, 108)),
+                                  (2, (64, 200), (108, 200)),
+                                  (1, (1, 1), None)):
+        batch = unlabelled_batch({**part, 'batch_size': count}, labelled)
+        assert len(batch['inputs']) == count
+        for image in batch['inputs']:
+            assert tuple(image.shape[1:]) in (
+                [size] if size else [(72, 108), (108, 72)])
 
 
 def test_a_bound_that_no_image_reaches_costs_nothing(toy):

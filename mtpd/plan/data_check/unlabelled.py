@@ -7,11 +7,11 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_world_size
-from PIL import Image, UnidentifiedImageError
 
 from mtpd.compat.samples import sample_of
 from mtpd.config_types import dict_of, type_name
-from mtpd.data.image_files import IMAGES
+from mtpd.data.image_files import IMAGES, has_header
+from mtpd.data.readable import fails_to_load, readable_sample
 from mtpd.distill.teacher_view.steps import unsupported_steps
 from mtpd.plan.detectors import is_url
 from mtpd.plan.errors import PlanError
@@ -192,17 +192,6 @@ def path_of(entry: Mapping[str, Any]) -> str:
     return path if isinstance(path, str) and not is_url(path) else ''
 
 
-def has_header(path: str) -> bool:
-    """Whether a file begins as an image; some formats are not known here."""
-    if os.path.splitext(path)[1].lower() in ('.hdr', '.heic', '.avif'):
-        return os.path.getsize(path) > 0
-    try:
-        with Image.open(path):
-            return True
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        return False
-
-
 def _few(paths: Sequence[str]) -> str:
     more = f' and {len(paths) - 5} more' if len(paths) > 5 else ''
     return ', '.join(paths[:5]) + more
@@ -254,7 +243,8 @@ def _digest(path: str) -> bytes:
 
 
 def pipeline_problems(plan: Plan, settings: UnlabelledSettings) -> list[str]:
-    """Why the first image does not come through the pipeline."""
+    """Why the first image that can be read does not come through the
+    pipeline."""
     steps = pipeline_of(settings, plan.student.config).steps
     if any(plan.teachers[name].scale != 1 for name in plan.used):
         problems = unsupported_steps(steps)
@@ -262,9 +252,15 @@ def pipeline_problems(plan: Plan, settings: UnlabelledSettings) -> list[str]:
             return [f'{FIELD}: {problem}' for problem in problems]
     try:
         with isolate_rng(0):
-            sample = DATASETS.build(dataset_config(settings, steps))[0]
+            sample = readable_sample(
+                DATASETS.build(dataset_config(settings, steps)), 0)
     except Exception as error:  # whatever a step may raise
         failed = sample_of(error)
+        if failed is not None and fails_to_load(failed):
+            return [f'{FIELD}: no image can be read, the last is '
+                    f'{failed.image} ({in_one_line(error)}). Repair or remove '
+                    f'them, or correct the step {failed.step} of the '
+                    'pipeline.']
         where = 'the pipeline' if failed is None else \
             f'the step {failed.step} of the pipeline'
         return [f'{FIELD}: {where} does not work for an image without labels '
