@@ -3,10 +3,12 @@ import itertools
 from dataclasses import replace
 from typing import Callable, Iterator, Mapping, Sequence
 
-from .design import (ADAPTED, EPOCHS, FEW_LABELS, GENTLE, LABEL_ARMS, LABELS,
-                     MECHANISMS, PILOT_SEED, SHORT, WEIGHT, WITHOUT_ADAPTERS,
-                     Changes, at_scale, with_mechanism, with_share)
+from .design import (ADAPTED, EPOCHS, FEW_LABELS, FEWEST, GENTLE, LABEL_ARMS,
+                     LABELS, LIMITS, MECHANISMS, PILOT_SEED, SHORT, TWO_STAGES,
+                     WEIGHT, WITHOUT_ADAPTERS, Changes, at_scale,
+                     with_mechanism, with_share)
 from .jobs.job import Job
+from .jobs.limits import Limit
 from .jobs.students import Costs, Explanation, Node, Stage
 from .results import Evidence
 from .jobs.slices import (LAYERED, SLICE_ARMS, WIDTHS, Packed, Shipped, Slice,
@@ -152,11 +154,16 @@ def sweep_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Students with few and with all labels: alone, taught on the images
-    that have labels, and taught on all images."""
+    that have labels, and taught on all images; beside them the student with
+    other numbers of labels."""
     for (student, epochs), seed in itertools.product(LABELS.items(), seeds):
-        for teachers, changes in LABEL_ARMS[student].values():
-            yield Node(dataset, seed, (
-                Stage(teachers, epochs, changes=changes),), student)
+        few = TWO_STAGES if student == FEWEST else {}
+        for stages in (*LABEL_ARMS[student].values(), *few.values()):
+            yield Node(dataset, seed, tuple(
+                Stage(teachers, epochs, changes=changes)
+                for teachers, changes in stages), student)
+    for labels in LIMITS:
+        yield Limit(dataset, labels)
 
 
 def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:

@@ -33,14 +33,21 @@ ASSUMED_DEVIATION = 0.3
 
 Changes = tuple[tuple[str, Any], ...]
 """Changes of ``mtpd`` in a stage, as pairs of dotted key and value."""
+LabelStage = tuple[tuple[str, ...], Changes]
+"""The teachers of a stage, and its changes."""
 
 LABELLED_ONLY: Changes = (('unlabelled', None),)
 """No images without labels."""
 INHERIT: Changes = (('inherit', ('neck', 'head')),)
-LABELS = {'labels_85': 40, 'labels_850': 6}
+FEWEST = 'labels_85'
+LABELS = {FEWEST: 40, 'labels_850': 6}
 """Config of a student with so many labelled images -> epochs of its training
 and of the stage after it."""
+LIMITS = (50, 100, 200, 400, 850)
+"""Numbers of labels with which the student is tested on both splits."""
 ALONE, TAUGHT = 'trained on alone', 'taught on labelled images'
+ON_ALL = 'taught on all images'
+DIRECT = 'direct: the wide teacher twice'
 
 
 def share_of(share: float) -> Changes:
@@ -52,28 +59,49 @@ def share_of(share: float) -> Changes:
     return ('distill.loss_weight', (('share', share),)),
 
 
-LABEL_ARMS: dict[str, dict[str, tuple[tuple[str, ...], Changes]]] = {
-    'labels_85': {
-        ALONE: ((), LABELLED_ONLY),
-        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT + share_of(1.)),
-        'taught on all images': (('wide',), INHERIT),
-        'on labelled images, share 4': (
-            ('wide',), LABELLED_ONLY + INHERIT + share_of(4.)),
-        'on all images, share 2': (('wide',), INHERIT + share_of(2.)),
-        'on all images, share 1': (('wide',), INHERIT + share_of(1.)),
-        "on all images, `batch_norm='running'`": (
-            ('wide',), INHERIT + (('unlabelled.batch_norm', 'running'),)),
+def taught_by(teacher: str, *changes: Changes) -> LabelStage:
+    """A stage with one teacher.
+
+    Args:
+        changes: Added to each other.
+    """
+    return (teacher,), sum(changes, ())
+
+
+_ALONE: LabelStage = (), LABELLED_ONLY
+_ON_LABELLED = taught_by('wide', LABELLED_ONLY, INHERIT, share_of(1.))
+_ON_ALL = taught_by('wide', INHERIT)
+LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
+    FEWEST: {
+        ALONE: (_ALONE,),
+        TAUGHT: (_ON_LABELLED,),
+        ON_ALL: (_ON_ALL,),
+        'on labelled images, share 4': (taught_by(
+            'wide', LABELLED_ONLY, INHERIT, share_of(4.)),),
+        'on all images, share 2': (taught_by('wide', INHERIT, share_of(2.)),),
+        'on all images, share 1': (taught_by('wide', INHERIT, share_of(1.)),),
+        "on all images, `batch_norm='running'`": (taught_by(
+            'wide', INHERIT, (('unlabelled.batch_norm', 'running'),)),),
         'on all images by a pretrained teacher of these labels': (
-            ('pretrained_85',), ()),
+            taught_by('pretrained_85'),),
         'the same, begun with its neck and head': (
-            ('pretrained_85',), INHERIT)},
+            taught_by('pretrained_85', INHERIT),),
+        'on all images by a pretrained teacher of all labels': (
+            taught_by('pretrained'),)},
     'labels_850': {
-        ALONE: ((), LABELLED_ONLY),
-        TAUGHT: (('wide',), LABELLED_ONLY + INHERIT + share_of(1.)),
+        ALONE: (_ALONE,),
+        TAUGHT: (_ON_LABELLED,),
         'taught by a pretrained teacher': (
-            ('pretrained',), LABELLED_ONLY + share_of(1.))}}
-"""Student -> name of an arm -> its stage's teachers and changes, the control
-first. Without a share it is 4 on all images."""
+            taught_by('pretrained', LABELLED_ONLY, share_of(1.)),)}}
+"""Student -> name of an arm -> its stages, the control first. Without a share
+it is 4 on all images."""
+TWO_STAGES: dict[str, tuple[LabelStage, ...]] = {
+    ALONE: (_ALONE, _ALONE),
+    DIRECT: (_ON_ALL, taught_by('wide')),
+    'progression: the pretrained teacher of these labels, then the wide one': (
+        taught_by('pretrained_85'), _ON_ALL)}
+"""Arm -> its stages, for the student with few labels on all images; the
+control first. One of them is as long as a stage of :data:`LABEL_ARMS`."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""
 GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)

@@ -39,6 +39,7 @@ class Evidence:
         runs: Trainings of students.
         pool: Trainings of teachers.
         explained: Results of the comparison ``why``.
+        limits: Students with some of the labels, tested on both splits.
         costs: The order's JSON, None while it is not measured.
     """
 
@@ -53,6 +54,7 @@ class Evidence:
         self.runs = named('seed')
         self.pool = named('pool_')
         self.explained = named('why_')
+        self.limits = named('limit_')
         self.costs = results.get('costs')
 
     @cached_property

@@ -4,9 +4,10 @@ from itertools import permutations
 
 import pytest
 from evidence import comparisons
-from evidence.design import (ALONE, DATASETS, EPOCHS, LABEL_ARMS, LABELS,
-                             PILOT_SEED, SHORT, WEIGHT, WITHOUT_ADAPTERS,
-                             at_scale, with_mechanism)
+from evidence.design import (ALONE, DATASETS, EPOCHS, FEWEST, LABEL_ARMS,
+                             LABELS, ON_ALL, PILOT_SEED, SHORT, TWO_STAGES,
+                             WEIGHT, WITHOUT_ADAPTERS, at_scale,
+                             with_mechanism)
 from evidence.jobs.students import Node, Stage
 from evidence.results import Evidence
 from evidence.jobs.training import changes, config_of, pool_of
@@ -129,12 +130,14 @@ def test_constants_match_the_configs(dataset):
 
 
 def test_the_arms_of_few_labels_differ_in_what_their_names_say():
-    nodes = list(comparisons.COMPARISONS['labels']('txl', (0, 1, 2)))
-    assert len({node.name for node in nodes}) == 3 * (9 + 3)
+    nodes = [job for job in comparisons.COMPARISONS['labels'](
+        'txl', (0, 1, 2)) if isinstance(job, Node)]
+    assert len({node.name for node in nodes}) == 3 * (13 + 3)
     for student, epochs in LABELS.items():
         cfgs = dict(zip(LABEL_ARMS[student], (
             node.config() for node in nodes
-            if node.student == student and node.seed == 1), strict=True))
+            if node.student == student and node.seed == 1
+            and len(node.stages) == 1), strict=True))
         alone = cfgs.pop(ALONE)
         assert alone.train_cfg.max_epochs == epochs
         assert alone.mtpd.distill.loss_weight == 0
@@ -150,8 +153,9 @@ def test_the_arms_of_few_labels_differ_in_what_their_names_say():
             assert (found.pop('mtpd.inherit', None) is None) \
                 == ('by a pretrained' in name)
             assert found.pop('mtpd.order', [('wide',)]) == [(
-                'wide' if not pretrained else 'pretrained_85'
-                if student == 'labels_85' else 'pretrained',)]
+                'wide' if not pretrained else 'pretrained'
+                if student == 'labels_850' or 'of all labels' in name
+                else 'pretrained_85',)]
             more = found.pop('mtpd.unlabelled', None)
             assert (more is not None) == on_all
             if more is not None:
@@ -159,3 +163,17 @@ def test_the_arms_of_few_labels_differ_in_what_their_names_say():
                 assert (more.get('batch_norm') == 'running') \
                     == ('running' in name)
             assert found == {}
+
+
+def test_the_arms_of_two_stages_have_equal_controls():
+    """As many steps with the same restart, by the same teacher at the end."""
+    arms = LABEL_ARMS[FEWEST]
+    alone, direct, progression = TWO_STAGES.values()
+    assert alone == arms[ALONE] * 2
+    assert [teachers for teachers, _ in direct] == [('wide',)] * 2
+    assert [teachers for teachers, _ in progression] == [
+        ('pretrained_85',), ('wide',)]
+    assert arms[ON_ALL] == direct[:1] == progression[1:]
+    nodes = comparisons.COMPARISONS['labels']('txl', (4,))
+    assert {len(node.stages) for node in nodes
+            if isinstance(node, Node)} == {1, 2}

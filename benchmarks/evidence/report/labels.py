@@ -1,8 +1,10 @@
 """The page's section about few labels and images without any."""
 import json
-from typing import Mapping
+from typing import Mapping, Sequence
 
-from ..design import ALONE, FEW_LABELS, LABEL_ARMS, LABELS, TAUGHT
+from ..design import (ALONE, DIRECT, FEW_LABELS, FEWEST, LABEL_ARMS, LABELS,
+                      TAUGHT, TWO_STAGES, LabelStage)
+from ..jobs.limits import STEPS
 from ..results import Evidence, Run, aps_of
 from . import cells
 from .cells import Row, Values
@@ -12,16 +14,18 @@ Runs = Mapping[str, Mapping[int, Run]]
 
 
 def few_labels() -> str:
-    """Text and table; empty where nothing is run."""
+    """Text and tables; empty where nothing is run."""
     parts = []
     for dataset, title in FEW_LABELS.items():
         evidence = Evidence(dataset)
         groups = {f'{student.split("_")[1]} labelled images': rows
                   for student in LABELS
-                  if (rows := _rows(runs_of(evidence, student)))}
+                  if (rows := _rows(runs_of(evidence, student),
+                                    (ALONE, TAUGHT)))}
         if groups:
             parts.append(_introduction(dataset, title, evidence)
-                         + cells.grouped(COLUMNS, groups))
+                         + cells.grouped(COLUMNS, groups)
+                         + _two_stages(evidence) + _limits(evidence))
     return '\n'.join(parts)
 
 
@@ -31,11 +35,19 @@ COLUMNS = ('', 'AP by seed', 'mean', 'minus alone',
 
 def runs_of(evidence: Evidence, student: str) -> Runs:
     """All finished runs of a student."""
-    runs = {'start': evidence.by_path.get((student, ()), {})}
-    for arm, (teachers, changes) in LABEL_ARMS[student].items():
-        stage = tuple(teachers), LABELS[student], 'cosine', json.dumps(changes)
-        runs[arm] = evidence.by_path.get((student, (stage,)), {})
-    return {arm: by_seed for arm, by_seed in runs.items() if by_seed}
+    return {'start': evidence.by_path.get((student, ()), {}),
+            **_runs(evidence, student, LABEL_ARMS[student])}
+
+
+def _runs(evidence: Evidence, student: str,
+          arms: Mapping[str, tuple[LabelStage, ...]]) -> Runs:
+    """Those of some arms."""
+    runs = {}
+    for arm, stages in arms.items():
+        path = tuple((teachers, LABELS[student], 'cosine', json.dumps(changes))
+                     for teachers, changes in stages)
+        runs[arm] = evidence.by_path.get((student, path), {})
+    return runs
 
 
 def _introduction(dataset: str, title: str, evidence: Evidence) -> str:
@@ -59,16 +71,54 @@ TEACHERS = {
 """Teacher -> what is said of it, with a place for its AP."""
 
 
-def _rows(runs: Runs) -> list[Row]:
+def _limits(evidence: Evidence) -> str:
+    """What the student knows of its own images, and of others."""
+    rows = [[limit['labels'], *(f'{ap:.1f}' for ap in (
+        limit['train_AP'], limit['AP'], limit['train_AP'] - limit['AP']))]
+        for limit in sorted(evidence.limits, key=lambda x: x['labels'])]
+    return LIMITED + cells.table(
+        ('labels', 'AP on these images', 'AP on validation', 'gap'), rows
+    ) if rows else ''
+
+
+LIMITED = f'''
+Where is the student limited? From random weights for about {STEPS} steps, one
+seed:
+
+'''
+
+
+def _two_stages(evidence: Evidence) -> str:
+    """Progression and direct distillation on all images, and alone."""
+    rows = _rows(_runs(evidence, FEWEST, TWO_STAGES), (ALONE, DIRECT))
+    return TWICE + cells.table(
+        (*COLUMNS[:4], 'minus direct'), rows) if rows else ''
+
+
+TWICE = '''
+Two such stages on all images with the few labels. A step with as many images
+without labels takes about twice the time, so that alone is also what one stage
+on all images is to be compared with in equal time:
+
+'''
+
+
+def _rows(runs: Runs, controls: Sequence[str]) -> list[Row]:
+    """Arms that were run.
+
+    Args:
+        controls: Arms; each row has its difference from every one of them
+            that is listed before it.
+    """
     aps: dict[str, Values] = {arm: aps_of(found)
-                              for arm, found in runs.items()}
+                              for arm, found in runs.items() if found}
     rows: list[Row] = []
     for arm, values in aps.items():
+        place = list(runs).index(arm)
         compared = [
-            cells.difference(values, aps.get(other, {}))
-            if arm not in ('start', *shown) else ''
-            for other, shown in ((ALONE, (ALONE,)),
-                                 (TAUGHT, (ALONE, TAUGHT)))]
+            cells.difference(values, aps.get(control, {}))
+            if place > list(runs).index(control) else ''
+            for control in controls]
         rows.append([arm, cells.by_seed(values), cells.mean(values),
                      *compared])
     return rows
