@@ -185,7 +185,8 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
                                           seeds[:3]):
         start = Slice(dataset, seed, layers=layers)
         yield start
-        yield SliceTraining(start, 'distilled')
+        for arm in ('alone', 'share1'):
+            yield SliceTraining(start, arm)
 
 
 MORE_ARMS = {
