@@ -84,14 +84,14 @@ def test_they_are_on_both_data_sets():
         'bccd', 'compress')
     assert names('txl', 'compress') == {
         'Slice', 'SliceTraining', 'Shipped', 'Packed'}
-    assert names('txl', 'main', 'labels') == {'Node'}
+    assert names('txl', 'main', 'labels') == {'Node', 'Limit'}
     assert names('bccd', 'labels') == {'Costs'}
 
 
 def test_jobs_begin_with_half_of_the_width():
     jobs = list(COMPARISONS['compress']('bccd', range(5)))
     assert len(jobs) == len({job.name for job in jobs}) \
-        == 3 * (14 + 4 + 4 + 3 * 2)
+        == 3 * (14 + 4 + 4 + 3 * 3)
     assert [job.name for job in jobs[:4]] == [
         f'seed0_w50_{arm}' for arm in ('sliced', 'scratch', 'alone',
                                        'distilled')]

@@ -58,7 +58,7 @@ class Limit(Job):
             images * i // self.labels for i in range(self.labels)]
         epochs = round(STEPS / -(-self.labels // loader.batch_size))
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-        cfg.param_scheduler[1].T_max = epochs
+        cfg.param_scheduler[1].update(T_max=epochs)
         return cfg
 
     def ap_on_training(self) -> float:

@@ -39,12 +39,9 @@ def mechanisms(results: Results) -> Section:
         ), {}
 
 
-MECHANISM_GROUPS = f'''Equal gradients
-(`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`):
-the weight was found once in {CALIBRATION} iterations; now it follows the
-gradients. MGD's generators, FGD's blocks and random adapters started alike in
-every seed; now they follow it. Default weights were published for larger maps
-with more channels.
+MECHANISM_GROUPS = f'''Equal gradients are
+`loss_weight=dict(share={SHARE}, iterations={CALIBRATION})`, found once then;
+now it follows the gradients. Default weights were published for larger maps.
 
 '''
 
