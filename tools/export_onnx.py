@@ -46,6 +46,8 @@ def arguments() -> argparse.Namespace:
     flags.add_argument('--validate', action='store_true',
                        help='also compare the AP of the test set, or else '
                        'validation set')
+    flags.add_argument('--overwrite', action='store_true',
+                       help='replace a file of the same name')
     return flags.parse_args()
 
 

@@ -3,6 +3,7 @@ import argparse
 
 from mtpd.command_line import plain_errors, use_own_modules
 from mtpd.deploy import Exported, export_onnx
+from mtpd.deploy.validation import decide
 from mtpd.show.tables import number, text_table
 
 
@@ -17,8 +18,15 @@ def export(args: argparse.Namespace) -> None:
         exported = export_onnx(
             args.config, args.checkpoint, args.out,
             calibrate=args.calibrate if args.int8 else None,
-            images=args.images, validate=args.validate)
+            images=args.images, validate=args.validate,
+            overwrite=args.overwrite)
     print(tables(exported))
+    if exported.calibrated is not None:
+        print(f'8 bits: calibrated with {exported.calibrated} training images'
+              + (f'; there are no more, and {args.calibrate} were asked for.'
+                 if exported.calibrated < args.calibrate else '.'))
+    if args.int8 and args.validate and not decide(exported.metrics):
+        print('The test set gives no AP, so that the boxes of 8 bits decided.')
     print(f'{exported.path}: {exported.size / 1e6:.2f} MB')
 
 

@@ -13,10 +13,12 @@ from mmengine.logging import print_log
 from mtpd.config_types import dict_of
 from mtpd.plan.data_check import inner_datasets
 from mtpd.predict.inputs import UnusableInput
+from mtpd.predict.onnx_file import first_line
 from mtpd.predict.test_set import file_pipeline, test_dataset
 
 from .check import Batch
 
+_TRAINING = 'train_dataloader.dataset'
 # Height and width of the images that are drawn at random.
 _DRAWN = ((360, 480), (480, 320))
 
@@ -31,9 +33,27 @@ class Reader:
     def __init__(self, steps: list[dict[str, Any]]) -> None:
         self._read, self._pipeline = file_pipeline(ConfigDict(pipeline=steps))
 
-    def file(self, path: str) -> np.ndarray:
-        """The network's input for an image file, (3, H, W), BGR."""
-        return self.image(self._read(dict(img_path=path))['img'])
+    def file(self, path: str, owner: str = 'The test set') -> np.ndarray:
+        """The network's input for an image file, (3, H, W), BGR.
+
+        Args:
+            path: The file.
+            owner: What names it, for the message.
+
+        Raises:
+            UnusableInput: It is no image, or none that the pipeline takes.
+        """
+        try:
+            return self.image(self._read(dict(img_path=path))['img'])
+        except Exception as error:  # whatever a transform may raise
+            raise UnusableInput(
+                f'{owner} names {path}, which cannot be read and resized '
+                f'({type(error).__name__}: {first_line(error)}). Replace the '
+                'file, or take it out of the annotations.') from error
+
+    def calibration(self, path: str) -> np.ndarray:
+        """The same for a training image."""
+        return self.file(path, _TRAINING)
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """The same for an image, (H, W, 3), BGR."""
@@ -72,6 +92,9 @@ def check_batches(cfg: Config, reader: Reader, number: int) -> list[Batch]:
             are drawn where it has no images here.
         reader: What makes the network's input.
         number: Of images.
+
+    Raises:
+        UnusableInput: One of them cannot be read.
     """
     try:
         paths = image_paths([test_dataset(cfg)], number)
@@ -90,13 +113,18 @@ def check_batches(cfg: Config, reader: Reader, number: int) -> list[Batch]:
             Batch('a batch of two', pair)]
 
 
-def calibration_paths(cfg: Config, number: int) -> list[str]:
+def calibration_paths(cfg: Config, reader: Reader, number: int) -> list[str]:
     """Training images, which tell in what range a layer's values lie.
 
+    Args:
+        cfg: With the training set.
+        reader: What will make the network's input of them.
+        number: Of images; fewer if there are no more.
+
     Raises:
-        UnusableInput: There are none.
+        UnusableInput: There are none, or one cannot be read.
     """
-    field = 'train_dataloader.dataset'
+    field = _TRAINING
     if not dict_of(cfg, 'train_dataloader').get('dataset'):
         raise UnusableInput(
             f'--int8 is calibrated with training images, and {cfg.filename} '
@@ -117,6 +145,8 @@ def calibration_paths(cfg: Config, number: int) -> list[str]:
             '--int8 is calibrated with training images, and '
             + (f'{missing[0]} is missing' if missing else f'{field} has none')
             + f'. Correct the paths of {field}, or export without --int8.')
+    for path in paths:  # now, and not after minutes
+        reader.calibration(path)
     return paths
 
 

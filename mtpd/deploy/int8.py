@@ -6,6 +6,7 @@ import numpy as np
 
 from mtpd.predict.onnx_file import IMAGES
 
+from .metadata import ALONE, lower_threshold
 
 class _Images:
     """What onnxruntime's calibration asks for one image after the other."""
@@ -19,8 +20,8 @@ class _Images:
         return None if image is None else {IMAGES: image[None]}
 
 
-def quantize(source: Path, target: Path,
-             images: Iterable[np.ndarray]) -> None:
+def quantize(source: Path, target: Path, images: Iterable[np.ndarray],
+             threshold: float) -> None:
     """Write a file with the convolutions of another in 8 bits.
 
     Seen on a RetinaNet of AP 38.6: this way 38.3. With everything in 8 bits,
@@ -32,13 +33,16 @@ def quantize(source: Path, target: Path,
         source: The file in float.
         target: The file to write.
         images: (3, H, W) as the network takes them.
+        threshold: The ``score_thr`` of both.
     """
     from onnxruntime.quantization import (QuantFormat, QuantType,
                                           quantize_static)
     from onnxruntime.quantization.shape_inference import quant_pre_process
     # Shapes by symbols would need sympy, and only fused nodes are wanted.
     prepared = target.with_suffix('.prepared')
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    lower_threshold(source, prepared, ALONE)
+    quant_pre_process(prepared, prepared, skip_symbolic_shape=True)
+    lower_threshold(prepared, prepared, threshold)
     quantize_static(
         prepared, target, _Images(images), quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,

@@ -11,6 +11,14 @@ from mtpd.version import __version__
 
 from .network import THRESHOLD, test_cfg_of
 
+ALONE = -12345.678
+"""A score threshold that no other constant of a detector equals.
+
+PyTorch and onnxruntime make one constant of all that have one value, such as
+0 or the 1 that a scale begins with. Another threshold, written into such a
+file, would change whatever else has its value. So files are made with this
+one, and get theirs afterwards."""
+
 
 def describe(detector: BaseDetector, meta: Mapping[str, Any],
              steps: list[dict[str, Any]]) -> dict[str, Any]:

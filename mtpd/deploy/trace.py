@@ -8,6 +8,7 @@ from mmdet.models.detectors import BaseDetector
 
 from mtpd.predict.onnx_file import IMAGES, OUTPUTS, first_line
 
+from .metadata import ALONE, lower_threshold
 from .network import Network
 from .support import NotExportable
 
@@ -32,6 +33,9 @@ def trace_file(detector: BaseDetector, like: np.ndarray, path: Path) -> None:
     """
     images = torch.zeros(_TRACED, dtype=torch.from_numpy(like).dtype)
     outputs = OUTPUTS[:5 if detector.with_mask else 4]
+    network = Network(detector).eval()
+    threshold = float(network.score_threshold)
+    network.score_threshold.fill_(ALONE)
     names = {IMAGES: {0: 'batch', 2: 'height', 3: 'width'},
              **{name: {0: 'detections'} for name in outputs}}
     with warnings.catch_warnings(), torch.no_grad():
@@ -42,7 +46,7 @@ def trace_file(detector: BaseDetector, like: np.ndarray, path: Path) -> None:
         warnings.simplefilter('ignore')
         try:
             torch.onnx.export(
-                Network(detector).eval(), (images,), str(path),
+                network, (images,), str(path),
                 dynamo=False, opset_version=OPSET, input_names=[IMAGES],
                 output_names=list(outputs), dynamic_axes=names)
         # An operator that ONNX lacks, or one that a trace cannot follow.
@@ -51,3 +55,4 @@ def trace_file(detector: BaseDetector, like: np.ndarray, path: Path) -> None:
             raise NotExportable(
                 f'{type(detector).__name__} cannot be exported: PyTorch says '
                 f'{type(error).__name__}: {first_line(error)}.') from error
+    lower_threshold(path, path, threshold)

@@ -1,6 +1,8 @@
 """The AP of a file and that of its detector, on one test set."""
+import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 from mmengine.config import Config
 from torch import nn
@@ -76,11 +78,35 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path,
     of_detector = runner.test()
     runner.model = FileAsDetector(OnnxDetector(str(path)))
     of_file = runner.test_loop.run()
-    for name, value in of_detector.items():
-        if name.endswith('mAP') and abs(value - of_file[name]) > most:
+    metrics = {}
+    # mmdet's metrics of COCO have no entry where no box was found at all.
+    for name in (*of_detector, *of_file):
+        metrics[name] = (float(of_detector.get(name, 0)),
+                         float(of_file.get(name, 0)))
+    for name, (one, other) in _precisions(metrics).items():
+        if not abs(one - other) <= most:  # also of what is no number
             raise NotExportable(
-                f'{name} is {of_file[name]:.3f} by the file and {value:.3f} '
-                f'by the detector, more than {most} apart. It was not '
-                'written.')
-    return {name: (float(value), float(of_file[name]))
-            for name, value in of_detector.items()}
+                f'{name} is {other:.3f} by the file and {one:.3f} by the '
+                f'detector, more than {most} apart. It was not written.')
+    return metrics
+
+
+def decide(metrics: Mapping[str, tuple[float, float]]) -> bool:
+    """Whether an AP is among the metrics of :func:`both_metrics`.
+
+    There is none without labels, or in a format for a server.
+
+    Args:
+        metrics: Empty if none were compared.
+    """
+    return bool(_precisions(metrics))
+
+
+def _precisions(metrics: Mapping[str, tuple[float, float]]
+                ) -> dict[str, tuple[float, float]]:
+    """Those that are an AP over all classes, such as ``coco/bbox_mAP`` and
+    ``lvis/bbox_AP``, but for those of a test set without boxes, which are -1
+    or no number in both."""
+    return {name: pair for name, pair in metrics.items()
+            if re.search(r'(^|[/_])m?AP$', name) and any(
+                math.isfinite(value) and value >= 0 for value in pair)}

@@ -10,7 +10,9 @@ from mmdet.structures import DetDataSample
 
 from commands import run_command
 from mtpd.deploy import export_onnx
+from mtpd.deploy.int8 import quantize
 from mtpd.deploy.metadata import lower_threshold, write_metadata
+from mtpd.deploy.network import test_cfg_of as cfg_of
 from mtpd.deploy.trace import trace_file
 from mtpd.distill.detector import load_weights
 from mtpd.predict import OnnxDetector, OnnxPredictor, Predictor
@@ -125,10 +127,12 @@ def test_the_commands(exported, detector_of, drawn, repository, tmp_path):
     done = run_command(
         repository / 'tools/export_onnx.py', trained.config,
         trained.checkpoint, '--out', 'small/s.onnx', '--int8', '--calibrate',
-        3, '--images', 2, '--validate', cwd=tmp_path)
+        30, '--images', 2, '--validate', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for text in ('float32, a batch of two', 'int8, test images',
-                 'coco/bbox_mAP ', 'small/s.onnx: 0.'):
+                 'coco/bbox_mAP ', 'small/s.onnx: 0.',
+                 '8 bits: calibrated with 24 training images; there are no '
+                 'more, and 30 were asked for.'):
         assert text in done.stdout
     assert 'Traceback' not in done.stderr and 'WARNING' not in done.stderr
     assert [path.name for path in (tmp_path / 'small').iterdir()] == ['s.onnx']
@@ -164,6 +168,39 @@ def test_the_commands(exported, detector_of, drawn, repository, tmp_path):
                        cwd=tmp_path)
     assert done.returncode == 2 and 'expected a config, a checkpoint and an ' \
         'input, or an .onnx file and an input' in done.stderr
+
+
+@pytest.mark.parametrize('name, threshold', [
+    ('retinanet', 0.), ('faster_rcnn', .5), ('fcos', 1.)])
+def test_a_threshold_is_a_constant_of_its_own(detector_of, tmp_path, name,
+                                              threshold):
+    """Though others of the file have its value: 0, a half, a scale's 1."""
+    import onnx
+    trained = detector_of(name)
+    detector = built(trained)
+    cfg_of(detector).score_thr = threshold
+    for scale in detector.bbox_head.scales if name == 'fcos' else ():
+        scale.scale.data.fill_(1.)
+    images = np.random.default_rng(5).integers(0, 256, (2, 3, 64, 96),
+                                               np.uint8)
+    trace_file(detector, images, tmp_path / 'float.onnx')
+    quantize(tmp_path / 'float.onnx', tmp_path / 'int8.onnx', images,
+             threshold)
+    for kind in ('float', 'int8'):
+        path = tmp_path / f'{kind}.onnx'
+        found = []
+        for value in (threshold, 0., .25):
+            lower_threshold(path, tmp_path / 'new.onnx', value)
+            model = onnx.load(tmp_path / 'new.onnx')
+            constants = {one.name: onnx.numpy_helper.to_array(one)
+                         for one in model.graph.initializer}
+            assert constants.pop('score_threshold') == np.float32(value)
+            found.append(constants)
+            used = [node.op_type for node in model.graph.node
+                    if 'score_threshold' in node.input]
+            assert used == ['Greater']
+        for constants in found[1:]:
+            np.testing.assert_equal(constants, found[0])
 
 
 def test_an_image_without_boxes(exported, tmp_path):

@@ -1,15 +1,20 @@
 """What cannot be exported is refused by name, and leaves nothing behind."""
 import json
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
 
 from commands import run_command
-from mtpd.deploy import NotExportable, export, export_onnx, support
+from mtpd.deploy import (NotExportable, export, export_onnx, support,
+                         validation)
 from mtpd.deploy.agreement import EIGHT_BITS, ROUNDING, Agreement
 from mtpd.deploy.network import dense_head
 from mtpd.distill.detector import CheckpointMismatch
@@ -88,6 +93,110 @@ def test_how_far_apart_is_too_far():
             ([row(49)], EIGHT_BITS, 'more than 8 bits should change')):
         with pytest.raises(NotExportable, match=why):
             refuse(rows, within)
+
+
+@pytest.mark.parametrize('of_detector, of_file, decides, why', [
+    ({'coco/bbox_mAP': .4, 'coco/bbox_mAP_s': -1}, {'coco/bbox_mAP': .385},
+     True, ''),
+    ({'coco/bbox_mAP': .4}, {'coco/bbox_mAP': .379}, None,
+     'coco/bbox_mAP is 0.379 by the file and 0.400 by the detector, more '),
+    # No box in the whole set: mmdet gives no metric.
+    ({'coco/bbox_mAP': .4}, {}, None, 'is 0.000 by the file and 0.400'),
+    ({}, {'coco/segm_mAP': .4}, None, 'is 0.400 by the file and 0.000'),
+    ({}, {}, False, ''),  # or format_only
+    ({'lvis/bbox_AP': .4, 'lvis/bbox_AP50': .6},
+     {'lvis/bbox_AP': .3, 'lvis/bbox_AP50': .6}, None,
+     'lvis/bbox_AP is 0.300'),
+    ({'lvis/bbox_AP': .4}, {'lvis/bbox_AP': .41}, True, ''),
+    ({'pascal_voc/mAP': .4}, {'pascal_voc/mAP': .3}, None, 'pascal_voc/mAP'),
+    ({'mAP': .4}, {'mAP': float('nan')}, None, 'mAP is nan by the file'),
+    ({'mAP': .4}, {'mAP': -1}, None, 'mAP is -1.000 by the file'),
+    ({'mAP': float('nan')}, {'mAP': .4}, None, 'and nan by the detector'),
+    # Of a test set without boxes.
+    ({'coco/bbox_mAP': -1}, {'coco/bbox_mAP': -1}, False, ''),
+    ({'mAP': float('nan')}, {'mAP': float('nan')}, False, ''),
+    ({'mAP': 0.}, {'mAP': 0.}, True, ''),
+    ({'coco/bbox_mAP_50': .9, 'coco/AR@100': .9},
+     {'coco/bbox_mAP_50': .1, 'coco/AR@100': .1}, False, '')])
+def test_which_metrics_tell_a_file_from_its_detector(
+        monkeypatch, of_detector, of_file, decides, why):
+    loop = SimpleNamespace(run=lambda: of_file)
+    monkeypatch.setattr(
+        validation, 'test_runner', lambda *_: SimpleNamespace(
+            test=lambda: of_detector, test_loop=loop))
+    monkeypatch.setattr(validation, 'OnnxDetector', lambda _: None)
+
+    def compared():
+        cfg = Config(dict(model={}, test_dataloader=dict(batch_size=4)))
+        return validation.both_metrics(cfg, 'a.pth', Path('a.onnx'), .02)
+
+    if decides is None:
+        with pytest.raises(NotExportable, match=re.escape(why)):
+            compared()
+        return
+    metrics = compared()
+    assert metrics.keys() == {*of_detector, *of_file}
+    assert validation.decide(metrics) is decides
+
+
+def test_8_bits_are_always_checked(detector_of, monkeypatch):
+    """The boxes are, where the AP of the test set tells nothing."""
+    trained = detector_of('retinanet')
+    config = changed(trained, 'format.py', **{
+        'val_evaluator.format_only': True,
+        'val_evaluator.outfile_prefix': 'results'})
+    refused = []
+    monkeypatch.setattr(
+        export, '_refuse_other_boxes', lambda rows, within: refused.append(
+            [within, len(rows)]))
+    for metrics, checks in (({}, [ROUNDING, EIGHT_BITS]),
+                            ({'mAP': (-1., -1.)}, [ROUNDING, EIGHT_BITS]),
+                            ({'mAP': (.4, .39)}, [ROUNDING])):
+        if metrics:
+            monkeypatch.setattr(export, 'both_metrics', lambda *_: metrics)
+        made = export_onnx(config, trained.checkpoint, 'a.onnx', calibrate=1,
+                           images=1, validate=True, overwrite=True)
+        assert made.metrics == metrics and made.calibrated == 1
+        assert refused == [[within, 3] for within in checks]
+        refused.clear()
+    Path('a.onnx').unlink()
+
+
+def test_a_torn_image_is_said_before_any_work(detector_of, drawn, folder,
+                                              monkeypatch):
+    trained = detector_of('retinanet')
+    shutil.copytree(drawn, 'data')
+    monkeypatch.setattr(export.MODELS, 'build', None)
+    for split, part in (('train', 'train_dataloader.dataset names'),
+                        ('val', 'The test set names')):
+        image = sorted(Path('data', split).glob('*.png'))[0]
+        whole = image.read_bytes()
+        config = changed(trained, 'torn.py', **{
+            f'{name}_dataloader.dataset.data_root': str(folder / 'data')
+            for name in ('train', 'val')})
+        cv2.imwrite(str(folder / 'thin.png'), np.zeros((2, 3000, 3), np.uint8))
+        for content in (b'', whole[:40], (folder / 'thin.png').read_bytes()):
+            image.write_bytes(content)
+            with pytest.raises(UnusableInput, match=f'{part} .*{image.name}, '
+                               'which cannot be read and resized'):
+                export_onnx(config, trained.checkpoint, 'a.onnx',
+                            calibrate=24)
+        image.write_bytes(whole)
+
+
+def test_a_file_is_replaced_only_if_asked_for(detector_of, folder):
+    trained = detector_of('retinanet')
+    path = folder / 'a.onnx'
+    path.write_text('before')
+    with pytest.raises(UnusableInput, match='a.onnx exists already. Add '
+                       '--overwrite to replace it, or choose another name'):
+        export_onnx(trained.config, trained.checkpoint, 'a.onnx')
+    assert path.read_text() == 'before'
+    path.unlink()
+    path.symlink_to('elsewhere')
+    with pytest.raises(UnusableInput, match='a.onnx exists already'):
+        export_onnx(trained.config, trained.checkpoint, 'a.onnx')
+    path.unlink()
 
 
 def test_what_is_missing_is_said_before_any_work(detector_of, monkeypatch,

@@ -286,7 +286,7 @@ class Shipped(_File):
             exported = export_onnx(
                 self.student.start.files.config, self.student.weights,
                 str(out), calibrate=64 if self.bits == 8 else None,
-                validate=True)
+                validate=True, overwrite=True)
         except NotExportable as error:  # also a file of another AP: a result
             return {**result, 'refused': str(error), **ended(began)}
         of_detector, of_file = exported.metrics['coco/bbox_mAP']
