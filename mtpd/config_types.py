@@ -184,6 +184,17 @@ def dict_of(cfg: Config | Mapping[str, Any], field: str) -> Any:
     return part
 
 
+def imported_modules(cfg: Config | Mapping[str, Any]) -> list[str]:
+    """The modules of ``custom_imports``, which mmengine also takes as one
+    name.
+
+    Args:
+        cfg: A whole config.
+    """
+    names = dict_of(cfg, 'custom_imports').get('imports') or []
+    return [names] if isinstance(names, str) else list(names)
+
+
 def no_dict(field: str, value: Any, known: Iterable[str] = ()) -> str:
     """That a field is text or a list, and the dict that is probably meant.
 

@@ -83,7 +83,7 @@ def arguments() -> argparse.Namespace:
     for flag, what in (('ms', 'milliseconds for one image on this machine'),
                        ('mb', 'megabytes of weights'),
                        ('params', 'parameters')):
-        flags.add_argument(f'--budget-{flag}', type=float, metavar='N',
+        flags.add_argument(f'--budget-{flag}', type=positive, metavar='N',
                            help=f'instead of --width: at most so many {what}')
     flags.add_argument('--depth', type=int, metavar='LAYERS',
                        help='also leave out every second block of the '
@@ -105,7 +105,7 @@ def arguments() -> argparse.Namespace:
     flags.add_argument('--teacher', type=teacher, action='append', default=[],
                        metavar='NAME=CONFIG,CHECKPOINT[,AP]', help='a further '
                        'teacher besides the original; may be repeated')
-    flags.add_argument('--ap', type=float, help='box AP of the original in '
+    flags.add_argument('--ap', type=percent, help='box AP of the original in '
                        'percent, if those of the teachers are given too')
     flags.add_argument('--images', type=int, default=IMAGES, metavar='N',
                        help='training images on which batch norms are '
@@ -164,11 +164,30 @@ def teacher(text: str) -> tuple[str, tuple[str, str, float | None]]:
             f'{text} is not NAME=CONFIG,CHECKPOINT or '
             'NAME=CONFIG,CHECKPOINT,AP')
     try:
-        ap = float(parts[2]) if len(parts) == 3 else None
-    except ValueError as error:
+        ap = percent(parts[2]) if len(parts) == 3 else None
+    except (ValueError, argparse.ArgumentTypeError) as error:
         raise argparse.ArgumentTypeError(
-            f'{parts[2]} in {text} is no AP in percent') from error
+            f'{parts[2]} in {text} is no AP in percent, from 0 to 100') \
+            from error
     return name, (parts[0], parts[1], ap)
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(
+            f'{text} has to be a number above 0, and finite')
+    return value
+
+
+def percent(text: str) -> float:
+    """A number from 0 to 100."""
+    value = float(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(
+            f'{text} has to be a percentage from 0 to 100')
+    return value
 
 
 if __name__ == '__main__':

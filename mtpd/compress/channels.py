@@ -8,7 +8,8 @@ so that the larger detector stays as it is.
 import math
 from collections import Counter
 from types import ModuleType
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from contextlib import contextmanager
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -144,22 +145,58 @@ def traced_pass(detector: BaseDetector,
     def run() -> list[Tensor]:
         # Here, as eval() of mmdet's ResNet freezes its frozen stages again.
         detector.requires_grad_(True)
-        return raw_outputs(detector, maps or detector.backbone(image))
+        with _keeping_activations(detector):
+            return raw_outputs(detector, maps or detector.backbone(image))
     return run
+
+
+@contextmanager
+def _keeping_activations(detector: nn.Module) -> Iterator[None]:
+    """Blocks with ``with_cp`` are computed again in the backward pass; a trace
+    would see each as one operation. Here they are computed as usual."""
+    blocks = [module for module in detector.modules()
+              if getattr(module, 'with_cp', False)]
+    for block in blocks:
+        block.with_cp = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.with_cp = True  # type: ignore[assignment]
 
 
 def operations(detector: BaseDetector, keeps_backbone: bool) -> Counter[str]:
     """How often each operation occurs in a pass, by PyTorch's names."""
-    waiting = [one.grad_fn for one in traced_pass(detector, keeps_backbone)()]
-    counts: Counter[str] = Counter()
+    return Counter(step.name()
+                   for step in _steps(traced_pass(detector, keeps_backbone)()))
+
+
+def unread_weights(detector: BaseDetector) -> dict[str, Tensor]:
+    """The weights of those layers of the backbone that no output depends on,
+    such as a last stage that ``out_indices`` leaves out."""
+    read = {id(step.variable)
+            for step in _steps(traced_pass(detector, keeps_backbone=False)())
+            if hasattr(step, 'variable')}
+    unread = {}
+    for name, module in detector.backbone.named_modules(prefix='backbone'):
+        own = list(module.parameters(recurse=False))
+        if own and not read.intersection(map(id, own)):
+            for key, value in [*module.named_parameters(name, recurse=False),
+                               *module.named_buffers(name, recurse=False)]:
+                unread[key] = value.detach()
+    return unread
+
+
+def _steps(outputs: Iterable[Tensor]) -> Iterator[Any]:
+    """Every operation that outputs come from, once."""
+    waiting: list[Any] = [one.grad_fn for one in outputs]
     seen = set()
     while waiting:
         step = waiting.pop()
         if step is not None and step not in seen:
             seen.add(step)
-            counts[step.name()] += 1
+            yield step
             waiting += [before for before, _ in step.next_functions]
-    return counts
 
 
 def _kept_places(item: Any, chosen: set[int]) -> list[int]:

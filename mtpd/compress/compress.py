@@ -1,10 +1,12 @@
 """From a trained detector to the files of a smaller one."""
 import copy
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Mapping, NamedTuple
+from typing import Iterable, Mapping, NamedTuple
 
 from mmdet.models.detectors import BaseDetector
+from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
@@ -14,14 +16,16 @@ from mtpd.distill.inherit import inherit
 from mtpd.plan.detectors import DetectorSpec, is_url, load_config
 from mtpd.plan.errors import PlanError
 
-from .budget import Measure, megabytes, parameters, widest
+from .budget import (Measure, megabytes, parameters, slice_of_width, widest,
+                     widest_slice)
 from .calibrate import IMAGES, image_problems, recalibrate
 from .channels import torch_pruning
-from .errors import CannotSlice
-from .files import (ORIGINAL, Files, Teacher, files_of, refuse_existing,
-                    write_files)
-from .narrow import narrowed
-from .slicing import built, sliced_detector
+from .errors import CannotSlice, WidthUnavailable
+from .files import (ORIGINAL, Files, Teacher, config_files, files_of,
+                    refuse_existing, write_files)
+from .first_weights import without_first_weights
+from .narrow import narrowed, setting
+from .slicing import built
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,36 +90,55 @@ def compress(request: Request, latency: Measure) -> Compressed:
     """
     torch_pruning()  # or it would be missed after all the rest
     cfg = read_original(request)
-    model = _with_depth(cfg.model, request.depth)
+    whole = DetectorSpec(ORIGINAL, cfg, None).model
+    model = _with_depth(whole, request.depth)
     if request.width is not None:
-        narrowed(model, request.width)  # what cannot be sliced is said first
-    original = build_detector(DetectorSpec(ORIGINAL, cfg, None).model,
-                              request.checkpoint, 'the checkpoint')
+        with suppress(WidthUnavailable):  # until others can be named
+            narrowed(model, request.width)  # what cannot be sliced comes first
+    original = build_detector(whole, request.checkpoint, 'the checkpoint')
     if request.width is not None:
         _check_name(request, request.width)
     sizes = parameters(original), megabytes(original)
-    width = request.width or widest(
-        model, {'parameters': parameters, 'MB': megabytes, 'ms': latency},
-        request.limits)
-    files = _check_name(request, width)
-    result = narrowed(model, width)
     if request.depth is not None:
         original = _shallower(original, model, request.depth)
-    smaller = sliced_detector(original, result.model, result.keeps_backbone)
-    images = recalibrate(smaller, cfg, request.images)
+    if request.width is None:
+        measures = {'parameters': parameters, 'MB': megabytes, 'ms': latency}
+        made = widest_slice(original, model, widest(
+            model, measures, request.limits, request.depth is not None))
+    else:
+        made = slice_of_width(original, model, request.width)
+    files = _check_name(request, made.width)
+    images = recalibrate(made.detector, cfg, request.images)
     teachers = {ORIGINAL: Teacher(request.config, request.checkpoint,
                                   request.ap), **request.teachers}
-    write_files(files, cfg, result.model, smaller, teachers)
-    return Compressed(files, width, sizes,
-                      (parameters(smaller), megabytes(smaller)), images,
-                      result.notes)
+    write_files(files, cfg, made.model, made.detector, teachers)
+    return Compressed(files, made.width, sizes,
+                      (parameters(made.detector), megabytes(made.detector)),
+                      images, made.notes)
 
 
 def _check_name(request: Request, width: float) -> Files:
     files = files_of(request.config, request.folder, width, request.depth)
-    if not request.overwrite:
-        refuse_existing(files)
+    refuse_overwriting(files, request)
     return files
+
+
+def refuse_overwriting(files: Iterable[str], request: Request) -> None:
+    """Raise if something would be overwritten that should not be: with
+    ``overwrite``, what the request reads.
+
+    Args:
+        files: What will be written.
+        request: What is asked for.
+
+    Raises:
+        CannotSlice: One of them exists.
+    """
+    original = Teacher(request.config, request.checkpoint)
+    sources = []
+    for detector in (original, *request.teachers.values()):
+        sources += [detector.checkpoint, *config_files(detector.config)]
+    refuse_existing(files, sources, request.overwrite)
 
 
 def read_original(request: Request) -> Config:
@@ -191,13 +214,18 @@ def _problems_of(name: str, teacher: Teacher) -> list[str]:
 def _with_depth(model: ConfigDict, depth: int | None) -> ConfigDict:
     if depth is None:
         return model
-    if 'depth' not in model.backbone:
-        raise CannotSlice([f'--depth: model.backbone is a '
-                           f'{model.backbone.type}, which has no depth to '
-                           'choose.'])
+    kind = model.backbone.type
+    if setting(model.backbone, 'depth') is None:
+        raise CannotSlice([f'--depth: model.backbone is a {kind}, which has '
+                           'no depth to choose.'])
+    depths = getattr(MODELS.get(kind), 'arch_settings', {})
+    if depths and depth not in depths:
+        raise CannotSlice([f'--depth {depth}: model.backbone is a {kind}, '
+                           'which has one of the depths '
+                           f'{", ".join(map(str, depths))}.'])
     model = copy.deepcopy(model)
     model.backbone.depth = depth
-    model.backbone.init_cfg = None
+    without_first_weights(model)
     return model
 
 

@@ -3,15 +3,16 @@ progression that trains it."""
 import io
 import os
 from contextlib import ExitStack
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 
 from mtpd.compat.atomic_files import atomic_file
-from mtpd.config_types import dict_of
-from mtpd.plan.detectors import is_url
+from mtpd.config_types import dict_of, imported_modules
+from mtpd.plan.detectors import is_url, read_file
+from mtpd.plan.errors import PlanError
 from mtpd.provenance import as_plain
 
 from .errors import CannotSlice
@@ -143,7 +144,7 @@ def config_text(files: Files, cfg: Config, model: Mapping[str, Any],
                 about: str, imports: Sequence[str]) -> str:
     """An ordinary mmdet config: the original's with another model."""
     changes: dict[str, Any] = dict(
-        model=difference(cfg.model, model), load_from=files.weights)
+        model=_model_changes(cfg, model), load_from=files.weights)
     if imports:
         changes['custom_imports'] = _imports(cfg, imports)
     name = os.path.splitext(os.path.basename(files.config))[0]
@@ -202,22 +203,72 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]
     return changes
 
 
-def refuse_existing(files: Iterable[str]) -> None:
-    """Raise if a file would be overwritten.
+def refuse_existing(files: Iterable[str], sources: Iterable[str],
+                    overwrite: bool,
+                    error: type[PlanError] = CannotSlice) -> None:
+    """Raise if a file would be overwritten that should not be.
+
+    Args:
+        files: What will be written.
+        sources: What is read, which is never overwritten. URLs and the like
+            may be among them.
+        overwrite: Whether others are.
+        error: What is raised.
 
     Raises:
-        CannotSlice: One of them exists.
+        PlanError: One of them exists.
     """
     there = [path for path in files if os.path.lexists(path)]
-    if there:
-        raise CannotSlice([f'{", ".join(there)} exists already. Add '
-                           '--overwrite to replace it, or choose another '
-                           'folder by --out.'])
+    other = 'choose another place or name by --out.'
+    read = [path for path in map(os.path.expanduser, sources)
+            if _is_any_of(path, there)]
+    if read:
+        raise error([f'{path} would be written over itself, as it is read '
+                     f'too. Rename it, or {other}'
+                     for path in dict.fromkeys(read)])
+    if there and not overwrite:
+        raise error([f'{", ".join(there)} exists already. Add --overwrite to '
+                     f'replace it, or {other}'])
+
+
+def config_files(name: str) -> Iterator[str]:
+    """A config's file and those of its ``_base_``.
+
+    Args:
+        name: As in :func:`mtpd.plan.detectors.load_config`.
+    """
+    yield name
+    # mmengine puts the path of each before its text.
+    for line in read_file(name).text.splitlines():
+        if os.path.isabs(line) and os.path.isfile(line):
+            yield line
+
+
+def _is_any_of(path: str, files: Iterable[str]) -> bool:
+    """Whether a path leads to one of these files, by a link or directly."""
+    for file in files:
+        if os.path.exists(path) and os.path.exists(file) \
+                and os.path.samefile(path, file):
+            return True
+    return False
+
+
+def _model_changes(cfg: Config, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config whose base is the original's file has to say to have this
+    model. What is filled in at loading, such as the images' mean, is said too:
+    the smaller backbone has no weights that it would come from."""
+    written = read_file(cfg.filename)
+    model, above = dict(model), written.get('data_preprocessor')
+    if above and not written.model.get('data_preprocessor') \
+            and model.get('data_preprocessor') == above:
+        del model['data_preprocessor']  # which mmengine puts there
+    return difference(written.model, model)
 
 
 def _imports(cfg: Config, further: Sequence[str]) -> dict[str, Any]:
-    own = dict_of(cfg, 'custom_imports').get('imports') or []
-    return dict(imports=list(dict.fromkeys([*own, *further])))
+    own = dict_of(cfg, 'custom_imports')
+    return {**own, 'imports': list(dict.fromkeys([*imported_modules(cfg),
+                                                  *further]))}
 
 
 def _header(files: Files, base: str, about: str) -> str:

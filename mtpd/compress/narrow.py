@@ -1,6 +1,7 @@
 """The smaller model of a detector, as an ordinary mmdet config."""
 import copy
 import inspect
+import math
 from typing import Any, Callable, Iterator, NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from mmengine.config import ConfigDict
 from mtpd.config_types import dict_of, type_name
 from mtpd.randomness import isolate_rng
 
-from .errors import CannotSlice
+from .errors import CannotSlice, WidthUnavailable
+from .first_weights import without_first_weights
 
 NECKS = ('FPN', 'PAFPN')
 DENSE_HEADS = ('RetinaHead', 'FreeAnchorRetinaHead', 'FSAFHead',
@@ -51,13 +53,15 @@ def narrowed(model: ConfigDict, width: float) -> Narrowed:
 
     Backbone, neck and heads all get this share; what the heads predict and the
     number of layers stay. A backbone whose widths no setting of its config
-    says is kept as it is.
+    says is kept as it is. No part loads weights any more: those of the whole
+    width do not fit.
 
     Args:
         model: The ``model`` part of a detector's config; it is not changed.
         width: Above 0 and up to 1.
 
     Raises:
+        WidthUnavailable: The backbone cannot have this width.
         CannotSlice: With every part that cannot be made smaller.
     """
     if not 0 < width <= 1:
@@ -69,6 +73,8 @@ def narrowed(model: ConfigDict, width: float) -> Narrowed:
     model = copy.deepcopy(model)
     scale = _Scale(width)
     keeps_backbone = _narrow_backbone(model, scale)
+    if without_first_weights(model) and keeps_backbone:
+        _unfreeze(model.backbone, scale)
     wide = model.neck.out_channels
     model.neck.out_channels = scale(model.neck, 'out_channels', 'model.neck')
     for field, head in heads_of(model):
@@ -76,7 +82,7 @@ def narrowed(model: ConfigDict, width: float) -> Narrowed:
             if isinstance(setting(head, key), int):
                 head[key] = scale(head, key, field)
         for key in ('in_channels', 'out_channels'):
-            if head.get(key) == wide:
+            if setting(head, key) == wide:
                 head[key] = model.neck.out_channels
     return Narrowed(model, tuple(scale.notes), keeps_backbone)
 
@@ -119,19 +125,40 @@ def _narrow_resnet(backbone: ConfigDict, scale: _Scale) -> None:
     changes = {'base_channels': scale(backbone, 'base_channels', field)}
     if backbone.get('stem_channels'):
         changes['stem_channels'] = scale(backbone, 'stem_channels', field)
-    if setting(backbone, 'frozen_stages') != -1:
-        changes['frozen_stages'] = -1
-        scale.notes.append(_UNFROZEN)
+    _unfreeze(backbone, scale)
     backbone.update(changes)
 
 
+def _unfreeze(backbone: ConfigDict, scale: _Scale) -> None:
+    if setting(backbone, 'frozen_stages') not in (None, -1):
+        backbone['frozen_stages'] = -1
+        scale.notes.append(_UNFROZEN)
+
+
 def _narrow_resnext(backbone: ConfigDict, scale: _Scale) -> None:
+    whole = [setting(backbone, key) for key in ('base_channels', 'base_width')]
     _narrow_resnet(backbone, scale)
-    if setting(backbone, 'groups') > 1:  # which keep their number
-        # On its own, as these channels are no multiple of a norm's groups.
-        own = ConfigDict(type=backbone.type, norm_cfg=None,
-                         base_width=setting(backbone, 'base_width'))
-        backbone['base_width'] = scale(own, 'base_width', 'model.backbone')
+    if setting(backbone, 'groups') == 1:
+        return
+    # The groups keep their number. On its own, as these channels are no
+    # multiple of a norm's groups.
+    own = ConfigDict(type=backbone.type, norm_cfg=None, base_width=whole[1])
+    width = scale(own, 'base_width', 'model.backbone')
+    channels = backbone.base_channels
+    if [channels, width] != whole:
+        width = min(width, _group_width(*whole))
+        step = norm_groups(backbone)
+        while channels > step and _group_width(channels, width) < width:
+            channels -= step
+        if channels < backbone.base_channels and _WHOLE not in scale.notes:
+            scale.notes.append(_WHOLE)
+    backbone.update(base_channels=channels, base_width=width)
+
+
+def _group_width(base_channels: int, base_width: int) -> int:
+    """The channels of a group in the first stage as mmdet computes them, which
+    can be one too few: 47 * (3 / 47) is below 3."""
+    return math.floor(base_channels * (base_width / base_channels))
 
 
 def _narrow_by_factor(key: str) -> Callable[[ConfigDict, _Scale], None]:
@@ -139,12 +166,7 @@ def _narrow_by_factor(key: str) -> Callable[[ConfigDict, _Scale], None]:
     what they can have."""
     def narrow(backbone: ConfigDict, scale: _Scale) -> None:
         backbone[key] = scale.width * (setting(backbone, key) or 1)
-        frozen = setting(backbone, 'frozen_stages')
-        if frozen is not None and frozen != -1:
-            backbone['frozen_stages'] = -1
-            scale.notes.append(_UNFROZEN)
-        if backbone.get('weights'):
-            backbone['weights'] = None  # of the whole width
+        _unfreeze(backbone, scale)
     return narrow
 
 
@@ -172,18 +194,26 @@ def _narrow_backbone(model: ConfigDict, scale: _Scale) -> bool:
         return True
     _BACKBONES[kind](backbone, scale)
     backbone.init_cfg = None  # the weights are those that were sliced
-    if type_name(dict_of(model, 'init_cfg').get('type')) == 'Pretrained':
-        model.init_cfg = None
     model.neck.in_channels = map_channels(backbone)
     return False
 
 
 def map_channels(backbone: ConfigDict) -> list[int]:
-    """The channels of a backbone's maps, from a dry run of its config."""
-    with isolate_rng(0), torch.no_grad():
-        module = MODELS.build(copy.deepcopy(backbone))
-        module.eval()  # on its own, as eval() of mmdet's ResNet returns None
-        return [one.shape[1] for one in module(torch.zeros(1, 3, 64, 64))]
+    """The channels of a backbone's maps, from a dry run of its config.
+
+    Raises:
+        WidthUnavailable: Its config builds none.
+    """
+    try:
+        with isolate_rng(0), torch.no_grad():
+            module = MODELS.build(copy.deepcopy(backbone))
+            module.eval()  # on its own: eval() of mmdet's ResNet returns None
+            return [one.shape[1] for one in module(torch.zeros(1, 3, 64, 64))]
+    except Exception as error:  # whatever a backbone may raise
+        raise WidthUnavailable([
+            'With this width model.backbone cannot be built '
+            f'({type(error).__name__}: {error}). Choose another width.']) \
+            from error
 
 
 # -------------------------------------------------------------- neck and heads
@@ -267,7 +297,7 @@ def _unusual_layers(part: ConfigDict) -> list[str]:
     conv = type_name((setting(part, 'conv_cfg') or {}).get('type'))
     if conv not in ('', 'Conv', 'Conv2d'):
         reasons.append(f'its convolutions are of the type {conv}')
-    for key in ('dcn', 'plugins', 'dcn_on_last_conv', 'with_cp'):
+    for key in ('dcn', 'plugins', 'dcn_on_last_conv'):
         if setting(part, key):
             reasons.append(f'its setting {key} brings layers that the trace '
                            'of channels cannot follow')

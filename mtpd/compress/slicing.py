@@ -1,14 +1,17 @@
 """A smaller detector with the weights of a larger one."""
-from typing import Any
+from typing import Any, Mapping
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import ConfigDict
+from mmengine.logging import print_log
+from torch import Tensor
 
 from mtpd.distill.detector import build_detector
 from mtpd.randomness import isolate_rng
 
-from .channels import Importance, operations, slice_weights
-from .errors import CannotSlice
+from .channels import (Importance, operations, slice_weights,
+                       unread_weights)
+from .errors import CannotSlice, WidthUnavailable
 
 
 def sliced_detector(original: BaseDetector, model: ConfigDict,
@@ -24,6 +27,8 @@ def sliced_detector(original: BaseDetector, model: ConfigDict,
         importance: As in :func:`slice_weights`.
 
     Raises:
+        WidthUnavailable: With this width the layers are connected in another
+            way.
         CannotSlice: The smaller config is not the larger one with fewer
             channels.
     """
@@ -34,8 +39,17 @@ def sliced_detector(original: BaseDetector, model: ConfigDict,
             f'The two detectors differ in more than widths: {missing[0]} and '
             f'{len(missing) - 1} more tensors are in one of them only. '
             'Change nothing but numbers of channels.'])
+    if operations(original, keeps_backbone) != operations(smaller,
+                                                          keeps_backbone):
+        # torchvision's MobileNets add a block's input to its output wherever
+        # both have as many channels, after rounding.
+        raise WidthUnavailable([
+            'With this width the layers of the smaller model are connected in '
+            'another way than those of the original. Choose another width.'])
     weights = slice_weights(original, smaller, keeps_backbone,
                             importance).weights
+    if not keeps_backbone:
+        weights.update(_first_channels(unread_weights(original), smaller))
     other = [f'{key} ({list(weights[key].shape)}, not {list(value.shape)})'
              for key, value in smaller.state_dict().items()
              if weights[key].shape != value.shape]
@@ -44,30 +58,38 @@ def sliced_detector(original: BaseDetector, model: ConfigDict,
             f'{len(other)} tensors of the slice have another shape than in '
             f'the smaller config, the first is {other[0]}. The trace of '
             'channels cannot follow this detector.'])
-    if operations(original, keeps_backbone) != operations(smaller,
-                                                          keeps_backbone):
-        # torchvision's MobileNets add a block's input to its output wherever
-        # both have as many channels, after rounding.
-        raise CannotSlice(['With this width the layers of the smaller model '
-                           'are connected in another way than those of the '
-                           'original. Choose another width.'])
     smaller.load_state_dict(weights, strict=True)
     meta: Any = getattr(original, 'dataset_meta', None)
     smaller.dataset_meta = meta or {}
     return smaller
 
 
+def _first_channels(weights: Mapping[str, Tensor],
+                    smaller: BaseDetector) -> dict[str, Tensor]:
+    """As much of weights that nothing reads as the smaller detector holds."""
+    shapes = smaller.state_dict()
+    cut = {}
+    for key, value in weights.items():
+        cut[key] = value[tuple(map(slice, shapes[key].shape))].clone()
+    if cut:
+        names = dict.fromkeys('.'.join(key.split('.')[:2]) for key in cut)
+        print_log(f'{", ".join(names)}: no output depends on these layers '
+                  '(out_indices leaves them out). The slice has them, too, '
+                  'with their first channels.', logger='current')
+    return cut
+
+
 def built(model: ConfigDict) -> BaseDetector:
     """A detector with any weights.
 
     Raises:
-        CannotSlice: Its config builds none.
+        WidthUnavailable: Its config builds none.
     """
     try:
         with isolate_rng(0):
             return build_detector(model)
     except Exception as error:  # whatever a part of mmdet may raise
-        raise CannotSlice([
+        raise WidthUnavailable([
             'The smaller model cannot be built '
             f'({type(error).__name__}: {error}). Choose another width.']) \
             from error

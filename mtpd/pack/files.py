@@ -12,6 +12,7 @@ from torch import Tensor
 from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.checksums import decompressed
+from mtpd.compress.files import refuse_existing
 
 from .errors import CannotPack, CannotUnpack
 
@@ -46,30 +47,6 @@ def files_of(checkpoint: str, out: str | None) -> Files:
         raise CannotPack([f'--out is {out}; it has to end in .pth. The '
                           'compressed file gets the same name and .xz.'])
     return Files(out, out + XZ)
-
-
-def refuse_existing(paths: Files | list[str], checkpoint: str,
-                    overwrite: bool,
-                    error: type[CannotPack] = CannotPack) -> None:
-    """Raise if a file would be overwritten that should not be.
-
-    Args:
-        paths: What will be written.
-        checkpoint: What is read, which is never overwritten.
-        overwrite: Whether others are.
-        error: What is raised.
-
-    Raises:
-        CannotPack: One of them exists.
-    """
-    there = [path for path in paths if os.path.lexists(path)]
-    if any(os.path.samefile(path, checkpoint) for path in there
-           if os.path.exists(path)):
-        raise error([f'{checkpoint} would be written over itself. Choose '
-                     'another name by --out.'])
-    if there and not overwrite:
-        raise error([f'{", ".join(there)} exists already. Add --overwrite to '
-                     'replace it, or choose another name by --out.'])
 
 
 def in_16_bits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,7 +119,7 @@ def unpack(path: str, out: str | None = None, overwrite: bool = False) -> str:
         OSError: The checkpoint cannot be written.
     """
     out = out or path.removesuffix(XZ)
-    refuse_existing([out], path, overwrite, CannotUnpack)
+    refuse_existing([out], [path], overwrite, CannotUnpack)
     read_checkpoint(path)
     with decompressed(path) as source, atomic_file(out) as file:
         file.write(source.read())

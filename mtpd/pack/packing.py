@@ -13,6 +13,7 @@ from mtpd.compat.checkpoints import (check_sums, fetch_checkpoint,
 from mtpd.compat.checksums import PACKED
 from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
 from mtpd.compress.calibrate import IMAGES, image_problems, recalibrate
+from mtpd.compress.files import config_files, refuse_existing
 from mtpd.distill.detector import dataset_meta_of, load_weights
 from mtpd.plan.detectors import DetectorSpec, is_url, load_config
 from mtpd.provenance import as_plain
@@ -20,7 +21,7 @@ from mtpd.version import __version__
 
 from .codes import Codebook, codebooks, decoded
 from .errors import CannotPack
-from .files import Files, files_of, in_16_bits, refuse_existing, write_files
+from .files import Files, files_of, in_16_bits, write_files
 from .fine_tune import LR, fine_tune, is_finite
 
 
@@ -90,7 +91,8 @@ def pack(request: Request) -> Packed:
     path = fetch_checkpoint(request.checkpoint)
     files = files_of(os.path.basename(path) if is_url(request.checkpoint)
                      else path, request.out)
-    refuse_existing(files, path, request.overwrite)
+    sources = [] if request.config is None else config_files(request.config)
+    refuse_existing(files, [path, *sources], request.overwrite, CannotPack)
     check_sums(path)
     content = read_checkpoint(path)
     detector = None if cfg is None else _loaded(cfg, path)

@@ -11,6 +11,7 @@ from torch import Tensor
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
+from mtpd.config_types import imported_modules
 from mtpd.distill.detector import CheckpointMismatch, dataset_meta_of
 from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.provenance import as_plain
@@ -85,7 +86,7 @@ def plain_config(student: Config) -> Config:
     """The student's config without a trace of mtpd, for stock mmdet."""
     cfg = Config(dict(student._cfg_dict.items()))
     if 'custom_imports' in cfg:
-        imports = [i for i in cfg.custom_imports.imports
+        imports = [i for i in imported_modules(cfg)
                    if i.split('.')[0] != 'mtpd']
         if imports:
             cfg.custom_imports.imports = imports

@@ -20,6 +20,7 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
 from mtpd.compress import sliced_detector
 from mtpd.compress.calibrate import IMAGES, recalibrate
 from mtpd.compress.files import plain_checkpoint
+from mtpd.compress.first_weights import same_layers
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    load_weights)
 from mtpd.distill.inherit import Inheritance, inherit
@@ -65,7 +66,8 @@ def slice_student(plan: Plan, pool: dict[str, BaseDetector],
     source = plan.student.sliced_from
     if source is None or 'student' not in pool or is_sliced(plan):
         return []
-    keeps_backbone = source.model.backbone == plan.student.model.backbone
+    keeps_backbone = same_layers(source.model.backbone,
+                                 plan.student.model.backbone)
     try:
         original = source.build() if has_weights else \
             replace(source, checkpoint=None).build()

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mtpd.config_types import dict_of
+from mtpd.config_types import dict_of, imported_modules
 from mtpd.distill.auto_weight import split_auto, with_share
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.plan.identity import identity_defaults
@@ -43,9 +43,10 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.experiment_name
     cfg.load_from, cfg.resume = None, False
-    imports = dict_of(cfg, 'custom_imports').get('imports', [])
+    imports = imported_modules(cfg)
     if 'mtpd' not in imports:
-        cfg.custom_imports = dict(imports=[*imports, 'mtpd'])
+        cfg.custom_imports = {**dict_of(cfg, 'custom_imports'),
+                              'imports': [*imports, 'mtpd']}
     cfg.randomness = {**cfg.get('randomness', {}), 'seed': plan.seed}
     # The mean over the same iterations as the losses that stand beside it.
     log = dict_of(cfg, 'log_processor')

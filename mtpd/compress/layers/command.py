@@ -7,12 +7,12 @@ from mmengine.config import Config
 
 from mtpd.compress.budget import megabytes, parameters
 from mtpd.compress.calibrate import recalibrate
-from mtpd.compress.compress import Request, read_detector, read_original
+from mtpd.compress.compress import (Request, read_detector, read_original,
+                                    refuse_overwriting)
 from mtpd.compress.errors import CannotSlice
 from mtpd.compress.files import (ORIGINAL, Files, Teacher, named_files,
-                                 refuse_existing, saved, write_files,
-                                 write_together)
-from mtpd.config_types import dict_of
+                                 saved, write_files, write_together)
+from mtpd.config_types import imported_modules
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import DetectorSpec
 
@@ -85,8 +85,7 @@ def replace_layers(request: LayerRequest) -> Layered:
     original = build_detector(spec.model, request.checkpoint,
                               'the checkpoint')
     files = files_with(request)
-    if not request.overwrite:
-        refuse_existing(files)
+    refuse_overwriting(files, request)
     count = start_from(detector, original)
     if not count:
         raise CannotSlice(['None of the parts has a convolution that would '
@@ -140,8 +139,7 @@ def merge_layers(request: Request) -> Layered:
                            f'{", ".join(LAYERS)}, so there is nothing to '
                            'merge.'])
     layered = build_detector(spec.model, request.checkpoint, 'the checkpoint')
-    if not request.overwrite:
-        refuse_existing([config, weights])
+    refuse_overwriting([config, weights], request)
     detector = built_with(model)
     count = merge_into(detector, layered)
     needs_mtpd = any(type(module).__module__.startswith('mtpd.')
@@ -156,12 +154,12 @@ def _ordinary_config(cfg: Config, model: Mapping[str, Any], weights: str,
     """The whole config with another model, without importing mtpd for layers
     that it no longer has."""
     content = dict(cfg._cfg_dict.items())
-    imports = list(dict_of(cfg, 'custom_imports').get('imports') or [])
+    imports = imported_modules(cfg)
     if not needs_mtpd and 'mtpd' in imports:
         imports.remove('mtpd')
-        content.pop('custom_imports')
+        whole = content.pop('custom_imports')
         if imports:
-            content['custom_imports'] = dict(imports=imports)
+            content['custom_imports'] = {**whole, 'imports': imports}
     content.update(model=dict(model), load_from=weights)
     base = os.path.basename(cfg.filename)
     return f'# {base} with plain convolutions that do the same.\n' \

@@ -9,6 +9,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
 from mtpd.compress.errors import CannotSlice
+from mtpd.compress.first_weights import without_first_weights
 from mtpd.compress.narrow import heads_of
 from mtpd.config_types import dict_of, type_name
 from mtpd.distill.detector import build_detector
@@ -86,11 +87,11 @@ def _chosen(fields: Iterable[str], parts: Sequence[str]
 
 def _trained_anew(model: ConfigDict, changed: Sequence[str]) -> list[str]:
     """Remove what loads or freezes weights of plain convolutions."""
-    if type_name(dict_of(model, 'init_cfg').get('type')) == 'Pretrained':
-        model.init_cfg = None
-    if 'backbone' not in changed:
+    has_none = without_first_weights(model)
+    if 'backbone' in changed:
+        model.backbone.init_cfg = None
+    elif not has_none:
         return []
-    model.backbone.init_cfg = None
     if model.backbone.get('frozen_stages', -1) == -1:
         return []
     model.backbone.frozen_stages = -1
