@@ -143,8 +143,7 @@ def plain_checkpoint(detector: BaseDetector) -> dict[str, Any]:
 def config_text(files: Files, cfg: Config, model: Mapping[str, Any],
                 about: str, imports: Sequence[str]) -> str:
     """An ordinary mmdet config: the original's with another model."""
-    changes: dict[str, Any] = dict(
-        model=_model_changes(cfg, model), load_from=files.weights)
+    changes: dict[str, Any] = dict(model=_model_changes(cfg, model))
     if imports:
         changes['custom_imports'] = _imports(cfg, imports)
     name = os.path.splitext(os.path.basename(files.config))[0]
@@ -154,11 +153,20 @@ def config_text(files: Files, cfg: Config, model: Mapping[str, Any],
     if '::' not in base and Config._is_lazy_import(cfg.filename):
         # Such a config cannot be the base of a text; it is written whole.
         whole = dict(cfg._cfg_dict.items())
-        whole['model'] = dict(model)
+        whole.pop('load_from', None)
         return _header(files, base, about) + Config(
-            {**whole, **changes, 'model': dict(model)}).pretty_text
+            {**whole, **changes, 'model': dict(model)}).pretty_text \
+            + load_from(files.weights)
     return _header(files, base, about) + f'_base_ = {base!r}\n' \
-        + Config(changes).pretty_text
+        + Config(changes).pretty_text + load_from(files.weights)
+
+
+def load_from(weights: str) -> str:
+    """The line of a config that loads a file beside it, from wherever it is
+    run. mmengine puts the folder in; a folder's name may have an apostrophe.
+    """
+    return '\nload_from = "{{ fileDirname }}/' + os.path.basename(weights) \
+        + '"\n'
 
 
 def progression_text(files: Files, cfg: Config,

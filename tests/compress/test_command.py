@@ -34,7 +34,7 @@ def test_a_detector_is_sliced_and_trained(mine):
     cfg = Config.fromfile(str(out / 'my_half.py'))
     assert 'mtpd' not in cfg.pretty_text
     assert cfg.model.backbone.base_channels == 4
-    assert cfg.load_from == 'half/my_half_start.pth'
+    assert cfg.load_from == str(out / 'my_half_start.pth')
     assert cfg.work_dir == str(folder / 'work' / 'my_half')
     content = torch.load(out / 'my_half_start.pth', weights_only=True)
     assert content['meta']['dataset_meta']['classes'][0] == 'disc'

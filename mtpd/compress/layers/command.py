@@ -11,7 +11,8 @@ from mtpd.compress.compress import (Request, read_detector, read_original,
                                     refuse_overwriting)
 from mtpd.compress.errors import CannotSlice
 from mtpd.compress.files import (ORIGINAL, Files, Teacher, named_files,
-                                 saved, write_files, write_together)
+                                 load_from, saved, write_files,
+                                 write_together)
 from mtpd.config_types import imported_modules
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import DetectorSpec
@@ -160,10 +161,11 @@ def _ordinary_config(cfg: Config, model: Mapping[str, Any], weights: str,
         whole = content.pop('custom_imports')
         if imports:
             content['custom_imports'] = {**whole, 'imports': imports}
-    content.update(model=dict(model), load_from=weights)
+    content['model'] = dict(model)
+    content.pop('load_from', None)
     base = os.path.basename(cfg.filename)
     return f'# {base} with plain convolutions that do the same.\n' \
-        + Config(content).pretty_text
+        + Config(content).pretty_text + load_from(weights)
 
 
 def _sizes(detector: Any) -> tuple[float, float]:

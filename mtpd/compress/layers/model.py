@@ -87,11 +87,12 @@ def _chosen(fields: Iterable[str], parts: Sequence[str]
 
 def _trained_anew(model: ConfigDict, changed: Sequence[str]) -> list[str]:
     """Remove what loads or freezes weights of plain convolutions."""
-    has_none = without_first_weights(model)
-    if 'backbone' in changed:
-        model.backbone.init_cfg = None
-    elif not has_none:
+    backbone = copy.deepcopy(model.backbone)
+    without_first_weights(model)
+    if 'backbone' not in changed:
+        model.backbone = backbone
         return []
+    model.backbone.init_cfg = None
     if model.backbone.get('frozen_stages', -1) == -1:
         return []
     model.backbone.frozen_stages = -1
