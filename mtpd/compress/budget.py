@@ -12,7 +12,7 @@ from .slicing import built, sliced_detector
 SMALLEST = 5
 """The narrowest slice that is tried, in percent of the channels."""
 
-NEAR = 10
+NEAR = 25
 """How far from a width that cannot be had others are looked for, in percent
 of the channels."""
 
@@ -151,10 +151,14 @@ def widest_slice(original: BaseDetector, model: ConfigDict,
     percent = round(100 * width)
     made = _first_slice(original, model, range(percent, SMALLEST - 1, -1))
     if made is None:
+        wider = _first_slice(original, model, range(percent + 1, 101)[:NEAR])
         raise CannotSlice([
-            f'No slice of {SMALLEST} to {percent}% of the channels, which '
-            'would keep within the budget, can be had. Raise the budget, or '
-            'set --width.'])
+            f'Up to {percent}% of the channels would keep within the budget, '
+            'but the smaller model cannot be built so narrow, or its layers '
+            'are connected in another way. '
+            + ('' if wider is None else 'The narrowest that can be had: '
+               f'--width {wider.width:g}. ')
+            + 'Raise the budget, or begin with a lighter detector.'])
     if made.width == width:
         return made
     return made._replace(notes=(*made.notes, (

@@ -78,6 +78,81 @@ def test_batch_norms_have_the_statistics_of_the_training_images(mine, tool):
                                rtol=1e-4, atol=1e-4)
 
 
+def test_nothing_that_is_read_is_written_over(mine, tool, tmp_path):
+    folder, teachers = mine
+    for name in ('my.py', 'my.pth'):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    weights = tmp_path / 'my.pth'
+    (tmp_path / 'base.py').write_text("_base_ = 'my_half.py'\n")
+    (tmp_path / 'my_half.py').write_text("_base_ = 'my.py'\n")
+    (tmp_path / 'swin.py').write_text(Path(teachers.swin.config).read_text())
+    cases = (
+        ('my_half_start.pth', 'my.py', 'my_half_start.pth', '--width', .5),
+        ('my_half.py', 'my.py', 'my.pth', '--width', .5, '--teacher',
+         f'a={tmp_path}/base.py,{weights}'),
+        ('my_half_mtpd.py', 'my.py', 'my.pth', '--width', .5, '--teacher',
+         f'a={tmp_path}/swin.py,{tmp_path}/my_half_mtpd.py'),
+        ('my_lowrank_start.pth', 'my.py', 'my_lowrank_start.pth',
+         '--conv-cfg', 'LowRankConv2d'),
+        ('my_plain.pth', 'layered.py', 'my_plain.pth', '--merge'))
+    for path, config, checkpoint, *words in cases:
+        if not (tmp_path / path).exists():
+            # The same file by another name.
+            (tmp_path / path).symlink_to(
+                tmp_path / 'swin.py' if path.endswith('.py') else weights)
+        if '--merge' in words:
+            cfg = Config.fromfile(str(tmp_path / 'my.py'))
+            cfg.model.backbone.conv_cfg = dict(type='BinaryWeightConv2d')
+            (tmp_path / 'my').mkdir()
+            cfg.dump(str(tmp_path / 'my' / 'my.py'))
+            config = 'my/my.py'
+            layered = MODELS.build(cfg.model).state_dict()
+            torch.save(dict(state_dict=layered), weights)
+        before = {one.name: one.read_bytes() for one in tmp_path.iterdir()
+                  if one.is_file()}
+        with pytest.raises(SystemExit, match=f'{path} would be written over '
+                           'itself, as it is read too') as error:
+            tool(tmp_path / config, tmp_path / checkpoint, *words, '--out',
+                 tmp_path, '--overwrite')
+        assert 'Traceback' not in str(error.value)
+        assert before == {one.name: one.read_bytes()
+                          for one in tmp_path.iterdir() if one.is_file()}
+
+
+def test_what_stands_beside_the_model_is_kept(mine, tool, tmp_path,
+                                              monkeypatch):
+    """A data_preprocessor of the whole config, and an import as one name."""
+    folder, _ = mine
+    out = tmp_path / "Ann's slices"
+    cfg = Config.fromfile(str(folder / 'my.py'))
+    cfg.data_preprocessor = cfg.model.pop('data_preprocessor')
+    cfg.custom_imports = dict(imports='json', allow_failed_imports=False)
+    cfg.dump(str(tmp_path / 'above.py'))
+    for words in (['--width', .5], ['--conv-cfg', 'LowRankConv2d']):
+        tool(tmp_path / 'above.py', 'my.pth', *words, '--images', 8, '--out',
+             out)
+    monkeypatch.chdir(tmp_path.parent)  # no path depends on the call's folder
+    tool(out / 'above_lowrank.py', out / 'above_lowrank_start.pth', '--merge')
+    for name in ('half', 'half_mtpd', 'lowrank', 'lowrank_plain'):
+        made = Config.fromfile(str(out / f'above_{name}.py'))
+        plain = name in ('half', 'lowrank_plain')
+        assert made.custom_imports == dict(
+            imports='json' if name == 'half' else ['json'] + ['mtpd'] * (
+                not plain), allow_failed_imports=False)
+        assert made.data_preprocessor == cfg.data_preprocessor
+        if name != 'lowrank_plain':
+            assert 'data_preprocessor' not in made.model
+        weights = name.replace('_mtpd', '') + '_start.pth' \
+            if name != 'lowrank_plain' else 'lowrank_plain.pth'
+        if name == 'half_mtpd':
+            assert made.load_from is None
+            continue
+        assert made.load_from == str(out / f'above_{weights}')
+        MODELS.build(made.model).load_state_dict(
+            {key: value for key, value in read_checkpoint(
+                made.load_from)['state_dict'].items()}, strict=True)
+
+
 def written(folder):
     return sorted(path.relative_to(folder) for path in folder.rglob('*')
                   if 'work' not in path.parts and path.is_file())
@@ -115,6 +190,9 @@ WRONG = {
               'is twice as deep'),
     'kind of depth': (['my.py', 'my.pth', '--depth', 50], 'Choose a depth of '
                       'the same kind|no stage of the original'),
+    'no such depth': (['my.py', 'my.pth', '--depth', 20], '--depth 20: '
+                      'model.backbone is a ResNet, which has one of the '
+                      'depths 18, 34, 50, 101, 152'),
     'images': (['NO_IMAGES', 'my.pth', '--width', .5], 'there is no folder'),
     'no data': (['NO_DATA', 'my.pth', '--width', .5], 'train_dataloader is '
                 'not set'),
@@ -142,6 +220,24 @@ def test_what_is_wrong_is_said_and_nothing_is_written(case, mine, tool,
         tool(*words)
     assert error.match(message) and 'Traceback' not in str(error.value)
     assert written(folder) == before and not (folder / 'new').exists()
+
+
+NOT_FINITE = {
+    **{f'--budget-{flag} {value}': (['--budget-' + flag, value], 'number '
+                                    'above 0, and finite')
+       for flag in ('params', 'mb', 'ms') for value in ('nan', 'inf', '0')},
+    **{f'--ap {value}': (['--width', .5, '--ap', value], 'percentage from 0 '
+                         'to 100') for value in ('nan', 'inf', '-1', '101')},
+    '--teacher': (['--width', .5, '--teacher', 'a=b.py,c.pth,nan'],
+                  'nan in a=b.py,c.pth,nan is no AP in percent')}
+
+
+def test_numbers_are_finite_and_possible(tool, capsys):
+    for flag, (words, message) in NOT_FINITE.items():
+        with pytest.raises(SystemExit, match='2'):
+            tool('my.py', 'my.pth', *words, '--out', 'new')
+        said = capsys.readouterr().err
+        assert message in said and f'argument {flag.split()[0]}:' in said
 
 
 def test_files_are_not_replaced_and_written_together(mine, tool, monkeypatch,
@@ -199,3 +295,12 @@ def test_depth_leaves_out_every_second_block(mine, tool):
         if block in '02':
             shallow = key.replace(f'layer{stage}.2', f'layer{stage}.1')
             assert torch.equal(weights[shallow], value), key
+    # As the widest within a budget, it has all its channels.
+    count = sum(one.numel() for one in MODELS.build(cfg.model).parameters())
+    for limit in (count, count - 1):
+        tool(name, 'deep.pth', '--depth', 18, '--budget-params', limit,
+             '--images', 8, '--out', 'budget')
+    made = {path.stem for path in (folder / 'budget').glob('*.py')
+            if not path.stem.endswith('mtpd')}
+    # 97% of the neck's 16 channels are 16, after rounding; 96% are 15.
+    assert made == {'deep_d18', 'deep_d18_w96'}

@@ -2,11 +2,14 @@
 import copy
 
 import pytest
+from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
 from mtpd.compress import CannotSlice, narrowed
 from mtpd.compress.budget import megabytes, parameters, widest
+from mtpd.compress.errors import WidthUnavailable
 from mtpd.compress.files import difference, files_of
+from mtpd.compress.first_weights import same_layers
 from mtpd.compress.slicing import built
 from mtpd.plan.detectors import load_config
 
@@ -74,6 +77,63 @@ def test_what_cannot_be_sliced_is_named(name, changes, words):
         assert error.match(word)
 
 
+def test_no_channel_of_a_group_is_lost_to_rounding():
+    """mmdet computes floor(planes * (base_width / base_channels)), and 47 *
+    (3 / 47) is below 3."""
+    model = model_of('retinanet/retinanet_x101-32x4d_fpn_1x_coco.py',
+                     **{'backbone.depth': 50})
+    for width, channels in ((.72, 46), (.73, 46), (.74, 46), (.75, 48)):
+        result = narrowed(model, width)
+        backbone = result.model.backbone
+        assert (backbone.base_channels, backbone.base_width) == (channels, 3)
+        module = MODELS.build(backbone)
+        assert [getattr(module, f'layer{i}')[0].conv2.out_channels
+                for i in range(1, 5)] == [96, 192, 384, 768]
+    # A detector that has lost one: its slices are not wider anywhere.
+    model.backbone.update(base_channels=47, base_width=3)
+    model.backbone.frozen_stages = -1
+    for width, expected in ((1, (47, 3)), (.97, (46, 2)), (.5, (24, 2))):
+        backbone = narrowed(model, width).model.backbone
+        assert (backbone.base_channels, backbone.base_width) == expected
+
+
+def test_a_slice_loads_no_other_weights():
+    pretrained = dict(type='Pretrained', checkpoint='gone.pth')
+    normal = dict(type='Normal', layer='Conv2d')
+    model = model_of('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+                     **{'init_cfg': pretrained,
+                        'neck.init_cfg': [pretrained, normal],
+                        'roi_head.bbox_head.init_cfg': pretrained})
+    fields = {
+        'ResNet': dict(depth=18, pretrained='torchvision://resnet18'),
+        'TorchvisionBackbone': dict(model_name='mobilenet_v3_small',
+                                    pretrained='gone.pth'),
+        # Keeps its width, and was frozen with the weights of a file.
+        'SwinTransformer': dict(embed_dims=16, depths=[1] * 4, frozen_stages=1,
+                                num_heads=[1] * 4, init_cfg=pretrained)}
+    for kind, settings in fields.items():
+        model.backbone = ConfigDict(type=kind, **settings)
+        model.neck.in_channels = [16, 32, 64, 128]
+        result = narrowed(model, .5)
+        text = str(result.model)
+        assert 'Pretrained' not in text and 'gone.pth' not in text
+        assert 'torchvision://' not in text
+        assert result.model.neck.init_cfg == [normal]
+        assert result.keeps_backbone == (kind == 'SwinTransformer')
+        assert same_layers(model.backbone, result.model.backbone) \
+            == result.keeps_backbone
+        assert result.model.backbone.get('frozen_stages', -1) == -1
+        built(result.model).init_weights()
+
+
+def test_widths_that_only_a_class_says_are_scaled_too():
+    model = model_of('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
+                     **{'backbone.depth': 18})
+    del model.roi_head.bbox_head['in_channels']  # 256 by default
+    head = narrowed(model, .5).model.roi_head.bbox_head
+    assert head.in_channels == 128 and head.fc_out_channels == 512
+
+
 @pytest.mark.parametrize('width', [0, -1, 1.5, float('nan')])
 def test_a_width_is_a_share(width):
     with pytest.raises(CannotSlice, match=f'The width is {width:g}; it has'):
@@ -98,6 +158,16 @@ def test_the_widest_slice_within_a_budget(retinanet):
         widest(retinanet, {'parameters': parameters}, {'parameters': 10})
     with pytest.raises(CannotSlice, match='whole detector keeps within'):
         widest(retinanet, {'MB': megabytes}, {'MB': 1000})
+    assert widest(retinanet, {'MB': megabytes}, {'MB': 1000},
+                  with_whole=True) == 1
+    # GroupNorms of 4 groups, of which the stem's need twice as many channels.
+    deep = copy.deepcopy(retinanet)
+    deep.backbone.update(type='ResNetV1d', stem_channels=16,
+                         norm_cfg=dict(type='GN', num_groups=4))
+    with pytest.raises(WidthUnavailable, match='must be divisible'):
+        narrowed(deep, .3)
+    assert widest(deep, {'parameters': parameters}, {
+        'parameters': parameters(built(narrowed(deep, .5).model))}) >= .5
 
 
 def test_names_of_files():

@@ -8,7 +8,9 @@ from shrink import _parts as parts, shrunk
 from torch import nn
 
 from mtpd.backbones import fill_in_channels
-from mtpd.compress import CannotSlice, narrowed, sliced_detector
+from mtpd.compress import (CannotSlice, budget, narrowed,
+                           sliced_detector)
+from mtpd.compress.budget import slice_of_width, widest_slice
 from mtpd.compress.channels import choose, raw_outputs, slice_weights
 from mtpd.compress.slicing import built
 from mtpd.plan.detectors import load_config
@@ -180,5 +182,66 @@ def test_a_smaller_model_with_other_connections_is_refused():
     model = model_of('mobilenet_v2')
     model.backbone.model_name = 'mobilenet_v3_small'
     fill_in_channels(model)
+    original = built(model)
     with pytest.raises(CannotSlice, match='connected in another way'):
-        sliced_detector(built(model), narrowed(model, .5).model)
+        sliced_detector(original, narrowed(model, .5).model)
+    # A budget steps down to a width that can be had.
+    made = widest_slice(original, model, .89)
+    assert made.width == .88 and made.notes[-1].startswith(
+        '89% of the channels would keep within the budget too, but this '
+        'detector has no slice between 88 and 89%')
+
+
+def test_the_nearest_width_that_can_be_had_is_named(monkeypatch):
+    monkeypatch.setattr(budget, 'NEAR', 3)  # for time
+    monkeypatch.setattr(budget, 'SMALLEST', 25)
+    model = model_of('retinanet_r18')
+    model.backbone = ConfigDict(type='MobileNetV2', out_indices=(1, 2, 4, 6))
+    model.neck.in_channels = [24, 32, 96, 320]
+    original = built(model)
+    with pytest.raises(CannotSlice, match='connected in another way.* The '
+                       'nearest that can be had: --width 0.28.'):
+        slice_of_width(original, model, .265)
+    with pytest.raises(CannotSlice, match='Up to 27% .* The narrowest that '
+                       'can be had: --width 0.28. Raise the budget'):
+        widest_slice(original, model, .27)
+    assert widest_slice(original, model, .3).notes == narrowed(
+        model, .3).notes
+
+
+@pytest.mark.parametrize('kind', ['ResNet', 'MobileNetV2'])
+def test_layers_that_nothing_reads_are_sliced_along(kind):
+    model = model_of('retinanet_r18')
+    model.backbone.out_indices, unread = (0, 1, 2), 'backbone.layer4.'
+    model.neck.in_channels = [8, 16, 32]
+    if kind == 'MobileNetV2':
+        model.backbone = ConfigDict(type=kind, out_indices=(1, 2, 4, 6))
+        model.neck.in_channels, unread = [24, 32, 96, 320], 'backbone.conv2.'
+    original = detector_of(model)
+    weights = original.state_dict()
+    smaller = sliced_detector(original, narrowed(model, .5).model)
+    cut = 0
+    for key, value in smaller.state_dict().items():
+        if key.startswith(unread):
+            first = weights[key][tuple(map(slice, value.shape))]
+            assert torch.equal(value, first)
+            cut += value.shape != weights[key].shape
+    assert cut == (25 if kind == 'ResNet' else 1)
+    same = sliced_detector(original, narrowed(model, 1).model).eval()
+    for one, other in zip(outputs(same), outputs(original.eval())):
+        assert torch.equal(one, other)
+
+
+def test_activations_that_are_computed_again_change_nothing():
+    model = model_of('faster_rcnn')
+    expected = sliced_detector(detector_of(model),
+                               narrowed(model, .5).model).state_dict()
+    model.backbone.with_cp = True
+    result = narrowed(model, .5)
+    assert not result.keeps_backbone and result.model.backbone.with_cp
+    original = detector_of(model)
+    smaller = sliced_detector(original, result.model)
+    for key, value in smaller.state_dict().items():
+        assert torch.equal(value, expected[key])
+    for one in (original, smaller):
+        assert one.backbone.layer1[0].with_cp
