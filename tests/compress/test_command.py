@@ -149,8 +149,7 @@ def test_what_stands_beside_the_model_is_kept(mine, tool, tmp_path,
             continue
         assert made.load_from == str(out / f'above_{weights}')
         MODELS.build(made.model).load_state_dict(
-            {key: value for key, value in read_checkpoint(
-                made.load_from)['state_dict'].items()}, strict=True)
+            read_checkpoint(made.load_from)['state_dict'], strict=True)
 
 
 def written(folder):

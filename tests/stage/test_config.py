@@ -5,6 +5,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mtpd.plan.plan import make_plan
+from mtpd.progression.export import plain_config
 from mtpd.stage.config import stage_config
 
 
@@ -64,3 +65,14 @@ def test_the_automatic_weights_share_follows_the_images(toy, settings, share):
     cfg.mtpd.update(settings)
     model = MODELS.build(model_of(cfg, 1, 'wide'))
     assert (None if share is None else model.guidances[0].auto.share) == share
+
+
+def test_an_import_that_is_one_name_stays_one(toy):
+    cfg = toy(order=['wide'])
+    cfg.custom_imports = dict(imports='json', allow_failed_imports=True)
+    plan = make_plan(cfg)
+    assert stage_config(plan, 1, ('wide',), None, {}).custom_imports == dict(
+        imports=['json', 'mtpd'], allow_failed_imports=True)
+    assert plain_config(cfg).custom_imports.imports == ['json']
+    cfg.custom_imports = dict(imports='mtpd.backbones')
+    assert 'custom_imports' not in plain_config(cfg)
