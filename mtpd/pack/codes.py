@@ -119,8 +119,9 @@ def middles(means: np.ndarray) -> np.ndarray:
 
 def shares_values(key: str, value: Tensor) -> bool:
     """Whether a tensor is a convolution's or a linear layer's: a weight with
-    more than one dimension. Biases and norms stay."""
-    return key.endswith('weight') and value.dim() > 1 \
+    more than one dimension, or a factor of one (``LowRankConv2d``). Biases and
+    norms stay."""
+    return key.endswith(('weight', '.first', '.second')) and value.dim() > 1 \
         and value.is_floating_point() and value.numel() > 0
 
 

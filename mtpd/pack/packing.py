@@ -14,6 +14,7 @@ from mtpd.compat.checksums import PACKED
 from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
 from mtpd.compress.calibrate import IMAGES, image_problems, recalibrate
 from mtpd.compress.files import config_files, refuse_existing
+from mtpd.compress.layers import signs_and_scales
 from mtpd.distill.detector import dataset_meta_of, load_weights
 from mtpd.plan.detectors import DetectorSpec, is_url, load_config
 from mtpd.provenance import as_plain
@@ -62,7 +63,8 @@ class Packed(NamedTuple):
         tensors: How many share values, and how many there are.
         zeros: Share of the weights of these tensors that is zero.
         left: The entries of the checkpoint that are not in the files.
-        notes: How the weights were found in the checkpoint, if not at once.
+        notes: How the weights were found in the checkpoint, if not at once,
+            and which layers keep signs.
         images: Number of images that the batch norms saw; None without a
             config.
     """
@@ -99,14 +101,17 @@ def pack(request: Request) -> Packed:
     weights, notes = _weights_of(path, content, detector)
     sizes = {'given': os.path.getsize(path), 'in 32 bits': sum(
         4 * value.numel() for value in weights.values())}
-    books = codebooks(weights, request.bits, request.prune)
-    packed = {**weights, **decoded(books)}
+    signs = {} if detector is None else signs_and_scales(detector, weights)
+    books = codebooks({key: value for key, value in weights.items()
+                       if key not in signs}, request.bits, request.prune)
+    packed = {**weights, **signs, **decoded(books)}
     images = None
     if cfg is not None and detector is not None:
         if request.epochs:
             detector = fine_tune(cfg, packed, books, request.epochs,
                                  request.lr)
             packed = detector.state_dict()
+            packed |= signs_and_scales(detector, packed)
         # The batch norms see the weights as they will be in the file.
         detector.load_state_dict(in_16_bits(packed))
         images = recalibrate(detector, cfg, request.images)
@@ -116,6 +121,9 @@ def pack(request: Request) -> Packed:
                           'weights that are not finite. Choose a lower one.'])
     sizes['plain'], sizes['compressed'] = write_files(files, dict(
         meta=_meta(content, request), state_dict=in_16_bits(packed)))
+    if signs:
+        notes = *notes, (f'The weights of {len(signs)} binary layers are '
+                         'stored as signs and scales, exactly')
     return Packed(files, sizes, (len(books), len(packed)),
                   _share_of_zeros(packed, books),
                   sorted(map(str, set(content) - {'meta', 'state_dict'})),

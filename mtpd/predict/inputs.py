@@ -60,6 +60,10 @@ def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
                                     f'(relative to {os.getcwd()!r}).')
         below = [Input(path, path.name)] if path.is_file() else \
             list(_below(path, Path(out).resolve()))
+        if not below and _is_within(path, out):
+            raise UnusableInput(
+                f'--out {out} is, or holds, {path}, and what lies there is '
+                'taken for results. Name another folder.')
         if not below:
             raise UnusableInput(
                 f'{path} has no image and no video. Files with these endings '
@@ -100,6 +104,11 @@ def result_folder(out: str, inputs: Sequence[Input]) -> Path:
             raise UnusableInput(f'--out {out} would write over {one.path}. '
                                 'Name another folder.')
     return folder
+
+
+def _is_within(path: Path, folder: str) -> bool:
+    inner, outer = path.resolve(), Path(folder).resolve()
+    return inner == outer or outer in inner.parents
 
 
 def _below(folder: Path, out: Path) -> Iterator[Input]:

@@ -7,13 +7,16 @@ from typing import Any
 import cv2
 import mmcv
 import numpy as np
+import torch
+from mmdet.structures import DetDataSample
 
 from .inputs import Input, UnusableInput
+from .onnx_file import first_line
 from .predictor import UNREADABLE, BasePredictor
 
 
 class Unreadable(Exception):
-    """A file is no image or no video that can be read."""
+    """A file is no image or no video that can be predicted on."""
 
 
 def predict_image(predictor: BasePredictor, one: Input,
@@ -35,7 +38,7 @@ def predict_image(predictor: BasePredictor, one: Input,
             'the file is empty' if not os.path.getsize(one.path) else
             getattr(error, 'strerror', None)
             or 'it is no image that OpenCV can read') from error
-    sample = predictor.predict(image)
+    sample = _predicted(predictor, image)
     # mmcv writes through Python, so that a name may have any letters.
     mmcv.imwrite(np.ascontiguousarray(predictor.draw(image, sample)),
                  str(folder / one.written_name))
@@ -70,14 +73,36 @@ def predict_video(predictor: BasePredictor, one: Input,
         raise UnusableInput(f'OpenCV cannot write the video {target}. Name '
                             'another folder with --out.')
     frames: list[dict[str, Any]] = []
-    for frame in video:
-        sample = predictor.predict(frame)
-        writer.write(np.ascontiguousarray(predictor.draw(frame, sample)))
-        frames.append({'frame': len(frames),
-                       'detections': predictor.describe(sample)})
-    writer.release()
-    if not frames:
+    try:
+        for frame in video:
+            sample = _predicted(predictor, frame)
+            writer.write(np.ascontiguousarray(predictor.draw(frame, sample)))
+            frames.append({'frame': len(frames),
+                           'detections': predictor.describe(sample)})
+        writer.release()
+        if not frames:
+            raise Unreadable('it has no frame that OpenCV can read')
+    except Unreadable:
+        writer.release()
         target.unlink(missing_ok=True)
-        raise Unreadable('it has no frame that OpenCV can read')
+        raise
     return {'file': str(one.path), 'drawn': one.written_name, 'fps': rate,
             'width': video.width, 'height': video.height, 'frames': frames}
+
+
+def _predicted(predictor: BasePredictor, image: np.ndarray) -> DetDataSample:
+    """The detections in an image.
+
+    Raises:
+        Unreadable: The pipeline or the detector cannot take it, as one of two
+            pixels' height that is resized to nothing.
+    """
+    try:
+        return predictor.predict(image)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a step may raise
+        height, width = image.shape[:2]
+        raise Unreadable(
+            f'the detector fails on it, {width}x{height} pixels '
+            f'({type(error).__name__}: {first_line(error)})') from error

@@ -13,7 +13,9 @@ from mmengine.config import Config
 
 from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
 from mtpd.compress.calibrate import recalibrate
+from mtpd.compress.layers.binary import binary_weights
 from mtpd.distill.detector import build_detector
+from mtpd.randomness import isolate_rng
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / 'tools' / 'pack.py'
@@ -52,6 +54,60 @@ def refused(tool, capsys, *words) -> str:
         tool(*words)
     assert sorted(os.listdir()) == before
     return ' '.join(f'{stop.value} {capsys.readouterr().err}'.split())
+
+
+@pytest.fixture(scope='module')
+def layered(mine, toy_in):
+    """layered(type): config and checkpoint of a detector whose backbone has
+    other convolutions."""
+    def make(kind: str) -> tuple[Path, Path]:
+        cfg = toy_in(mine / 'work' / kind)
+        cfg.pop('mtpd')
+        cfg.model.backbone.conv_cfg = dict(type=kind, plain_channels=3)
+        config, weights = mine / f'{kind}.py', mine / f'{kind}.pth'
+        cfg.custom_imports = dict(imports=['mtpd'])
+        cfg.dump(str(config))
+        with isolate_rng(0):
+            detector = MODELS.build(cfg.model)
+            detector.init_weights()
+        torch.save(dict(state_dict=detector.state_dict()), weights)
+        return config, weights
+    return make
+
+
+@pytest.mark.parametrize('kind', ['BinaryWeightConv2d', 'XNORConv2d'])
+def test_binary_layers_keep_their_signs(layered, tool, mine, kind):
+    """What they compute with, also after pruning and with few values."""
+    config, weights = layered(kind)
+    said = tool(weights, '--bits', 3, '--prune', .3, '--config', config,
+                '--out', f'{kind}_packed.pth')
+    before = torch.load(weights, weights_only=True)['state_dict']
+    after = torch.load(mine / f'{kind}_packed.pth',
+                       weights_only=True)['state_dict']
+    model = MODELS.build(Config.fromfile(config).model)
+    layers = [name for name, layer in model.named_modules()
+              if getattr(layer, 'takes_signs', False)]
+    assert len(layers) == 19  # all of a ResNet-18 but the first
+    assert 'The weights of 19 binary layers are stored as signs' in said
+    for name in layers:
+        expected, found = (binary_weights(one[f'{name}.weight'].float())
+                           for one in (before, after))
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(after[f'{name}.weight'].float(), found,
+                                   rtol=1e-3, atol=1e-7)
+    values = after['bbox_head.retina_cls.weight']
+    assert len(values.unique()) <= 8 and (values == 0).any()
+
+
+def test_factors_of_low_rank_layers_share_values(layered, tool, mine):
+    config, weights = layered('LowRankConv2d')
+    tool(weights, '--bits', 3, '--out', 'low_packed.pth')
+    after = torch.load(mine / 'low_packed.pth',
+                       weights_only=True)['state_dict']
+    factors = [key for key in after if key.endswith(('.first', '.second'))]
+    assert len(factors) == 2 * 19 + 1  # the first is plain
+    for key in factors:
+        assert len(after[key].unique()) <= 8
 
 
 def test_a_checkpoint_alone(mine, tool):

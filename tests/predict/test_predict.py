@@ -101,6 +101,7 @@ def test_images_of_every_kind_in_folders_of_any_name(predictor, colours,
                                        ).read_bytes()[:40])
     (folder / 'empty.jpg').touch()
     (folder / 'text.jpg').write_text('no image')
+    Image.new('RGB', (3000, 2)).save(folder / 'thin.png')  # resized to none
     (folder / 'notes.txt').write_text('not asked for')
     (folder / '._hidden.jpg').write_text('of another system')
     (folder / 'no.mp4').write_text('no video')
@@ -115,6 +116,9 @@ def test_images_of_every_kind_in_folders_of_any_name(predictor, colours,
         'alpha.png', 'cmyk.jpg', 'deep.png', 'grey.png', 'größe № 1.JPG',
         'lossless.webp', 'other.tif', 'palette.png', 'plain.png',
         'turned.jpg'])
+    thin = content['not_read'].pop(str(folder / 'thin.png'))
+    assert thin == result.unread.pop(str(folder / 'thin.png'))
+    assert thin.startswith('the detector fails on it, 3000x2 pixels (')
     assert content['not_read'] == result.unread == {
         str(folder / name): why for name, why in {
             'empty.jpg': 'the file is empty',
@@ -186,6 +190,8 @@ def test_inputs_that_cannot_be_used(predictor, trained, drawn, tmp_path):
             (['empty'], 'out', 'empty has no image and no video'),
             (['one/a.jpg', 'two/a.jpg'], 'out', 'would both be written'),
             (['one'], 'file', '--out file cannot be written to'),
+            (['one'], 'one', '--out one is, or holds, one'),
+            (['one'], '.', '--out . is, or holds, one'),
             (['one/a.jpg'], 'one', '--out one would write over one/a.jpg')):
         os.chdir(tmp_path)
         for folder in ('one', 'two'):

@@ -3,7 +3,7 @@
 Rastegari et al., XNOR-Net: ImageNet Classification Using Binary Convolutional
 Neural Networks, ECCV 2016, sections 3.1 and 3.2.
 """
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 from mmdet.registry import MODELS
@@ -63,6 +63,11 @@ class BinaryWeightConv2d(nn.Conv2d):
                          **kwargs)
         self.is_plain = in_channels <= plain_channels
 
+    @property
+    def takes_signs(self) -> bool:
+        """Whether only signs and scales of its weights count."""
+        return not self.is_plain
+
     # Not forward(): mmcv calls this one where it joins a convolution with the
     # batch norm behind it (efficient_conv_bn_eval).
     def _conv_forward(self, input: Tensor, weight: Tensor,
@@ -116,6 +121,11 @@ class XNORConv2d(nn.Conv2d):
         self.norm = None if in_channels <= plain_channels \
             else nn.BatchNorm2d(in_channels)
 
+    @property
+    def takes_signs(self) -> bool:
+        """Whether only signs and scales of its weights count."""
+        return self.norm is not None
+
     def _conv_forward(self, input: Tensor, weight: Tensor,
                       bias: Tensor | None) -> Tensor:
         if self.norm is not None:
@@ -154,3 +164,24 @@ class XNORConv2d(nn.Conv2d):
             for key, value in self.norm.state_dict().items():
                 tensors[f'norm.{key}'] = value
         return tensors
+
+
+def signs_and_scales(module: nn.Module, weights: Mapping[str, Tensor]
+                     ) -> dict[str, Tensor]:
+    """The weights of all binary layers below a module as these compute with
+    them; with them in their place, the outputs are the same.
+
+    Args:
+        module: Such as a detector.
+        weights: Of the module, by its keys.
+
+    Returns:
+        Key -> signs times the scales.
+    """
+    found = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, (BinaryWeightConv2d, XNORConv2d)) \
+                and layer.takes_signs:
+            key = f'{name}.weight'
+            found[key] = binary_weights(weights[key].detach())
+    return found
