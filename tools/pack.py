@@ -5,7 +5,8 @@
         --fine-tune student.py
     python tools/pack.py student_packed.pth.xz
 
-The weights of each layer share 2 ** bits values (Deep Compression). Written
+The weights of each layer share 2 ** bits values (Deep Compression); those of
+binary layers stay signs and scales, if --config tells of them. Written
 are student_packed.pth, a checkpoint in 16 bits as any other, and
 student_packed.pth.xz, the same compressed, which the tools here read as well.
 With a .xz file alone, the checkpoint in it is unpacked, as xz -dk does.

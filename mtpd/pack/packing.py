@@ -101,7 +101,7 @@ def pack(request: Request) -> Packed:
     weights, notes = _weights_of(path, content, detector)
     sizes = {'given': os.path.getsize(path), 'in 32 bits': sum(
         4 * value.numel() for value in weights.values())}
-    signs = {} if detector is None else signs_and_scales(detector, weights)
+    signs, about = _signs(detector, weights)
     books = codebooks({key: value for key, value in weights.items()
                        if key not in signs}, request.bits, request.prune)
     packed = {**weights, **signs, **decoded(books)}
@@ -121,13 +121,18 @@ def pack(request: Request) -> Packed:
                           'weights that are not finite. Choose a lower one.'])
     sizes['plain'], sizes['compressed'] = write_files(files, dict(
         meta=_meta(content, request), state_dict=in_16_bits(packed)))
-    if signs:
-        notes = *notes, (f'The weights of {len(signs)} binary layers are '
-                         'stored as signs and scales, exactly')
     return Packed(files, sizes, (len(books), len(packed)),
                   _share_of_zeros(packed, books),
                   sorted(map(str, set(content) - {'meta', 'state_dict'})),
-                  notes, images)
+                  notes + about, images)
+
+
+def _signs(detector: BaseDetector | None, weights: Mapping[str, Tensor]
+           ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The weights of binary layers, which share no values, and a note."""
+    signs = signs_and_scales(detector, weights) if detector else {}
+    return signs, (f'The weights of {len(signs)} binary layers are stored as '
+                   'signs and scales, exactly',) * bool(signs)
 
 
 def checked(request: Request) -> Config | None:
