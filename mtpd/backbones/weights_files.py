@@ -5,8 +5,8 @@ from typing import Iterable, Mapping, NamedTuple
 
 from torch import Tensor
 
-from mtpd.compat.checkpoints import (CheckpointUnavailable, fetch_checkpoint,
-                                     read_checkpoint)
+from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
+                                     fetch_checkpoint, read_checkpoint)
 from mtpd.compat.state_dicts import find_weights
 from mtpd.distill.detector import CheckpointMismatch
 
@@ -38,8 +38,17 @@ class Differences(NamedTuple):
 
 
 def is_file(pretrained: object) -> bool:
-    """Whether a backbone's ``pretrained`` names a file or URL."""
-    return isinstance(pretrained, (str, os.PathLike))
+    """Whether a backbone's ``pretrained`` names a file or URL.
+
+    Raises:
+        ValueError: It is neither this nor True, False or None.
+    """
+    if isinstance(pretrained, (str, os.PathLike)):
+        return True
+    if pretrained is None or isinstance(pretrained, bool):
+        return False
+    raise ValueError(f'model.backbone.pretrained is {pretrained!r}; it has to '
+                     'be True, False or a file.')
 
 
 def local_file(path: str, name: str) -> str:
@@ -74,8 +83,13 @@ def read_weights(path: str, expected: Mapping[str, Tensor]
         CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
     """
     if path.endswith('.safetensors'):
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise CorruptCheckpoint(f'{path} is no whole .safetensors file '
+                                    f'({error}). Get it once more.') from error
     weights = find_weights(read_checkpoint(path), expected).weights
     if weights and all(name.startswith('module.') for name in weights):
         # As a model that is wrapped for several processes is saved.

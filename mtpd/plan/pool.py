@@ -27,7 +27,7 @@ from .data_check.sources import inner_datasets
 from .detectors import DetectorSpec
 from .errors import PlanError, did_you_mean
 from .plan import Plan
-from .student_names import unknown_modules
+from .student_names import checkpointed_heads, unknown_modules
 
 MAX_PADDING = 256
 """A student's batch may be padded to multiples of this many pixels."""
@@ -67,6 +67,9 @@ def examine_pool(plan: Plan, without_weights: Collection[str] = ()
                                     without_weights)
         if 'student' in pool:
             problems += unknown_modules(plan.student.config, pool['student'])
+            if plan.distils:
+                problems += checkpointed_heads(plan.student.config,
+                                               plan.distill)
             for spec in teachers:
                 if spec.name in pool and plan.distils:
                     problems += _branch_problems(plan, pool, spec)

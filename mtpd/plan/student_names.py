@@ -1,7 +1,7 @@
 """Settings that name modules mean the student's, also in the distiller."""
 import difflib
 from operator import attrgetter
-from typing import Any
+from typing import Any, Mapping
 
 from mmengine.config import Config
 from mmengine.model.efficient_conv_bn_eval import \
@@ -10,6 +10,7 @@ from mmengine.runner.activation_checkpointing import \
     turn_on_activation_checkpointing
 from torch import nn
 
+from mtpd.distill.auto_weight import split_auto
 from mtpd.distill.optim_constructor import PLAIN
 
 from .settings import as_list
@@ -57,6 +58,25 @@ def unknown_modules(cfg: Config, student: nn.Module) -> list[str]:
                 f'{setting} names {name!r}, which is no module of the student '
                 f'({type(student).__name__}). {hint}')
     return problems
+
+
+def checkpointed_heads(cfg: Config, distill: Mapping[str, Any]) -> list[str]:
+    """That a head is computed again in the backward pass while an automatic
+    weight looks at its gradients, which torch refuses.
+
+    Args:
+        cfg: The student's own config.
+        distill: ``mtpd.distill``.
+    """
+    names = [name for name in as_list(cfg.get('activation_checkpointing'))
+             if str(name).split('.')[0] not in ('backbone', 'neck')]
+    if not names or split_auto(distill)[1] is None:
+        return []
+    return [f'activation_checkpointing names {", ".join(map(repr, names))}, '
+            "and loss_weight='auto' compares gradients that come through the "
+            'head, which PyTorch cannot give there. Name modules of the '
+            'backbone or neck alone, or set a number as '
+            'mtpd.distill.loss_weight.']
 
 
 def _has(student: nn.Module, name: Any) -> bool:

@@ -15,7 +15,8 @@ from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
-from mtpd.plan.start_check import frozen_notes, schedule_notes
+from mtpd.plan.start_check import (frozen_notes, missing_weights,
+                                   schedule_notes)
 from mtpd.processes import on_main
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
@@ -34,7 +35,8 @@ def untrainable(plan: Plan) -> list[str]:
     with their own configs, or not be measured afterwards.
 
     Args:
-        plan: The progression; the student's own config is not looked at.
+        plan: The progression; of the student's own config only the files of
+            first weights are looked at.
     """
     problems, configs = [], {}
     for spec in plan.teachers.values():
@@ -56,6 +58,10 @@ def untrainable(plan: Plan) -> list[str]:
             alone = {spec.name: replace(spec, checkpoint=None)}
             problems += unmeasurable_aps(replace(plan, teachers=alone,
                                                  order=None))
+    for spec in plan.specs.values():
+        if is_to_be_trained(spec):
+            problems += [f'{spec.name}: {problem}'
+                         for problem in missing_weights(spec.model)]
     return problems + data_problems(configs)
 
 

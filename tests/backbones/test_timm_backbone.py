@@ -204,6 +204,24 @@ def test_files_of_other_models_are_refused(tmp_path):
         initialised(model_name='mobilenetv2_050', pretrained=path)
 
 
+@pytest.mark.parametrize('backbone', [
+    dict(type='TimmBackbone', model_name='resnet18'),
+    dict(type='TorchvisionBackbone', model_name='resnet18')])
+def test_what_is_pretrained_is_yes_no_or_a_file(backbone, tmp_path):
+    for wrong in (1, 0, [1], b'x'):
+        with pytest.raises(ValueError, match='pretrained is .*; it has to be '
+                           'True, False or a file'):
+            MODELS.build(dict(backbone, pretrained=wrong))
+    for right in (None, False):
+        MODELS.build(dict(backbone, pretrained=right)).init_weights()
+    broken = tmp_path / 'broken.safetensors'
+    broken.write_bytes(b'nothing of it')
+    detector = MODELS.build(dict(backbone, pretrained=str(broken)))
+    with pytest.raises(CorruptCheckpoint, match='broken.safetensors is no '
+                       'whole .safetensors file'):
+        detector.init_weights()
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     path = str(tmp_path / 'absent.pth')
     for options in (dict(pretrained=path),

@@ -10,6 +10,7 @@ from mmengine.optim import ConstantLR, LinearLR
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.plan import make_plan
 from mtpd.plan.start_check import frozen_notes, schedule_notes
+from mtpd.plan.start_check.notes import fade_notes
 from mtpd.progression import check, prepare
 from mtpd.randomness import isolate_rng
 
@@ -50,6 +51,28 @@ def test_what_does_not_fit_into_a_stage(toy, scheduler, words):
     # Nothing is said of iterations where their number is not known.
     unknown = scheduled(toy(), scheduler, batches=None)
     assert unknown == (notes if scheduler.get('by_epoch', True) else [])
+
+
+@pytest.mark.parametrize('fade, rest', [
+    # 2 epochs of 3 iterations; in the second case 6 iterations alone.
+    (dict(begin=1, end=2), None), (dict(begin=0, end=0), None),
+    (dict(begin=500, end=700), '100%'), (dict(begin=2, end=2.5), '100%'),
+    (dict(begin=1, end=3), '50%'),
+    (dict(begin=4, end=6, by_epoch=False), None),
+    (dict(begin=4, end=12, by_epoch=False), '75%')])
+@pytest.mark.parametrize('iterations', [False, True])
+def test_a_fade_that_does_not_fit_into_a_stage(toy, fade, rest, iterations):
+    cfg = toy(fade=fade)
+    if iterations:
+        cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+    notes = fade_notes(cfg, cfg.mtpd.fade, 3)
+    assert len(notes) == (rest is not None)
+    for note in notes:
+        assert f'distillation has {rest} of its strength' in note
+        assert ('by_epoch=False' in note) == fade.get('by_epoch', True)
+    assert fade_notes(cfg, None, 3) == []
+    if not iterations and 'by_epoch' not in fade:
+        assert check(cfg).notes == notes
 
 
 @pytest.mark.parametrize('schedulers, lr, is_zero', [

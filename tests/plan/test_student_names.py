@@ -6,7 +6,7 @@ from mmdet.registry import MODELS
 
 from mtpd.plan.pool import build_pool
 from mtpd.plan.student_names import turn_on_as_the_runner
-from mtpd.progression import PlanError, make_plan
+from mtpd.progression import PlanError, check, make_plan
 from mtpd.progression.probe import probe
 from mtpd.stage.config import stage_config
 
@@ -97,3 +97,19 @@ def test_the_probe_measures_the_checkpointed_student(toy, monkeypatch):
                                 forward(*args))[1])
     probe(make_plan(cfg), (('wide',),))
     assert len(seen) == 3 and len(set(map(id, seen))) == 1
+
+
+def test_a_head_that_is_computed_again_takes_no_automatic_weight(toy):
+    auto = dict(type='FeatureL2Loss', loss_weight='auto')
+    fixed = dict(type='FeatureL2Loss', loss_weight=1.)
+    for distill, names, refused in (
+            (auto, ['bbox_head.cls_convs'], True),
+            (auto, ['backbone.layer1', 'neck'], False),
+            (fixed, ['bbox_head.cls_convs'], False)):
+        cfg = toy(distill=distill)
+        cfg.activation_checkpointing = names
+        problems = check(cfg).problems
+        assert len(problems) == refused
+        for problem in problems:
+            assert "names 'bbox_head.cls_convs', and loss_weight='auto'" \
+                in problem

@@ -22,10 +22,11 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
         'optim_wrapper not set, so that it cannot be trained')
     assert swin.startswith('mtpd.teachers.swin.config: ')
 
-    def with_config(**changes) -> list[str]:
+    def with_config(backbone=None, **changes) -> list[str]:
         own = toy()
         own.pop('mtpd')
         own.model = Config.fromfile(cfg.mtpd.teachers.wide.config).model
+        own.model.backbone.update(backbone or {})
         own.merge_from_dict(changes)
         own.dump(str(tmp_path / 'own.py'))
         one = copy.deepcopy(cfg)
@@ -47,6 +48,17 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
     problem, *_ = with_config(
         **{'train_dataloader.dataset.ann_file': 'gone.json'})
     assert problem.startswith('mtpd.teachers.wide.config: train_dataloader.')
+    # What it starts from, before others are trained for hours.
+    gone = str(tmp_path / 'gone.pth')
+    for change, field in (
+            (dict(pretrained=gone), 'pretrained'),
+            (dict(init_cfg=dict(type='Pretrained', checkpoint=gone)),
+             'init_cfg.checkpoint')):
+        problem, *_ = with_config(change)
+        assert problem.startswith(
+            f'wide: model.backbone.{field}: there is no file {gone} in ')
+    assert with_config(dict(init_cfg=dict(
+        type='Pretrained', checkpoint='torchvision://resnet18'))) == []
     # With their checkpoints there is nothing to train.
     assert untrainable(make_plan(toy())) == []
 

@@ -7,8 +7,8 @@ student's config that a registry builds, ``training`` at what a stage needs,
 from .mechanism import mechanism_problems
 from .notes import frozen_notes, plan_notes, schedule_notes
 from .parts import part_problems
-from .training import amp_problems, training_problems
+from .training import amp_problems, missing_weights, training_problems
 
 __all__ = ['amp_problems', 'frozen_notes', 'mechanism_problems',
-           'part_problems', 'plan_notes', 'schedule_notes',
+           'missing_weights', 'part_problems', 'plan_notes', 'schedule_notes',
            'training_problems']

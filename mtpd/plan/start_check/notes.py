@@ -31,7 +31,7 @@ def plan_notes(plan: Plan, pool: Mapping[str, BaseDetector],
         batches: Of an epoch of the student's training; None if unknown.
     """
     cfg = plan.student.config
-    notes = schedule_notes(cfg, batches)
+    notes = schedule_notes(cfg, batches) + fade_notes(cfg, plan.fade, batches)
     student = pool.get('student')
     if student is None:
         return notes
@@ -61,6 +61,34 @@ def schedule_notes(cfg: Config, batches: int | None) -> list[str]:
             'is trained. Set optim_wrapper.optimizer.lr and the '
             'param_scheduler.')
     return notes
+
+
+def fade_notes(cfg: Config, fade: Mapping[str, Any] | None,
+               batches: int | None) -> list[str]:
+    """That distillation fades after the end of a stage.
+
+    Args:
+        cfg: The student's config.
+        fade: ``mtpd.fade``.
+        batches: As in :func:`plan_notes`.
+    """
+    if not fade:
+        return []
+    by_epoch = fade.get('by_epoch', True)
+    unit = 'epoch' if by_epoch else 'iteration'
+    length: float | None = length_of(cfg, batches, by_epoch)
+    steps = dict_of(cfg, 'train_cfg').get('max_iters')
+    if by_epoch and batches and is_positive_int(steps):
+        length = steps / batches
+    if length is None or fade['end'] <= length:
+        return []
+    rest = max(0., fade['end'] - length) / (fade['end'] - fade['begin']) \
+        if fade['begin'] < length else 1.
+    return [f'mtpd.fade goes from {unit} {fade["begin"]:g} to '
+            f'{fade["end"]:g}, and a stage has {length:g}: at its end '
+            f'distillation has {rest:.0%} of its strength. Set begin and end '
+            'within a stage' + (', or by_epoch=False for iterations.'
+                                if by_epoch else '.')]
 
 
 def frozen_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:

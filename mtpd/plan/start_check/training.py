@@ -1,6 +1,6 @@
 """What a stage needs of the student's config, besides its parts."""
 import os
-from typing import Any, Iterator, Mapping
+from typing import Any, Collection, Iterator, Mapping
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
@@ -27,7 +27,7 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
     if plan.handover == 'best':
         problems += _unvalidated(cfg)
     if plan.student.checkpoint is None:
-        problems += _missing_weights(plan.student.model)
+        problems += missing_weights(plan.student.model, ('init_cfg',))
     if student is not None and student.with_mask:
         problems += _without_masks(cfg)
     return problems
@@ -144,33 +144,51 @@ def _unvalidated(cfg: Config) -> list[str]:
             "which weights are best. Set val_begin to less, or 'last'."]
 
 
-def _missing_weights(model: Mapping[str, Any]) -> list[str]:
-    """Files of ``init_cfg`` that are not there, of a student that starts from
-    them."""
+def missing_weights(model: Mapping[str, Any],
+                    keys: Collection[str] = ('init_cfg', 'pretrained')
+                    ) -> list[str]:
+    """Files of first weights that are not there.
+
+    Args:
+        model: The ``model`` part of a detector's config, which starts from
+            them.
+        keys: Which settings are looked at; a backbone's ``pretrained`` is
+            read where it is built with its first weights.
+    """
     problems = []
-    for field, init in _initialisations(model, 'model'):
-        path = init.get('checkpoint')
-        if type_name(init.get('type')) == 'Pretrained' \
-                and isinstance(path, str) and '://' not in path \
+    for field, path, cure in _weights_files(model, 'model'):
+        if cure.split('=')[0] in keys and '://' not in path \
                 and not os.path.isfile(os.path.expanduser(path)):
             problems.append(
-                f'{field}.checkpoint: there is no file {path} in '
-                f'{os.getcwd()}. Correct the path, or set init_cfg=None.')
+                f'{field}: there is no file {path} in {os.getcwd()}. Correct '
+                f'the path, or set {cure}.')
     return problems
 
 
-def _initialisations(part: Any, field: str
-                     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every ``init_cfg`` of a model's config, with its field."""
+def _weights_files(part: Any, field: str) -> Iterator[tuple[str, str, str]]:
+    """Every file of first weights in a model's config: its field, the file,
+    and what to set to do without."""
     if not isinstance(part, Mapping):
         return
     for key, value in part.items():
         if key == 'init_cfg':
-            for init in as_list(value):
-                if isinstance(init, Mapping):
-                    yield f'{field}.init_cfg', init
+            for init in filter(_is_file_of_weights, as_list(value)):
+                yield (f'{field}.init_cfg.checkpoint', init['checkpoint'],
+                       'init_cfg=None')
+        elif key == 'pretrained' and isinstance(value, str):
+            yield f'{field}.{key}', value, 'pretrained=False'
         else:
-            yield from _initialisations(value, f'{field}.{key}')
+            yield from _weights_files(value, f'{field}.{key}')
+    file = dict_of(part, 'pretrained_cfg_overlay').get('file')
+    if part.get('pretrained') and isinstance(file, str):
+        yield (f'{field}.pretrained_cfg_overlay.file', file,
+               'pretrained=False')
+
+
+def _is_file_of_weights(init: Any) -> bool:
+    return isinstance(init, Mapping) and isinstance(
+        init.get('checkpoint'), str) \
+        and type_name(init.get('type')) == 'Pretrained'
 
 
 def _without_masks(cfg: Config) -> list[str]:
