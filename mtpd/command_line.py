@@ -19,7 +19,7 @@ from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
 from mtpd.compat.processes import leave_processes
 from mtpd.config_types import dict_of
 from mtpd.distill.auto_weight import NoGradient
-from mtpd.distill.branch import NotFinite, ReadsBoxes
+from mtpd.distill.branch import NotFinite, ReadsBoxes, SingleValue
 from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.error_text import in_words, is_lost_connection, summary
@@ -37,8 +37,8 @@ __all__ = ['Command', 'parser', 'plain_errors', 'read_config']
 
 MISTAKES = (PlanError, OtherTeacher, CheckpointMismatch, DiskFull,
             UnsafeCheckpoint, CorruptCheckpoint, CheckpointUnavailable,
-            NotFinite, NoGradient, ReadsBoxes, UnreadableHistory,
-            UnusableInput)
+            NotFinite, NoGradient, ReadsBoxes, SingleValue,
+            UnreadableHistory, UnusableInput)
 """mtpd's own errors, whose messages say all that a traceback could."""
 
 

@@ -14,6 +14,7 @@ from mtpd.analysis.sizes import parameters
 from mtpd.command_line import plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
+from mtpd.distill.detector import load_weights
 from mtpd.plan.errors import PlanError
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
@@ -105,6 +106,9 @@ def compare(plan: Plan, progression: Progression,
     detectors = {name: spec.build() for name, spec in specs.items()}
     reasons = unmeasurable_aps(replace(plan, order=None), detectors)
     aps = all_aps(plan, detectors, reasons)
+    # The weights that come out: random ones find a thousand boxes, and NMS
+    # takes longer for these than the network.
+    load_weights(detectors['student'], progression.student, 'the student')
     sizes, milliseconds = {}, {}
     for name, detector in detectors.items():
         validation = validation_config(

@@ -24,6 +24,10 @@ class ReadsBoxes(TypeError):
     """A mechanism needs boxes, and is given images without labels."""
 
 
+class SingleValue(ValueError):
+    """A batch norm is given one value per channel, which has no variance."""
+
+
 @dataclass(frozen=True)
 class ImageGroup:
     """Images of a step that go through the student together.

@@ -14,7 +14,7 @@ from mtpd.randomness import derived_seed, isolate_rng
 
 from .adapters import STARTS
 from .auto_weight import is_disabled
-from .branch import ImageGroup, TeacherBranch, make_branch
+from .branch import ImageGroup, SingleValue, TeacherBranch, make_branch
 from .detector import build_detector
 from .frozen import FrozenDetector
 from .heads import dense_head, score_maps
@@ -221,17 +221,31 @@ class FeatureDistiller(BaseDetector):
 
         They pass after the labelled ones and by themselves, so that these
         meet the same batch norms and the same random numbers as without
-        them."""
+        them.
+
+        Raises:
+            SingleValue: A batch norm in train mode gets one value per channel.
+        """
         branches: list[TeacherBranch] = list(self.guidances)
         # While weights are looked for, no gradient reaches the student.
         teaches = any(branch.auto is None or branch.auto.found
                       for branch in branches)
         norms = nullcontext() if self.unlabelled_norm == 'train' \
             else evaluation_mode(*batch_norms(self.student))
-        with norms, torch.set_grad_enabled(teaches):
-            outputs = self.student.extract_feat(inputs)
-            scores = score_maps(dense_head(self.student)(outputs)) \
-                if self._uses_scores else None
+        try:
+            with norms, torch.set_grad_enabled(teaches):
+                outputs = self.student.extract_feat(inputs)
+                scores = score_maps(dense_head(self.student)(outputs)) \
+                    if self._uses_scores else None
+        except ValueError as error:
+            if 'more than 1 value per channel' not in str(error):
+                raise
+            raise SingleValue(
+                f'mtpd.unlabelled: at {inputs.shape[-1]}x{inputs.shape[-2]} '
+                'pixels, a batch norm of the student gets one position of one '
+                'image, which has no variance. Set mtpd.unlabelled.batch_size '
+                "to 2 or more, or mtpd.unlabelled.batch_norm='running'.") \
+                from error
         return ImageGroup(
             by_stride(outputs, self._student_strides), teacher_inputs,
             grid_of(inputs), None, {} if scores is None

@@ -131,8 +131,10 @@ def _signs(detector: BaseDetector | None, weights: Mapping[str, Tensor]
            ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The weights of binary layers, which share no values, and a note."""
     signs = signs_and_scales(detector, weights) if detector else {}
+    if not signs:
+        return {}, ()
     return signs, (f'The weights of {len(signs)} binary layers are stored as '
-                   'signs and scales, exactly',) * bool(signs)
+                   'signs and scales, exactly',)
 
 
 def checked(request: Request) -> Config | None:

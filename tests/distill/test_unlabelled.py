@@ -7,7 +7,7 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 
-from mtpd.distill.branch import NotFinite, ReadsBoxes
+from mtpd.distill.branch import NotFinite, ReadsBoxes, SingleValue
 from mtpd.distill.losses import BatchContext, Mechanism
 from mtpd.distill.losses.mechanism import known_mechanisms
 from mtpd.distill.pyramid import batch_norms
@@ -251,3 +251,18 @@ def test_a_map_that_is_not_finite_is_found(distiller):
     more['inputs'][0] = torch.full((3, 64, 96), torch.inf)
     with pytest.raises(NotFinite, match='the map of the teacher one'):
         step(model, with_unlabelled(batch(2), more))
+
+
+def test_one_position_of_one_image_has_no_statistics(distiller, retinanet):
+    """A map of stride 128 behind a batch norm, of one image of 128 pixels."""
+    student = copy.deepcopy(retinanet)
+    student.neck.norm_cfg = dict(type='BN')
+    model = distiller(student=student, student_checkpoint=None)
+    model.init_weights()
+    some, one = batch(2, (128, 128)), batch(1, (128, 128), 1)
+    with pytest.raises(SingleValue, match='at 128x128 pixels, .*batch_size to '
+                       "2 or more, or mtpd.unlabelled.batch_norm='running'"):
+        step(model, with_unlabelled(some, one))
+    step(model, with_unlabelled(some, batch(2, (128, 128), 1)))
+    model.unlabelled_norm = 'running'
+    step(model, with_unlabelled(some, one))

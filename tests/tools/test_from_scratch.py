@@ -3,6 +3,7 @@ import copy
 import json
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from commands import run_command
@@ -79,18 +80,28 @@ def test_how_to_train_a_bad_detector_anew(toy, tmp_path):
 
 def test_an_ap_that_was_not_measured_is_said_to_be(toy, tmp_path, monkeypatch,
                                                    capsys):
+    plan = make_plan(toy())
+    content = torch.load(plan.student.checkpoint, weights_only=True)
+    student, timed = tmp_path / 'student.pth', []
+    for value in content['state_dict'].values():
+        value += 1
+    torch.save(content, student)
+
+    def latency(detector, validation):
+        timed.append(detector.state_dict())
+        return .01
+
     for name, value in (('measured_aps', lambda *_: {
             'student': None, 'wide': None, 'swin': 30.}),
-                        ('latency', lambda *_: .01),
+                        ('latency', latency),
                         ('describe_gain', lambda _: 'the gain'),
                         ('read_history', lambda _: None)):
         monkeypatch.setattr(command, name, value)
     ends = {'progression': (31., None, 33.), 'alone': (30.5, 31., None)}
     taught, alone = (Progression(tuple(
         StageResult(index, 'x', None, ap, 'x.pth', 1.)
-        for index, ap in enumerate(aps, 1)), 'student.pth', None)
+        for index, ap in enumerate(aps, 1)), str(student), None)
         for aps in ends.values())
-    plan = make_plan(toy())
     (tmp_path / 'work').mkdir()
     command.compare(plan, taught, alone)
     rows = [[cell.strip() for cell in line.split('│')[1:4]]
@@ -102,6 +113,9 @@ def test_an_ap_that_was_not_measured_is_said_to_be(toy, tmp_path, monkeypatch,
         ['30.0', '-'], ['not measured', '-']]
     results = json.loads((tmp_path / 'work/results.json').read_text())
     assert [row['minus_alone'] for row in results][4:7] == [.5, None, None]
+
+    # The student is timed as it comes out, its baseline measured as it began.
+    torch.testing.assert_close(dict(timed[0]), content['state_dict'])
 
     # A student without a checkpoint has learned nothing yet.
     monkeypatch.setattr(

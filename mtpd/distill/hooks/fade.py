@@ -22,14 +22,15 @@ class FadeDistillHook(Hook):
         by_epoch: Whether they are epochs, fractions included, or iterations.
 
     Raises:
-        ValueError: ``end`` before ``begin``, or ``begin`` below 0.
+        ValueError: ``end`` before ``begin`` or infinite, or ``begin`` below
+            0.
     """
 
     def __init__(self, begin: float, end: float,
                  by_epoch: bool = True) -> None:
-        if not 0 <= begin <= end:
+        if not 0 <= begin <= end < math.inf:
             raise ValueError(f'mtpd.fade begins at {begin} and ends at {end}; '
-                             'it needs 0 <= begin <= end.')
+                             'it needs 0 <= begin <= end, and a finite end.')
         self.begin = begin
         self.end = end
         self.by_epoch = by_epoch

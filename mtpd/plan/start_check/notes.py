@@ -11,6 +11,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mtpd.config_types import dict_of, type_name
+from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.plan.class_names import checkpoint_classes, validated_classes
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
@@ -74,21 +75,19 @@ def fade_notes(cfg: Config, fade: Mapping[str, Any] | None,
     """
     if not fade:
         return []
-    by_epoch = fade.get('by_epoch', True)
-    unit = 'epoch' if by_epoch else 'iteration'
-    length: float | None = length_of(cfg, batches, by_epoch)
+    hook = FadeDistillHook(**fade)
+    unit = 'epoch' if hook.by_epoch else 'iteration'
+    length: float | None = length_of(cfg, batches, hook.by_epoch)
     steps = dict_of(cfg, 'train_cfg').get('max_iters')
-    if by_epoch and batches and is_positive_int(steps):
+    if hook.by_epoch and batches and is_positive_int(steps):
         length = steps / batches
-    if length is None or fade['end'] <= length:
+    if length is None or not hook.strength(length):
         return []
-    rest = max(0., fade['end'] - length) / (fade['end'] - fade['begin']) \
-        if fade['begin'] < length else 1.
-    return [f'mtpd.fade goes from {unit} {fade["begin"]:g} to '
-            f'{fade["end"]:g}, and a stage has {length:g}: at its end '
-            f'distillation has {rest:.0%} of its strength. Set begin and end '
+    return [f'mtpd.fade goes from {unit} {hook.begin:g} to {hook.end:g}, and '
+            f'a stage has {length:g}: at its end distillation has '
+            f'{hook.strength(length):.0%} of its strength. Set begin and end '
             'within a stage' + (', or by_epoch=False for iterations.'
-                                if by_epoch else '.')]
+                                if hook.by_epoch else '.')]
 
 
 def frozen_notes(spec: DetectorSpec, detector: BaseDetector) -> list[str]:

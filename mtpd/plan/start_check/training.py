@@ -156,33 +156,31 @@ def missing_weights(model: Mapping[str, Any],
             read where it is built with its first weights.
     """
     problems = []
-    for field, path, cure in _weights_files(model, 'model'):
-        if cure.split('=')[0] in keys and '://' not in path \
+    for field, path, key in _weights_files(model, 'model'):
+        if key in keys and '://' not in path \
                 and not os.path.isfile(os.path.expanduser(path)):
             problems.append(
                 f'{field}: there is no file {path} in {os.getcwd()}. Correct '
-                f'the path, or set {cure}.')
+                f'the path, or set {key}=None.')
     return problems
 
 
 def _weights_files(part: Any, field: str) -> Iterator[tuple[str, str, str]]:
     """Every file of first weights in a model's config: its field, the file,
-    and what to set to do without."""
+    and the setting without which it is not read."""
     if not isinstance(part, Mapping):
         return
     for key, value in part.items():
         if key == 'init_cfg':
             for init in filter(_is_file_of_weights, as_list(value)):
-                yield (f'{field}.init_cfg.checkpoint', init['checkpoint'],
-                       'init_cfg=None')
+                yield f'{field}.init_cfg.checkpoint', init['checkpoint'], key
         elif key == 'pretrained' and isinstance(value, str):
-            yield f'{field}.{key}', value, 'pretrained=False'
+            yield f'{field}.{key}', value, key
         else:
             yield from _weights_files(value, f'{field}.{key}')
     file = dict_of(part, 'pretrained_cfg_overlay').get('file')
     if part.get('pretrained') and isinstance(file, str):
-        yield (f'{field}.pretrained_cfg_overlay.file', file,
-               'pretrained=False')
+        yield f'{field}.pretrained_cfg_overlay.file', file, 'pretrained'
 
 
 def _is_file_of_weights(init: Any) -> bool:

@@ -1,5 +1,6 @@
 """Distillation that fades or stops, alone and among several processes."""
 import copy
+import math
 import socket
 from types import SimpleNamespace
 
@@ -21,7 +22,7 @@ def test_strength_falls_linearly_between_begin_and_end():
         1, 1, 0.75, 0.5, 0.125, 0, 0]
     stop = FadeDistillHook(begin=3, end=3)
     assert [stop.strength(p) for p in (2.99, 3, 4)] == [1, 0, 0]
-    for begin, end in ((3, 2), (-1, 2)):
+    for begin, end in ((3, 2), (-1, 2), (1, math.inf), (math.nan, 2)):
         with pytest.raises(ValueError, match='0 <= begin <= end'):
             FadeDistillHook(begin, end)
 
