@@ -120,18 +120,26 @@ def _in_the_file(g: Any, boxes: Any, scores: Any, iou: float, most: int
 register_custom_op_symbolic('mtpd::suppress', _in_the_file, 11)
 
 
-def best(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
+def best(scores: Tensor, most: int, threshold: Tensor | None
+         ) -> tuple[Tensor, Tensor]:
     """The highest scores of each image, all if there are fewer.
 
     Args:
         scores: (B, N).
         most: Their number; below 1 for all.
+        threshold: A scalar: no more than the image has above it that has most
+            of them, and one at least. What follows takes as long as there are
+            scores left, and few images have a thousand. None for no limit.
 
     Returns:
         Scores and places, (B, K) each.
     """
-    size = torch._shape_as_tensor(scores)[1]
-    number = size if most < 1 else torch.minimum(size, torch.tensor(most))
+    number = torch._shape_as_tensor(scores)[1]
+    if most > 0:
+        number = torch.minimum(number, torch.tensor(most))
+    if threshold is not None:
+        above = (scores > threshold).sum(1, dtype=torch.int32).amax().long()
+        number = torch.minimum(number, above.clamp(min=1))
     return scores.topk(number, dim=1)  # type: ignore[arg-type]  # as traced
 
 

@@ -24,7 +24,7 @@ def dense_candidates(head: BaseDenseHead, maps: tuple[Tensor, ...],
     """
     outs = head(maps)
     factors = outs[2] if len(outs) > 2 else [None] * len(outs[0])
-    levels = [_level(head, *level)
+    levels = [_level(head, threshold, *level)
               for level in zip(*outs[:2], factors, strict=True)]
     positions = [level.positions for level in levels]
     priors = priors_at(head.prior_generator, outs[0], positions)
@@ -63,11 +63,12 @@ class _Level(NamedTuple):
     factors: Tensor | None
 
 
-def _level(head: BaseDenseHead, scores: Tensor, deltas: Tensor,
-           factor: Tensor | None) -> _Level:
+def _level(head: BaseDenseHead, threshold: Tensor | None, scores: Tensor,
+           deltas: Tensor, factor: Tensor | None) -> _Level:
     """The best of one level.
 
     Args:
+        threshold: See :func:`dense_candidates`.
         scores: (B, A * C, H, W), before the activation.
         deltas: (B, A * D, H, W).
         factor: (B, A, H, W), such as a centerness, before its activation.
@@ -77,7 +78,8 @@ def _level(head: BaseDenseHead, scores: Tensor, deltas: Tensor,
         scores = scores.sigmoid()
     else:  # without the background
         scores = scores.softmax(-1)[..., :-1]
-    scores, places = best(scores.flatten(1), head.test_cfg.get('nms_pre', -1))
+    scores, places = best(scores.flatten(1), head.test_cfg.get('nms_pre', -1),
+                          threshold)
     # No place is below zero, where the two ways of rounding would differ.
     positions = torch.div(places, _classes(head), rounding_mode='trunc')
     width = 4 * (head.reg_max + 1) if isinstance(head, GFLHead) \
