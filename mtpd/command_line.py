@@ -93,6 +93,10 @@ def _warn_of_a_name(config: str) -> None:
 
 def _apply_training_flags(cfg: Config, args: argparse.Namespace) -> None:
     if args.amp:
+        if not dict_of(cfg, 'optim_wrapper'):
+            raise PlanError(['--amp needs optim_wrapper in the config, a '
+                             "dict such as dict(type='OptimWrapper', "
+                             'optimizer=...).'])
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     if 'mtpd' not in cfg and not getattr(args, 'dry_run', False):

@@ -26,7 +26,8 @@ def parser(description: str,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument('config', nargs=None if config_needed else '?',
                        help='config file, or mmdet::family/name.py')
-    flags.add_argument('--work-dir', help='where results are written; '
+    flags.add_argument('--work-dir', type=os.path.expanduser,
+                       help='where results are written; '
                        'work_dirs/<name of the config> unless set here or in '
                        'the config')
     flags.add_argument(

@@ -27,7 +27,8 @@ def main() -> None:
                         help='work dir of the distilled run')
     parser.add_argument('baseline', type=os.path.expanduser,
                         help='work dir of the run without distillation')
-    parser.add_argument('--out', required=True, metavar='FOLDER')
+    parser.add_argument('--out', required=True, metavar='FOLDER',
+                        type=os.path.expanduser)
     parser.add_argument('--config', help="the student's config, instead of "
                         'student.py in each work dir')
     parser.add_argument('--images', '--pictures', type=int, default=64,

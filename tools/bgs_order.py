@@ -37,7 +37,7 @@ def main() -> None:
     measuring.add_argument('--images', metavar='N|all|auto', help='number of '
                            'images to measure on; auto stops when every '
                            'decision is certain')
-    measuring.add_argument('--split', choices=['train', 'val'],
+    measuring.add_argument('--split', choices=['train', 'val', 'unlabelled'],
                            help='the data set of these images')
     measuring.add_argument('--sequential', nargs='?', const=8., type=float,
                            metavar='GIB', help='run detectors that do not fit '
@@ -53,7 +53,7 @@ def main() -> None:
                           help='any of the detectors; by default the same')
     choosing.add_argument('--strides', type=int, nargs='+',
                           help='the levels; all by default')
-    choosing.add_argument('--out', metavar='FOLDER',
+    choosing.add_argument('--out', metavar='FOLDER', type=os.path.expanduser,
                           help='where to write order.json and the charts')
     args = flags.parse_args()
     SHARED.stop_if(*wrong_flags(args))

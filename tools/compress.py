@@ -110,15 +110,16 @@ def arguments() -> argparse.Namespace:
     flags.add_argument('--images', type=int, default=IMAGES, metavar='N',
                        help='training images on which batch norms are '
                        'measured anew (%(default)s)')
-    flags.add_argument('--out', metavar='FOLDER', help='where the files are '
+    flags.add_argument('--out', metavar='FOLDER', type=os.path.expanduser,
+                       help='where the files are '
                        'written; the folder of the config')
     flags.add_argument('--overwrite', action='store_true',
                        help='replace files of the same name')
     args = flags.parse_args()
     if args.compare:
-        if args.config:
+        if len(_given(flags, args)) > 1:
             flags.error('--compare stands alone: the folder names config and '
-                        'checkpoints.')
+                        'checkpoints, and the table is written into it.')
         return args
     if not args.checkpoint:
         flags.error('the following arguments are required: config and '
@@ -147,11 +148,22 @@ def _check_kind(flags: argparse.ArgumentParser,
     elif (args.width is None) != has_budget:
         flags.error('Set either --width or a budget (--budget-ms, --budget-mb '
                     'or --budget-params), or else --conv-cfg or --merge.')
+    idle = {'--images', '--ap', '--teacher'} & _given(flags, args)
+    if args.merge and idle:
+        flags.error(f'{" and ".join(sorted(idle))} does nothing with --merge, '
+                    'which trains and measures nothing. Leave it out.')
     if args.parts and not args.conv_cfg:
         flags.error('--parts needs --conv-cfg.')
     for key in LOW_RANK:
         if getattr(args, key) is not None and args.conv_cfg != 'LowRankConv2d':
             flags.error(f'--{key} needs --conv-cfg LowRankConv2d.')
+
+
+def _given(flags: argparse.ArgumentParser,
+           args: argparse.Namespace) -> set[str]:
+    """The flags that are not at their defaults."""
+    return {f'--{name.replace("_", "-")}' for name, value
+            in vars(args).items() if value != flags.get_default(name)}
 
 
 def teacher(text: str) -> tuple[str, tuple[str, str, float | None]]:
@@ -169,7 +181,8 @@ def teacher(text: str) -> tuple[str, tuple[str, str, float | None]]:
         raise argparse.ArgumentTypeError(
             f'{parts[2]} in {text} is no AP in percent, from 0 to 100') \
             from error
-    return name, (parts[0], parts[1], ap)
+    return name, (os.path.expanduser(parts[0]), os.path.expanduser(parts[1]),
+                  ap)
 
 
 def positive(text: str) -> float:

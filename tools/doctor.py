@@ -770,6 +770,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--work-dir', default='work_dirs', metavar='FOLDER',
+                        type=os.path.expanduser,
                         help='the folder of trainings (%(default)s)')
     parser.add_argument('--json', action='store_true',
                         help='print the findings as JSON')

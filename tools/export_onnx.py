@@ -10,6 +10,7 @@ onnxruntime finds in it what mmdet finds, which the table shows. Needs
 pip install 'mtpd[onnx]'.
 """
 import argparse
+import os
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,8 @@ from types import SimpleNamespace
 # Alone, because the package takes ten seconds to import.
 SHARED = SimpleNamespace(**runpy.run_path(
     str(Path(__file__).parents[1] / 'mtpd' / 'flags.py')))
+
+CALIBRATE = 64
 
 
 def main() -> None:
@@ -31,16 +34,19 @@ def arguments() -> argparse.Namespace:
     flags = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument('config', help='config file of the detector, or '
+    flags.add_argument('config', type=os.path.expanduser,
+                       help='config file of the detector, or '
                        'mmdet::family/name.py')
-    flags.add_argument('checkpoint', help='file or URL')
+    flags.add_argument('checkpoint', type=os.path.expanduser,
+                       help='file or URL')
     flags.add_argument('--out', required=True, metavar='FILE',
+                       type=os.path.expanduser,
                        help='the file to write, .onnx')
     flags.add_argument('--int8', action='store_true',
                        help='convolutions in 8 bits')
-    flags.add_argument('--calibrate', type=count, default=64, metavar='N',
+    flags.add_argument('--calibrate', type=count, metavar='N',
                        help='training images that --int8 takes the ranges of '
-                       'values from (%(default)s)')
+                       f'values from ({CALIBRATE})')
     flags.add_argument('--images', type=count, default=8, metavar='N',
                        help='test images to compare boxes on (%(default)s)')
     flags.add_argument('--validate', action='store_true',
@@ -48,7 +54,11 @@ def arguments() -> argparse.Namespace:
                        'validation set')
     flags.add_argument('--overwrite', action='store_true',
                        help='replace a file of the same name')
-    return flags.parse_args()
+    args = flags.parse_args()
+    if args.calibrate is not None and not args.int8:
+        flags.error('--calibrate needs --int8.')
+    args.calibrate = args.calibrate or CALIBRATE
+    return args
 
 
 def count(text: str) -> int:

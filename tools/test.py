@@ -16,10 +16,13 @@ SHARED = SimpleNamespace(**runpy.run_path(
 
 def main() -> None:
     flags = SHARED.parser(__doc__)
-    flags.add_argument('checkpoint', help='file or URL')
+    flags.add_argument('checkpoint', type=os.path.expanduser,
+                       help='file or URL')
     flags.add_argument('--out', metavar='FILE.pkl',
+                       type=os.path.expanduser,
                        help='also write all predictions to this file')
     flags.add_argument('--show-dir', metavar='FOLDER',
+                       type=os.path.expanduser,
                        help='also write the images with the boxes drawn')
     flags.add_argument('--tta', action='store_true',
                        help='merge several views of each image, as tta_model '

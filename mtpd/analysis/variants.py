@@ -1,6 +1,7 @@
 """A detector and the smaller ones made of it: AP, size, speed."""
 import json
 import os
+import shlex
 import statistics
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -122,7 +123,8 @@ def _states(history: History) -> Iterator[State]:
     config = plan.paths.config
     if not os.path.isfile(config):
         config = str(plan.student.config.filename)
-    train = f'python tools/train.py {config} --work-dir {plan.work_dir}'
+    train = shlex.join(['python', 'tools/train.py', config, '--work-dir',
+                        plan.work_dir])
     yield 'not trained', history.start, train
     for name, folder, flag in (
             ('from random weights, as long', plan.paths.scratch, '--scratch'),
@@ -151,13 +153,14 @@ def _shipped(history: History, files: Sequence[str]) -> Iterator[State]:
             raise UnusableInput(f'There is no file {path}. Name files of '
                                 'tools/export_onnx.py and tools/pack.py.')
         yield os.path.basename(path), path, ''
-    student = f'{paths.student_config} {paths.student}'
     if history.finished and not any(map(_is_onnx, found)):
-        yield ('in onnxruntime', None, f'python tools/export_onnx.py {student}'
-               f' --out {paths.folder}/student.onnx')
+        yield 'in onnxruntime', None, shlex.join([
+            'python', 'tools/export_onnx.py', paths.student_config,
+            paths.student, '--out', f'{paths.folder}/student.onnx'])
     if history.finished and all(map(_is_onnx, found)):
-        yield ('packed', None, f'python tools/pack.py {paths.student} '
-               f'--bits 6 --config {paths.student_config}')
+        yield 'packed', None, shlex.join([
+            'python', 'tools/pack.py', paths.student, '--bits', '6',
+            '--config', paths.student_config])
 
 
 def _is_same(path: str, other: str) -> bool:

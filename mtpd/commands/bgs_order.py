@@ -2,6 +2,7 @@
 import argparse
 import json
 import os
+from typing import Mapping
 
 from mmengine.dist import is_main_process
 
@@ -50,13 +51,13 @@ def from_config(args: argparse.Namespace,
     cfg.mtpd.order = 'bgs'  # also where training has an order by hand
     images = args.images and (int(args.images) if args.images.isdigit()
                               else args.images)
-    costs = dict(cfg.mtpd.get('costs') or {})
-    for key, value in (('images', images), ('split', args.split),
-                       ('sequential', args.sequential)):
-        if value is not None:
-            costs[key] = value
-    if costs:
-        cfg.mtpd.costs = costs
+    costs = cfg.mtpd.get('costs') or {}
+    flags = {key: value for key, value in (
+        ('images', images), ('split', args.split),
+        ('sequential', args.sequential)) if value is not None}
+    # Anything else is for the plan to explain.
+    if flags and isinstance(costs, Mapping):
+        cfg.mtpd.costs = {**costs, **flags}
     if args.max_teachers is not None:
         cfg.mtpd.max_teachers = args.max_teachers
     plan, pool = prepare(cfg, trains=False)

@@ -12,7 +12,7 @@ from mtpd.analysis.variants import (find_variants, measure_variants,
 from mtpd.command_line import plain_errors, use_own_modules
 from mtpd.compress import CannotSlice
 from mtpd.compress.compress import Compressed, Request, compress
-from mtpd.compress.files import Files, Teacher
+from mtpd.compress.files import Files, Teacher, train_command
 from mtpd.compress.layers.command import (Layered, LayerRequest, merge_layers,
                                           replace_layers)
 from mtpd.deploy.latency import Milliseconds
@@ -132,8 +132,8 @@ def report_layers(made: Layered) -> None:
         print(f'Batch norms measured on {made.images} training images.')
     print('Written: ' + ', '.join(made.files))
     if isinstance(made.files, Files):
-        print('It is not usable before it is trained: python tools/train.py '
-              f'{made.files.progression}')
+        print('It is not usable before it is trained: '
+              + train_command(made.files))
 
 
 def report(made: Compressed) -> None:
@@ -150,5 +150,5 @@ def report(made: Compressed) -> None:
     print(f'Batch norms measured on {made.images} training images.'
           if made.images else 'There are no batch norms to measure anew.')
     print('Written: ' + ', '.join(made.files))
-    print('It is not usable before it is trained: python tools/train.py '
-          f'{made.files.progression}')
+    print(f'It is not usable before it is trained: '
+          f'{train_command(made.files)}')

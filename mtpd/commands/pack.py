@@ -1,6 +1,7 @@
 """Packs a checkpoint, or unpacks a compressed one."""
 import argparse
 import os
+import shlex
 from dataclasses import fields
 
 from mtpd.command_line import plain_errors, use_own_modules
@@ -81,4 +82,5 @@ def report(made: Packed, args: argparse.Namespace,
     elif made.images:
         print(f'Batch norms measured on {made.images} training images.')
     if config is not None:
-        print(f'Its AP: python tools/test.py {config} {made.files.plain}')
+        print('Its AP: ' + shlex.join(['python', 'tools/test.py', config,
+                                       made.files.plain]))

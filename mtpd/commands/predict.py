@@ -31,7 +31,7 @@ def predict(args: argparse.Namespace, config: str, model: str,
             config=None if config == model else config, checkpoint=model,
             threshold=args.threshold))
     print(f'{result.detections} detections in {result.done} of '
-          f'{result.done + len(result.unread)} files: {result.json}')
+          f'{result.files} files: {result.json}')
     if result.unread:
         sys.exit('\n'.join(f'Not read: {path}: {why}'
                            for path, why in result.unread.items()))

@@ -2,6 +2,7 @@
 progression that trains it."""
 import io
 import os
+import shlex
 from contextlib import ExitStack
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
@@ -10,6 +11,7 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 
 from mtpd.compat.atomic_files import atomic_file
+from mtpd.compat.config_text import config_text as pretty_text
 from mtpd.config_types import dict_of, imported_modules
 from mtpd.plan.detectors import is_url, read_file
 from mtpd.plan.errors import PlanError
@@ -144,6 +146,8 @@ def config_text(files: Files, cfg: Config, model: Mapping[str, Any],
                 about: str, imports: Sequence[str]) -> str:
     """An ordinary mmdet config: the original's with another model."""
     changes: dict[str, Any] = dict(model=_model_changes(cfg, model))
+    if cfg.get('resume'):  # as a resumed run dumps it; load_from is no run
+        changes['resume'] = False
     if imports:
         changes['custom_imports'] = _imports(cfg, imports)
     name = os.path.splitext(os.path.basename(files.config))[0]
@@ -154,11 +158,11 @@ def config_text(files: Files, cfg: Config, model: Mapping[str, Any],
         # Such a config cannot be the base of a text; it is written whole.
         whole = dict(cfg._cfg_dict.items())
         whole.pop('load_from', None)
-        return _header(files, base, about) + Config(
-            {**whole, **changes, 'model': dict(model)}).pretty_text \
+        return _header(files, base, about) + pretty_text(
+            {**whole, **changes, 'model': dict(model)}) \
             + load_from(files.weights)
     return _header(files, base, about) + f'_base_ = {base!r}\n' \
-        + Config(changes).pretty_text + load_from(files.weights)
+        + pretty_text(changes) + load_from(files.weights)
 
 
 def load_from(weights: str) -> str:
@@ -186,10 +190,15 @@ def progression_text(files: Files, cfg: Config,
     content['mtpd'] = dict(
         student=dict(checkpoint=_relative(files.weights, files)),
         teachers=pool, order='bgs' if len(pool) > 1 else list(pool))
-    command = f'#   python tools/train.py {files.progression}\n'
+    command = f'#   {train_command(files)}\n'
     return '# Trains the smaller detector, taught by the one that it was ' \
         f'made of:\n{command}_base_ = ' \
-        f'{_relative(files.config, files)!r}\n{Config(content).pretty_text}'
+        f'{_relative(files.config, files)!r}\n{pretty_text(content)}'
+
+
+def train_command(files: Files) -> str:
+    """What trains the smaller detector, for a shell."""
+    return f'python tools/train.py {shlex.quote(files.progression)}'
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]
@@ -295,4 +304,7 @@ def _relative(path: str, files: Files) -> str:
     if is_url(path) or '::' in path:
         return path
     folder = os.path.dirname(os.path.abspath(files.config))
-    return os.path.relpath(os.path.expanduser(path), folder)
+    path = os.path.abspath(os.path.expanduser(path))
+    if os.path.realpath(folder) != folder and os.path.dirname(path) != folder:
+        return path  # by "..", the system leaves a link where it leads to
+    return os.path.relpath(path, folder)

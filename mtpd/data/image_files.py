@@ -1,6 +1,6 @@
 """Image files below a folder, and what their headers say."""
 import os
-from typing import Iterator
+from typing import Callable, Iterator
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -18,11 +18,17 @@ def is_image(name: str) -> bool:
 
 
 def image_files(folder: str) -> Iterator[str]:
-    """The images below a folder, by their paths relative to it, sorted within
+    """The images below a folder, as :func:`files_below`."""
+    return files_below(folder, is_image)
+
+
+def files_below(folder: str, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """Files below a folder, by their paths relative to it, sorted within
     each folder. Hidden files and folders are passed over.
 
     Args:
         folder: The folder; links to folders in it are followed once.
+        wanted: Whether a file is, by its name.
     """
     seen = set()
     for root, folders, names in os.walk(folder, followlinks=True):
@@ -33,7 +39,7 @@ def image_files(folder: str) -> Iterator[str]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if name[0] != '.')
         for name in sorted(names):
-            if is_image(name):
+            if name[0] != '.' and wanted(name):
                 yield os.path.relpath(os.path.join(root, name), folder)
 
 

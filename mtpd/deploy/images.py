@@ -19,6 +19,8 @@ from mtpd.predict.test_set import file_pipeline, test_dataset
 from .check import Batch
 
 _TRAINING = 'train_dataloader.dataset'
+# What a data set raises for a file that is missing or is another's.
+BROKEN = (OSError, ValueError, KeyError, TypeError, AssertionError)
 # Height and width of the images that are drawn at random.
 _DRAWN = ((360, 480), (480, 320))
 
@@ -70,7 +72,8 @@ def image_paths(datasets: Sequence[ConfigDict], number: int) -> list[str]:
         number: Of files; fewer if there are no more.
 
     Raises:
-        OSError, ValueError, KeyError: A data set cannot be read.
+        OSError, ValueError, KeyError, TypeError, AssertionError: A data set
+            cannot be read.
     """
     paths = []
     for dataset in datasets:
@@ -98,7 +101,7 @@ def check_batches(cfg: Config, reader: Reader, number: int) -> list[Batch]:
     """
     try:
         paths = image_paths([test_dataset(cfg)], number)
-    except (OSError, ValueError, KeyError):
+    except BROKEN:
         paths = []
     if paths and all(map(os.path.isfile, paths)):
         name, images = 'test images', [reader.file(path) for path in paths]
@@ -133,8 +136,7 @@ def calibration_paths(cfg: Config, reader: Reader, number: int) -> list[str]:
         cfg.train_dataloader.dataset, field)]
     try:
         paths = image_paths(datasets, number)
-    # What a data set raises for a file that is missing or is another's.
-    except (OSError, ValueError, KeyError) as error:
+    except BROKEN as error:
         raise UnusableInput(
             f'--int8 is calibrated with training images, and {field} cannot '
             f'be read ({type(error).__name__}: {error}). Correct its paths, '

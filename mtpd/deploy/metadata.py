@@ -7,6 +7,7 @@ import mmdet
 import numpy as np
 from mmdet.models.detectors import BaseDetector
 
+from mtpd.predict.test_set import class_names
 from mtpd.version import __version__
 
 from .network import THRESHOLD, test_cfg_of
@@ -36,7 +37,7 @@ def describe(detector: BaseDetector, meta: Mapping[str, Any],
     return {
         'detector': type(detector).__name__,
         'precision': 'float32',
-        'classes': list(meta.get('classes') or ()),
+        'classes': list(class_names(meta)),
         'palette': meta.get('palette'),
         'input': f'{"float32" if reads_float else "uint8"}, (batch, 3, height,'
                  ' width), BGR, not normalised',

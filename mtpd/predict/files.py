@@ -7,7 +7,8 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.show.progress_bar import progress_bar
 
 from .inputs import find_inputs, result_folder
-from .media import Unreadable, predict_image, predict_video
+from .media import (Unreadable, missing_frames, predict_image,
+                    predict_video)
 from .predictor import BasePredictor
 
 JSON = 'predictions.json'
@@ -21,12 +22,14 @@ class Predicted(NamedTuple):
         json: Path of the file with all detections.
         done: Number of images and videos with results.
         detections: Their number in all.
-        unread: Path -> why it could not be read.
+        unread: Path -> why it could not be read, or not to its end.
+        files: Number of images and videos.
     """
     json: str
     done: int
     detections: int
     unread: dict[str, str]
+    files: int
 
 
 def predict_files(predictor: BasePredictor, paths: Sequence[str], out: str,
@@ -58,17 +61,22 @@ def predict_files(predictor: BasePredictor, paths: Sequence[str], out: str,
             try:
                 if one.is_video:
                     videos.append(predict_video(predictor, one, folder))
+                    if text := missing_frames(videos[-1]):
+                        raise Unreadable(text)
                 else:
                     images.append(predict_image(predictor, one, folder))
             except Unreadable as error:
                 unread[str(one.path)] = str(error)
             update(number, len(inputs))
     path = str(folder / JSON)
-    atomic_write(path, json.dumps(
+    text = json.dumps(
         {**origin, 'classes': predictor.classes, 'images': images,
-         'videos': videos, 'not_read': unread},
-        indent=1, ensure_ascii=False).encode())
+         'videos': videos, 'not_read': unread}, indent=1, ensure_ascii=False)
+    # A byte of a file's name that is no UTF-8 becomes JSON's \udc00 to
+    # \udcff, which Python reads back as the same name.
+    atomic_write(path, text.encode(errors='backslashreplace'))
     detections = 0
     for frame in chain(images, *(video['frames'] for video in videos)):
         detections += len(frame['detections'])
-    return Predicted(path, len(inputs) - len(unread), detections, unread)
+    return Predicted(path, len(images) + len(videos), detections, unread,
+                     len(inputs))

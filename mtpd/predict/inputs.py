@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
-from mtpd.data.image_files import IMAGES
+from mtpd.data.image_files import IMAGES, files_below
 
 VIDEOS = {'.avi', '.flv', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg',
           '.ts', '.webm', '.wmv'}
@@ -112,9 +112,8 @@ def _is_within(path: Path, folder: str) -> bool:
 
 
 def _below(folder: Path, out: Path) -> Iterator[Input]:
-    for path in sorted(folder.rglob('*')):
-        name = path.relative_to(folder).as_posix()
-        hidden = f'/{name}'.count('/.')
-        if path.suffix.lower() in IMAGES | VIDEOS and path.is_file() \
-                and not hidden and out not in path.resolve().parents:
-            yield Input(path, name)
+    names = files_below(str(folder), lambda name: Path(
+        name).suffix.lower() in IMAGES | VIDEOS)
+    for path in sorted(folder / name for name in names):
+        if path.is_file() and out not in path.resolve().parents:
+            yield Input(path, path.relative_to(folder).as_posix())

@@ -87,7 +87,24 @@ def predict_video(predictor: BasePredictor, one: Input,
         target.unlink(missing_ok=True)
         raise
     return {'file': str(one.path), 'drawn': one.written_name, 'fps': rate,
-            'width': video.width, 'height': video.height, 'frames': frames}
+            'width': video.width, 'height': video.height,
+            'frames_in_header': max(0, video.frame_cnt), 'frames': frames}
+
+
+def missing_frames(video: dict[str, Any]) -> str:
+    """That a video ends before its time, in words; empty if it does not, or
+    its header does not say.
+
+    A header counts by duration and rate, some frames more or less.
+
+    Args:
+        video: As :func:`predict_video` describes it.
+    """
+    count, expected = len(video['frames']), video['frames_in_header']
+    if count >= .95 * expected - 2:
+        return ''
+    return f'it ends after {count} of the {expected} frames that its header ' \
+        'tells of; these are in the results'
 
 
 def _predicted(predictor: BasePredictor, image: np.ndarray) -> DetDataSample:

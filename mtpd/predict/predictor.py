@@ -15,7 +15,8 @@ from mmengine.registry import init_default_scope
 from mtpd.distill.detector import load_weights
 from mtpd.plan.detectors import DetectorSpec, load_config
 
-from .test_set import file_pipeline, metainfo, test_dataset, usable_device
+from .test_set import (class_names, file_pipeline, metainfo, test_dataset,
+                       usable_device)
 
 # What reading raises for a file that is no image, or none that OpenCV or
 # Pillow can read.
@@ -42,9 +43,13 @@ class BasePredictor(ABC):
                  threshold: float) -> None:
         self._read = reader
         self._threshold = threshold
-        self.classes = tuple(meta.get('classes') or ())
+        self.classes = class_names(meta)
+        palette = meta.get('palette')
         self._visualizer = DetLocalVisualizer('predictions')
-        self._palette = meta.get('palette') or 'random'
+        # A list of lists, as JSON and YAML have it, or of tuples.
+        self._palette = palette if isinstance(palette, str) else \
+            [colour if isinstance(colour, str) else tuple(colour)
+             for colour in palette or ()] or 'random'
 
     def read(self, path: str) -> np.ndarray:
         """An image file, (H, W, 3), BGR.

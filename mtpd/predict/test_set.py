@@ -1,6 +1,6 @@
 """What a config says of the images that its detector is tested on."""
 import copy
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 from mmcv.transforms import Compose
@@ -77,6 +77,23 @@ def metainfo(dataset: ConfigDict) -> dict[str, Any]:
     """Classes and palette of a data set, of which no file is read."""
     return DATASETS.build({**dataset, 'lazy_init': True,
                            'pipeline': []}).metainfo
+
+
+def class_names(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes of a data set; empty if they are not known.
+
+    Args:
+        meta: Its metainfo.
+
+    Raises:
+        UnusableInput: They are one text, of which each letter would be one.
+    """
+    classes = meta.get('classes') or ()
+    if isinstance(classes, str):
+        raise UnusableInput(
+            f'metainfo.classes is the text {classes!r}. Expected a tuple of '
+            f'names: classes=({classes!r}, ), with a comma, if it is one.')
+    return tuple(classes)
 
 
 def usable_device(name: str) -> torch.device:

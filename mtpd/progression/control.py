@@ -138,6 +138,7 @@ def control_config(cfg: Config, history: History,
     cfg.mtpd.max_teachers = None
     cfg.mtpd.distill = {**plan.distill, 'loss_weight': 0}
     cfg.mtpd.pop('unlabelled', None)  # nothing is learned without a teacher
+    cfg.mtpd.pop('costs', None)  # the order is known
     cfg.work_dir = plan.paths.baseline
     if scratch:
         cfg.work_dir, cfg.load_from = plan.paths.scratch, None

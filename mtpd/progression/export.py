@@ -92,4 +92,6 @@ def plain_config(student: Config) -> Config:
             cfg.custom_imports.imports = imports
         else:
             cfg.pop('custom_imports')
+    if cfg.get('resume'):  # the run is over
+        cfg.resume = False
     return cfg

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 
 from mtpd.backbones import other_normalisation
 from mtpd.compat.processes import init_processes
+from mtpd.config_types import dict_of
 from mtpd.plan.data_check import data_problems
 from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
@@ -130,8 +131,8 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.work_dir
-    if 'checkpoint' in cfg.get('default_hooks', {}):
-        checkpoint = cfg.default_hooks.checkpoint
+    checkpoint = dict_of(cfg, 'default_hooks.checkpoint')
+    if checkpoint:
         checkpoint.backend_args = dict(backend='atomic')
         if checkpoint.get('max_keep_ckpts', -1) > 0:
             # mmengine deletes the oldest before it writes the new one.

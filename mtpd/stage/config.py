@@ -3,7 +3,7 @@ import copy
 import os
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from mtpd.config_types import dict_of, imported_modules
 from mtpd.distill.auto_weight import split_auto, with_share
@@ -113,8 +113,12 @@ def _set_checkpoints(cfg: Config, handover: str) -> int | None:
     Returns:
         Iterations between two checkpoints within an epoch, None for none.
     """
-    hooks = cfg.setdefault('default_hooks', {})
-    checkpoint = hooks.setdefault('checkpoint', dict(type='CheckpointHook'))
+    # Either may be missing, or None.
+    if not cfg.get('default_hooks'):
+        cfg.default_hooks = ConfigDict()
+    if not cfg.default_hooks.get('checkpoint'):
+        cfg.default_hooks.checkpoint = ConfigDict(type='CheckpointHook')
+    checkpoint = cfg.default_hooks.checkpoint
     checkpoint.type = 'StageCheckpointHook'
     checkpoint.backend_args = dict(backend='atomic')
     if checkpoint.get('max_keep_ckpts', -1) > 0:

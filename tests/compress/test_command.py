@@ -14,6 +14,7 @@ from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compress import files
 from mtpd.plan.detectors import load_config
+from mtpd.progression import make_plan
 
 REPOSITORY = Path(__file__).parents[2]
 TOOL = REPOSITORY / 'tools' / 'compress.py'
@@ -303,3 +304,53 @@ def test_depth_leaves_out_every_second_block(mine, tool):
             if not path.stem.endswith('mtpd')}
     # 97% of the neck's 16 channels are 16, after rounding; 96% are 15.
     assert made == {'deep_d18', 'deep_d18_w96'}
+
+
+def test_paths_lead_on_through_links_and_from_names_with_spaces(
+        mine, tool, tmp_path, capsys):
+    folder, _ = mine
+    far = tmp_path / 'far' / 'away' / 'x'
+    far.mkdir(parents=True)
+    (folder / 'linked').symlink_to(far)
+    tool('my.py', 'my.pth', '--width', .5, '--out', 'linked/my small')
+    said = capsys.readouterr().out
+    assert "python tools/train.py 'linked/my small/my_half_mtpd.py'" in said
+    written = folder / 'linked' / 'my small'
+    taught = load_config(str(written / 'my_half_mtpd.py'))
+    assert taught.model.backbone.base_channels == 4
+    plan = make_plan(taught)
+    for path in (plan.student.checkpoint, plan.teachers['original'].checkpoint,
+                 plan.teachers['original'].config.filename):
+        assert Path(path).is_file()
+
+
+def test_what_a_resumed_run_dumped_begins_anew(mine, tool):
+    folder, _ = mine
+    (folder / 'resumed.py').write_text(
+        "_base_ = 'my.py'\nresume = True\n"
+        "optim_wrapper = dict(clip_grad=dict(max_norm=float('inf')))\n")
+    tool('resumed.py', 'my.pth', '--width', .5, '--out', 'anew')
+    for name in 'resumed_half.py', 'resumed_half_mtpd.py':
+        cfg = load_config(str(folder / 'anew' / name))
+        assert cfg.resume is False
+        assert cfg.optim_wrapper.clip_grad.max_norm == float('inf')
+
+
+@pytest.mark.parametrize('words', [
+    ['--compare', 'work', '--out', 'x'], ['--compare', 'work', '--width', .3],
+    ['--compare', 'work', '--overwrite'],
+    ['my.py', 'my.pth', '--merge', '--images', 5],
+    ['my.py', 'my.pth', '--merge', '--ap', 50]])
+def test_flags_that_would_do_nothing_are_refused(tool, capsys, words):
+    with pytest.raises(SystemExit) as error:
+        tool(*words)
+    assert error.value.code == 2
+    assert re.search('stands alone|does nothing', capsys.readouterr().err)
+
+
+def test_a_home_folder_may_be_written_short(mine, tool, monkeypatch,
+                                            tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    tool('my.py', 'my.pth', '--width', .5, '--out=~/made')
+    assert (tmp_path / 'made' / 'my_half.py').is_file()
+    assert not (mine[0] / '~').exists()

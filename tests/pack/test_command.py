@@ -2,6 +2,7 @@
 import io
 import lzma
 import os
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -178,11 +179,11 @@ def test_batch_norms_are_measured_anew_and_other_tools_read_it(mine, tool):
 
 
 def test_values_are_trained(mine, tool):
-    words = ('my.pth', '--bits', 4, '--prune', .5, '--lr', .01)
+    words = ('my.pth', '--bits', 4, '--prune', .5)
     start = torch.load(mine / 'my.pth', weights_only=True)['state_dict']
     tool(*words, '--config', 'my.py', '--out', 'fixed.pth')
-    said = tool(*words, '--fine-tune', 'my.py', '--epochs', 1, '--out',
-                'tuned.pth')
+    said = tool(*words, '--fine-tune', 'my.py', '--epochs', 1, '--lr', .01,
+                '--out', 'tuned.pth')
     assert 'Batch norms measured on 24 training images.' in said
     fixed, tuned = (torch.load(mine / name, weights_only=True)['state_dict']
                     for name in ('fixed.pth', 'tuned.pth'))
@@ -288,6 +289,10 @@ def test_what_is_refused(mine, tool, capsys, swin_mask_rcnn, monkeypatch):
         assert '--prune is' in said('my.pth', '--prune', prune)
     for lr in (0, -1, 1.1, 'nan', 'inf'):
         assert '--lr is' in said('my.pth', '--fine-tune', 'my.py', '--lr', lr)
+    for words in (['--epochs', 3], ['--config', 'my.py', '--lr', .1],
+                  ['--images', 7]):
+        assert re.search('--(epochs|lr|images) needs --', said(
+            'my.pth', *words))
     assert 'There is no file gone.pth in' in said('gone.pth')
     assert 'There is no file gone.pth.xz' in said('gone.pth.xz')
     assert 'There is no config gone.py' in said(

@@ -171,6 +171,24 @@ def test_what_would_stop_it_later(toy, change, words):
     told(check(cfg).problems, *words)
 
 
+@pytest.mark.parametrize('sampler', [
+    'InfiniteSampler', 'mmdet.GroupMultiSourceSampler'])
+def test_a_sampler_without_end_needs_a_loop_by_iterations(toy, sampler):
+    cfg = toy()
+    cfg.train_dataloader.sampler = dict(type=sampler)
+    told(check(cfg).problems, 'which never ends an epoch, and train_cfg '
+         'counts in max_epochs')
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=4)
+    assert not any('never ends' in one for one in check(cfg).problems)
+
+
+def test_a_scale_that_is_true_is_no_scale(toy):
+    cfg = toy()
+    cfg.mtpd.teachers.wide.scale = True
+    told(check(cfg).problems,
+         'mtpd.teachers.wide.scale is True; it has to be a number above 0')
+
+
 def test_loaders_and_masks(toy, swin_mask_rcnn):
     cfg = toy(order=['wide'])
     cfg.model = swin_mask_rcnn

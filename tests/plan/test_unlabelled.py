@@ -333,3 +333,22 @@ def test_a_step_that_needs_boxes_is_named(findings, frames):
     own = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
     found = findings(change, folder=str(frames), pipeline=own)
     assert found.problems == [] and len(found.notes) == 1
+
+
+@pytest.mark.parametrize('pipeline', ['Resize', ['Resize'], [
+    dict(type='LoadImageFromFile'), 'PackDetInputs']])
+def test_a_pipeline_that_is_no_list_of_dicts_is_said(findings, frames,
+                                                     pipeline):
+    def change(cfg):
+        cfg.train_dataloader.dataset.pipeline = pipeline
+
+    assert any('dict' in one for one in findings(
+        change, folder=str(frames)).problems)
+
+
+def test_the_steps_of_an_epoch_are_those_that_are_trained(findings, frames):
+    def change(cfg):
+        cfg.train_dataloader.num_batch_per_epoch = 2
+
+    assert 'an epoch of 2 steps passes 1.45 times' in findings(
+        change, folder=str(frames)).notes[0]

@@ -276,3 +276,75 @@ def test_several_views_of_an_image(trained, tmp_path, monkeypatch):
         pytest.approx(once, abs=.003)
     flipped = tested((1., 0.), tta=True)['coco/bbox_mAP_50']
     assert 0 <= flipped <= 1
+
+
+def test_links_and_names_of_any_bytes(predictor, colours, tmp_path):
+    """A linked folder is followed once; predictions.json can be read, and the
+    names in it are those on the disk."""
+    folder = tmp_path / 'photos'
+    other = tmp_path / 'other'
+    for place in folder, other:
+        place.mkdir()
+    name = os.fsdecode(b'caf\xe9.png')
+    for path in (folder / name, other / 'b.png'):
+        path.write_bytes(cv2.imencode('.png', colours[..., ::-1])[1])
+    (folder / 'linked').symlink_to(other)
+    (other / 'round').symlink_to(folder)
+    result = predict_files(predictor, [str(folder)], str(tmp_path / 'out'), {})
+    assert (result.done, result.files, result.unread) == (2, 2, {})
+    found = json.loads(Path(result.json).read_text())['images']
+    assert [Path(one['file']).name for one in found] == [name, 'b.png']
+    for one in found:
+        assert os.path.isfile(one['file'])
+        assert (tmp_path / 'out' / one['drawn']).is_file()
+
+
+def test_a_video_that_ends_before_its_time_is_said(predictor, colours,
+                                                   tmp_path, monkeypatch):
+    path = tmp_path / 'film.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 5.,
+                             SIZE)
+    for _ in range(40):
+        writer.write(np.ascontiguousarray(colours[..., ::-1]))
+    writer.release()
+    monkeypatch.setattr(predictor, 'draw', lambda image, sample: image)
+    whole = predict_files(predictor, [str(path)], str(tmp_path / 'a'), {})
+    assert whole.unread == {}
+    with path.open('r+b') as file:
+        file.truncate(path.stat().st_size // 2)
+    cut = predict_files(predictor, [str(path)], str(tmp_path / 'b'), {})
+    content = json.loads(Path(cut.json).read_text())
+    count = len(content['videos'][0]['frames'])
+    assert 0 < count < 30 and cut.done == cut.files == 1
+    assert cut.unread == content['not_read'] == {str(path): (
+        f'it ends after {count} of the 40 frames that its header tells of; '
+        'these are in the results')}
+
+
+@pytest.mark.parametrize('palette', [
+    [[1, 2, 3], [4, 5, 6], [7, 8, 9], [1, 1, 1], [2, 2, 2]],
+    tuple((i, i, i) for i in range(5)), ['red', 'green', 'blue', 'k', 'w'],
+    'coco', None])
+def test_palettes_of_every_form(trained, colours, tmp_path, palette):
+    cfg = Config.fromfile(trained[0])
+    cfg.val_dataloader.dataset.metainfo.palette = palette
+    cfg.test_dataloader = cfg.val_dataloader
+    cfg.dump(str(tmp_path / 'student.py'))
+    predictor = Predictor(str(tmp_path / 'student.py'), trained[1], 'cpu', 0.)
+    image = np.ascontiguousarray(colours[..., ::-1])
+    drawn_image = predictor.draw(image, predictor.predict(image))
+    assert drawn_image.shape == image.shape
+    assert (drawn_image != image).any()
+
+
+def test_classes_that_are_one_text_are_refused(trained, tmp_path):
+    cfg = Config.fromfile(trained[0])
+    cfg.val_dataloader.dataset.metainfo = dict(classes='disc')
+    cfg.test_dataloader = cfg.val_dataloader
+    cfg.dump(str(tmp_path / 'student.py'))
+    content = torch.load(trained[1], weights_only=True)
+    torch.save(dict(state_dict=content.get('state_dict', content)),
+               tmp_path / 'without_meta.pth')
+    with pytest.raises(UnusableInput, match="classes is the text 'disc'"):
+        Predictor(str(tmp_path / 'student.py'),
+                  str(tmp_path / 'without_meta.pth'), 'cpu', 0.)

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from commands import run_command, run_two
 from mtpd.analysis.runs import read_run
+from mtpd.plan.data_check import student_data
 from mtpd.plan.identity import identity_of
 from mtpd.plan.work_dir import WorkDir
 from mtpd.progression import PlanError, make_plan
@@ -237,3 +238,15 @@ def test_two_processes_train_the_control(toy, repository, tmp_path):
     assert [s.length for s in (*history.stages, *history.control.stages)] == [
         2, 2]
     assert gain_of(history).last
+
+
+def test_a_control_of_costs_on_images_without_labels_needs_none(toy, history,
+                                                                frames):
+    cfg = toy(unlabelled=dict(folder=str(frames)),
+              costs=dict(split='unlabelled'))
+    history = replace(history, order=('wide', 'swin'))
+    for scratch in (False, True):
+        control = control_config(cfg, history, scratch)
+        plan = make_plan(control)
+        assert plan.unlabelled is None
+        assert not student_data(plan).problems

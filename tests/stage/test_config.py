@@ -76,3 +76,16 @@ def test_an_import_that_is_one_name_stays_one(toy):
     assert plain_config(cfg).custom_imports.imports == ['json']
     cfg.custom_imports = dict(imports='mtpd.backbones')
     assert 'custom_imports' not in plain_config(cfg)
+
+
+@pytest.mark.parametrize('hooks', [
+    None, {}, dict(logger=dict(type='LoggerHook')), dict(checkpoint=None)])
+def test_a_stage_has_checkpoints_though_the_config_has_no_such_hook(toy,
+                                                                    hooks):
+    cfg = toy(order=['wide'])
+    cfg.default_hooks = hooks
+    stage = stage_config(make_plan(cfg), 1, ('wide',), None, {})
+    checkpoint = stage.default_hooks.checkpoint
+    assert checkpoint.type == 'StageCheckpointHook' and checkpoint.by_epoch
+    assert checkpoint.save_last and checkpoint.save_optimizer
+    assert ('logger' in stage.default_hooks) == ('logger' in (hooks or {}))

@@ -5,6 +5,7 @@ from typing import Any, Mapping, NamedTuple
 
 from mmengine.config import Config
 
+from mtpd.compat.config_text import config_text
 from mtpd.compress.budget import megabytes, parameters
 from mtpd.compress.calibrate import recalibrate
 from mtpd.compress.compress import (Request, read_detector, read_original,
@@ -163,9 +164,11 @@ def _ordinary_config(cfg: Config, model: Mapping[str, Any], weights: str,
             content['custom_imports'] = {**whole, 'imports': imports}
     content['model'] = dict(model)
     content.pop('load_from', None)
+    if content.get('resume'):  # as a resumed run dumps it
+        content['resume'] = False
     base = os.path.basename(cfg.filename)
     return f'# {base} with plain convolutions that do the same.\n' \
-        + Config(content).pretty_text + load_from(weights)
+        + config_text(content) + load_from(weights)
 
 
 def _sizes(detector: Any) -> tuple[float, float]:

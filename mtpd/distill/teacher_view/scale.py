@@ -11,7 +11,9 @@ def as_fraction(scale: float | str | Fraction) -> Fraction:
         ValueError: It is no positive number.
     """
     try:
-        fraction = Fraction(scale).limit_denominator(64)
+        # True would be 1.
+        fraction = Fraction(0 if isinstance(scale, bool) else scale
+                            ).limit_denominator(64)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         fraction = Fraction(0)
     if fraction <= 0:

@@ -109,7 +109,10 @@ def batches_per_epoch(cfg: Config,
         return None
     images = -(-size // get_world_size())
     drops = (loader.get('batch_sampler') or loader).get('drop_last')
-    return images // batch if drops else -(-images // batch)
+    batches = images // batch if drops else -(-images // batch)
+    # mmengine then takes the first images alone.
+    limit = loader.get('num_batch_per_epoch')
+    return min(batches, limit) if is_positive_int(limit) else batches
 
 
 def steps_of(part: Any) -> Iterator[Mapping[str, Any]]:

@@ -13,6 +13,11 @@ from mtpd.plan.plan import Plan
 from mtpd.plan.settings import as_list, is_positive_int
 
 
+ENDLESS = ('InfiniteSampler', 'MultiSourceSampler',
+           'GroupMultiSourceSampler')
+"""Samplers of mmengine and mmdet for loops by iterations."""
+
+
 def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
     """Why a stage could not be trained, validated or handed on.
 
@@ -60,6 +65,14 @@ def _length_problems(cfg: Config) -> list[str]:
 
 def _loader_problems(cfg: Config) -> list[str]:
     problems = []
+    sampler = dict_of(cfg, 'train_dataloader.sampler').get('type')
+    if 'max_epochs' in dict_of(cfg, 'train_cfg') \
+            and type_name(sampler) in ENDLESS:
+        problems.append(
+            f'train_dataloader.sampler is {type_name(sampler)}, which never '
+            'ends an epoch, and train_cfg counts in max_epochs. Set '
+            "train_dataloader.sampler.type='DefaultSampler', or train_cfg="
+            "dict(type='IterBasedTrainLoop', max_iters=...).")
     for name in ('train_dataloader', 'val_dataloader'):
         loader = dict_of(cfg, name)
         if loader.get('num_workers', 0) == 0:

@@ -70,7 +70,7 @@ def _training_steps(dataset: Mapping[str, Any]) -> list[Any]:
         inner = _training_steps(dataset['datasets'][0])
     elif dataset.get('dataset'):
         inner = _training_steps(dataset['dataset'])
-    return [*inner, *(dataset.get('pipeline') or [])]
+    return [*inner, *as_list(dataset.get('pipeline'))]
 
 
 def _names(steps: Sequence[Any]) -> list[str]:
@@ -108,6 +108,9 @@ def _without_labels(steps: Sequence[Any], skipped: set[str], mixes: bool,
     for step in steps:
         if isinstance(step, (list, tuple)):  # a branch of a choice
             kept.append(_without_labels(step, skipped, mixes, notes))
+            continue
+        if not isinstance(step, Mapping):
+            kept.append(step)  # no step; the check of the data says so
             continue
         name = type_name(step.get('type'))
         if name in _LOAD_LABELS:
