@@ -89,3 +89,10 @@ def test_a_stage_has_checkpoints_though_the_config_has_no_such_hook(toy,
     assert checkpoint.type == 'StageCheckpointHook' and checkpoint.by_epoch
     assert checkpoint.save_last and checkpoint.save_optimizer
     assert ('logger' in stage.default_hooks) == ('logger' in (hooks or {}))
+
+
+def test_the_students_config_resumes_nothing(toy):
+    cfg = toy()
+    assert 'resume' not in plain_config(cfg)
+    cfg.resume = True
+    assert plain_config(cfg).resume is False and cfg.resume is True
