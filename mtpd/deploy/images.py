@@ -14,13 +14,11 @@ from mtpd.config_types import dict_of
 from mtpd.plan.data_check import inner_datasets
 from mtpd.predict.inputs import UnusableInput
 from mtpd.predict.onnx_file import first_line
-from mtpd.predict.test_set import file_pipeline, test_dataset
+from mtpd.predict.test_set import BROKEN, file_pipeline, test_dataset
 
 from .check import Batch
 
 _TRAINING = 'train_dataloader.dataset'
-# What a data set raises for a file that is missing or is another's.
-BROKEN = (OSError, ValueError, KeyError, TypeError, AssertionError)
 # Height and width of the images that are drawn at random.
 _DRAWN = ((360, 480), (480, 320))
 

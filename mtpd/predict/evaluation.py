@@ -11,7 +11,8 @@ from mmengine.runner import Runner
 from mtpd.distill.detector import load_weights
 
 from .inputs import UnusableInput
-from .test_set import test_dataset, use_validation_set
+from .onnx_file import first_line
+from .test_set import BROKEN, test_dataset, use_validation_set
 
 
 def evaluate_checkpoint(cfg: Config, checkpoint: str, out: str | None = None,
@@ -51,7 +52,8 @@ def test_runner(cfg: Config, checkpoint: str, show_dir: str | None = None,
             and ``tta_pipeline`` of the config say.
 
     Raises:
-        UnusableInput: The config has nothing to test on, or no such views.
+        UnusableInput: The config has nothing to test on, nothing that can be
+            read, or no such views.
         CheckpointMismatch: The checkpoint is of another model.
     """
     cfg.pop('mtpd', None)
@@ -69,6 +71,14 @@ def test_runner(cfg: Config, checkpoint: str, show_dir: str | None = None,
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
         else Runner.from_cfg(cfg)
     load_weights(detector_of(runner), checkpoint, 'the checkpoint')
+    try:
+        _ = runner.test_loop  # which reads the annotations
+    except BROKEN as error:
+        raise UnusableInput(
+            f'The test set of {cfg.filename}, or its evaluator, cannot be '
+            f'read ({type(error).__name__}: {first_line(error)}). Correct '
+            'test_dataloader and test_evaluator, or, without these, '
+            'val_dataloader and val_evaluator.') from error
     return runner
 
 

@@ -13,6 +13,10 @@ from mtpd.plan.data_check import inner_datasets
 from .inputs import UnusableInput
 
 
+BROKEN = (OSError, ValueError, KeyError, TypeError, AssertionError)
+"""What a data set raises for a file that is missing or is another's."""
+
+
 def use_validation_set(cfg: Config) -> None:
     """Make the validation set the test set of a config that has none.
 

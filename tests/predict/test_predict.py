@@ -348,3 +348,17 @@ def test_classes_that_are_one_text_are_refused(trained, tmp_path):
     with pytest.raises(UnusableInput, match="classes is the text 'disc'"):
         Predictor(str(tmp_path / 'student.py'),
                   str(tmp_path / 'without_meta.pth'), 'cpu', 0.)
+
+
+@pytest.mark.parametrize('content', [
+    '[]', '{}', 'no JSON', '{"images": [{"id": 1}]}', None])
+def test_a_test_set_that_cannot_be_read_is_said(trained, tmp_path, content):
+    cfg = Config.fromfile(trained[0])
+    cfg.work_dir = str(tmp_path / 'work')
+    file = tmp_path / 'a.json'
+    if content is not None:
+        file.write_text(content)
+    cfg.val_dataloader.dataset.ann_file = str(file)
+    cfg.val_evaluator.ann_file = str(file)
+    with pytest.raises(UnusableInput, match='cannot be read .*val_dataloader'):
+        evaluate_checkpoint(cfg, trained[1])
