@@ -32,10 +32,11 @@ and 5 seeds):
                 it also by a stronger teacher after that, and as ONNX files.
                 In no budget: name it by --only. Needs mtpd[compress,onnx].
                 Results: benchmarks/evidence/DATASET_slices.jsonl
-    labels      few labels, and images without any: on txl alone, which no
-                other comparison is on. --data is the folder that holds the
-                folder txl_pbc (and bccd): annotations/instances_{train,val}
-                .json, train and val
+    labels      few labels, all labels, images without any, and what of a
+                teacher arrives: on txl and deeppcb alone, which no other
+                comparison but compress is on. --data is the folder that holds
+                the folders txl_pbc and deeppcb (and bccd): annotations/
+                instances_{train,val}.json, train and val
 """
 import argparse
 import functools

@@ -3,10 +3,12 @@ import itertools
 from dataclasses import replace
 from typing import Callable, Iterator, Mapping, Sequence
 
-from .design import (ADAPTED, EPOCHS, FEW_LABELS, FEWEST, GENTLE, LABEL_ARMS,
-                     LABELS, LIMITS, MECHANISMS, PILOT_SEED, SHORT, TWO_STAGES,
-                     WEIGHT, WITHOUT_ADAPTERS, Changes, at_scale,
-                     with_mechanism, with_share)
+from .design import (ADAPTED, ARRIVALS, EPOCHS, FEW_LABELS, FEWEST, GENTLE,
+                     LABEL_ARMS, LABELS, LIMITS, MECHANISMS, PILOT_SEED, SHORT,
+                     THREE_TIMES, TWO_STAGES, WEIGHT, WITHOUT_ADAPTERS,
+                     Changes, LabelStage,
+                     at_scale, with_mechanism, with_share)
+from .jobs.arrivals import Arrival
 from .jobs.job import Job
 from .jobs.limits import Limit
 from .jobs.students import Costs, Explanation, Node, Stage
@@ -154,16 +156,25 @@ def sweep_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 
 def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Students with few and with all labels: alone, taught on the images
-    that have labels, and taught on all images; beside them the student with
-    other numbers of labels."""
-    for (student, epochs), seed in itertools.product(LABELS.items(), seeds):
+    that have labels, and taught on all images; what arrives in some of them;
+    beside them the student with other numbers of labels."""
+    for student, seed in itertools.product(LABELS.get(dataset, ()), seeds):
         few = TWO_STAGES if student == FEWEST else {}
         for stages in (*LABEL_ARMS[student].values(), *few.values()):
-            yield Node(dataset, seed, tuple(
-                Stage(teachers, epochs, changes=changes)
-                for teachers, changes in stages), student)
-    for labels in LIMITS:
+            yield label_node(dataset, seed, student, stages)
+    for student, arm in ARRIVALS.get(dataset, ()):
+        yield Arrival(label_node(dataset, seeds[0], student,
+                                 LABEL_ARMS[student][arm]))
+    for labels in LIMITS if dataset == 'txl' else ():
         yield Limit(dataset, labels)
+
+
+def label_node(dataset: str, seed: int, student: str,
+               stages: Sequence[LabelStage]) -> Node:
+    """A student after stages of its length."""
+    return Node(dataset, seed, tuple(
+        Stage(teachers, LABELS[dataset][student], changes=changes)
+        for teachers, changes in stages), student.removesuffix(THREE_TIMES))
 
 
 def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:

@@ -10,7 +10,10 @@ DATASETS = {
              'them at 128x112.'}
 FEW_LABELS = {
     'txl': 'blood cells (TXL-PBC), 850 training and 244 validation images of '
-           '3 classes, at 160 pixels.'}
+           '3 classes, at 160 pixels.',
+    'deeppcb': 'printed circuit boards (DeepPCB), 1000 training and 500 '
+               'validation images of 6 classes of small defects, at 320 '
+               'pixels; training crops 160 of them.'}
 """Where labels are left out, and only that is compared."""
 WITHOUT_ADAPTERS = ('bccd',)
 """Where student and teachers have equal channels."""
@@ -40,13 +43,21 @@ LABELLED_ONLY: Changes = (('unlabelled', None),)
 """No images without labels."""
 INHERIT: Changes = (('inherit', ('neck', 'head')),)
 FEWEST = 'labels_85'
-LABELS = {FEWEST: 40, 'labels_850': 6}
-"""Config of a student with so many labelled images -> epochs of its training
-and of the stage after it."""
+THREE_TIMES = '_longer'
+"""After the name of a config: with a stage three times as long."""
+LABELS = {'txl': {FEWEST: 40, 'labels_850': 6, 'converged': 8},
+          'deeppcb': {'labels_100': 40, 'labels_1000': 6,
+                      f'labels_1000{THREE_TIMES}': 18}}
+"""Data set -> config of a student with so many labelled images -> epochs of
+the stage after its training."""
 LIMITS = (50, 100, 200, 400, 850)
 """Numbers of labels with which the student is tested on both splits."""
 ALONE, TAUGHT = 'trained on alone', 'taught on labelled images'
 ON_ALL = 'taught on all images'
+NOT_TAUGHT = 'not taught'
+BEGUN = f"begun with the teacher's neck and head, {NOT_TAUGHT}"
+SHARE_4 = 'taught on labelled images, share 4'
+LONGER = 'taught by the wide teacher trained for longer'
 DIRECT = 'direct: the wide teacher twice'
 
 
@@ -57,6 +68,26 @@ def share_of(share: float) -> Changes:
         share: See :class:`mtpd.distill.AutoWeight`.
     """
     return ('distill.loss_weight', (('share', share),)),
+
+
+def mechanism_with_share(name: str, share: float) -> Changes:
+    """The changes of a stage with another mechanism and automatic weight.
+
+    Args:
+        name: The mechanism, with its other settings as they are by default.
+        share: See :class:`mtpd.distill.AutoWeight`.
+    """
+    return ('distill', (('type', name),
+                        ('loss_weight', (('share', share),)))),
+
+
+def fading(epochs: int) -> Changes:
+    """The change of a stage in whose last third distillation fades out.
+
+    Args:
+        epochs: Its length.
+    """
+    return ('fade', (('begin', epochs * 2 / 3), ('end', float(epochs)))),
 
 
 def taught_by(teacher: str, *changes: Changes) -> LabelStage:
@@ -70,10 +101,16 @@ def taught_by(teacher: str, *changes: Changes) -> LabelStage:
 
 _ALONE: LabelStage = (), LABELLED_ONLY
 _ON_LABELLED = taught_by('wide', LABELLED_ONLY, INHERIT, share_of(1.))
+_SHARE_4 = taught_by('wide', LABELLED_ONLY, INHERIT, share_of(4.))
 _ON_ALL = taught_by('wide', INHERIT)
+_LONGER = taught_by('wide_24', LABELLED_ONLY, INHERIT, share_of(1.))
+_WEIGHTLESS: Changes = (('distill.loss_weight', 0),)
+_BEGUN = taught_by('wide', LABELLED_ONLY, INHERIT, _WEIGHTLESS)
+_BEGUN_LONGER = taught_by('wide_24', LABELLED_ONLY, INHERIT, _WEIGHTLESS)
 LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
     FEWEST: {
         ALONE: (_ALONE,),
+        BEGUN: (_BEGUN,),
         TAUGHT: (_ON_LABELLED,),
         ON_ALL: (_ON_ALL,),
         'on labelled images, share 4': (taught_by(
@@ -87,14 +124,51 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
         'the same, begun with its neck and head': (
             taught_by('pretrained_85', INHERIT),),
         'on all images by a pretrained teacher of all labels': (
-            taught_by('pretrained'),)},
+            taught_by('pretrained'),),
+        'on all images by the wide teacher trained for longer': (
+            taught_by('wide_24', INHERIT),),
+        'on all images, fading in the last third': (
+            taught_by('wide', INHERIT, fading(40)),),
+        'on all images, `PKDLoss`': (taught_by(
+            'wide', INHERIT, mechanism_with_share('PKDLoss', 4.)),),
+        'on all images, `MGDLoss`': (taught_by(
+            'wide', INHERIT, mechanism_with_share('MGDLoss', 4.)),)},
     'labels_850': {
         ALONE: (_ALONE,),
         TAUGHT: (_ON_LABELLED,),
         'taught by a pretrained teacher': (
-            taught_by('pretrained', LABELLED_ONLY, share_of(1.)),)}}
+            taught_by('pretrained', LABELLED_ONLY, share_of(1.)),),
+        'the same with share 4, begun with its neck and head': (
+            taught_by('pretrained', LABELLED_ONLY, INHERIT, share_of(4.)),),
+        LONGER: (_LONGER,),
+        f"begun with this one's neck and head, {NOT_TAUGHT}": (_BEGUN_LONGER,),
+        'taught by this one, share 4': (taught_by(
+            'wide_24', LABELLED_ONLY, INHERIT, share_of(4.)),),
+        'taught by this one, share 4, fading in the last third': (taught_by(
+            'wide_24', LABELLED_ONLY, INHERIT, share_of(4.), fading(6)),)},
+    'converged': {ALONE: (_ALONE,), LONGER: (_LONGER,),
+                  'taught by this one, share 4': (taught_by(
+                      'wide_24', LABELLED_ONLY, INHERIT, share_of(4.)),)},
+    'labels_100': {
+        ALONE: (_ALONE,),
+        BEGUN: (_BEGUN,),
+        SHARE_4: (_SHARE_4,),
+        ON_ALL: (_ON_ALL,)},
+    'labels_1000': {
+        ALONE: (_ALONE,), BEGUN: (_BEGUN,), TAUGHT: (_ON_LABELLED,),
+        SHARE_4: (_SHARE_4,)},
+    f'labels_1000{THREE_TIMES}': {ALONE: (_ALONE,), SHARE_4: (_SHARE_4,)}}
 """Student -> name of an arm -> its stages, the control first. Without a share
 it is 4 on all images."""
+ARRIVALS = {
+    'txl': ((FEWEST, 'on all images by the wide teacher trained for longer'),
+            ('labels_850', 'the same with share 4, begun with its neck and '
+                           'head'),
+            ('labels_850', LONGER), ('converged', LONGER)),
+    'deeppcb': (('labels_100', ON_ALL),
+                (f'labels_1000{THREE_TIMES}', SHARE_4))}
+"""Data set -> student and arm of which is measured, for the first seed, what
+of the teacher arrives."""
 TWO_STAGES: dict[str, tuple[LabelStage, ...]] = {
     ALONE: (_ALONE, _ALONE),
     DIRECT: (_ON_ALL, taught_by('wide')),

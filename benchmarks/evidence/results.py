@@ -40,6 +40,7 @@ class Evidence:
         pool: Trainings of teachers.
         explained: Results of the comparison ``why``.
         limits: Students with some of the labels, tested on both splits.
+        arrivals: Name of a run -> what of its teacher arrived.
         costs: The order's JSON, None while it is not measured.
     """
 
@@ -55,6 +56,7 @@ class Evidence:
         self.pool = named('pool_')
         self.explained = named('why_')
         self.limits = named('limit_')
+        self.arrivals = {one['node']: one for one in named('arrives_')}
         self.costs = results.get('costs')
 
     @cached_property

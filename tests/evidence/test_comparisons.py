@@ -1,13 +1,15 @@
 """The arms of a comparison differ in what is compared, and in nothing else."""
 import re
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 from evidence import comparisons
-from evidence.design import (ALONE, DATASETS, EPOCHS, FEWEST, LABEL_ARMS,
-                             LABELS, ON_ALL, PILOT_SEED, SHORT, TWO_STAGES,
-                             WEIGHT, WITHOUT_ADAPTERS, at_scale,
-                             with_mechanism)
+from evidence.design import (ALONE, ARRIVALS, DATASETS, EPOCHS, FEW_LABELS,
+                             FEWEST, LABEL_ARMS, LABELS, ON_ALL, PILOT_SEED,
+                             SHORT, THREE_TIMES, TWO_STAGES, WEIGHT,
+                             WITHOUT_ADAPTERS, at_scale, with_mechanism)
+from evidence.jobs.arrivals import Arrival
 from evidence.jobs.students import Node, Stage
 from evidence.results import Evidence
 from evidence.jobs.training import changes, config_of, pool_of
@@ -129,40 +131,70 @@ def test_constants_match_the_configs(dataset):
     assert (len(channels) == 1) == (dataset in WITHOUT_ADAPTERS)
 
 
-def test_the_arms_of_few_labels_differ_in_what_their_names_say():
-    nodes = [job for job in comparisons.COMPARISONS['labels'](
-        'txl', (0, 1, 2)) if isinstance(job, Node)]
-    assert len({node.name for node in nodes}) == 3 * (13 + 3)
-    for student, epochs in LABELS.items():
+@pytest.mark.parametrize('dataset', FEW_LABELS)
+def test_the_arms_of_few_labels_differ_in_what_their_names_say(dataset):
+    jobs = comparisons.COMPARISONS['labels'](dataset, (0, 1, 2))
+    nodes = [job for job in jobs if isinstance(job, Node)]
+    students = LABELS[dataset]
+    arms = sum(len(LABEL_ARMS[student]) for student in students) \
+        + (len(TWO_STAGES) if dataset == 'txl' else 0)
+    assert len({node.name for node in nodes}) == 3 * arms
+    for student, epochs in students.items():
         cfgs = dict(zip(LABEL_ARMS[student], (
             node.config() for node in nodes
-            if node.student == student and node.seed == 1
-            and len(node.stages) == 1), strict=True))
+            if node.student == student.removesuffix(THREE_TIMES)
+            and node.seed == 1 and len(node.stages) == 1
+            and node.stages[0].epochs == epochs), strict=True))
         alone = cfgs.pop(ALONE)
         assert alone.train_cfg.max_epochs == epochs
         assert alone.mtpd.distill.loss_weight == 0
+        said = ''
         for name, cfg in cfgs.items():
+            # "The same" goes on from the last name that says more.
+            said = f'{said}; {name}' if 'the same' in name else name
             found = dict(changes(alone.to_dict(), cfg.to_dict()))
             assert found.pop('work_dir') == cfg.work_dir
-            on_all = 'all images' in name or 'the same' in name
-            share = re.search('share (.)', name)
-            expected = float(share[1]) if share else 4. if on_all else 1.
-            weight = found.pop('mtpd.distill.loss_weight')
-            assert (4. if weight == 'auto' else weight['share']) == expected
-            pretrained = 'pretrained' in name or 'the same' in name
-            assert (found.pop('mtpd.inherit', None) is None) \
-                == ('by a pretrained' in name)
-            assert found.pop('mtpd.order', [('wide',)]) == [(
-                'wide' if not pretrained else 'pretrained'
-                if student == 'labels_850' or 'of all labels' in name
-                else 'pretrained_85',)]
+            on_all = 'all images' in said
+            shares = re.findall('share (.)', said)
+            expected = float(shares[-1]) if shares else 4. if on_all else 1.
+            if 'Loss`' in said:
+                found.pop('mtpd.distill.normalise')
+                kind = found.pop('mtpd.distill.type')
+                assert f'`{kind}`' in said
+            weight = found.pop('mtpd.distill.loss_weight', 0)
+            assert (4. if weight == 'auto' else weight and weight['share']
+                    ) == (0 if 'not taught' in said else expected)
+            pretrained = 'pretrained' in said
+            assert (found.pop('mtpd.inherit', None) is not None) \
+                == ('begun' in said or not pretrained)
+            longer = 'for longer' in said or 'this one' in said
+            teacher = ('wide_24' if longer else 'wide') \
+                if not pretrained else 'pretrained' \
+                if student == 'labels_850' or 'of all labels' in said \
+                else 'pretrained_85'
+            assert found.pop('mtpd.order', [('wide',)]) == [(teacher,)]
             more = found.pop('mtpd.unlabelled', None)
             assert (more is not None) == on_all
             if more is not None:
-                assert more['folder'].endswith('txl_pbc/train/')
+                assert Path(more['folder']).parts[-2:] == (
+                    alone.data_root.split('/')[-2], 'train')
                 assert (more.get('batch_norm') == 'running') \
-                    == ('running' in name)
+                    == ('running' in said)
+            fade = found.pop('mtpd.fade', None)
+            assert (fade is not None) == ('fading' in said)
+            if fade is not None:
+                assert fade == dict(begin=epochs * 2 / 3, end=epochs)
             assert found == {}
+
+
+def test_what_arrives_is_measured_of_runs_that_are_compared():
+    for dataset in FEW_LABELS:
+        jobs = list(comparisons.COMPARISONS['labels'](dataset, (0, 1, 2)))
+        nodes = [job.node for job in jobs if isinstance(job, Arrival)]
+        assert len(nodes) == len(ARRIVALS[dataset])
+        assert set(nodes) <= set(jobs)
+        for node in nodes:
+            assert node.seed == 0 and len(node.teachers) == 1
 
 
 def test_the_arms_of_two_stages_have_equal_controls():

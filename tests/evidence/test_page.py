@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 from evidence import comparisons, store
-from evidence.design import DATASETS, LABEL_ARMS
+from evidence.design import ALONE, DATASETS, ON_ALL, SHARE_4, TAUGHT
 from evidence.jobs.students import Node
 from evidence.report import cells, page
 from evidence.report.labels import runs_of
@@ -53,10 +53,13 @@ def test_the_readme_has_the_main_comparison(section_of_the_readme):
             name, *cells = (cell.strip() for cell in
                             line.strip('|').split('|'))
             rows[name] = cells
-    few = runs_of(Evidence('txl'), 'labels_85')
-    columns = [{start: aps_of(few[arm]) for start, arm in zip(
-        ('trained on alone', 'direct', 'the same'),
-        LABEL_ARMS['labels_85'])}]
+    columns = []
+    for dataset, student, taught in (
+            ('txl', 'labels_85', TAUGHT), ('deeppcb', 'labels_100', SHARE_4)):
+        few = runs_of(Evidence(dataset), dataset, student)
+        columns.append({start: aps_of(few[arm]) for start, arm in (
+            ('trained on alone', ALONE), ('direct', taught),
+            ('the same', ON_ALL))})
     for results in map(Evidence, ('bccd', 'drawn')):
         columns.append({start: results.aps(results.arms[arm]) for start, arm in
                         (('trained on alone', 'alone'), ('direct', 'direct'),

@@ -84,7 +84,7 @@ def test_they_are_on_both_data_sets():
         'bccd', 'compress')
     assert names('txl', 'compress') == {
         'Slice', 'SliceTraining', 'Shipped', 'Packed'}
-    assert names('txl', 'main', 'labels') == {'Node', 'Limit'}
+    assert names('txl', 'main', 'labels') == {'Node', 'Arrival', 'Limit'}
     assert names('bccd', 'labels') == {'Costs'}
 
 

@@ -163,15 +163,24 @@ class Node(Job):
         if not stage.teachers:
             mtpd.distill.loss_weight = 0
         for key, value in stage.changes:
-            if key == 'distill':  # replaced as a whole; written as pairs
-                mtpd.distill = dict(value)
+            mtpd = cfg.mtpd  # merging replaces it
+            if key in ('distill', 'fade'):  # replaced as a whole
+                mtpd[key] = written_as_pairs(value)
             elif key == 'distill.loss_weight' and isinstance(value, tuple):
-                mtpd.distill.loss_weight = dict(value)
+                mtpd.distill.loss_weight = written_as_pairs(value)
             elif value is None:  # merging would refuse it beside a dict
                 mtpd[key] = None
             else:
                 cfg.merge_from_dict({f'mtpd.{key}': value})
         return cfg
+
+
+def written_as_pairs(value: Any) -> Any:
+    """A dict of pairs of key and value, also within; other values as they
+    are."""
+    if not isinstance(value, tuple):
+        return value
+    return {key: written_as_pairs(inner) for key, inner in value}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 import json
 from typing import Mapping, Sequence
 
-from ..design import (ALONE, DIRECT, FEW_LABELS, FEWEST, LABEL_ARMS, LABELS,
-                      TAUGHT, TWO_STAGES, LabelStage)
+from ..design import (ALONE, ARRIVALS, DIRECT, FEW_LABELS, FEWEST, LABEL_ARMS,
+                      LABELS, LONGER, NOT_TAUGHT, ON_ALL, SHARE_4, TAUGHT,
+                      THREE_TIMES, TWO_STAGES, LabelStage)
+from ..jobs.arrivals import WHO
 from ..jobs.limits import STEPS
 from ..results import Evidence, Run, aps_of
 from . import cells
@@ -18,56 +20,118 @@ def few_labels() -> str:
     parts = []
     for dataset, title in FEW_LABELS.items():
         evidence = Evidence(dataset)
-        groups = {f'{student.split("_")[1]} labelled images': rows
-                  for student in LABELS
-                  if (rows := _rows(runs_of(evidence, student),
-                                    (ALONE, TAUGHT)))}
+        groups = {_named(student): rows for student in LABELS[dataset]
+                  if (rows := _rows(runs_of(evidence, dataset, student),
+                                    _controls(student)))}
         if groups:
             parts.append(_introduction(dataset, title, evidence)
                          + cells.grouped(COLUMNS, groups)
-                         + _two_stages(evidence) + _limits(evidence))
-    return '\n'.join(parts)
+                         + _two_stages(evidence, dataset) + _limits(evidence)
+                         + _arrivals(evidence, dataset))
+    return EVERY_ARM + '\n'.join(parts) if parts else ''
+
+
+def gains() -> str:
+    """What distillation adds where it was tried with few and many labels;
+    empty where nothing is run."""
+    rows = []
+    for dataset, student, arm in GAINS:
+        runs = runs_of(Evidence(dataset), dataset, student)
+        alone, taught = aps_of(runs[ALONE]), aps_of(runs[arm])
+        begun: Values = next((
+            aps_of(found) for name, found in runs.items()
+            if name.endswith(NOT_TAUGHT)), {})
+        if alone and taught:
+            rows.append([f'{dataset}, {_named(student)}: {arm}',
+                         cells.mean(alone), cells.mean(begun),
+                         cells.mean(taught), cells.difference(taught, alone)])
+    return cells.table(('', 'alone', 'head start', 'taught',
+                        'minus alone'), rows) + PAYS if rows else ''
+
+
+GAINS = (('txl', FEWEST, ON_ALL), ('deeppcb', 'labels_100', ON_ALL),
+         ('deeppcb', 'labels_1000', SHARE_4),
+         ('deeppcb', f'labels_1000{THREE_TIMES}', SHARE_4),
+         ('txl', 'labels_850', LONGER),
+         ('txl', 'converged', LONGER))
+PAYS = '''
+A teacher pays where the student lacks labels or training, and the teacher has
+had both. A student that has seen all labels for long enough gains nothing.
+**Head start** is the student that begins with the teacher's neck and head, as
+the taught one does, and is then trained on alone.
+'''
 
 
 COLUMNS = ('', 'AP by seed', 'mean', 'minus alone',
            'minus taught on the labelled images')
+EVERY_ARM = '''\
+Every arm trains for one more stage of as many steps. Taught by a wide teacher
+it begins with its neck and head. On all images, a step takes 8 without labels
+beside 8 with, and the share is 4 unless it is named; on the labelled ones it
+is 1.
+
+'''
 
 
-def runs_of(evidence: Evidence, student: str) -> Runs:
+def _named(student: str) -> str:
+    """What stands above its rows."""
+    if student == 'converged':
+        return CONVERGED
+    longer = ', a stage 3 times as long' * student.endswith(THREE_TIMES)
+    return f'{student.split("_")[1]} labelled images{longer}'
+
+
+CONVERGED = '850 labelled images, after 16 epochs instead of 6'
+
+
+def _controls(student: str) -> Sequence[str]:
+    """What its arms are compared with: alone, and taught on the labelled
+    images; empty if it was not."""
+    return ALONE, next((arm for arm in LABEL_ARMS[student]
+                        if arm.startswith(TAUGHT)), '')
+
+
+def runs_of(evidence: Evidence, dataset: str, student: str) -> Runs:
     """All finished runs of a student."""
-    return {'start': evidence.by_path.get((student, ()), {}),
-            **_runs(evidence, student, LABEL_ARMS[student])}
+    start = evidence.by_path.get((student.removesuffix(THREE_TIMES), ()), {})
+    return {'start': start,
+            **_runs(evidence, student, LABELS[dataset][student],
+                    LABEL_ARMS[student])}
 
 
-def _runs(evidence: Evidence, student: str,
+def _runs(evidence: Evidence, student: str, epochs: int,
           arms: Mapping[str, tuple[LabelStage, ...]]) -> Runs:
     """Those of some arms."""
     runs = {}
     for arm, stages in arms.items():
-        path = tuple((teachers, LABELS[student], 'cosine', json.dumps(changes))
+        path = tuple((teachers, epochs, 'cosine', json.dumps(changes))
                      for teachers, changes in stages)
-        runs[arm] = evidence.by_path.get((student, path), {})
+        runs[arm] = evidence.by_path.get(
+            (student.removesuffix(THREE_TIMES), path), {})
     return runs
 
 
 def _introduction(dataset: str, title: str, evidence: Evidence) -> str:
     aps = {run['name']: f'{run["AP"]:.1f} AP' for run in evidence.pool}
     teachers = ' '.join(text.format(aps[name])
-                        for name, text in TEACHERS.items() if name in aps)
-    return (f'**{dataset}** is {title} {teachers} Every arm trains for one '
-            'more stage of as many steps; taught by the wide teacher it '
-            'begins with its neck and head. On all images, a step takes 8 '
-            'without labels beside 8 with, and the share is 4 unless it is '
-            'named.\n\n')
+                        for name, text in TEACHERS[dataset].items()
+                        if name in aps)
+    return f'**{dataset}** is {title} {teachers}\n\n'
 
 
 TEACHERS = {
-    'wide': "The wide teacher ({}) has twice the student's width and all "
-            'labels.',
-    'pretrained_85': 'The pretrained ones are EfficientNet-Lite0 from '
-                     'ImageNet weights, of 85 labels ({})',
-    'pretrained': 'and of all ({}).'}
-"""Teacher -> what is said of it, with a place for its AP."""
+    'txl': {
+        'wide': "The wide teacher ({}) has twice the student's width and all "
+                'labels.',
+        'wide_24': 'Trained for 24 epochs instead of 16, without photometric '
+                   'augmentation, it has {}.',
+        'pretrained_85': 'The pretrained ones are EfficientNet-Lite0 from '
+                         'ImageNet weights, of 85 labels ({})',
+        'pretrained': 'and of all ({}).'},
+    'deeppcb': {
+        'wide': "The wide teacher ({}) has twice the student's width and all "
+                'labels, for 24 epochs.'}}
+"""Data set -> teacher -> what is said of it, with a place for its AP."""
 
 
 def _limits(evidence: Evidence) -> str:
@@ -91,9 +155,12 @@ limit it: a pretrained teacher 7 AP above it adds nothing.
 '''
 
 
-def _two_stages(evidence: Evidence) -> str:
+def _two_stages(evidence: Evidence, dataset: str) -> str:
     """Progression and direct distillation on all images, and alone."""
-    rows = _rows(_runs(evidence, FEWEST, TWO_STAGES), (ALONE, DIRECT))
+    if FEWEST not in LABELS[dataset]:
+        return ''
+    rows = _rows(_runs(evidence, FEWEST, LABELS[dataset][FEWEST], TWO_STAGES),
+                 (ALONE, DIRECT))
     return TWICE + cells.table(
         (*COLUMNS[:4], 'minus direct'), rows) if rows else ''
 
@@ -105,12 +172,46 @@ takes about twice the time: this alone also compares one stage in equal time.
 '''
 
 
+def _arrivals(evidence: Evidence, dataset: str) -> str:
+    """What of some teachers arrives."""
+    rows = []
+    for student, arm in ARRIVALS[dataset]:
+        run = _runs(evidence, student, LABELS[dataset][student], {
+            arm: LABEL_ARMS[student][arm]})[arm].get(0)
+        if run is None or run['name'] not in evidence.arrivals:
+            continue
+        found = evidence.arrivals[run['name']]
+        rows.append([
+            f'{_named(student)}: {arm}', *(
+                ', '.join(f'{100 * found[split]["not_matched"][stride]:.0f}'
+                          for stride in found[split]['not_matched'])
+                for split in ('training', 'validation')),
+            *(f'{found["validation"][who]:.1f}' for who in WHO)])
+    return ARRIVES + cells.table(ARRIVAL_COLUMNS, rows) \
+        + ARRIVES_IN_WORDS if rows else ''
+
+
+ARRIVAL_COLUMNS = (
+    '', 'not matched, training images', 'validation images', 'AP, teacher',
+    "its head on the student's maps", 'student')
+ARRIVES = '''
+What arrives? Squared distance of the student's maps from the teacher's in
+percent of their variance, from stride 8 to 128, one seed:
+
+'''
+ARRIVES_IN_WORDS = '''
+About as much stays unmatched on other images: the student's size and training
+are the limit, not the number of images. The gradient's share is at any time
+the one that is set, as the automatic weight follows it.
+'''
+
+
 def _rows(runs: Runs, controls: Sequence[str]) -> list[Row]:
     """Arms that were run.
 
     Args:
         controls: Arms; each row has its difference from every one of them
-            that is listed before it.
+            that is listed before it. An empty name leaves its cells empty.
     """
     aps: dict[str, Values] = {arm: aps_of(found)
                               for arm, found in runs.items() if found}
@@ -119,7 +220,7 @@ def _rows(runs: Runs, controls: Sequence[str]) -> list[Row]:
         place = list(runs).index(arm)
         compared = [
             cells.difference(values, aps.get(control, {}))
-            if place > list(runs).index(control) else ''
+            if control and place > list(runs).index(control) else ''
             for control in controls]
         rows.append([arm, cells.by_seed(values), cells.mean(values),
                      *compared])

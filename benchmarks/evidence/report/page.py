@@ -9,7 +9,7 @@ from ..results import Evidence
 from ..statistics import smallest_difference
 from . import cells
 from .cells import Results, Section
-from .labels import few_labels
+from .labels import few_labels, gains
 from .orders import differ, orders
 from .predictions import predictions
 from .settings import gaps, mechanisms, sweeps, why
@@ -39,8 +39,9 @@ def compose() -> Section:
     results = {dataset: evidence for dataset in DATASETS
                if (evidence := Evidence(dataset)).runs}
     labels = few_labels()
-    parts, plots = [HEAD, f'## Few labels, many images\n\n{labels}'] \
-        if labels else [HEAD], {}
+    parts, plots = [
+        HEAD, f'## What pays\n\n{gains()}',
+        f'## Few labels, many images\n\n{labels}'] if labels else [HEAD], {}
     parts += [summary(results), METHOD, data(results)]
     for title, section in SECTIONS.items():
         text, section_plots = section(results)

@@ -9,6 +9,8 @@ mtpd = dict(
     student=dict(checkpoint=pool + 'student.pth'),
     teachers=dict(
         wide=dict(config=here + 'wide.py', checkpoint=pool + 'wide.pth'),
+        wide_24=dict(config=here + 'wide_24.py',
+                     checkpoint=pool + 'wide_24.pth'),
         pretrained=dict(config=here + 'pretrained.py',
                         checkpoint=pool + 'pretrained.pth'),
         pretrained_85=dict(config=here + 'pretrained_85.py',
