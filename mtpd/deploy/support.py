@@ -49,6 +49,9 @@ def _reasons(detector: BaseDetector) -> Iterator[str]:
     if type(detector.data_preprocessor) is not DetDataPreprocessor:
         yield (f'its data_preprocessor is {_name(detector.data_preprocessor)},'
                ' not DetDataPreprocessor')
+    if isinstance(getattr(detector, 'bbox_head', None), RPNHead):
+        yield ('it is a region proposal network by itself, whose boxes are of '
+               'no class')
     stages = _same(detector, SingleStageDetector, 'predict', 'extract_feat'), \
         _same(detector, TwoStageDetector, 'predict', 'extract_feat')
     if not any(stages):

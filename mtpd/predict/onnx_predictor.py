@@ -111,6 +111,12 @@ def known_steps(steps: list[dict[str, Any]], owner: str
                 f'{owner} changes images by {kind}, which an exported '
                 f'detector cannot ask for: it knows {", ".join(STEPS)}. Do '
                 'without it in test_dataloader.dataset.pipeline.')
+        colours = step.get('color_type', 'color')
+        if kind == 'LoadImageFromFile' and not colours.startswith('color'):
+            raise UnusableInput(
+                f'{owner} reads images with color_type={colours!r}, and an '
+                'exported detector takes images of three channels. Set '
+                "color_type='color', with which grey images get three.")
         known.append({key: _with_tuples(value) for key, value in step.items()
                       if key != 'backend_args'} | {'type': kind})
     return [*known, dict(type='mmdet.PackDetInputs', meta_keys=(

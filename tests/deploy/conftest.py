@@ -19,6 +19,7 @@ FAMILIES = {
     'swin': 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
     'cascade': 'cascade_rcnn/cascade-rcnn_r50_fpn_1x_coco.py',
     'dcn': 'dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py',
+    'rpn': 'rpn/rpn_r50_fpn_1x_coco.py',
     'detr': 'detr/detr_r50_8xb2-150e_coco.py'}
 
 

@@ -42,6 +42,8 @@ def changed(trained, path: str, **changes) -> str:
                 'CascadeRoIHead predicts in another way'),
     ('dcn', r"is DeformConv2dPack, an operator of mmcv's own"),
     ('swin', r'is WindowMSA: Swin\'s windows are counted in Python'),
+    ('rpn', 'RPN cannot be exported: it is a region proposal network by '
+            'itself'),
     ('detr', 'DETR cannot be exported: it predicts neither in one stage nor')])
 def test_other_detectors_are_named(detector_of, name, why):
     trained = detector_of(name)
@@ -56,6 +58,12 @@ def test_settings_that_a_file_cannot_follow(detector_of):
             ('model.test_cfg.min_bbox_size', 3, 'min_bbox_size is 3'),
             ('val_dataloader.dataset.pipeline.1',
              dict(type='RandomFlip', prob=1.), 'images by RandomFlip'),
+            ('val_dataloader.dataset.pipeline.0',
+             dict(type='LoadImageFromFile', color_type='grayscale'),
+             "color_type='grayscale', and an exported detector"),
+            ('val_dataloader.dataset.pipeline.0',
+             dict(type='LoadImageFromFile', color_type='unchanged'),
+             "color_type='unchanged'"),
             ('val_dataloader.dataset.pipeline', [],
              'has to begin with LoadImageFromFile')):
         config = changed(trained, 'other.py', **{key: value})
