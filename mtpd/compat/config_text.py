@@ -13,7 +13,7 @@ _MARK = '<not finite: {}>'
 _VALUES = ('inf', '-inf', 'nan')
 
 
-def config_text(content: Mapping[str, Any]) -> str:
+def pretty_text(content: Mapping[str, Any]) -> str:
     """The text of a config file.
 
     Args:

@@ -11,7 +11,7 @@ from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 
 from mtpd.compat.atomic_files import atomic_file
-from mtpd.compat.config_text import config_text as pretty_text
+from mtpd.compat.config_text import pretty_text
 from mtpd.config_types import dict_of, imported_modules
 from mtpd.plan.detectors import is_url, read_file
 from mtpd.plan.errors import PlanError

@@ -61,8 +61,8 @@ def predict_files(predictor: BasePredictor, paths: Sequence[str], out: str,
             try:
                 if one.is_video:
                     videos.append(predict_video(predictor, one, folder))
-                    if text := missing_frames(videos[-1]):
-                        raise Unreadable(text)
+                    if why := missing_frames(videos[-1]):
+                        unread[str(one.path)] = why
                 else:
                     images.append(predict_image(predictor, one, folder))
             except Unreadable as error:

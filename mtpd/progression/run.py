@@ -10,7 +10,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
 from mtpd.compat.atomic_files import atomic_write, remove_partial_files
-from mtpd.compat.config_text import config_text
+from mtpd.compat.config_text import pretty_text
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.identity import identity_of
 from mtpd.plan.plan import Plan, Stages, with_found_files
@@ -93,7 +93,7 @@ def run_progression(cfg: Config, resume: bool = False,
         if is_main_process():
             os.makedirs(plan.work_dir, exist_ok=True)
             remove_partial_files(plan.work_dir)
-            text = config_text(with_found_files(cfg, plan)._cfg_dict)
+            text = pretty_text(with_found_files(cfg, plan)._cfg_dict)
             atomic_write(plan.paths.config, text.encode())
             write_record(plan, record)
         stages = run_stages(plan, order, weights, record, pool)
@@ -156,7 +156,7 @@ def _end(plan: Plan, stages: tuple[StageResult, ...],
     if is_main_process():
         export_student(stages[-1].checkpoint, progression.student)
         config = plain_config(plan.student.config)
-        text = config_text(config._cfg_dict)
+        text = pretty_text(config._cfg_dict)
         atomic_write(plan.paths.student_config, text.encode())
     barrier()
     if is_main_process():

@@ -15,6 +15,8 @@ POOL = ('deformable', 'resnext', 'swin', 'two_stage')
 @pytest.fixture(autouse=True)
 def _in_the_repository(monkeypatch, repository):
     monkeypatch.chdir(repository)
+    # The results' hashes are of configs with the folder that it is by default.
+    monkeypatch.delenv('MTPD_DATA', raising=False)
 
 
 @lru_cache

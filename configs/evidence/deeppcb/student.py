@@ -1,10 +1,10 @@
-"""The student on DeepPCB: that of BCCD, on printed circuit boards.
+"""The student on DeepPCB: that of TXL-PBC, on printed circuit boards.
 
 1000 training and 500 validation images of 6 classes of small defects, at 320
 pixels; training crops 160 of them. COCO JSON and images lie in
 $MTPD_DATA/deeppcb (data/deeppcb).
 """
-_base_ = '../bccd/student.py'
+_base_ = '../txl/student.py'
 
 data_root = '{{$MTPD_DATA:data}}/deeppcb/'
 metainfo = dict(classes=(
@@ -18,16 +18,9 @@ test_pipeline = _base_.test_pipeline
 test_pipeline[1].scale = scale
 train_dataloader = dict(dataset=dict(
     data_root=data_root, metainfo=metainfo, pipeline=train_pipeline))
-val_dataloader = dict(batch_size=32, dataset=dict(
+val_dataloader = dict(dataset=dict(
     data_root=data_root, metainfo=metainfo, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 model = dict(bbox_head=dict(num_classes=6))
-
-max_epochs = 6
-train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=26),
-    dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True,
-         convert_to_iter_based=True)]

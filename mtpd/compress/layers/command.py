@@ -5,7 +5,7 @@ from typing import Any, Mapping, NamedTuple
 
 from mmengine.config import Config
 
-from mtpd.compat.config_text import config_text
+from mtpd.compat.config_text import pretty_text
 from mtpd.compress.budget import megabytes, parameters
 from mtpd.compress.calibrate import recalibrate
 from mtpd.compress.compress import (Request, read_detector, read_original,
@@ -168,7 +168,7 @@ def _ordinary_config(cfg: Config, model: Mapping[str, Any], weights: str,
         content['resume'] = False
     base = os.path.basename(cfg.filename)
     return f'# {base} with plain convolutions that do the same.\n' \
-        + config_text(content) + load_from(weights)
+        + pretty_text(content) + load_from(weights)
 
 
 def _sizes(detector: Any) -> tuple[float, float]:
