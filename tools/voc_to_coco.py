@@ -168,7 +168,7 @@ def _read_annotation(voc: Path, stem: str) -> tuple[Size, list[Box]]:
              tuple(int(float(_text(obj, f'bndbox/{key}')))
                    for key in ('xmin', 'ymin', 'xmax', 'ymax')))
             for obj in root.findall('object')]
-    except (ET.ParseError, ValueError) as error:
+    except (ET.ParseError, OverflowError, ValueError) as error:
         raise ValueError(
             f'{path} lacks a required part or is not readable ({error}). It '
             'needs size/width, size/height and, in each object, name and '
@@ -217,13 +217,18 @@ def _place(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def expanded(path: str) -> Path:
+    """With the home folder for ``~``."""
+    return Path(path).expanduser()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('voc', type=Path,
+    parser.add_argument('voc', type=expanded,
                         help='folder with JPEGImages, Annotations, ImageSets')
-    parser.add_argument('--out', type=Path, required=True)
+    parser.add_argument('--out', type=expanded, required=True)
     parser.add_argument('--splits', nargs='+', default=['train', 'val'])
     parser.add_argument('--classes', nargs='+',
                         help='in the order of their ids; by default all '
@@ -232,7 +237,10 @@ def main() -> None:
     try:
         counts = voc_to_coco(arguments.voc, arguments.out, arguments.splits,
                              arguments.classes)
-    except (FileNotFoundError, ValueError) as error:
+    except OSError as error:
+        parser.exit(1, f'{error.filename}: {error.strerror}\n'
+                    if error.strerror else f'{error}\n')
+    except ValueError as error:
         parser.exit(1, f'{error}\n')
     for split, count in counts.items():
         print(f'{split}: {count["images"]} images, {count["annotations"]} '

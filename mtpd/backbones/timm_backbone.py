@@ -16,7 +16,7 @@ from .strides import (DRY_RUN_SIZE, build_error, check_pyramid, choose_strides,
                       dry_run_error, freeze_norm_statistics, suggest_names,
                       weights_error)
 from .timm_weights import (compare_with_file, file_without_network,
-                           import_timm)
+                           import_timm, source_of)
 from .weights_files import is_file, local_file
 
 
@@ -134,7 +134,7 @@ class TimmBackbone(BaseModule):
         if file is None:
             return self.options
         return {**self.options,
-                'pretrained_cfg_overlay': {**overlay, 'file': file}}
+                'pretrained_cfg_overlay': {**overlay, **source_of(file)}}
 
     def train(self, mode: bool = True) -> 'TimmBackbone':
         """Set the mode as any module does, except for ``norm_eval``.

@@ -6,6 +6,7 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
+from mtpd.compat.checksums import is_compressed
 from mtpd.config_types import dict_of
 from mtpd.randomness import isolate_rng
 
@@ -74,7 +75,7 @@ def compare_with_file(model_name: str, options: dict[str, Any], file: str,
         CheckpointMismatch: It does not.
         CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
     """
-    overlay = {**dict_of(options, 'pretrained_cfg_overlay'), 'file': file}
+    overlay = dict_of(options, 'pretrained_cfg_overlay')
     options = {key: value for key, value in options.items()
                if key not in ('out_indices', 'feature_cls',
                               'pretrained_cfg_overlay')}
@@ -84,8 +85,9 @@ def compare_with_file(model_name: str, options: dict[str, Any], file: str,
     weights = read_weights(file, whole.state_dict())
     try:
         with isolate_rng(0):
-            timm.create_model(model_name, pretrained=True,
-                              pretrained_cfg_overlay=overlay, **options)
+            timm.create_model(
+                model_name, pretrained=True, pretrained_cfg_overlay={
+                    **overlay, **source_of(file, weights)}, **options)
         return
     except RuntimeError as error:
         found = differences_in(str(error))
@@ -103,6 +105,24 @@ def compare_with_file(model_name: str, options: dict[str, Any], file: str,
     found = found._replace(missing=missing)
     if any(found):
         raise mismatch(model_name, file, found, features, weights) from cause
+
+
+def source_of(file: str, weights: Mapping[str, Tensor] | None = None
+              ) -> dict[str, Any]:
+    """How timm's ``pretrained_cfg_overlay`` names a file's weights.
+
+    Args:
+        file: The local file. One that was compressed by xz is read here, as
+            timm cannot.
+        weights: Of the file, if they have been read.
+
+    Raises:
+        CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
+    """
+    if not is_compressed(file):
+        return dict(file=file)
+    return dict(file=None, state_dict=dict(
+        read_weights(file, {}) if weights is None else weights))
 
 
 def import_timm() -> ModuleType:

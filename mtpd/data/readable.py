@@ -1,5 +1,8 @@
 """Samples of images some of which cannot be read."""
+import logging
 from typing import Any, Callable
+
+from mmengine.logging import print_log
 
 from mtpd.compat.samples import Sample, sample_of
 
@@ -30,6 +33,13 @@ def readable_sample(dataset: Any, image: int,
                 raise
             replaced(failed, error)
     raise IndexError('The data set has no image.')
+
+
+def next_is_taken(sample: Sample, error: Exception) -> None:
+    """Warn of an image without labels that is replaced by the next one."""
+    print_log(f'mtpd.unlabelled: {sample.image} cannot be read ({error}); the '
+              'next image is taken in its place.', logger='current',
+              level=logging.WARNING)
 
 
 def fails_to_load(sample: Sample) -> bool:

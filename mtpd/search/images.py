@@ -3,16 +3,17 @@ import hashlib
 import json
 import os
 from fractions import Fraction
-from typing import Collection, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, Collection, Iterable, Iterator, NamedTuple, Sequence
 
 import torch
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mtpd.config_types import type_name
 from mtpd.data.image_list import with_each_image_once
+from mtpd.data.readable import next_is_taken, readable_sample
 from mtpd.distill.teacher_view.scale import scale_key
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.order import fold_of
@@ -48,7 +49,9 @@ class Images:
     """The images of one split after the student's test pipeline.
 
     Nothing is random and no label is read, so images without labels serve
-    too. A repeated or mixed data set counts each of its images once.
+    too. A repeated or mixed data set counts each of its images once. In place
+    of an image without labels that cannot be read the next one is taken, as
+    in training.
 
     Args:
         student: The student's config.
@@ -73,6 +76,8 @@ class Images:
             config = with_teacher_view(config, list(self._keys.values()))
         self._dataset = DATASETS.build(config)
         self._dataset.full_init()
+        self._samples = _Readable(self._dataset) if split == 'unlabelled' \
+            else self._dataset
         self._annotations = []
         for index in range(len(self._dataset)):
             # Read once: the data set unpacks an entry at each access.
@@ -157,7 +162,7 @@ class Images:
         because an annotation can be wrong.
         """
         loader = DataLoader(
-            self._dataset, batch_sampler=batches, num_workers=self._workers,
+            self._samples, batch_sampler=batches, num_workers=self._workers,
             collate_fn=list)
         for indices, samples in zip(batches, loader, strict=True):
             by_shape: dict[tuple, ImageBatch] = {}
@@ -189,6 +194,16 @@ class Images:
         generator = torch.Generator().manual_seed(
             int.from_bytes(digest.digest()[:7], 'big'))
         return torch.rand(size, generator=generator) < share
+
+
+class _Readable(Dataset):
+    """A data set without the images that cannot be read."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> Any:
+        return readable_sample(self._dataset, index, next_is_taken)
 
 
 def test_pipeline(cfg: Config) -> list[dict]:

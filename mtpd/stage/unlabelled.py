@@ -1,14 +1,11 @@
 """Images without labels beside the labelled ones of each step."""
-import logging
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from mmdet.registry import DATASETS
 from mmengine.dist import get_rank, get_world_size
-from mmengine.logging import print_log
 
-from mtpd.compat.samples import Sample
-from mtpd.data.readable import readable_sample
+from mtpd.data.readable import next_is_taken, readable_sample
 from mtpd.randomness import seed_generators
 
 # Beside those of mtpd.stage.seeding.
@@ -33,12 +30,6 @@ class UnlabelledKey(NamedTuple):
 class UnlabelledSample(NamedTuple):
     """What a pipeline has made of an image without labels."""
     content: Any
-
-
-def _warn(sample: Sample, error: Exception) -> None:
-    print_log(f'mtpd.unlabelled: {sample.image} cannot be read ({error}); the '
-              'next image is taken in its place.', logger='current',
-              level=logging.WARNING)
 
 
 class UnlabelledStream:
@@ -90,7 +81,7 @@ class UnlabelledStream:
         """
         seed_generators(_SAMPLE, *self._key, *key)
         return UnlabelledSample(
-            readable_sample(self._dataset, key.image, _warn))
+            readable_sample(self._dataset, key.image, next_is_taken))
 
     def _order(self, passes: int) -> np.ndarray:
         if passes not in self._orders:

@@ -1,4 +1,5 @@
 import copy
+import lzma
 import sys
 
 import pytest
@@ -169,7 +170,9 @@ def test_a_file_is_one_line_whoever_has_written_it(tmp_path):
                           for key, value in weights.items()}, 'lr': 1},
                tmp_path / 'weights.pth')
     save_file(weights, tmp_path / 'weights.safetensors')
-    for name in ('weights.pth', 'weights.safetensors'):
+    with lzma.open(tmp_path / 'weights.pth.xz', 'wb') as file:
+        file.write((tmp_path / 'weights.pth').read_bytes())
+    for name in ('weights.pth', 'weights.safetensors', 'weights.pth.xz'):
         backbone = initialised(model_name='resnet10t',
                                pretrained=str(tmp_path / name))
         for key, value in backbone.model.state_dict().items():

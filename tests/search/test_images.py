@@ -1,5 +1,6 @@
 """Which images costs are measured on, and in which batches."""
 import json
+import shutil
 from collections import Counter
 from fractions import Fraction
 
@@ -154,7 +155,14 @@ def test_a_share_of_positions_is_drawn_by_image(toy):
                    for b in masks[:i])
 
 
-def test_images_without_labels_are_measured_on_too(toy, frames):
+def views_of(images):
+    """The images themselves, by index."""
+    return {batch.indices[0]: batch.views[1][0]
+            for batch in images.load(images.batches(range(len(images))))}
+
+
+def test_images_without_labels_are_measured_on_too(toy, frames, tmp_path):
+    frames = shutil.copytree(frames, tmp_path / 'frames')
     plan = make_plan(toy(unlabelled=dict(folder=str(frames)),
                          costs=dict(split='unlabelled')))
     images = Images(plan.student.config, 'unlabelled', [Fraction(2)],
@@ -165,6 +173,10 @@ def test_images_without_labels_are_measured_on_too(toy, frames):
     assert len(others) == 10 and indices == [0]
     assert views[1][0].shape == (3, 64, 96)
     assert views[2][0].shape == (3, 128, 192)
+    # As in training, the next one takes the place of one that is torn.
+    second = views_of(images)[1]
+    (frames / images.name(0)).write_bytes(b'no image')
+    assert torch.equal(views_of(images)[0], second)
     found = student_data(make_plan(toy(costs=dict(split='unlabelled'))))
     assert found.problems == [
         "mtpd.costs.split is 'unlabelled', and mtpd.unlabelled is not set. "

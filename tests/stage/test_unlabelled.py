@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mtpd.randomness import seed_everything
+from mtpd.data import readable
 from mtpd.stage import unlabelled
 from mtpd.stage.seeding import KeyedBatches
 from mtpd.stage.unlabelled import (CollateApart, UnlabelledKey,
@@ -93,7 +94,7 @@ def test_an_image_that_cannot_be_loaded_is_replaced_by_the_next(
     broken = sorted(folder.glob('*.png'))[1]
     broken.write_bytes(b'no image')
     said = []
-    monkeypatch.setattr(unlabelled, 'print_log',
+    monkeypatch.setattr(readable, 'print_log',
                         lambda text, **_: said.append(text))
     steps = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
     config = dict(type='UnlabelledImages', data_prefix=dict(img=str(folder)),

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,8 @@ def test_mmdet_reads_boxes_of_the_same_corner(voc, tmp_path):
     (lambda v: (v / 'Annotations/b1.xml').write_text(
         '<annotation><size><width>0</width><height>0</height></size>'
         '</annotation>'), ValueError, r'b1\.xml lacks .*size is 0 x 0'),
+    (lambda v: write_image(v, 'b1', ('RBC', 1, 1, 1e400, 5, 0)), ValueError,
+     r'b1\.xml lacks .*infinity'),
     (lambda v: write_image(v, 'b1', ('Yeast', 1, 1, 5, 5, 0)), ValueError,
      'name Yeast, and the classes are RBC, WBC'),
 ])
@@ -157,10 +160,12 @@ def test_errors_come_before_anything_is_written(voc, tmp_path, breakage, error,
 
 def test_command_line(voc, tmp_path):
     def run(*arguments):
-        return subprocess.run([sys.executable, str(TOOL), *arguments],
-                              capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, str(TOOL), *arguments], capture_output=True,
+            text=True, env={**os.environ, 'HOME': str(tmp_path)})
 
-    done = run(str(voc), '--out', str(tmp_path / 'out'))
+    done = run(str(voc), '--out=~/out')
+    assert (tmp_path / 'out').is_dir()
     assert done.returncode == 0
     assert done.stdout == (
         'train: 2 images, 3 boxes, 2 of zero or negative size dropped\n'
@@ -169,3 +174,7 @@ def test_command_line(voc, tmp_path):
     assert failed.returncode == 1
     assert 'test.txt is missing' in failed.stderr
     assert 'Traceback' not in failed.stderr
+    (tmp_path / 'file').touch()
+    failed = run(str(voc), '--out=~/file')
+    assert (failed.returncode, failed.stderr) == (
+        1, f'{tmp_path}/file/train: Not a directory\n')
