@@ -30,7 +30,8 @@ and 5 seeds):
     compress    the student cut to 75, 50 and 25% of its width: not trained,
                 from random weights, alone, and taught by what it was; half of
                 it also by a stronger teacher after that, and as ONNX files.
-                In no budget: name it by --only. Needs mtpd[compress,onnx].
+                In no budget: name it by --only. Needs torch-pruning, onnx and
+                onnxruntime.
                 Results: benchmarks/evidence/DATASET_slices.jsonl
     labels      few labels, all labels, images without any, and what of a
                 teacher arrives: on txl and deeppcb alone, which no other

@@ -2,7 +2,7 @@
 
     python benchmarks/many_widths.py my.py my.pth --widths 1 .75 .5 .25
 
-Needs ``pip install "mtpd[compress]"``. All widths share the weights of the
+Needs ``pip install torch-pruning``. All widths share the weights of the
 trained detector my.pth. Each has its most important channels (l1 over all
 layers that share them, those of a GroupNorm within their groups), so that
 every width is a part of each wider one, as in DynaBERT (arXiv 2004.04037). The

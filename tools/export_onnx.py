@@ -7,7 +7,7 @@ The file holds normalisation, network, decoding and non-maximum suppression,
 and says in its metadata how an image is resized and what the classes are:
 tools/predict.py takes it without the config. It is written only if
 onnxruntime finds in it what mmdet finds, which the table shows. Needs
-pip install 'mtpd[onnx]'.
+pip install onnx onnxruntime.
 """
 import argparse
 import os

@@ -5,7 +5,7 @@ from typing import Callable, Iterator, Mapping, Sequence
 
 from .design import (ADAPTED, ARRIVALS, EPOCHS, FEW_LABELS, FEWEST, GENTLE,
                      LABEL_ARMS, LABELS, LIMITS, MECHANISMS, PILOT_SEED, SHORT,
-                     THREE_TIMES, TWO_STAGES, WEIGHT, WITHOUT_ADAPTERS,
+                     SPLITS, THREE_TIMES, TWO_STAGES, WEIGHT, WITHOUT_ADAPTERS,
                      Changes, LabelStage,
                      at_scale, with_mechanism, with_share)
 from .jobs.arrivals import Arrival
@@ -165,6 +165,8 @@ def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     for student, arm in ARRIVALS.get(dataset, ()):
         yield Arrival(label_node(dataset, seeds[0], student,
                                  LABEL_ARMS[student][arm]))
+    for split in SPLITS if dataset == 'txl' else ():
+        yield Costs(dataset, FEWEST, split)
     for labels in LIMITS if dataset == 'txl' else ():
         yield Limit(dataset, labels)
 
@@ -186,12 +188,13 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         start = Slice(dataset, seed, width)
         arms = {arm: SliceTraining(start, arm) for arm in SLICE_ARMS}
         yield start
-        for arm in ('scratch', 'alone', 'distilled'):
+        tried = ['scratch', 'alone', TAUGHT_ARM[dataset]]
+        if width == .5:
+            tried += ['distilled', *MORE_ARMS[dataset]]
+        for arm in dict.fromkeys(tried):
             yield arms[arm]
         if width == .5:
             yield from _files_of(arms['distilled'])
-            for arm in MORE_ARMS[dataset]:
-                yield arms[arm]
     for layers, seed in itertools.product(LAYERED if on_bccd else (),
                                           seeds[:3]):
         start = Slice(dataset, seed, layers=layers)
@@ -200,9 +203,11 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
             yield SliceTraining(start, arm)
 
 
+TAUGHT_ARM = {'bccd': 'distilled', 'txl': 'share1'}
+"""Data set -> how slices of all widths are taught."""
 MORE_ARMS = {
     'bccd': ('share2', 'share1', 'fading', 'twice', 'progression', 'gentle'),
-    'txl': ('share1', 'alone_longer', 'share1_longer')}
+    'txl': ('alone_longer', 'share1_longer')}
 
 
 def _files_of(student: SliceTraining) -> Iterator[Job]:

@@ -58,7 +58,10 @@ NOT_TAUGHT = 'not taught'
 BEGUN = f"begun with the teacher's neck and head, {NOT_TAUGHT}"
 SHARE_4 = 'taught on labelled images, share 4'
 LONGER = 'taught by the wide teacher trained for longer'
+BY_SWIN = 'on all images by a Swin transformer'
 DIRECT = 'direct: the wide teacher twice'
+SWIN_TWICE = 'direct from a transformer: Swin twice'
+THROUGH_CNN = 'through a CNN: the wide teacher, then Swin'
 
 
 def share_of(share: float) -> Changes:
@@ -127,6 +130,7 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
             taught_by('pretrained'),),
         'on all images by the wide teacher trained for longer': (
             taught_by('wide_24', INHERIT),),
+        BY_SWIN: (taught_by('swin'),),
         'on all images, fading in the last third': (
             taught_by('wide', INHERIT, fading(40)),),
         'on all images, `PKDLoss`': (taught_by(
@@ -173,9 +177,21 @@ TWO_STAGES: dict[str, tuple[LabelStage, ...]] = {
     ALONE: (_ALONE, _ALONE),
     DIRECT: (_ON_ALL, taught_by('wide')),
     'progression: the pretrained teacher of these labels, then the wide one': (
-        taught_by('pretrained_85'), _ON_ALL)}
+        taught_by('pretrained_85'), _ON_ALL),
+    SWIN_TWICE: (taught_by('swin'), taught_by('swin')),
+    THROUGH_CNN: (_ON_ALL, taught_by('swin'))}
 """Arm -> its stages, for the student with few labels on all images; the
 control first. One of them is as long as a stage of :data:`LABEL_ARMS`."""
+SPLITS = ('unlabelled', 'train')
+"""Of which images the costs from the student with few labels are measured:
+all training images, or those with labels."""
+CHOICE = {
+    'wide_24': 'on all images by the wide teacher trained for longer',
+    'wide': ON_ALL,
+    'pretrained': 'on all images by a pretrained teacher of all labels',
+    'pretrained_85': 'on all images by a pretrained teacher of these labels',
+    'swin': BY_SWIN}
+"""Teacher -> the arm of this student that it teaches."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""
 GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)

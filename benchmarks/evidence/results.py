@@ -6,7 +6,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from mtpd.order.costs import AdaptationCosts
 
-from .design import EPOCHS, PILOT_SEED, SHORT, Changes
+from .design import EPOCHS, FEWEST, PILOT_SEED, SHORT, SPLITS, Changes
 from .store import read_results, results_file
 
 Run = dict[str, Any]
@@ -42,6 +42,7 @@ class Evidence:
         limits: Students with some of the labels, tested on both splits.
         arrivals: Name of a run -> what of its teacher arrived.
         costs: The order's JSON, None while it is not measured.
+        choices: Split -> the same for the student with few labels.
     """
 
     def __init__(self, dataset: str) -> None:
@@ -58,6 +59,8 @@ class Evidence:
         self.limits = named('limit_')
         self.arrivals = {one['node']: one for one in named('arrives_')}
         self.costs = results.get('costs')
+        self.choices = {split: found for split in SPLITS if (
+            found := results.get(f'costs_{FEWEST}_{split}'))}
 
     @cached_property
     def adaptation(self) -> AdaptationCosts:

@@ -136,5 +136,5 @@ def import_timm() -> ModuleType:
     except ImportError as error:
         raise ImportError(
             'TimmBackbone needs timm, which cannot be imported '
-            f'({error}): pip install "mtpd[timm]"') from error
+            f'({error}): pip install timm (the extra mtpd[timm])') from error
     return timm

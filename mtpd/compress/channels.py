@@ -41,8 +41,8 @@ def torch_pruning() -> ModuleType:
     except ImportError as error:
         raise CannotSlice([
             'torch-pruning is not installed, which finds the channels that '
-            f'belong together ({error}): pip install "mtpd[compress]"']) \
-            from error
+            f'belong together ({error}): pip install torch-pruning (the extra '
+            'mtpd[compress])']) from error
     return torch_pruning
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .inputs import UnusableInput
 
-INSTALL = "pip install 'mtpd[onnx]'"
+INSTALL = 'pip install onnx onnxruntime (the extra mtpd[onnx])'
 IMAGES = 'images'
 """Name of the file's only input."""
 OUTPUTS = ('boxes', 'scores', 'labels', 'image', 'masks')

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from evidence import comparisons
-from evidence.design import (ALONE, ARRIVALS, DATASETS, EPOCHS, FEW_LABELS,
-                             FEWEST, LABEL_ARMS, LABELS, ON_ALL, PILOT_SEED,
-                             SHORT, THREE_TIMES, TWO_STAGES, WEIGHT,
-                             WITHOUT_ADAPTERS, at_scale, with_mechanism)
+from evidence.design import (ALONE, ARRIVALS, BY_SWIN, CHOICE, DATASETS,
+                             EPOCHS, FEW_LABELS, FEWEST, INHERIT, LABEL_ARMS,
+                             LABELS, ON_ALL, PILOT_SEED, SHORT, THREE_TIMES,
+                             TWO_STAGES, WEIGHT, WITHOUT_ADAPTERS, at_scale,
+                             with_mechanism)
 from evidence.jobs.arrivals import Arrival
-from evidence.jobs.students import Node, Stage
+from evidence.jobs.students import Costs, Node, Stage
 from evidence.results import Evidence
 from evidence.jobs.training import changes, config_of, pool_of
 from mmdet.registry import MODELS
@@ -164,11 +165,11 @@ def test_the_arms_of_few_labels_differ_in_what_their_names_say(dataset):
             weight = found.pop('mtpd.distill.loss_weight', 0)
             assert (4. if weight == 'auto' else weight and weight['share']
                     ) == (0 if 'not taught' in said else expected)
-            pretrained = 'pretrained' in said
+            pretrained, swin = 'pretrained' in said, 'Swin' in said
             assert (found.pop('mtpd.inherit', None) is not None) \
-                == ('begun' in said or not pretrained)
+                == ('begun' in said or not (pretrained or swin))
             longer = 'for longer' in said or 'this one' in said
-            teacher = ('wide_24' if longer else 'wide') \
+            teacher = 'swin' if swin else ('wide_24' if longer else 'wide') \
                 if not pretrained else 'pretrained' \
                 if student == 'labels_850' or 'of all labels' in said \
                 else 'pretrained_85'
@@ -187,6 +188,20 @@ def test_the_arms_of_few_labels_differ_in_what_their_names_say(dataset):
             assert found == {}
 
 
+def test_teachers_are_chosen_from_by_costs_and_by_ap():
+    """Each teacher of the pool, and the arm that it teaches."""
+    assert set(CHOICE) == set(pool_of('txl'))
+    for name, arm in CHOICE.items():
+        (teachers, changes), = LABEL_ARMS[FEWEST][arm]
+        assert teachers == (name,) and changes in ((), INHERIT)
+    jobs = comparisons.COMPARISONS['labels']('txl', (0,))
+    found = [job for job in jobs if isinstance(job, Costs)]
+    assert [job.name for job in found] == [
+        'costs_labels_85_unlabelled', 'costs_labels_85_train']
+    assert {job.needs[0] for job in found} == {Node(
+        'txl', 0, student=FEWEST)}
+
+
 def test_what_arrives_is_measured_of_runs_that_are_compared():
     for dataset in FEW_LABELS:
         jobs = list(comparisons.COMPARISONS['labels'](dataset, (0, 1, 2)))
@@ -200,12 +215,13 @@ def test_what_arrives_is_measured_of_runs_that_are_compared():
 def test_the_arms_of_two_stages_have_equal_controls():
     """As many steps with the same restart, by the same teacher at the end."""
     arms = LABEL_ARMS[FEWEST]
-    alone, direct, progression = TWO_STAGES.values()
+    alone, direct, progression, swin, through_cnn = TWO_STAGES.values()
     assert alone == arms[ALONE] * 2
     assert [teachers for teachers, _ in direct] == [('wide',)] * 2
     assert [teachers for teachers, _ in progression] == [
         ('pretrained_85',), ('wide',)]
-    assert arms[ON_ALL] == direct[:1] == progression[1:]
+    assert arms[ON_ALL] == direct[:1] == progression[1:] == through_cnn[:1]
+    assert swin == 2 * through_cnn[1:] == 2 * arms[BY_SWIN]
     nodes = comparisons.COMPARISONS['labels']('txl', (4,))
     assert {len(node.stages) for node in nodes
             if isinstance(node, Node)} == {1, 2}

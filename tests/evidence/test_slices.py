@@ -84,7 +84,8 @@ def test_they_are_on_both_data_sets():
         'bccd', 'compress')
     assert names('txl', 'compress') == {
         'Slice', 'SliceTraining', 'Shipped', 'Packed'}
-    assert names('txl', 'main', 'labels') == {'Node', 'Arrival', 'Limit'}
+    assert names('txl', 'main', 'labels') == {
+        'Node', 'Arrival', 'Costs', 'Limit'}
     assert names('bccd', 'labels') == {'Costs'}
 
 

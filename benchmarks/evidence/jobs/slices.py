@@ -24,7 +24,7 @@ from .students import Node, Teacher
 from .training import (describe_training, digest, made_with, pool_of,
                        train_plain)
 
-WIDTHS = {'bccd': (.5, .75, .25), 'txl': (.5,)}
+WIDTHS = {'bccd': (.5, .75, .25), 'txl': (.5, .75, .25)}
 """Data set -> shares of the channels, in the order of the runs."""
 ORIGINALS = {'bccd': ('mtpd', 'student'), 'txl': ('original', 'original')}
 """Data set -> the config that trains the student that is made smaller, as
@@ -44,6 +44,7 @@ SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
     'share2': (ORIGINAL,), 'share1': (ORIGINAL,),
     'alone_longer': (), 'share1_longer': (ORIGINAL,),
+    'logits': (ORIGINAL,), 'logits_and_maps': (ORIGINAL,),
     'fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
     'progression': (ORIGINAL, STRONGER), 'gentle': (ORIGINAL, STRONGER)}
 """Arm -> the teacher of each stage. In "fading", distillation falls to none in
@@ -55,6 +56,12 @@ SHARE_OF = {
     'share2': 2., **dict.fromkeys(('share1', 'share1_longer', 'gentle'), 1.)}
 """Arm -> the share of distillation's gradient (the default was 4 once): see
 :class:`mtpd.distill.AutoWeight`."""
+_MAPS = dict(type='FeatureL2Loss', normalise=True)
+_LOGITS = dict(type='LogitLoss')
+MECHANISMS: dict[str, dict[str, Any]] = {
+    'logits': _LOGITS, 'logits_and_maps': dict(type='WeightedSum', losses=[
+        _MAPS, {**_LOGITS, 'loss_weight': 10.}])}
+"""Arm -> its mechanism, where that is not the default's."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
 
@@ -219,7 +226,7 @@ class SliceTraining(_OfSlices):
             cfg.mtpd.fade = dict(begin=epochs * 2 / 3, end=epochs)
         if self.arm in SHARE_OF:
             cfg.mtpd.distill = dict(
-                type='FeatureL2Loss', normalise=True,
+                copy.deepcopy(MECHANISMS.get(self.arm, _MAPS)),
                 loss_weight=dict(share=SHARE_OF[self.arm]))
         if len(teachers) > 1:
             cfg.mtpd.order = [[name] for name in teachers]

@@ -176,29 +176,47 @@ class Node(Job):
 
 
 def written_as_pairs(value: Any) -> Any:
-    """A dict of pairs of key and value, also within; other values as they
-    are."""
+    """A dict of pairs of key and value, and a list of several such dicts,
+    also within; other values as they are."""
     if not isinstance(value, tuple):
         return value
+    if all(isinstance(one[0], tuple) for one in value):
+        return [written_as_pairs(one) for one in value]
     return {key: written_as_pairs(inner) for key, inner in value}
 
 
 @dataclass(frozen=True)
 class Costs(Job):
     """Costs, kernel similarities, APs, and the order for every maximum number
-    of teachers, from the student of seed 0."""
+    of teachers, from the student of seed 0.
+
+    Attributes:
+        student: As for :class:`Node`.
+        split: Of the images: 'train', or 'unlabelled'.
+    """
     dataset: str
-    name: str = 'costs'
+    student: str = 'mtpd'
+    split: str = 'train'
+
+    @property
+    def name(self) -> str:
+        return 'costs' if self.student == 'mtpd' \
+            else f'costs_{self.student}_{self.split}'
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (Node(self.dataset, 0), *(
+        return (self._start, *(
             Teacher(self.dataset, name) for name in pool_of(self.dataset)))
 
+    @property
+    def _start(self) -> Node:
+        return Node(self.dataset, 0, student=self.student)
+
     def measure(self) -> dict[str, Any]:
-        student = Node(self.dataset, 0)
-        cfg = config_of(self.dataset)
-        cfg.mtpd.student.checkpoint = student.weights
+        cfg = config_of(self.dataset, self.student)
+        cfg.mtpd.student.checkpoint = self._start.weights
+        cfg.mtpd.order = 'bgs'
+        cfg.mtpd.costs = dict(split=self.split)
         cfg.work_dir = str(self.folder)
         search = order_teachers(*prepare(cfg, trains=False))
         moments = MomentStore.read(

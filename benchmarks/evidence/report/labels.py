@@ -1,13 +1,18 @@
 """The page's section about few labels and images without any."""
 import json
-from typing import Mapping, Sequence
+from statistics import fmean
+from typing import Any, Mapping, Sequence
 
-from ..design import (ALONE, ARRIVALS, DIRECT, FEW_LABELS, FEWEST, LABEL_ARMS,
-                      LABELS, LONGER, NOT_TAUGHT, ON_ALL, SHARE_4, TAUGHT,
-                      THREE_TIMES, TWO_STAGES, LabelStage)
+from mtpd.order.costs import AdaptationCosts
+
+from ..design import (ALONE, ARRIVALS, CHOICE, DIRECT, FEW_LABELS, FEWEST,
+                      LABEL_ARMS, LABELS, LONGER, NOT_TAUGHT, ON_ALL, SHARE_4,
+                      SPLITS, SWIN_TWICE, TAUGHT, THREE_TIMES, TWO_STAGES,
+                      LabelStage)
 from ..jobs.arrivals import WHO
 from ..jobs.limits import STEPS
 from ..results import Evidence, Run, aps_of
+from ..statistics import rank_correlation
 from . import cells
 from .cells import Row, Values
 
@@ -26,9 +31,9 @@ def few_labels() -> str:
         if groups:
             parts.append(_introduction(dataset, title, evidence)
                          + cells.grouped(COLUMNS, groups)
-                         + _two_stages(evidence, dataset) + _limits(evidence)
-                         + _arrivals(evidence, dataset))
-    return EVERY_ARM + '\n'.join(parts) if parts else ''
+                         + _two_stages(evidence, dataset)
+                         + _choice(evidence, dataset) + _limits(evidence))
+    return EVERY_ARM + '\n'.join(parts) + _arrivals() if parts else ''
 
 
 def gains() -> str:
@@ -127,7 +132,8 @@ TEACHERS = {
                    'augmentation, it has {}.',
         'pretrained_85': 'The pretrained ones are EfficientNet-Lite0 from '
                          'ImageNet weights, of 85 labels ({})',
-        'pretrained': 'and of all ({}).'},
+        'pretrained': 'and of all ({}).',
+        'swin': 'The Swin transformer is from random weights ({}).'},
     'deeppcb': {
         'wide': "The wide teacher ({}) has twice the student's width and all "
                 'labels, for 24 epochs.'}}
@@ -160,9 +166,10 @@ def _two_stages(evidence: Evidence, dataset: str) -> str:
     if FEWEST not in LABELS[dataset]:
         return ''
     rows = _rows(_runs(evidence, FEWEST, LABELS[dataset][FEWEST], TWO_STAGES),
-                 (ALONE, DIRECT))
+                 (ALONE, DIRECT, SWIN_TWICE))
     return TWICE + cells.table(
-        (*COLUMNS[:4], 'minus direct'), rows) if rows else ''
+        (*COLUMNS[:4], 'minus the wide teacher twice', 'minus Swin twice'),
+        rows) if rows else ''
 
 
 TWICE = '''
@@ -172,17 +179,73 @@ takes about twice the time: this alone also compares one stage in equal time.
 '''
 
 
-def _arrivals(evidence: Evidence, dataset: str) -> str:
-    """What of some teachers arrives."""
+def _choice(evidence: Evidence, dataset: str) -> str:
+    """Whether the cost chooses a teacher better than its AP does."""
+    if len(evidence.choices) < len(SPLITS):
+        return ''
+    runs = runs_of(evidence, dataset, FEWEST)
+    alone = aps_of(runs[ALONE])
+    gains, rows = {}, []
+    for name, arm in CHOICE.items():
+        taught = aps_of(runs[arm])
+        if not taught:
+            return ''
+        gains[name] = fmean(ap - alone[seed] for seed, ap in taught.items())
+    by_split = {split: _costs_of(found)
+                for split, found in evidence.choices.items()}
+    aps = evidence.choices[SPLITS[0]]['aps']
+    for name in sorted(gains, key=gains.__getitem__, reverse=True):
+        rows.append([name, f'{aps[name]:.1f}', *(
+            f'{by_split[split][name]:.3f}' for split in SPLITS),
+            cells.difference(aps_of(runs[CHOICE[name]]), alone)])
+    tried = {'the highest AP': {n: -aps[n] for n in gains},
+             'the smallest cost on all images': by_split['unlabelled'],
+             'the smallest on those with labels': by_split['train']}
+    chosen = []
+    for rule, values in tried.items():
+        name = min(gains, key=values.__getitem__)
+        rank = rank_correlation([(-values[n], gains[n]) for n in gains])
+        chosen.append(f'{rule} chooses {name} (rank correlation with the '
+                      f'gain {rank:+.2f})')
+    return CHOOSES + cells.table(
+        ('teacher', 'AP', 'cost on all training images',
+         'on those with labels', 'gain of one stage'), rows) \
+        + f'\n{_sentence("; ".join(chosen))}\n'
+
+
+def _costs_of(found: Mapping[str, Any]) -> dict[str, float]:
+    """Teacher -> its cost from the student over the variance of its maps."""
+    costs = AdaptationCosts.from_json(found['costs'])
+    student, = set(costs.names) - set(found['aps'])
+    return {name: costs.normalised_cost(student, name)
+            for name in found['aps']}
+
+
+def _sentence(text: str) -> str:
+    return f'{text[0].upper()}{text[1:]}.'
+
+
+CHOOSES = f'''
+Does the cost choose a teacher better than its AP does? Costs from the student
+with {FEWEST.split("_")[1]} labels (seed 0), over the variance of the teacher's
+maps; one stage on all images, with the neck and head of those of its family:
+
+'''
+
+
+def _arrivals() -> str:
+    """What of some teachers arrives; empty where it was not measured."""
     rows = []
-    for student, arm in ARRIVALS[dataset]:
-        run = _runs(evidence, student, LABELS[dataset][student], {
-            arm: LABEL_ARMS[student][arm]})[arm].get(0)
+    measured = [(dataset, *one) for dataset, arms in ARRIVALS.items()
+                for one in arms]
+    for dataset, student, arm in measured:
+        evidence = Evidence(dataset)
+        run = runs_of(evidence, dataset, student)[arm].get(0)
         if run is None or run['name'] not in evidence.arrivals:
             continue
         found = evidence.arrivals[run['name']]
         rows.append([
-            f'{_named(student)}: {arm}', *(
+            f'{dataset}, {_named(student)}: {arm}', *(
                 ', '.join(f'{100 * found[split]["not_matched"][stride]:.0f}'
                           for stride in found[split]['not_matched'])
                 for split in ('training', 'validation')),
