@@ -92,14 +92,15 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path,
 
 
 def decide(metrics: Mapping[str, tuple[float, float]]) -> bool:
-    """Whether an AP is among the metrics of :func:`both_metrics`.
+    """Whether an AP among the metrics of :func:`both_metrics` tells anything.
 
-    There is none without labels, or in a format for a server.
+    There is none without labels, or in a format for a server; and of a
+    detector that finds nothing it is 0, whatever the file does.
 
     Args:
         metrics: Empty if none were compared.
     """
-    return bool(_precisions(metrics))
+    return any(max(pair) > 0 for pair in _precisions(metrics).values())
 
 
 def _precisions(metrics: Mapping[str, tuple[float, float]]
