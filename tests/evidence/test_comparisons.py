@@ -11,7 +11,7 @@ from evidence.design import (ALONE, ARRIVALS, BY_SWIN, CHOICE, DATASETS,
                              TWO_STAGES, WEIGHT, WITHOUT_ADAPTERS, at_scale,
                              with_mechanism)
 from evidence.jobs.arrivals import Arrival
-from evidence.jobs.students import Costs, Node, Stage
+from evidence.jobs.students import Costs, Node, Stage, written_as_pairs
 from evidence.results import Evidence
 from evidence.jobs.training import changes, config_of, pool_of
 from mmdet.registry import MODELS
@@ -225,3 +225,12 @@ def test_the_arms_of_two_stages_have_equal_controls():
     nodes = comparisons.COMPARISONS['labels']('txl', (4,))
     assert {len(node.stages) for node in nodes
             if isinstance(node, Node)} == {1, 2}
+
+
+def test_changes_are_written_as_pairs():
+    assert written_as_pairs((
+        ('type', 'WeightedSum'), ('loss_weight', (('share', 4.),)),
+        ('losses', ((('type', 'PKDLoss'),),
+                    (('type', 'LogitLoss'), ('loss_weight', 2.)))))) == dict(
+        type='WeightedSum', loss_weight=dict(share=4.), losses=[
+            dict(type='PKDLoss'), dict(type='LogitLoss', loss_weight=2.)])
