@@ -54,7 +54,7 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
     Raises:
         FileNotFoundError: A split's list, an XML or an image is missing.
         ValueError: An empty split, a list or an XML that cannot be read, two
-            images of one name, or an object whose class is not in
+            images or classes of one name, or an object whose class is not in
             ``classes``.
     """
     files = _image_files(voc / 'JPEGImages')
@@ -67,6 +67,9 @@ def voc_to_coco(voc: Path, out: Path, splits: list[str],
     for images in objects.values():
         for _, boxes in images.values():
             names.update(name for name, _, _ in boxes)
+    if classes and len(set(classes)) < len(classes):
+        raise ValueError(f'--classes names a class twice: '
+                         f'{" ".join(classes)}.')
     classes = classes or sorted(names)
     if unknown := sorted(names - set(classes)):
         raise ValueError(
@@ -130,7 +133,7 @@ def _image_files(folder: Path) -> dict[str, list[str]]:
     """
     files: dict[str, list[str]] = {}
     for path in sorted(folder.rglob('*')):
-        if path.suffix.lower() in SUFFIXES:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
             name = path.relative_to(folder)
             files.setdefault(name.with_suffix('').as_posix(),
                              []).append(name.as_posix())
@@ -168,7 +171,7 @@ def _read_annotation(voc: Path, stem: str) -> tuple[Size, list[Box]]:
              tuple(int(float(_text(obj, f'bndbox/{key}')))
                    for key in ('xmin', 'ymin', 'xmax', 'ymax')))
             for obj in root.findall('object')]
-    except (ET.ParseError, OverflowError, ValueError) as error:
+    except (ET.ParseError, LookupError, OverflowError, ValueError) as error:
         raise ValueError(
             f'{path} lacks a required part or is not readable ({error}). It '
             'needs size/width, size/height and, in each object, name and '
@@ -177,10 +180,10 @@ def _read_annotation(voc: Path, stem: str) -> tuple[Size, list[Box]]:
 
 
 def _text(element: ET.Element, path: str) -> str:
-    text = element.findtext(path)
-    if text is None:
+    text = (element.findtext(path) or '').strip()
+    if not text:
         raise ValueError(f'there is no {path}')
-    return text.strip()
+    return text
 
 
 def _coco(annotated: Mapping[str, tuple[Size, Sequence[Box]]],
@@ -210,6 +213,8 @@ def _coco(annotated: Mapping[str, tuple[Size, Sequence[Box]]],
 def _place(source: Path, target: Path) -> None:
     """Hard-link an image, or copy it where links are not possible."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and os.path.samefile(source, target):
+        return  # as after an earlier run; or the folder is a link
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

@@ -16,7 +16,7 @@ from .strides import (DRY_RUN_SIZE, build_error, check_pyramid, choose_strides,
                       dry_run_error, freeze_norm_statistics, suggest_names,
                       weights_error)
 from .timm_weights import (compare_with_file, file_without_network,
-                           import_timm, source_of)
+                           import_timm)
 from .weights_files import is_file, local_file
 
 
@@ -127,14 +127,19 @@ class TimmBackbone(BaseModule):
         file = overlay.get('file')
         if file is not None:
             file = local_file(str(file), self.model_name)
-            compare_with_file(self.model_name, self.options, file,
-                              initial.state_dict())
-        elif 'state_dict' not in overlay:
-            file = file_without_network(self.model_name, initial)
-        if file is None:
+            # timm reads no .xz, and chooses by itself in a file with
+            # averages.
+            weights = compare_with_file(self.model_name, self.options, file,
+                                        initial.state_dict())
+            source: dict[str, Any] = dict(file=None, state_dict=weights)
+        elif 'state_dict' in overlay:
             return self.options
+        else:
+            source = dict(file=file_without_network(self.model_name, initial))
+            if source['file'] is None:
+                return self.options
         return {**self.options,
-                'pretrained_cfg_overlay': {**overlay, **source_of(file)}}
+                'pretrained_cfg_overlay': {**overlay, **source}}
 
     def train(self, mode: bool = True) -> 'TimmBackbone':
         """Set the mode as any module does, except for ``norm_eval``.

@@ -6,7 +6,6 @@ from typing import Any, Mapping
 import torch
 from torch import Tensor
 
-from mtpd.compat.checksums import is_compressed
 from mtpd.config_types import dict_of
 from mtpd.randomness import isolate_rng
 
@@ -58,8 +57,9 @@ def file_without_network(model_name: str, model: Any) -> str | None:
 
 
 def compare_with_file(model_name: str, options: dict[str, Any], file: str,
-                      features: Mapping[str, Tensor]) -> None:
-    """Load a file into timm's whole model, to see whether it belongs to it.
+                      features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Load a file into timm's whole model, to see whether it belongs to it;
+    its weights.
 
     timm's feature extractors take whatever they find in a file: they would
     leave out half of a deeper model and say nothing.
@@ -87,8 +87,9 @@ def compare_with_file(model_name: str, options: dict[str, Any], file: str,
         with isolate_rng(0):
             timm.create_model(
                 model_name, pretrained=True, pretrained_cfg_overlay={
-                    **overlay, **source_of(file, weights)}, **options)
-        return
+                    **overlay, 'file': None, 'state_dict': dict(weights)},
+                **options)
+        return weights
     except RuntimeError as error:
         found = differences_in(str(error))
         cause: Exception = error
@@ -105,24 +106,7 @@ def compare_with_file(model_name: str, options: dict[str, Any], file: str,
     found = found._replace(missing=missing)
     if any(found):
         raise mismatch(model_name, file, found, features, weights) from cause
-
-
-def source_of(file: str, weights: Mapping[str, Tensor] | None = None
-              ) -> dict[str, Any]:
-    """How timm's ``pretrained_cfg_overlay`` names a file's weights.
-
-    Args:
-        file: The local file. One that was compressed by xz is read here, as
-            timm cannot.
-        weights: Of the file, if they have been read.
-
-    Raises:
-        CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
-    """
-    if not is_compressed(file):
-        return dict(file=file)
-    return dict(file=None, state_dict=dict(
-        read_weights(file, {}) if weights is None else weights))
+    return weights
 
 
 def import_timm() -> ModuleType:

@@ -3,11 +3,12 @@ import os
 import re
 from typing import Iterable, Mapping, NamedTuple
 
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
                                      fetch_checkpoint, read_checkpoint)
-from mtpd.compat.state_dicts import find_weights
+from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
 from mtpd.distill.detector import CheckpointMismatch
 
 from .imagenet_files import has_flat_blocks
@@ -43,7 +44,7 @@ def is_file(pretrained: object) -> bool:
     Raises:
         ValueError: It is neither this nor True, False or None.
     """
-    if isinstance(pretrained, (str, os.PathLike)):
+    if isinstance(pretrained, (str, os.PathLike)) and str(pretrained):
         return True
     if pretrained is None or isinstance(pretrained, bool):
         return False
@@ -80,7 +81,8 @@ def read_weights(path: str, expected: Mapping[str, Tensor]
         expected: The model's own.
 
     Raises:
-        CorruptCheckpoint, UnsafeCheckpoint: The file cannot be read.
+        CheckpointMismatch: It holds several models that fit equally.
+        CorruptCheckpoint, UnsafeCheckpoint: It cannot be read.
     """
     if path.endswith('.safetensors'):
         from safetensors import SafetensorError
@@ -90,11 +92,14 @@ def read_weights(path: str, expected: Mapping[str, Tensor]
         except SafetensorError as error:
             raise CorruptCheckpoint(f'{path} is no whole .safetensors file '
                                     f'({error}). Get it once more.') from error
-    weights = find_weights(read_checkpoint(path), expected).weights
-    if weights and all(name.startswith('module.') for name in weights):
-        # As a model that is wrapped for several processes is saved.
-        weights = {name.removeprefix('module.'): value
-                   for name, value in weights.items()}
+    try:
+        weights, notes = find_weights(read_checkpoint(path), expected)
+    except AmbiguousWeights as error:
+        raise CheckpointMismatch(
+            f'model.backbone.pretrained: {path} {error}') from error
+    if notes:
+        print_log(f'model.backbone.pretrained: {path}: {"; ".join(notes)}',
+                  logger='current')
     return weights
 
 

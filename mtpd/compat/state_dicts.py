@@ -20,9 +20,10 @@ from typing import Any, Iterator, Mapping, NamedTuple
 from torch import Tensor
 
 # The entries that are preferred, in this order, where several match equally.
-# mmengine's ``state_dict`` holds averaged weights where there are any; others
-# keep those in an entry of their own, and publish the AP of that one.
-_ENTRIES = ('state_dict', 'ema', 'model_ema', 'ema_state_dict', 'model',
+# mmengine's ``state_dict`` holds averaged weights where there are any; others,
+# timm among them, keep those in an entry of their own, and publish the AP of
+# that one.
+_ENTRIES = ('state_dict_ema', 'state_dict', 'ema', 'model_ema', 'ema_state_dict', 'model',
             'model_state_dict', '')
 # The same for prefixes. A teacher is taken where there is nothing else.
 _PREFIXES = ('', 'module', 'architecture', 'student')
@@ -30,6 +31,7 @@ _PREFIXES = ('', 'module', 'architecture', 'student')
 # Beside a detector under no prefix: those that it is taught by or averaged to.
 _BESIDE = ('teacher.', 'student.', 'architecture.', 'ema.', 'ema_model.',
            'model_ema.')
+_WRAPPERS = ('module', '_orig_mod')
 _COPY = re.compile('ema_')
 _WEIGHT = re.compile(r'.*\.|ema_')
 _BACKBONE = re.compile(r'(?:(.+?)\.)??backbone\.')
@@ -87,7 +89,7 @@ class _Candidate(NamedTuple):
         notes = []
         if self.entry not in ('', 'state_dict'):
             notes.append(f'taken from the entry {self.entry!r} of the file')
-        if self.prefix not in ('', 'module'):
+        if not set(self.prefix.split('.')) <= {'', *_WRAPPERS}:
             notes.append(f'taken from below {self.prefix + "."!r}')
         if all(map(_COPY.match, self.tensors)):
             notes.append("taken from the copies 'ema_...' of mmdet 2's "
@@ -142,9 +144,12 @@ def find_weights(content: Mapping[str, Any],
 def tensor_entries(content: Mapping[str, Any], path: str = ''
                    ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Every dict of weights in a file by the path of its keys, '' for the
-    file itself; a ``state_dict`` hides what stands beside it."""
+    file itself; a ``state_dict`` hides what stands beside it, but for timm's
+    averages."""
     if isinstance(content.get('state_dict'), Mapping):
-        content = {'state_dict': content['state_dict']}
+        content = {key: content[key] for key in ('state_dict_ema',
+                                                 'state_dict')
+                   if isinstance(content.get(key), Mapping)}
     tensors = {key: value for key, value in content.items()
                if isinstance(key, str) and isinstance(value, Tensor)}
     # An optimizer's tensors have names without dots.
@@ -158,11 +163,24 @@ def tensor_entries(content: Mapping[str, Any], path: str = ''
 
 
 def prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
-    """What stands before the backbones' keys, without the last dot."""
+    """What stands before the backbones' keys, without the last dot; before
+    all keys, where there is no backbone."""
     found = set()
     for match in filter(None, map(_BACKBONE.match, tensors)):
         found.add(match[1] or '')
-    return sorted(found) or ['']
+    return sorted(found) or [_wrappers_of(tensors)]
+
+
+def _wrappers_of(tensors: Mapping[str, Tensor]) -> str:
+    """What PyTorch puts before all keys of a wrapped or compiled model."""
+    found: list[str] = []
+    while True:
+        before = ''.join(f'{name}.' for name in found)
+        name = next((one for one in _WRAPPERS if all(
+            key.startswith(f'{before}{one}.') for key in tensors)), None)
+        if name is None:
+            return '.'.join(found)
+        found.append(name)
 
 
 def names_of_copies(weights: Mapping[str, Tensor],

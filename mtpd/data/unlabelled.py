@@ -59,6 +59,8 @@ class UnlabelledImages(BaseDataset):
             raise ValueError(f'its image {image!r} has no "file_name"')
         entry = dict(img_path=os.path.join(folder, name),
                      img_id=image.get('id', name), instances=[])
-        if 'height' in image and 'width' in image:
-            entry.update(height=image['height'], width=image['width'])
+        size = {side: image.get(side) for side in ('height', 'width')}
+        # A wrong one is left out: it is that of the file then.
+        if all(isinstance(n, int) and n > 0 for n in size.values()):
+            entry.update(size)
         return entry

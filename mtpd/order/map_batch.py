@@ -22,7 +22,8 @@ def fold_of(image_id: str, folds: int) -> int:
     if folds < 1:
         raise ValueError(f'fold_of needs folds >= 1; got {folds}.')
     # Not hash(): Python salts it, so processes would disagree.
-    digest = hashlib.sha256(image_id.encode()).digest()
+    digest = hashlib.sha256(
+        image_id.encode(errors='surrogateescape')).digest()
     return int.from_bytes(digest, 'big') % folds
 
 

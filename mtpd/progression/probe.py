@@ -1,11 +1,10 @@
 """What a progression will take, from three real steps of every stage."""
-import itertools
 import resource
 import statistics
 import time
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +13,13 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.optim import build_optim_wrapper
 
-from mtpd.config_types import type_name
 from mtpd.data.image_files import size_in_header
 from mtpd.data.readable import readable_sample
 from mtpd.distill.adapters import STARTS
-from mtpd.plan.data_check import inner_datasets
+from mtpd.plan.data_check import batches_of
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, Stages, stage_label
 from mtpd.plan.student_names import turn_on_as_the_runner
@@ -31,12 +28,11 @@ from mtpd.stage.config import stage_config
 from mtpd.stage.runner import move_to_cpu
 from mtpd.stage.unlabelled import BATCH_KEY
 
+from .image_sizes import Size, largest_sizes
+
 STEPS = 3
 HEADERS = 500
 """Files of a folder whose sizes are looked at."""
-
-Size = tuple[int, int]
-"""(height, width) in pixels."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +109,8 @@ def probe(plan: Plan, order: Stages,
             train = cfg.train_cfg
             steps = train.get('max_iters')
             if steps is None:
-                per_step = cfg.train_dataloader.batch_size * get_world_size()
-                steps = train.max_epochs * -(-len(dataset) // per_step)
+                steps = train.max_epochs * batches_of(
+                    len(dataset), cfg.train_dataloader)
             estimates.append(StageEstimate(
                 stage_label(names), size, seconds, peak, steps))
             print_log(f'Probe of stage {index}, {estimates[-1]}',
@@ -168,7 +164,7 @@ def unlabelled_batch(part: Mapping[str, Any], size: Size) -> dict[str, Any]:
     samples = [readable_sample(dataset, i % len(dataset))
                for i in range(part['batch_size'])]
     sizes = [size, *(tuple(s['inputs'].shape[-2:]) for s in samples),
-             *_resized(_shapes(dataset), _scales(part['dataset']))]
+             *largest_sizes(part['dataset'], _shapes(dataset))]
     return _enlarged(samples, *_canvas(sizes, samples))
 
 
@@ -181,8 +177,7 @@ def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
     count = cfg.train_dataloader.batch_size
     samples = [dataset[i % len(dataset)] for i in range(count)]
     sizes = [tuple(sample['inputs'].shape[-2:]) for sample in samples]
-    sizes += _resized(_shapes(dataset), _scales(
-        cfg.train_dataloader.dataset))
+    sizes += largest_sizes(cfg.train_dataloader.dataset, _shapes(dataset))
     size = _canvas(sizes, samples)
     return _enlarged(samples, *size), size
 
@@ -230,48 +225,3 @@ def _shapes(dataset: Any) -> set[Size]:
         if size is not None:
             shapes.add(size)
     return shapes
-
-
-def _resized(shapes: Iterable[Size],
-             scales: Iterable[tuple[Size, bool]]) -> list[Size]:
-    """The sizes to which images come at each scale.
-
-    With ``keep_ratio`` a scale bounds both edges, and a bound that no image
-    reaches (4200 in DETR's pipelines) costs nothing.
-    """
-    sizes = []
-    for (height, width), (scale, keep_ratio) in itertools.product(
-            shapes, scales):
-        factor = min(max(scale) / max(height, width),
-                     min(scale) / min(height, width))
-        sizes.append((round(height * factor), round(width * factor))
-                     if keep_ratio else scale[::-1])
-    return sizes
-
-
-def _scales(dataset: Mapping[str, Any]) -> Iterator[tuple[Size, bool]]:
-    """All (width, height) that the pipelines of a data set's config resize
-    to, and whether the aspect ratio is kept."""
-    steps: list[Any] = []
-    for _, inner in inner_datasets(dataset, ''):
-        steps.append(inner.get('pipeline', []))
-    while steps:
-        step = steps.pop(0)
-        if isinstance(step, (list, tuple)):
-            steps = [*step, *steps]
-            continue
-        if not isinstance(step, Mapping):
-            continue
-        steps.insert(0, step.get('transforms', []))
-        if 'Resize' in type_name(step.get('type')):
-            for scale in _scales_of_step(step):
-                if isinstance(scale, (list, tuple)) and len(scale) == 2:
-                    yield (scale[0], scale[1]), step.get('keep_ratio', False)
-
-
-def _scales_of_step(step: Mapping) -> list[Any]:
-    scales = step.get('scales') or step.get('scale') or []
-    if scales and isinstance(scales, (list, tuple)) \
-            and not isinstance(scales[0], (list, tuple)):
-        return [scales]
-    return list(scales) if isinstance(scales, (list, tuple)) else []

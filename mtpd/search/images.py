@@ -103,7 +103,8 @@ class Images:
         for name, path, _ in self._annotations:
             size = os.path.getsize(path) if os.path.isfile(path) else None
             digest.update(
-                f'{name} {os.path.basename(path)} {size}\n'.encode())
+                f'{name} {os.path.basename(path)} {size}\n'.encode(
+                    errors='surrogateescape'))
         return digest.hexdigest()[:16]
 
     def name(self, index: int) -> str:
@@ -190,7 +191,8 @@ class Images:
         Returns:
             (H, W), bool.
         """
-        digest = hashlib.sha256(f'{self.name(index)}:{stride}'.encode())
+        digest = hashlib.sha256(f'{self.name(index)}:{stride}'.encode(
+            errors='surrogateescape'))
         generator = torch.Generator().manual_seed(
             int.from_bytes(digest.digest()[:7], 'big'))
         return torch.rand(size, generator=generator) < share

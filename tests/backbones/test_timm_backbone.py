@@ -179,6 +179,34 @@ def test_a_file_is_one_line_whoever_has_written_it(tmp_path):
             assert torch.equal(value, weights[key]), key
 
 
+@pytest.mark.parametrize('backbone', ['TimmBackbone', 'TorchvisionBackbone'])
+def test_averages_are_taken_where_a_file_has_them(backbone, tmp_path):
+    """As timm, torchvision and others name them; both backbones alike."""
+    torch.manual_seed(3)
+    last, averages = (timm.create_model('resnet18').state_dict()
+                      for _ in range(2))
+    file = tmp_path / 'weights.pth'
+    for content in (
+            dict(state_dict=last, state_dict_ema=averages),
+            dict(model=last, model_ema={
+                f'module.{key}': value for key, value in averages.items()}),
+            dict(model=last, ema=averages),
+            {f'_orig_mod.{key}': value for key, value in averages.items()}):
+        torch.save(content, file)
+        detector = MODELS.build(dict(type=backbone, model_name='resnet18',
+                                     pretrained=str(file)))
+        detector.init_weights()
+        found = dict(detector.named_parameters())
+        for name in ('model.conv1.weight', 'model.layer4.1.conv2.weight'):
+            key = name.removeprefix('model.')
+            assert torch.equal(found[name], averages[key]), content.keys()
+    torch.save(dict(a=last, b=averages), file)
+    with pytest.raises(CheckpointMismatch, match='backbone.pretrained: .*'
+                       'weights.pth holds several .*fit equally'):
+        MODELS.build(dict(type=backbone, model_name='resnet18',
+                          pretrained=str(file))).init_weights()
+
+
 def test_files_of_other_models_are_refused(tmp_path):
     # timm itself loads features of this family without reporting a mismatch,
     # also where the file is that of a deeper model of the same width.
@@ -211,7 +239,7 @@ def test_files_of_other_models_are_refused(tmp_path):
     dict(type='TimmBackbone', model_name='resnet18'),
     dict(type='TorchvisionBackbone', model_name='resnet18')])
 def test_what_is_pretrained_is_yes_no_or_a_file(backbone, tmp_path):
-    for wrong in (1, 0, [1], b'x'):
+    for wrong in (1, 0, [1], b'x', ''):
         with pytest.raises(ValueError, match='pretrained is .*; it has to be '
                            'True, False or a file'):
             MODELS.build(dict(backbone, pretrained=wrong))

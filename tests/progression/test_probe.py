@@ -9,6 +9,7 @@ from PIL import Image
 from mtpd.data.image_files import size_in_header
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.progression import PlanError, make_plan, run_progression
+from mtpd.plan.data_check import batches_of
 from mtpd.progression.probe import largest_batch, probe, unlabelled_batch
 
 
@@ -34,6 +35,13 @@ def test_every_stage_is_probed_at_the_largest_size(toy, monkeypatch):
         assert estimate.steps == 2 * 3  # epochs x steps of 8 of 24 images
         assert estimate.peak > 2 ** 26 and estimate.seconds > 0
         assert estimate.hours == pytest.approx(6 * estimate.seconds / 3600)
+
+
+@pytest.mark.parametrize('loader, batches', [
+    ({}, 3), (dict(drop_last=True), 2), (dict(num_batch_per_epoch=1), 1),
+    (dict(batch_sampler=dict(drop_last=True), num_batch_per_epoch=5), 2)])
+def test_steps_are_counted_as_the_loader_counts_them(loader, batches):
+    assert batches_of(8, dict(batch_size=3, **loader)) == batches
 
 
 def test_a_batch_of_both_orientations_is_padded_to_a_square(toy, monkeypatch):

@@ -106,6 +106,19 @@ def test_names_and_lists_as_people_have_them(voc, tmp_path):
             == f'jpeg {name}'.encode()
 
 
+def test_a_class_is_named_once(voc, tmp_path):
+    with pytest.raises(ValueError, match='names a class twice: RBC WBC RBC'):
+        voc_to_coco(voc, tmp_path / 'out', ['val'], ['RBC', 'WBC', 'RBC'])
+
+
+def test_a_link_to_the_images_leaves_them_alone(voc, tmp_path):
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/train').symlink_to(voc / 'JPEGImages')
+    voc_to_coco(voc, tmp_path / 'out', ['train'])
+    assert (voc / 'JPEGImages/b1.jpg').read_bytes() == b'jpeg b1'
+    assert len(read(tmp_path / 'out', 'train')['images']) == 2
+
+
 def test_images_are_copied_where_links_fail(voc, tmp_path, monkeypatch):
     def link(*_):
         raise OSError
@@ -146,6 +159,14 @@ def test_mmdet_reads_boxes_of_the_same_corner(voc, tmp_path):
         '</annotation>'), ValueError, r'b1\.xml lacks .*size is 0 x 0'),
     (lambda v: write_image(v, 'b1', ('RBC', 1, 1, 1e400, 5, 0)), ValueError,
      r'b1\.xml lacks .*infinity'),
+    (lambda v: write_image(v, 'b1', (' ', 1, 1, 5, 5, 0)), ValueError,
+     r'b1\.xml lacks .*there is no name'),
+    (lambda v: (v / 'Annotations/b1.xml').write_bytes(
+        b'<?xml version="1.0" encoding="foo"?><annotation/>'), ValueError,
+     r'b1\.xml lacks .*foo'),
+    (lambda v: ((v / 'JPEGImages/b1.jpg').unlink(),
+                (v / 'JPEGImages/b1.png').mkdir()), FileNotFoundError,
+     r'b1\.jpg is missing'),
     (lambda v: write_image(v, 'b1', ('Yeast', 1, 1, 5, 5, 0)), ValueError,
      'name Yeast, and the classes are RBC, WBC'),
 ])

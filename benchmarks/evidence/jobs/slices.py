@@ -44,8 +44,8 @@ SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'scratch': (), 'alone': (), 'distilled': (ORIGINAL,),
     'share2': (ORIGINAL,), 'share1': (ORIGINAL,),
     'alone_longer': (), 'share1_longer': (ORIGINAL,),
-    'logits': (ORIGINAL,), 'logits_and_maps': (ORIGINAL,),
-    'fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
+    'scores': (ORIGINAL,), 'scores_and_maps': (ORIGINAL,),
+    'fading': (ORIGINAL,), 'share1_fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
     'progression': (ORIGINAL, STRONGER), 'gentle': (ORIGINAL, STRONGER)}
 """Arm -> the teacher of each stage. In "fading", distillation falls to none in
 the last third."""
@@ -53,14 +53,16 @@ LONGER = 3
 """Times as many epochs have the arms that are called so."""
 SHARE_OF = {
     **dict.fromkeys(('distilled', 'fading', 'twice', 'progression'), 4.),
-    'share2': 2., **dict.fromkeys(('share1', 'share1_longer', 'gentle'), 1.)}
+    'share2': 2., **dict.fromkeys((
+        'share1', 'share1_longer', 'share1_fading', 'gentle', 'scores',
+        'scores_and_maps'), 1.)}
 """Arm -> the share of distillation's gradient (the default was 4 once): see
 :class:`mtpd.distill.AutoWeight`."""
 _MAPS = dict(type='FeatureL2Loss', normalise=True)
-_LOGITS = dict(type='LogitLoss')
+_SCORES = dict(type='LogitLoss')
 MECHANISMS: dict[str, dict[str, Any]] = {
-    'logits': _LOGITS, 'logits_and_maps': dict(type='WeightedSum', losses=[
-        _MAPS, {**_LOGITS, 'loss_weight': 10.}])}
+    'scores': _SCORES, 'scores_and_maps': dict(type='WeightedSum', losses=[
+        _MAPS, {**_SCORES, 'loss_weight': 10.}])}
 """Arm -> its mechanism, where that is not the default's."""
 PACKAGES = ('torch-pruning', 'onnx', 'onnxruntime')
 
@@ -222,7 +224,7 @@ class SliceTraining(_OfSlices):
         cfg.work_dir = str(self.folder)
         if not teachers:
             cfg.load_from = None if self.arm == 'scratch' else files.weights
-        if self.arm == 'fading':
+        if self.arm.endswith('fading'):
             cfg.mtpd.fade = dict(begin=epochs * 2 / 3, end=epochs)
         if self.arm in SHARE_OF:
             cfg.mtpd.distill = dict(

@@ -7,7 +7,9 @@
 from .check import (data_problems, missing_data, missing_files,
                     student_data)
 from .files import missing_checkpoints
+from .loaders import batches_of
 from .sources import inner_datasets
 
-__all__ = ['data_problems', 'inner_datasets', 'missing_checkpoints',
-           'missing_data', 'missing_files', 'student_data']
+__all__ = ['batches_of', 'data_problems', 'inner_datasets',
+           'missing_checkpoints', 'missing_data', 'missing_files',
+           'student_data']

@@ -103,10 +103,20 @@ def batches_per_epoch(cfg: Config,
         reads: The data sets of its training.
     """
     loader = dict_of(cfg, 'train_dataloader')
-    batch = loader.get('batch_size')
     size = _size(dict_of(loader, 'dataset'), iter(reads))
-    if not is_positive_int(batch) or not size:
+    if not is_positive_int(loader.get('batch_size')) or not size:
         return None
+    return batches_of(size, loader)
+
+
+def batches_of(size: int, loader: Mapping[str, Any]) -> int:
+    """The number of batches of an epoch in each process.
+
+    Args:
+        size: Images of the data set.
+        loader: The config of the loader, its batch size among it.
+    """
+    batch = loader['batch_size']
     images = -(-size // get_world_size())
     drops = (loader.get('batch_sampler') or loader).get('drop_last')
     batches = images // batch if drops else -(-images // batch)

@@ -86,5 +86,5 @@ def unlabelled_hash(settings: UnlabelledSettings) -> str:
         path = entry.get('img_path', '')
         size = os.path.getsize(path) if os.path.isfile(path) else None
         digest.update(f'{entry.get("img_id")} {os.path.basename(path)} '
-                      f'{size}\n'.encode())
+                      f'{size}\n'.encode(errors='surrogateescape'))
     return digest.hexdigest()[:16]
