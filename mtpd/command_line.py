@@ -72,6 +72,8 @@ def read_config(args: argparse.Namespace) -> Config:
     elif not cfg.get('work_dir'):
         stem = os.path.splitext(os.path.basename(args.config))[0]
         cfg.work_dir = os.path.join('work_dirs', stem)
+    # As the flag is; checkpoints are read with it, and mmengine writes to ~.
+    cfg.work_dir = os.path.expanduser(cfg.work_dir)
     if hasattr(args, 'amp'):
         _apply_training_flags(cfg, args)
     return cfg

@@ -184,6 +184,14 @@ def test_codes_of_other_ends_stay():
     assert own == 'PlanError: The progression cannot start:\n  - a is 1.'
 
 
+def test_a_work_dir_below_home_is_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    path = tmp_path / 'a.py'
+    path.write_text("work_dir = '~/runs/a'")
+    cfg = read_config(parser('x').parse_args([str(path)]))
+    assert cfg.work_dir == f'{tmp_path}/runs/a'
+
+
 def test_a_config_that_is_no_config(tmp_path):
     path = tmp_path / 'a.py'
     flags = parser('x')

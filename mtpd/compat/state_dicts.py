@@ -23,8 +23,8 @@ from torch import Tensor
 # mmengine's ``state_dict`` holds averaged weights where there are any; others,
 # timm among them, keep those in an entry of their own, and publish the AP of
 # that one.
-_ENTRIES = ('state_dict_ema', 'state_dict', 'ema', 'model_ema', 'ema_state_dict', 'model',
-            'model_state_dict', '')
+_ENTRIES = ('state_dict_ema', 'state_dict', 'ema', 'model_ema',
+            'ema_state_dict', 'model', 'model_state_dict', '')
 # The same for prefixes. A teacher is taken where there is nothing else.
 _PREFIXES = ('', 'module', 'architecture', 'student')
 

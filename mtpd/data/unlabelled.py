@@ -61,6 +61,6 @@ class UnlabelledImages(BaseDataset):
                      img_id=image.get('id', name), instances=[])
         size = {side: image.get(side) for side in ('height', 'width')}
         # A wrong one is left out: it is that of the file then.
-        if all(isinstance(n, int) and n > 0 for n in size.values()):
+        if all(type(n) is int and n > 0 for n in size.values()):
             entry.update(size)
         return entry

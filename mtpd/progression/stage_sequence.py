@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher
+from mtpd.plan.errors import PlanError
 from mtpd.plan.identity import other_identity
 from mtpd.plan.plan import Plan, Stages, stage_label
 from mtpd.plan.work_dir import StageDir
@@ -117,6 +118,37 @@ def run_stages(plan: Plan, order: Stages, weights: str | None,
     return tuple(results)
 
 
+def refuse_other_lengths(plan: Plan, order: Stages) -> None:
+    """Stop where a finished stage was trained for longer or shorter than the
+    config says now: it is not trained again.
+
+    Args:
+        plan: The progression.
+        order: Its stages.
+
+    Raises:
+        PlanError: There is one.
+    """
+    length = _length(plan)
+    for index, names in enumerate(order, 1):
+        path = Stage(plan, index, names, None, None).paths.student
+        if not os.path.isfile(path):
+            continue
+        trained = read_checkpoint(path)['meta'][ENTRY].get('length', length)
+        if trained != length:
+            raise PlanError([
+                f'Stage {index} is finished, with {trained}, and train_cfg '
+                f'now has {length}. A finished stage is not trained again: '
+                'choose another work_dir, or set train_cfg as it was.'])
+
+
+def _length(plan: Plan) -> dict[str, int]:
+    """What train_cfg says of it."""
+    train = plan.student.config.train_cfg
+    return {key: train[key] for key in ('max_epochs', 'max_iters')
+            if train.get(key) is not None}
+
+
 def _result_if_finished(stage: Stage, identity: Mapping[str, Any]
                         ) -> StageResult | None:
     path = stage.paths.student
@@ -167,7 +199,8 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
     if is_main_process():
         # Written last: its presence is what makes the stage finished.
         export_student(checkpoint, stage.paths.student,
-                       {'end_ap': end, 'seconds': seconds})
+                       {'end_ap': end, 'seconds': seconds,
+                        'length': _length(stage.plan)})
     barrier()
     return StageResult(stage.index, stage.label, stage.start_ap, end,
                        stage.paths.student, seconds)

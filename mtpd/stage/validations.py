@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.plan.errors import PlanError
 from mtpd.plan.work_dir import StageDir
 from mtpd.processes import on_main
 
@@ -19,13 +20,22 @@ def read_validations(folder: str) -> dict[int, dict[str, float]]:
 
     Args:
         folder: The stage's.
+
+    Raises:
+        PlanError: The file is damaged.
     """
     path = StageDir(folder).validations
     if not os.path.isfile(path):
         return {}
-    with open(path) as file:
-        return {int(iteration): metrics
-                for iteration, metrics in json.load(file).items()}
+    try:
+        with open(path) as file:
+            return {int(iteration): {key: float(value)
+                                     for key, value in metrics.items()}
+                    for iteration, metrics in json.load(file).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise PlanError([
+            f'{path} is damaged ({error}). Remove it: the APs of this '
+            "stage's epochs are then missing, and nothing else."]) from error
 
 
 def known_ap(ap: float | None) -> float | None:

@@ -202,6 +202,21 @@ def test_loaders_and_masks(toy, swin_mask_rcnn):
          'train_dataloader.dataset.pipeline[1].scale?')
 
 
+@pytest.mark.parametrize('options, words', [
+    (dict(train_cfg=dict(val_interval=0)), 'train_cfg.val_interval is 0'),
+    (dict(train_cfg=dict(dynamic_intervals=[(0, 1), (1, 0)])),
+     'train_cfg.dynamic_intervals[1][1] is 0'),
+    (dict(train_cfg=dict(dynamic_intervals=[3])), 'its entry 0 is 3'),
+    (dict(train_dataloader=dict(num_batch_per_epoch=0)),
+     'train_dataloader.num_batch_per_epoch is 0'),
+    *((dict(randomness=dict(seed=seed)), f'randomness.seed is {seed!r}; ')
+      for seed in ('abc', -1, 1.5, 2 ** 40))])
+def test_numbers_that_mmengine_could_not_use(toy, options, words):
+    cfg = toy(order=['wide'])
+    cfg.merge_from_dict(options)
+    told(check(cfg).problems, words)
+
+
 def test_a_teacher_whose_model_has_no_preprocessor(toy, tmp_path):
     """mmdet takes it from the whole config, which may have none."""
     cfg = toy(order=['wide'])

@@ -14,8 +14,10 @@ from mtpd.plan.data_check import student_data
 from mtpd.plan.data_check.unlabelled import equal_files
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.plan import make_plan
-from mtpd.plan.unlabelled import dataset_config, read_entries
+from mtpd.plan.unlabelled import (dataset_config, read_entries,
+                                  unlabelled_hash)
 from mtpd.plan.unlabelled.pipeline import unlabelled_pipeline
+from mtpd.search.images import Images
 
 
 @pytest.fixture
@@ -46,6 +48,13 @@ def test_the_plan_says_how_many_and_how_often(toy, frames, findings):
 
     assert 'a stage of 22 steps passes 16 times' in findings(
         by_iterations, folder=str(frames)).notes[0]  # 8 as the labelled ones
+
+    def fading(cfg):
+        cfg.mtpd.fade = dict(begin=0, end=2, by_epoch=False)
+
+    assert findings(fading, folder=str(frames), batch_size=4).notes == [
+        'mtpd.unlabelled: 11 images, 4 in each step; an epoch of 3 steps '
+        'takes them in the first 2, which passes 0.727 times through them.']
     text = describe_plan(make_plan(toy(unlabelled=dict(folder=str(frames)))))
     assert f'8 images without labels of {frames} in each step' in text
     off = toy(unlabelled=dict(folder=str(frames)),
@@ -130,6 +139,37 @@ def test_every_kind_of_image_comes_in_three_channels(findings, tmp_path, toy):
 
     assert "color_type='color'" in problem(
         findings(unchanged, folder=str(folder)))
+
+
+@pytest.mark.parametrize('size', [None, 0, '64', True])
+def test_a_size_that_is_none_is_left_out(frames, tmp_path, size):
+    names = sorted(path.name for path in frames.glob('*.png'))[:2]
+    path = tmp_path / 'some.json'
+    path.write_text(json.dumps(dict(images=[
+        dict(id=0, file_name=names[0], height=size, width=size),
+        dict(id=1, file_name=names[1], height=64, width=96)])))
+    one, other = DATASETS.build(dict(
+        type='UnlabelledImages', ann_file=str(path),
+        data_prefix=dict(img=str(frames)))).load_data_list()
+    assert 'height' not in one and 'width' not in one
+    assert (other['height'], other['width']) == (64, 96)
+
+
+def test_names_that_are_no_utf_8(toy, frames, tmp_path):
+    """As in an archive that was made on Windows."""
+    folder = tmp_path / 'frames'
+    folder.mkdir()
+    source = next(frames.glob('*.png'))
+    for name in (b'caf\xe9.png', b'b.png'):
+        shutil.copy(source, os.path.join(os.fsencode(folder), name))
+    plan = make_plan(toy(unlabelled=dict(folder=str(folder)),
+                         costs=dict(split='unlabelled')))
+    assert not student_data(plan).problems
+    assert len(unlabelled_hash(plan.unlabelled)) == 16
+    images = Images(plan.student.config, 'unlabelled', [], plan.unlabelled)
+    assert len(images.fingerprint()) == 16
+    assert sorted(sum(images.by_fold(range(2)).values(), [])) == [0, 1]
+    assert images.drawn_positions(1, 4, (2, 2), 1.).all()
 
 
 @pytest.mark.parametrize('with_annotations', [True, False])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import stage_teachers
 from mtpd.progression.history import (StageHistory, UnreadableHistory,
                                       read_history, read_log, read_plan)
@@ -77,8 +78,13 @@ def test_aps_are_percent_by_kind(tmp_path, stage):
 def test_a_torn_line_and_a_missing_log_are_passed_over(tmp_path, stage):
     logged(tmp_path, 'run', [train(5, 1.)])
     with open(tmp_path / 'run/vis_data/scalars.json', 'a') as file:
-        file.write('{"lr": 0.01, "lo')
+        file.write('5\n["lr"]\n{"lr": 0.01, "lo')
     assert [li['step'] for li in read_log(str(tmp_path), stage).lines] == [5]
+    for torn in ('{"3"', '[1]', '{"3": 5}', '{"three": {}}'):
+        (tmp_path / 'validations.json').write_text(torn)
+        with pytest.raises(PlanError, match='validations.json is damaged'):
+            read_log(str(tmp_path), stage)
+    (tmp_path / 'validations.json').unlink()
     assert read_log(str(tmp_path / 'run'), stage) == stage
 
 

@@ -5,6 +5,7 @@ import shutil
 import cv2
 import pytest
 import torch
+from PIL import Image
 
 from mtpd.randomness import seed_everything
 from mtpd.data import readable
@@ -106,14 +107,22 @@ def test_an_image_that_cannot_be_loaded_is_replaced_by_the_next(
     following = stream.sample(UnlabelledKey(0, index + 1))
     assert torch.equal(sample.content['inputs'], following.content['inputs'])
     assert len(said) == 1 and str(broken) in said[0]
-    # What another step cannot do is an error.
+    # So is one that a step can make nothing of.
+    Image.new('RGB', (2000, 1)).save(broken)
+    steps.insert(1, dict(type='Resize', scale=(96, 64), keep_ratio=True))
+    stream = UnlabelledStream(config, 2, 0, 1)
+    sample = stream.sample(UnlabelledKey(0, index))
+    following = stream.sample(UnlabelledKey(0, index + 1))
+    assert torch.equal(sample.content['inputs'], following.content['inputs'])
+    assert len(said) == 2 and str(broken) in said[1]
+    # What it cannot do with any image is an error.
     steps.insert(1, dict(type='RandomCrop', crop_size=(50, 50)))
     steps.insert(1, dict(type='Resize', scale='wrong'))
     with pytest.raises(cv2.error):
         UnlabelledStream(config, 2, 0, 1).sample(UnlabelledKey(0, 0))
     for path in folder.rglob('*.png'):
         path.write_bytes(b'')
-    steps[1:3] = []
+    steps[1:4] = []
     with pytest.raises(cv2.error) as error:
         UnlabelledStream(config, 2, 0, 1).sample(UnlabelledKey(0, 0))
     assert 'LoadImageFromFile' in error.value.__notes__[0]

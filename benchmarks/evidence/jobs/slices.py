@@ -45,7 +45,8 @@ SLICE_ARMS: dict[str, tuple[str, ...]] = {
     'share2': (ORIGINAL,), 'share1': (ORIGINAL,),
     'alone_longer': (), 'share1_longer': (ORIGINAL,),
     'scores': (ORIGINAL,), 'scores_and_maps': (ORIGINAL,),
-    'fading': (ORIGINAL,), 'share1_fading': (ORIGINAL,), 'twice': (ORIGINAL, AGAIN),
+    'fading': (ORIGINAL,), 'share1_fading': (ORIGINAL,),
+    'twice': (ORIGINAL, AGAIN),
     'progression': (ORIGINAL, STRONGER), 'gentle': (ORIGINAL, STRONGER)}
 """Arm -> the teacher of each stage. In "fading", distillation falls to none in
 the last third."""

@@ -12,6 +12,7 @@ from mtpd.compat.samples import sample_of
 from mtpd.config_types import dict_of, type_name
 from mtpd.data.image_files import IMAGES, has_header
 from mtpd.data.readable import fails_to_load, readable_sample
+from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.teacher_view.steps import unsupported_steps
 from mtpd.plan.detectors import is_url
 from mtpd.plan.errors import PlanError
@@ -293,7 +294,7 @@ def _notes(plan: Plan, settings: UnlabelledSettings,
     pipeline differs from the student's."""
     cfg = plan.student.config
     notes = [describe_passes(len(entries), images_per_step(settings, cfg),
-                             cfg, batches)]
+                             cfg, batches, plan.fade)]
     notes += [f'{FIELD}: {note}.'
               for note in pipeline_of(settings, cfg).notes]
     if paths.get('test') is None:
@@ -307,7 +308,8 @@ def _notes(plan: Plan, settings: UnlabelledSettings,
 
 
 def describe_passes(images: int, per_step: int, cfg: Config,
-                    batches: int | None) -> str:
+                    batches: int | None,
+                    fade: Mapping[str, Any] | None = None) -> str:
     """How many images there are, and how often an epoch passes through them.
 
     Args:
@@ -315,6 +317,7 @@ def describe_passes(images: int, per_step: int, cfg: Config,
         per_step: Of a step and process.
         cfg: The student's config.
         batches: As in :func:`check_unlabelled`.
+        fade: ``mtpd.fade``.
     """
     processes = get_world_size()
     each = '' if processes == 1 else f' of each of {processes} processes'
@@ -324,8 +327,14 @@ def describe_passes(images: int, per_step: int, cfg: Config,
         steps, span = batches, 'an epoch'
     if steps is None:
         return f'{text}.'
-    passes = steps * per_step * processes / images
-    return (f'{text}; {span} of {steps} steps passes {passes:.3g} times '
+    taken, each = steps, ''
+    if fade is not None:
+        taken = min(steps, FadeDistillHook(**fade).iterations(
+            steps if batches is None else batches))
+    if taken < steps:
+        each = f' takes them in the first {taken}, which'
+    passes = taken * per_step * processes / images
+    return (f'{text}; {span} of {steps} steps{each} passes {passes:.3g} times '
             'through them.')
 
 

@@ -26,7 +26,8 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
         student: Built, if it can be.
     """
     cfg = plan.student.config
-    problems = _length_problems(cfg) + _loader_problems(cfg) \
+    problems = _length_problems(cfg) + _seed_problems(cfg) \
+        + _loader_problems(cfg) \
         + _scaling_problems(cfg) + _factor_problems(cfg) \
         + _metric_problems(cfg)
     if plan.handover == 'best':
@@ -60,7 +61,32 @@ def _length_problems(cfg: Config) -> list[str]:
         return [f'train_cfg sets {" and ".join(given) or "no length"}; a '
                 'stage needs one of max_epochs and max_iters.']
     return [f'train_cfg.{key} is {train[key]!r}; it has to be an integer of '
-            'at least 1.' for key in given if not is_positive_int(train[key])]
+            'at least 1.' for key in given if not is_positive_int(train[key])
+            ] + _interval_problems(train)
+
+
+def _interval_problems(train: Mapping[str, Any]) -> list[str]:
+    """Intervals by which mmengine could not divide."""
+    intervals = {'val_interval': train.get('val_interval', 1)}
+    for index, pair in enumerate(as_list(train.get('dynamic_intervals'))):
+        if isinstance(pair, (list, tuple)) and len(pair) == 2:
+            intervals[f'dynamic_intervals[{index}][1]'] = pair[1]
+        else:
+            return ['train_cfg.dynamic_intervals has to be a list of pairs '
+                    f'(from, interval); its entry {index} is {pair!r}.']
+    return [f'train_cfg.{key} is {value!r}; it has to be a number above 0.'
+            for key, value in intervals.items()
+            if isinstance(value, bool) or not isinstance(value, (int, float))
+            or not value > 0]
+
+
+def _seed_problems(cfg: Config) -> list[str]:
+    """A seed that NumPy would not take."""
+    seed = dict_of(cfg, 'randomness').get('seed')
+    if seed is None or isinstance(seed, int) and 0 <= seed < 2 ** 32:
+        return []
+    return [f'randomness.seed is {seed!r}; it has to be an integer from 0 to '
+            '4294967295.']
 
 
 def _loader_problems(cfg: Config) -> list[str]:
@@ -82,6 +108,10 @@ def _loader_problems(cfg: Config) -> list[str]:
                         f'{name}.{key} is {loader[key]!r}, and num_workers is '
                         f'0. PyTorch needs workers for it: take {key} out, or '
                         'set num_workers.')
+        limit = loader.get('num_batch_per_epoch')
+        if limit is not None and not is_positive_int(limit):
+            problems.append(f'{name}.num_batch_per_epoch is {limit!r}; it has '
+                            'to be an integer of at least 1, or None.')
         size = loader.get('batch_size', 1)
         if 'batch_sampler' not in loader and not is_positive_int(size):
             problems.append(f'{name}.batch_size is {size!r}; it has to be an '
