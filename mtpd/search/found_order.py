@@ -12,6 +12,7 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.order import (AdaptationCosts, Decision, OrderRow, TeachingOrder,
                         backward_greedy_selection, compare_orders,
                         decision_margins)
+from mtpd.plan.settings import is_number
 from mtpd.provenance import differences
 from mtpd.statistics import TWO_ERRORS
 
@@ -155,11 +156,25 @@ class FoundOrder:
                 f'this order.json has schema {content["schema"]!r}; this '
                 f'version reads 1 to {SCHEMA}. Measure again, or update mtpd.')
         order = TeachingOrder.from_json(content['order'])
-        costs = AdaptationCosts.from_json(content['costs'])
+        try:
+            costs = AdaptationCosts.from_json(content['costs'])
+        except (AttributeError, IndexError, StopIteration) as error:
+            raise ValueError(f'its costs are damaged ({error}).') from error
         # Entries that an earlier version did not write have their defaults.
         later = {name: content[name] for name in (
             'max_teachers', 'certainty', 'student_ap', 'latencies',
             'made_with') if name in content}
+        certainty = later.get('certainty', .5)
+        if not is_number(certainty) or not 0 < certainty < 1:
+            raise ValueError(f'certainty is {certainty!r}; it has to be a '
+                             'number between 0 and 1.')
+        ap, latencies = later.get('student_ap'), later.get('latencies', {})
+        if ap is not None and not is_number(ap):
+            raise ValueError(f'student_ap is {ap!r}, which is no number.')
+        if not isinstance(latencies, Mapping) \
+                or not all(map(is_number, latencies.values())):
+            raise ValueError(f'latencies are {latencies!r}; they have to be '
+                             'numbers by name.')
         return cls(order, costs, content['aps'], content['belongs_to'],
                    **later)
 

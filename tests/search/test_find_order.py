@@ -136,6 +136,15 @@ def test_the_file_holds_everything(toy, search, monkeypatch):
             assert sum(errors['errors'][source][target][stride]) / sum(
                 counts) == pytest.approx(
                 content['costs']['mse'][source][target][stride])
+    for broken in (dict(certainty=None), dict(certainty=2),
+                   dict(student_ap='x'), dict(latencies=None),
+                   dict(latencies=dict(student='x')),
+                   dict(costs={**content['costs'], 'mse': None}),
+                   dict(costs={**content['costs'], 'variance': []}),
+                   dict(costs={**content['costs'], 'folds': dict(
+                       errors, positions=None)})):
+        with pytest.raises(ValueError):
+            FoundOrder.from_json({**content, **broken})
 
 
 @pytest.mark.parametrize('spoil', [
