@@ -62,7 +62,7 @@ def widest(model: ConfigDict, measures: Mapping[str, Measure],
 
     Raises:
         CannotSlice: Not even the narrowest slice keeps within them, or the
-            whole detector does.
+            whole detector does, or none can be built.
     """
     def excess(percent: int) -> list[str]:
         """What is too large at a width."""
@@ -74,6 +74,9 @@ def widest(model: ConfigDict, measures: Mapping[str, Measure],
                 texts.append(f'{value:.3g} {unit} instead of {limit:g}')
         return texts
 
+    if _widest_built(model, 100) is None:
+        narrowed(model, 1.)  # which says why
+        raise CannotSlice(['No width of the detector can be built.'])
     if not excess(100):
         if with_whole:
             return 1.

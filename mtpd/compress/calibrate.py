@@ -64,15 +64,27 @@ def recalibrate(detector: BaseDetector, cfg: Config, images: int) -> int:
     with torch.no_grad(), isolate_rng(0):
         for batch in _batches(cfg, images):
             data = detector.data_preprocessor(_as_data(batch))
-            if of_heads:
-                detector(**data, mode='tensor')
-            else:  # a RoI head takes longer than all the rest
-                detector.extract_feat(data['inputs'])
+            try:
+                if of_heads:
+                    detector(**data, mode='tensor')
+                else:  # a RoI head takes longer than all the rest
+                    detector.extract_feat(data['inputs'])
+            except ValueError as error:
+                if len(batch) > 1 or _NO_VARIANCE not in str(error):
+                    raise
+                raise CannotSlice([
+                    'The batch norms cannot be measured on one image: a map '
+                    'of one position has no variance then. Take at least 2 '
+                    '(--images, and in the training set).']) from error
             used += len(batch)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
     return used
+
+
+_NO_VARIANCE = 'more than 1 value per channel'
+"""In PyTorch's message of a batch norm of one value."""
 
 
 def _batch_norms(detector: BaseDetector) -> dict[str, _BatchNorm]:

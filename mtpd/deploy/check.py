@@ -41,7 +41,7 @@ def expected_boxes(detector: BaseDetector, batches: Sequence[Batch]
         The ``score_thr``, and by batch the detections in each image.
 
     Raises:
-        NotExportable: There is no box whatever the score.
+        NotExportable: There is no box whatever the score, or mmdet fails.
     """
     test_cfg = test_cfg_of(detector)
     own = test_cfg.get('score_thr', 0)
@@ -102,7 +102,14 @@ def _by_mmdet(detector: BaseDetector, images: np.ndarray
     samples = [DetDataSample(metainfo=dict(
         img_shape=shape, ori_shape=shape, scale_factor=(1., 1.)))
         for _ in images]
-    with torch.no_grad():
-        results = detector.test_step(dict(
-            inputs=list(torch.from_numpy(images)), data_samples=samples))
+    try:
+        with torch.no_grad():
+            results = detector.test_step(dict(
+                inputs=list(torch.from_numpy(images)), data_samples=samples))
+    except Exception as error:  # whatever a detector may raise
+        raise NotExportable(
+            f'mmdet itself fails on {len(images)} image'
+            f'{"s" * (len(images) > 1)} of {shape[1]}x{shape[0]}, with which '
+            f'files are checked ({type(error).__name__}: '
+            f'{first_line(error)}).') from error
     return [one.pred_instances for one in results]

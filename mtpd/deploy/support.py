@@ -115,6 +115,10 @@ def _second_stage(head: Any) -> Iterator[str]:
                ' not DeltaXYWHBBoxCoder')
     yield from _test_cfg(head.test_cfg, 'roi_head')
     if head.with_mask:
+        level = head.test_cfg.get('mask_thr_binary', .5)
+        if level < 0:
+            yield (f'test_cfg.rcnn.mask_thr_binary is {level}, with which '
+                   'mmdet returns masks of many values. Set it to 0.5')
         yield from _extractor(head.mask_roi_extractor, 'mask_roi_extractor')
         if not _same(head.mask_head, FCNMaskHead, 'predict_by_feat',
                      '_predict_by_feat_single'):

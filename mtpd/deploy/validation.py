@@ -67,10 +67,7 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path,
             :func:`mtpd.predict.evaluate_checkpoint`.
     """
     cfg['log_level'] = 'WARNING'
-    # A Runner takes the parts of a training together or not at all.
-    for part in ('train_dataloader', 'train_cfg', 'optim_wrapper',
-                 'param_scheduler'):
-        cfg[part] = None
+
     use_validation_set(cfg)
     # Images of one batch are padded to one size, which moves boxes a little.
     cfg.test_dataloader.batch_size = 1

@@ -130,6 +130,8 @@ def dataset_meta_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     dataset_meta = dict(meta.get('dataset_meta') or {})
     for holder in (dataset_meta, meta):  # in capitals in mmdet 2
-        if 'CLASSES' in holder:
+        if holder.get('CLASSES'):
             dataset_meta.setdefault('classes', holder['CLASSES'])
-    return dataset_meta
+    # None where they were not known, which says less than a config does.
+    return {key: value for key, value in dataset_meta.items()
+            if value or key not in ('classes', 'CLASSES')}

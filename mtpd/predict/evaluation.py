@@ -9,10 +9,11 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 
 from mtpd.distill.detector import load_weights
+from mtpd.plan.data_check import inner_datasets
 
 from .inputs import UnusableInput
 from .onnx_file import first_line
-from .test_set import BROKEN, test_dataset, use_validation_set
+from .test_set import BROKEN, use_validation_set
 
 
 def evaluate_checkpoint(cfg: Config, checkpoint: str, out: str | None = None,
@@ -30,8 +31,11 @@ def evaluate_checkpoint(cfg: Config, checkpoint: str, out: str | None = None,
         out: File for all predictions, ``.pkl`` or ``.pickle``.
 
     Raises:
-        UnusableInput, CheckpointMismatch: See :func:`test_runner`.
+        UnusableInput: ``out`` is a folder; or see :func:`test_runner`, as for
+            CheckpointMismatch.
     """
+    if out is not None and os.path.isdir(out):
+        raise UnusableInput(f'--out {out} is a folder. Name a file.')
     runner = test_runner(cfg, checkpoint, show_dir, tta)
     if out is not None:
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
@@ -45,7 +49,7 @@ def test_runner(cfg: Config, checkpoint: str, show_dir: str | None = None,
 
     Args:
         cfg: Of the detector, with ``work_dir``; an ``mtpd`` part is ignored.
-            It is changed.
+            Nothing is trained. It is changed.
         checkpoint: File or URL.
         show_dir: Folder for the images with the boxes drawn.
         tta: Whether several views of each image are merged, as ``tta_model``
@@ -53,11 +57,15 @@ def test_runner(cfg: Config, checkpoint: str, show_dir: str | None = None,
 
     Raises:
         UnusableInput: The config has nothing to test on, nothing that can be
-            read, or no such views.
+            read, or no such views; or ``show_dir`` is a file.
         CheckpointMismatch: The checkpoint is of another model.
     """
     cfg.pop('mtpd', None)
     cfg.setdefault('default_scope', 'mmdet')
+    # A Runner takes the parts of a training together or not at all.
+    for part in ('train_dataloader', 'train_cfg', 'optim_wrapper',
+                 'param_scheduler'):
+        cfg[part] = None
     use_validation_set(cfg)
     if not cfg.get('test_evaluator'):
         raise UnusableInput(f'{cfg.filename} has no test_evaluator. Set one, '
@@ -66,6 +74,9 @@ def test_runner(cfg: Config, checkpoint: str, show_dir: str | None = None,
     if tta:
         use_views(cfg)
     if show_dir is not None:
+        if os.path.exists(show_dir) and not os.path.isdir(show_dir):
+            raise UnusableInput(f'--show-dir {show_dir} is a file. Name a '
+                                'folder.')
         draw_boxes(cfg, show_dir)
     cfg.load_from, cfg.resume = None, False
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg \
@@ -113,7 +124,9 @@ def use_views(cfg: Config) -> None:
     if not model.get('data_preprocessor') and cfg.get('data_preprocessor'):
         model.data_preprocessor = cfg.data_preprocessor
     cfg.model = ConfigDict(**cfg.tta_model, module=model)
-    test_dataset(cfg).pipeline = cfg.tta_pipeline
+    use_validation_set(cfg)
+    for _, dataset in inner_datasets(cfg.test_dataloader.dataset, ''):
+        dataset.pipeline = cfg.tta_pipeline
 
 
 def draw_boxes(cfg: Config, folder: str) -> None:
@@ -123,10 +136,12 @@ def draw_boxes(cfg: Config, folder: str) -> None:
         cfg: It is changed.
         folder: Where the images are written, by their own names.
     """
-    hooks = cfg.setdefault('default_hooks', {})
-    hook = hooks.setdefault('visualization', {})
-    hook.setdefault('type', 'DetVisualizationHook')
+    # mmengine's setdefault would return a dict that is not the config's.
+    hooks = dict(cfg.get('default_hooks') or {})
+    hook = {'type': 'DetVisualizationHook',
+            **(hooks.get('visualization') or {})}
     # An absolute path; mmdet puts others below a time stamp.
     hook.update(draw=True, test_out_dir=os.path.abspath(folder))
+    cfg.default_hooks = {**hooks, 'visualization': hook}
     if not cfg.get('visualizer'):
         cfg.visualizer = dict(type='DetLocalVisualizer', name='visualizer')

@@ -54,7 +54,12 @@ def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
             be written to one.
     """
     found = []
-    for path in map(Path, paths):
+    for text in paths:
+        path = Path(text)
+        if '://' in text and not path.exists():
+            raise UnusableInput(f'{text} is an address. Name files and '
+                                'folders: videos of a network and cameras are '
+                                'not read.')
         if not path.exists():
             raise FileNotFoundError(f'There is no file or folder {path} '
                                     f'(relative to {os.getcwd()!r}).')
@@ -100,7 +105,7 @@ def result_folder(out: str, inputs: Sequence[Input]) -> Path:
             from error
     for one in inputs:
         target = folder / one.written_name
-        if target.exists() and target.samefile(one.path):
+        if os.path.exists(target) and target.samefile(one.path):
             raise UnusableInput(f'--out {out} would write over {one.path}. '
                                 'Name another folder.')
     return folder

@@ -29,7 +29,7 @@ def predict_image(predictor: BasePredictor, one: Input,
         folder: Where the drawn image is written.
 
     Raises:
-        Unreadable: The file is no image.
+        Unreadable: The file is no image, or cannot be drawn.
     """
     try:
         image = predictor.read(str(one.path))
@@ -39,9 +39,13 @@ def predict_image(predictor: BasePredictor, one: Input,
             getattr(error, 'strerror', None)
             or 'it is no image that OpenCV can read') from error
     sample = _predicted(predictor, image)
-    # mmcv writes through Python, so that a name may have any letters.
-    mmcv.imwrite(np.ascontiguousarray(predictor.draw(image, sample)),
-                 str(folder / one.written_name))
+    drawn = _drawn(predictor, image, sample)
+    try:
+        # mmcv writes through Python, so that a name may have any letters.
+        mmcv.imwrite(drawn, str(folder / one.written_name))
+    except OSError as error:
+        raise Unreadable('the drawn image cannot be written '
+                         f'({error.strerror or error})') from error
     height, width = image.shape[:2]
     return {'file': str(one.path), 'drawn': one.written_name, 'width': width,
             'height': height, 'detections': predictor.describe(sample)}
@@ -76,13 +80,13 @@ def predict_video(predictor: BasePredictor, one: Input,
     try:
         for frame in video:
             sample = _predicted(predictor, frame)
-            writer.write(np.ascontiguousarray(predictor.draw(frame, sample)))
+            writer.write(_drawn(predictor, frame, sample))
             frames.append({'frame': len(frames),
                            'detections': predictor.describe(sample)})
         writer.release()
         if not frames:
             raise Unreadable('it has no frame that OpenCV can read')
-    except Unreadable:
+    except BaseException:  # also a stop from the keyboard
         writer.release()
         target.unlink(missing_ok=True)
         raise
@@ -105,6 +109,22 @@ def missing_frames(video: dict[str, Any]) -> str:
         return ''
     return f'it ends after {count} of the {expected} frames that its header ' \
         'tells of; these are in the results'
+
+
+def _drawn(predictor: BasePredictor, image: np.ndarray,
+           sample: DetDataSample) -> np.ndarray:
+    """An image with its boxes.
+
+    Raises:
+        Unreadable: mmdet cannot draw them.
+    """
+    try:
+        return np.ascontiguousarray(predictor.draw(image, sample))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever matplotlib may raise
+        raise Unreadable(f'its boxes cannot be drawn ({type(error).__name__}: '
+                         f'{first_line(error)})') from error
 
 
 def _predicted(predictor: BasePredictor, image: np.ndarray) -> DetDataSample:

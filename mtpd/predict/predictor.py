@@ -75,7 +75,9 @@ class BasePredictor(ABC):
                            default=-1) + 1)
         named = len(labels) <= min(len(self.classes), len(self._palette))
         self._visualizer.dataset_meta = dict(
-            classes=list(map(self.name_of, labels)),
+            # matplotlib would read what stands between two $ as a formula.
+            classes=[self.name_of(label).replace('$', r'\$')
+                     for label in labels],
             palette=self._palette if named else 'random')
         self._visualizer.add_datasample(
             'image', image[..., ::-1], sample, draw_gt=False,

@@ -14,6 +14,7 @@ from mmengine.optim import OptimWrapper
 
 from mtpd.compress import narrowed, sliced_detector
 from mtpd.compress.calibrate import IMAGES, recalibrate
+from mtpd.compress.errors import CannotSlice
 from mtpd.compress.channels import raw_outputs
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import load_config
@@ -53,6 +54,17 @@ def test_without_training_each_width_is_its_slice(network):
         assert found.keys() == expected.state_dict().keys()
         for key, value in expected.state_dict().items():
             assert torch.equal(found[key], value), key
+
+
+def test_batch_norms_of_one_position_need_two_images(toy, retinanet):
+    """In the neck; P7 of a 96x64 image is one position."""
+    cfg = toy()
+    model = copy.deepcopy(retinanet)
+    model.neck.norm_cfg = dict(type='SyncBN')
+    detector = build_detector(model)
+    assert recalibrate(detector, cfg, 2) == 2
+    with pytest.raises(CannotSlice, match='cannot be measured on one image'):
+        recalibrate(detector, cfg, 1)
 
 
 def test_each_width_is_a_part_of_the_wider_one(network):

@@ -160,6 +160,12 @@ def test_the_widest_slice_within_a_budget(retinanet):
         widest(retinanet, {'MB': megabytes}, {'MB': 1000})
     assert widest(retinanet, {'MB': megabytes}, {'MB': 1000},
                   with_whole=True) == 1
+    grey = copy.deepcopy(retinanet)
+    grey.backbone.in_channels = 1
+    for limit in (10, 1e9):  # nothing is said of the budget
+        with pytest.raises(CannotSlice, match='backbone.in_channels is 1. '
+                           'Only detectors of colour images'):
+            widest(grey, {'parameters': parameters}, {'parameters': limit})
     # GroupNorms of 4 groups, of which the stem's need twice as many channels.
     deep = copy.deepcopy(retinanet)
     deep.backbone.update(type='ResNetV1d', stem_channels=16,

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 
 from commands import run_command
@@ -69,6 +70,24 @@ def test_settings_that_a_file_cannot_follow(detector_of):
         config = changed(trained, 'other.py', **{key: value})
         with pytest.raises(UnusableInput, match=why):
             export_onnx(config, trained.checkpoint, 'a.onnx', images=1)
+
+
+def test_soft_masks_and_sizes_that_mmdet_cannot_take(detector_of,
+                                                     monkeypatch):
+    trained = detector_of('mask_rcnn')
+    config = changed(trained, 'soft.py', **{
+        'model.test_cfg.rcnn.mask_thr_binary': -1})
+    with pytest.raises(NotExportable, match='mask_thr_binary is -1.*to 0.5'):
+        export_onnx(config, trained.checkpoint, 'a.onnx', images=1)
+    trained = detector_of('retinanet')
+
+    def fails(self, data):
+        raise ValueError('Expected more than 1 value per channel')
+
+    monkeypatch.setattr(BaseDetector, 'test_step', fails)
+    with pytest.raises(NotExportable, match=r'mmdet itself fails on 1 image '
+                       r'of \d+x\d+.*ValueError: Expected more than 1 value'):
+        export_onnx(trained.config, trained.checkpoint, 'a.onnx', images=1)
 
 
 def test_sizes_that_a_trace_has_fixed_are_found(detector_of, monkeypatch):

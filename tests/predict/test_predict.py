@@ -13,6 +13,7 @@ from PIL import Image
 from commands import run_command
 from mtpd.predict import (Predictor, UnusableInput, evaluate_checkpoint,
                           predict_files)
+from mtpd.predict.evaluation import draw_boxes
 
 SIZE = (96, 64)
 
@@ -182,11 +183,63 @@ def test_masks_and_names_are_as_coco_has_them(swin_mask_rcnn, checkpoint_of,
     assert predictor.draw(colours, sample).shape == colours.shape
 
 
+def test_what_cannot_be_drawn_or_written_leaves_the_rest(
+        trained, colours, tmp_path, monkeypatch):
+    checkpoint = torch.load(trained[1])
+    names = ('cost $x_$ y', '$\\foo$', 'a$b$c', '$', 'e')
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=names))
+    torch.save(checkpoint, tmp_path / 'dollars.pth')
+    predictor = Predictor(trained[0], str(tmp_path / 'dollars.pth'), 'cpu', 0.)
+    long = f'{"l" * 250}.tif'  # .png is added to it
+    for name in ('a.png', 'b.png', long):
+        Image.fromarray(colours).save(tmp_path / name)
+    (tmp_path / 'out' / 'b.png').mkdir(parents=True)
+    paths = [str(tmp_path / name) for name in ('a.png', 'b.png', long)]
+    result = predict_files(predictor, paths, str(tmp_path / 'out'), {})
+    content = json.loads(Path(result.json).read_text())
+    (one,) = content['images']
+    assert one['drawn'] == 'a.png' and content['classes'] == list(names)
+    assert {detection['class'] for detection in one['detections']} <= {*names}
+    assert list(content['not_read']) == paths[1:]
+    assert 'Is a directory' in content['not_read'][paths[1]]
+    assert 'File name too long' in content['not_read'][paths[2]]
+
+    def broken(*_):
+        raise ValueError('no such colour')
+
+    monkeypatch.setattr(predictor, 'draw', broken)
+    film = str(tmp_path / 'film.avi')
+    writer = cv2.VideoWriter(film, cv2.VideoWriter_fourcc(*'MJPG'), 5., SIZE)
+    writer.write(np.ascontiguousarray(colours))
+    writer.release()
+    result = predict_files(predictor, [paths[0], film],
+                           str(tmp_path / 'other'), {})
+    assert set(result.unread) == {paths[0], film}
+    assert all('cannot be drawn (ValueError: no such colour)' in why
+               for why in result.unread.values())
+    assert [path.name for path in (tmp_path / 'other').iterdir()] == [
+        'predictions.json']
+
+
+def test_unknown_classes_of_a_checkpoint_are_those_of_the_config(trained,
+                                                                 tmp_path):
+    """mmdet 2 writes CLASSES=None where it did not know them."""
+    checkpoint = torch.load(trained[1])
+    classes = Config.fromfile(trained[0]).val_dataloader.dataset.metainfo[
+        'classes']
+    for meta in (dict(CLASSES=None), dict(dataset_meta=dict(classes=()))):
+        checkpoint['meta'] = meta
+        torch.save(checkpoint, tmp_path / 'unknown.pth')
+        assert Predictor(trained[0], str(tmp_path / 'unknown.pth'), 'cpu',
+                         0.).classes == tuple(classes)
+
+
 def test_inputs_that_cannot_be_used(predictor, trained, drawn, tmp_path):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'file').touch()
     for paths, out, why in (
             (['gone.jpg'], 'out', 'There is no file or folder gone.jpg'),
+            (['rtsp://host/stream'], 'out', 'rtsp://host/stream is an addr'),
             (['empty'], 'out', 'empty has no image and no video'),
             (['one/a.jpg', 'two/a.jpg'], 'out', 'would both be written'),
             (['one'], 'file', '--out file cannot be written to'),
@@ -251,6 +304,39 @@ def test_the_commands(trained, drawn, repository, tmp_path):
     assert 0 <= json.loads(metrics.read_text())['coco/bbox_mAP'] <= 1
 
 
+@pytest.mark.parametrize('hooks', [
+    None, {}, dict(visualization=None), dict(
+        visualization=dict(score_thr=.5), logger=dict(type='LoggerHook'))])
+def test_drawn_boxes_need_no_hook_in_the_config(trained, hooks):
+    cfg = Config.fromfile(trained[0])
+    cfg.pop('default_hooks', None)
+    cfg.pop('visualizer', None)
+    if hooks is not None:
+        cfg.default_hooks = hooks
+    draw_boxes(cfg, 'shown')
+    hook = cfg.default_hooks.visualization
+    assert (hook.type, hook.draw) == ('DetVisualizationHook', True)
+    assert hook.test_out_dir == os.path.abspath('shown')
+    assert hook.get('score_thr') == (.5 if hooks and 'logger' in hooks
+                                     else None)
+    assert ('logger' in cfg.default_hooks) == bool(hooks and 'logger' in hooks)
+
+
+def test_a_test_needs_nothing_of_training(trained, tmp_path):
+    cfg = Config.fromfile(trained[0])
+    cfg.work_dir = str(tmp_path / 'work')
+    for part in ('optim_wrapper', 'train_cfg'):
+        cfg.pop(part)
+    (tmp_path / 'folder.pkl').mkdir()
+    (tmp_path / 'file').touch()
+    for options, why in (
+            (dict(out=str(tmp_path / 'folder.pkl')), 'is a folder'),
+            (dict(show_dir=str(tmp_path / 'file')), 'is a file')):
+        with pytest.raises(UnusableInput, match=why):
+            evaluate_checkpoint(cfg, trained[1], **options)
+    assert 'coco/bbox_mAP' in evaluate_checkpoint(cfg, trained[1])
+
+
 def test_several_views_of_an_image(trained, tmp_path, monkeypatch):
     """Two equal views have the boxes of one: the AP is the same."""
     def tested(views=None, **options):
@@ -262,6 +348,9 @@ def test_several_views_of_an_image(trained, tmp_path, monkeypatch):
                 *steps[-1].meta_keys, 'flip', 'flip_direction'))
             cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(
                 nms=dict(type='nms', iou_threshold=.5), max_per_img=100))
+            # As of several sets, each of which gets the views.
+            cfg.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[
+                cfg.val_dataloader.dataset])
             cfg.tta_pipeline = [*steps[:-2], dict(
                 type='TestTimeAug', transforms=[[
                     dict(type='RandomFlip', prob=prob) for prob in views],
