@@ -318,9 +318,8 @@ def read_log(folder: str, stage: StageHistory) -> StageHistory:
                 line = json.loads(text)
             except ValueError:  # cut off when the process was killed
                 continue
-            if not isinstance(line, dict):
-                continue
-            if 'lr' in line:  # the others are validations'
+            # The others are validations'.
+            if isinstance(line, dict) and 'lr' in line:
                 while lines and lines[-1]['step'] >= line['step']:
                     lines.pop()
                 lines.append(line)

@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.data.image_files import size_in_header
+from mtpd.data.image_sizes import Size, largest_sizes
 from mtpd.data.readable import readable_sample
 from mtpd.distill.adapters import STARTS
 from mtpd.plan.data_check import batches_of
@@ -28,7 +29,7 @@ from mtpd.stage.config import stage_config
 from mtpd.stage.runner import move_to_cpu
 from mtpd.stage.unlabelled import BATCH_KEY
 
-from .image_sizes import Size, largest_sizes
+
 
 STEPS = 3
 HEADERS = 500

@@ -4,6 +4,7 @@ import logging
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Mapping, Sequence
 
 from mmengine.logging import print_log
@@ -164,17 +165,7 @@ class FoundOrder:
         later = {name: content[name] for name in (
             'max_teachers', 'certainty', 'student_ap', 'latencies',
             'made_with') if name in content}
-        certainty = later.get('certainty', .5)
-        if not is_number(certainty) or not 0 < certainty < 1:
-            raise ValueError(f'certainty is {certainty!r}; it has to be a '
-                             'number between 0 and 1.')
-        ap, latencies = later.get('student_ap'), later.get('latencies', {})
-        if ap is not None and not is_number(ap):
-            raise ValueError(f'student_ap is {ap!r}, which is no number.')
-        if not isinstance(latencies, Mapping) \
-                or not all(map(is_number, latencies.values())):
-            raise ValueError(f'latencies are {latencies!r}; they have to be '
-                             'numbers by name.')
+        _check_numbers(**later)
         return cls(order, costs, content['aps'], content['belongs_to'],
                    **later)
 
@@ -191,6 +182,25 @@ class FoundOrder:
     def write(self, path: str) -> None:
         """Write a file that ``read`` reads."""
         atomic_write(path, json.dumps(self.to_json(), indent=1).encode())
+
+
+def _check_numbers(certainty: Any = .5, student_ap: Any = None,
+                   latencies: Any = MappingProxyType({}),
+                   **others: Any) -> None:
+    """Refuse what is no number where ``FoundOrder`` has one.
+
+    Raises:
+        ValueError: There is such a value.
+    """
+    if not is_number(certainty) or not 0 < certainty < 1:
+        raise ValueError(f'certainty is {certainty!r}; it has to be a number '
+                         'between 0 and 1.')
+    if student_ap is not None and not is_number(student_ap):
+        raise ValueError(f'student_ap is {student_ap!r}, which is no number.')
+    if not isinstance(latencies, Mapping) \
+            or not all(map(is_number, latencies.values())):
+        raise ValueError(f'latencies are {latencies!r}; they have to be '
+                         'numbers by name.')
 
 
 def saved_order(path: str, belongs_to: Mapping[str, Any]

@@ -327,14 +327,11 @@ def describe_passes(images: int, per_step: int, cfg: Config,
         steps, span = batches, 'an epoch'
     if steps is None:
         return f'{text}.'
-    taken, each = steps, ''
-    if fade is not None:
-        taken = min(steps, FadeDistillHook(**fade).iterations(
-            steps if batches is None else batches))
-    if taken < steps:
-        each = f' takes them in the first {taken}, which'
+    taken = steps if fade is None else min(steps, FadeDistillHook(
+        **fade).iterations(steps if batches is None else batches))
+    early = f' takes them in the first {taken}, which' * (taken < steps)
     passes = taken * per_step * processes / images
-    return (f'{text}; {span} of {steps} steps{each} passes {passes:.3g} times '
+    return (f'{text}; {span} of {steps} steps{early} passes {passes:.3g} times '
             'through them.')
 
 

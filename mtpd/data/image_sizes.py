@@ -107,19 +107,22 @@ def _resized(step: Mapping[str, Any], sizes: Iterable[Size]) -> set[Size]:
 
 def _scales(step: Mapping[str, Any]) -> Iterator[Size]:
     """All (width, height) that a step resizes to, at their largest."""
-    scales = step.get('scales') or step.get('scale') or []
-    if isinstance(scales, (list, tuple)) and scales \
-            and not isinstance(scales[0], (list, tuple)):
-        scales = [scales]
-    pairs = [one for one in scales if len(one) == 2] \
-        if isinstance(scales, (list, tuple)) else []
-    ratios = _pair(step.get('ratio_range'))
-    ratio = 1. if ratios is None else max(ratios)
+    pairs = _pairs(step.get('scales') or step.get('scale'))
+    ratio = max(_pair(step.get('ratio_range')) or (1., 1.))
     for width, height in pairs:
         yield int(width * ratio), int(height * ratio)
     if 'scale' in step and len(pairs) == 2:
         # Any between the two, each edge by itself.
         yield max(p[0] for p in pairs), max(p[1] for p in pairs)
+
+
+def _pairs(scales: Any) -> list[Size]:
+    """One scale, or several, as a list; none of a single number."""
+    if not isinstance(scales, (list, tuple)):
+        return []
+    if scales and not isinstance(scales[0], (list, tuple)):
+        scales = [scales]
+    return [(one[0], one[1]) for one in scales if len(one) == 2]
 
 
 def _cropped(step: Mapping[str, Any], size: Size) -> Size:

@@ -5,7 +5,7 @@ import pytest
 from mmdet.registry import TRANSFORMS
 from mmengine.dataset import Compose
 
-from mtpd.progression.image_sizes import largest_sizes
+from mtpd.data.image_sizes import largest_sizes
 
 LARGE = (480, 640)
 
