@@ -188,9 +188,8 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
         start = Slice(dataset, seed, width)
         arms = {arm: SliceTraining(start, arm) for arm in SLICE_ARMS}
         yield start
-        tried = ['scratch', 'alone', TAUGHT_ARM[dataset]]
-        if width == .5:
-            tried += ['distilled', *MORE_ARMS[dataset]]
+        tried = ['scratch', 'alone', TAUGHT_ARM[dataset],
+                 *MORE_ARMS.get((dataset, width), ())]
         for arm in dict.fromkeys(tried):
             yield arms[arm]
         if width == .5:
@@ -206,8 +205,12 @@ def slice_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
 TAUGHT_ARM = {'bccd': 'distilled', 'txl': 'share1'}
 """Data set -> how slices of all widths are taught."""
 MORE_ARMS = {
-    'bccd': ('share2', 'share1', 'fading', 'twice', 'progression', 'gentle'),
-    'txl': ('alone_longer', 'share1_longer')}
+    ('bccd', .5): ('distilled', 'share2', 'share1', 'fading', 'twice',
+                   'progression', 'gentle'),
+    ('txl', .5): ('distilled', 'scores', 'scores_and_maps', 'share1_fading',
+                  'alone_longer', 'share1_longer'),
+    ('txl', .75): ('share1_fading',)}
+"""Data set and width -> the other arms."""
 
 
 def _files_of(student: SliceTraining) -> Iterator[Job]:

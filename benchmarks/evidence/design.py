@@ -84,6 +84,21 @@ def mechanism_with_share(name: str, share: float) -> Changes:
                         ('loss_weight', (('share', share),)))),
 
 
+def summed(share: float, scores: float) -> Changes:
+    """The changes of a stage that compares maps and scores, with automatic
+    weight.
+
+    Args:
+        share: See :class:`mtpd.distill.AutoWeight`.
+        scores: The weight of the scores within the sum.
+    """
+    return (('distill', (
+        ('type', 'WeightedSum'),
+        ('losses', ((('type', 'FeatureL2Loss'), ('normalise', True)),
+                    (('type', 'LogitLoss'), ('loss_weight', scores)))),
+        ('loss_weight', (('share', share),)))),)
+
+
 def fading(epochs: int) -> Changes:
     """The change of a stage in whose last third distillation fades out.
 
@@ -136,7 +151,13 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
         'on all images, `PKDLoss`': (taught_by(
             'wide', INHERIT, mechanism_with_share('PKDLoss', 4.)),),
         'on all images, `MGDLoss`': (taught_by(
-            'wide', INHERIT, mechanism_with_share('MGDLoss', 4.)),)},
+            'wide', INHERIT, mechanism_with_share('MGDLoss', 4.)),),
+        'on all images, `LogitLoss`': (taught_by(
+            'wide', INHERIT, mechanism_with_share('LogitLoss', 4.)),),
+        'on all images, `LogitLoss`, share 1': (taught_by(
+            'wide', INHERIT, mechanism_with_share('LogitLoss', 1.)),),
+        'on all images, `WeightedSum` of maps and scores': (taught_by(
+            'wide', INHERIT, summed(4., 10.)),)},
     'labels_850': {
         ALONE: (_ALONE,),
         TAUGHT: (_ON_LABELLED,),
@@ -179,7 +200,10 @@ TWO_STAGES: dict[str, tuple[LabelStage, ...]] = {
     'progression: the pretrained teacher of these labels, then the wide one': (
         taught_by('pretrained_85'), _ON_ALL),
     SWIN_TWICE: (taught_by('swin'), taught_by('swin')),
-    THROUGH_CNN: (_ON_ALL, taught_by('swin'))}
+    # With the share that is the default on all images: run anew, as weights
+    # of the arm above no longer came out bit for bit.
+    THROUGH_CNN: (taught_by('wide', INHERIT, share_of(4.)),
+                  taught_by('swin'))}
 """Arm -> its stages, for the student with few labels on all images; the
 control first. One of them is as long as a stage of :data:`LABEL_ARMS`."""
 SPLITS = ('unlabelled', 'train')

@@ -15,6 +15,9 @@ MARK = '<!-- From here on written by benchmarks/evidence.py --report. -->\n'
 ARMS = {
     'sliced': 'not trained', 'scratch': 'from random weights',
     'alone': 'trained on alone', 'share1': 'taught by the original',
+    'scores': 'taught by its scores (`LogitLoss`)',
+    'scores_and_maps': 'taught by its scores and maps',
+    'share1_fading': 'taught by the original, fading in the last third',
     'distilled': 'taught by the original, share 4',
     'alone_longer': f'trained on alone, {LONGER} times as long',
     'share1_longer': 'taught by the original for as long as this',

@@ -331,8 +331,8 @@ def describe_passes(images: int, per_step: int, cfg: Config,
         **fade).iterations(steps if batches is None else batches))
     early = f' takes them in the first {taken}, which' * (taken < steps)
     passes = taken * per_step * processes / images
-    return (f'{text}; {span} of {steps} steps{early} passes {passes:.3g} times '
-            'through them.')
+    return (f'{text}; {span} of {steps} steps{early} passes {passes:.3g} '
+            'times through them.')
 
 
 def without_use(plan: Plan) -> Findings:
