@@ -23,6 +23,7 @@ shows the detector and all that was made of it beside each other: AP, size and
 milliseconds. Of what is not there yet it names the command.
 """
 import argparse
+import keyword
 import os
 import runpy
 from pathlib import Path
@@ -170,8 +171,8 @@ def teacher(text: str) -> tuple[str, tuple[str, str, float | None]]:
     """``NAME=CONFIG,CHECKPOINT[,AP]``."""
     name, equals, rest = text.partition('=')
     parts = rest.split(',')
-    if not name.isidentifier() or not equals or len(parts) not in (2, 3) \
-            or not all(parts):
+    if not name.isidentifier() or keyword.iskeyword(name) or not equals \
+            or len(parts) not in (2, 3) or not all(parts):
         raise argparse.ArgumentTypeError(
             f'{text} is not NAME=CONFIG,CHECKPOINT or '
             'NAME=CONFIG,CHECKPOINT,AP')

@@ -25,8 +25,12 @@ def main() -> None:
     args = parser.parse_args()
     SHARED.stop_if(SHARED.missing_file(args.checkpoint))
     from mtpd.command_line import plain_errors
+    from mtpd.compress.files import refuse_existing
+    from mtpd.plan.errors import PlanError
     from mtpd.progression import export_student
     with plain_errors():
+        # Another file there is replaced.
+        refuse_existing([args.out], [args.checkpoint], True, PlanError)
         meta = export_student(args.checkpoint, args.out)
     text = f'{args.out}: student'
     if meta['epoch'] is not None:

@@ -109,7 +109,8 @@ def test_size(cfg: Config) -> tuple[int, int] | None:
         return None
     for step in test_pipeline(cfg):
         if type_name(step['type']) == 'Resize' and 'scale' in step:
-            return tuple(step['scale'])
+            scale = step['scale']
+            return (scale, scale) if isinstance(scale, int) else tuple(scale)
     return None
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import shlex
 import statistics
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from glob import escape as glob_escape
@@ -148,11 +149,13 @@ def _shipped(history: History, files: Sequence[str]) -> Iterator[State]:
                                              pattern))):
             if not any(map(partial(_is_same, path), files)):
                 found.append(path)
+    names = Counter(map(os.path.basename, found))
     for path in found:
         if not os.path.isfile(path):
             raise UnusableInput(f'There is no file {path}. Name files of '
                                 'tools/export_onnx.py and tools/pack.py.')
-        yield os.path.basename(path), path, ''
+        name = os.path.basename(path)
+        yield name if names[name] == 1 else path, path, ''
     if history.finished and not any(map(_is_onnx, found)):
         yield 'in onnxruntime', None, shlex.join([
             'python', 'tools/export_onnx.py', paths.student_config,

@@ -233,10 +233,14 @@ def refuse_existing(files: Iterable[str], sources: Iterable[str],
         error: What is raised.
 
     Raises:
-        PlanError: One of them exists.
+        PlanError: One of them exists, or is a folder.
     """
     there = [path for path in files if os.path.lexists(path)]
     other = 'choose another place or name by --out.'
+    folders = [path for path in there if os.path.isdir(path)]
+    if folders:
+        raise error([f'{path} is a folder, where a file would be written. '
+                     f'Remove it, or {other}' for path in folders])
     read = [path for path in map(os.path.expanduser, sources)
             if _is_any_of(path, there)]
     if read:

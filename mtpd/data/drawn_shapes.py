@@ -7,6 +7,7 @@ student from a larger teacher within minutes of training.
 """
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
     record = folder / 'drawn_shapes.json'
     parameters = dict(drawing=_DRAWING, classes=list(CLASSES), train=train,
                       val=val, size=[width, height], seed=seed)
-    if record.exists() and json.loads(record.read_text()) == parameters:
-        return
+    with suppress(OSError, ValueError):  # not there, or torn
+        if json.loads(record.read_text()) == parameters:
+            return
     record.unlink(missing_ok=True)
     (folder / 'annotations').mkdir(parents=True, exist_ok=True)
     # The numbers 0 and 1 of the splits are part of the seeds.

@@ -89,15 +89,14 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path,
 
 
 def decide(metrics: Mapping[str, tuple[float, float]]) -> bool:
-    """Whether an AP among the metrics of :func:`both_metrics` tells anything.
+    """Whether an AP is among the metrics of :func:`both_metrics`.
 
-    There is none without labels, or in a format for a server; and of a
-    detector that finds nothing it is 0, whatever the file does.
+    There is none without labels, or in a format for a server.
 
     Args:
         metrics: Empty if none were compared.
     """
-    return any(max(pair) > 0 for pair in _precisions(metrics).values())
+    return bool(_precisions(metrics))
 
 
 def _precisions(metrics: Mapping[str, tuple[float, float]]

@@ -114,11 +114,13 @@ def unpack(path: str, out: str | None = None, overwrite: bool = False) -> str:
         Where the checkpoint is.
 
     Raises:
-        CannotUnpack: The file at ``out`` exists.
+        CannotUnpack: ``out`` exists, or is no name of a file.
         CorruptCheckpoint: The file is damaged, or no checkpoint.
         OSError: The checkpoint cannot be written.
     """
     out = out or path.removesuffix(XZ)
+    if out.endswith(os.sep):
+        raise CannotUnpack([f'--out {out} is no name of a file.'])
     refuse_existing([out], [path], overwrite, CannotUnpack)
     read_checkpoint(path)
     with decompressed(path) as source, atomic_file(out) as file:

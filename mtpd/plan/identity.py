@@ -33,7 +33,13 @@ def identity_of(plan: Plan, order: Stages,
         'scales': {name: plan.teachers[name].scale for name in names},
         'order': [stage_label(stage) for stage in order],
         **{option: getattr(plan, option) for option in _OPTIONS},
-        'seed': plan.seed, **_unlabelled(plan)})
+        'seed': plan.seed, **_sliced(plan), **_unlabelled(plan)})
+
+
+def _sliced(plan: Plan) -> dict[str, Any]:
+    """What the student is a slice of; nothing where it is none."""
+    source = plan.student.sliced_from
+    return {} if source is None else {'sliced_from': source.hash()}
 
 
 def _unlabelled(plan: Plan) -> dict[str, Any]:

@@ -175,7 +175,8 @@ def _student(cfg: Config, given: Mapping[str, Any]
     if checkpoint is not None:
         problems.append('mtpd.student has a checkpoint and sliced_from. Leave '
                         'one of them out: the student starts from one.')
-    return DetectorSpec('student', config, WorkDir(cfg.work_dir).sliced,
+    sliced = None if source is None else WorkDir(cfg.work_dir).sliced
+    return DetectorSpec('student', config, sliced,
                         sliced_from=source), problems
 
 

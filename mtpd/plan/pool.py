@@ -322,7 +322,7 @@ def classes_of(spec: DetectorSpec,
         spec: The detector.
         detector: Built from it, if it is; then no file is read.
     """
-    validation = spec.config.get('val_dataloader', {}).get('dataset', {})
+    validation = dict_of(spec.config, 'val_dataloader.dataset')
     classes = dict_of(validation, 'metainfo').get('classes')
     if classes is None and spec.checkpoint is not None:
         meta = getattr(detector, 'dataset_meta', None) \

@@ -78,10 +78,12 @@ def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
     for one in found:
         other = written.setdefault(one.written_name, one)
         if other is not one:
+            cure = 'Rename one' if one.path.parent == other.path.parent \
+                else 'Name the folder that holds both'
             raise UnusableInput(
                 f'{other.path} and {one.path} would both be written to '
-                f'{one.written_name} in {out}. Name the folder that holds '
-                'both, or give each its own --out.')
+                f'{one.written_name} in {out}. {cure}, or give each its own '
+                '--out.')
     return found
 
 

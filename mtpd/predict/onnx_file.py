@@ -83,8 +83,7 @@ class OnnxDetector:
                 f'{first_line(error)}. The file is incomplete, or needs a '
                 'newer onnxruntime. Export it again, or install a newer one: '
                 "pip install --upgrade onnxruntime") from error
-        self.about = _metadata(
-            self._session.get_modelmeta().custom_metadata_map, path)
+        self.about = _metadata(self._session, path)
         self._outputs = [one.name for one in self._session.get_outputs()]
 
     def __call__(self, images: np.ndarray) -> list[Found]:
@@ -122,8 +121,9 @@ def _provider(available: list[str], device: str) -> Any:
         'cpu, or install the package onnxruntime-gpu in its place for cuda.')
 
 
-def _metadata(texts: dict[str, str], path: str) -> dict[str, Any]:
+def _metadata(session: Any, path: str) -> dict[str, Any]:
     try:
+        texts = session.get_modelmeta().custom_metadata_map
         about = {key: json.loads(text) for key, text in texts.items()}
         [step['type'].lower() for step in about['pipeline']]
         [name.lower() for name in about['classes']]

@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
 from .inputs import UnusableInput
-from .onnx_file import Found, OnnxDetector
+from .onnx_file import Found, OnnxDetector, first_line
 from .predictor import BasePredictor
 from .test_set import file_pipeline
 
@@ -36,8 +36,14 @@ class OnnxPredictor(BasePredictor):
         self._detector = OnnxDetector(path, device)
         about = self._detector.about
         init_default_scope('mmdet')
-        reader, self._pipeline = file_pipeline(
-            ConfigDict(pipeline=known_steps(about['pipeline'], path)))
+        steps = known_steps(about['pipeline'], path)
+        try:
+            reader, self._pipeline = file_pipeline(ConfigDict(pipeline=steps))
+        except (TypeError, ValueError, AssertionError) as error:
+            raise UnusableInput(
+                f'{path} says how its images are read, but not as mmdet can '
+                f'({first_line(error)}). Export the detector again.') \
+                from error
         palette = about.get('palette')
         if isinstance(palette, list):  # mmengine takes a list of tuples only
             palette = list(map(tuple, palette))

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Mapping
 
 from mmdet.models.detectors import BaseDetector
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mtpd.backbones import other_normalisation
 from mtpd.compat.processes import init_processes
-from mtpd.config_types import dict_of
+
 from mtpd.plan.data_check import data_problems
 from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
@@ -119,7 +120,8 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
         plan: Its progression.
 
     Raises:
-        PlanError: The training left no checkpoint.
+        PlanError: The training left no checkpoint, as one with a hook of its
+            own that keeps none.
     """
     if not is_to_be_trained(spec):
         return
@@ -131,12 +133,7 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     cfg.experiment_name = cfg.work_dir.replace(os.sep, '_')
     if cfg.get('visualizer'):
         cfg.visualizer.name = cfg.work_dir
-    checkpoint = dict_of(cfg, 'default_hooks.checkpoint')
-    if checkpoint:
-        checkpoint.backend_args = dict(backend='atomic')
-        if checkpoint.get('max_keep_ckpts', -1) > 0:
-            # mmengine deletes the oldest before it writes the new one.
-            checkpoint.max_keep_ckpts = max(2, checkpoint.max_keep_ckpts)
+    keep_last_checkpoint(cfg)
     newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
     if newest is not None:
         cfg.resume, cfg.load_from = True, newest
@@ -150,10 +147,29 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     def export() -> None:
         trained = newest_checkpoint(cfg.work_dir)
         if trained is None:
-            raise PlanError([
-                f'{spec.name} was trained in {cfg.work_dir} and left no '
-                'checkpoint there. Set default_hooks.checkpoint=dict('
-                "type='CheckpointHook', save_last=True) in its config."])
+            raise PlanError([f'{spec.name} was trained in {cfg.work_dir} and '
+                             'left no checkpoint there.'])
         export_student(trained, path)
 
     on_main(export)
+
+
+def keep_last_checkpoint(cfg: Config) -> None:
+    """Let a training leave its last checkpoint, also where its config has no
+    hook for that, and write each whole or not at all.
+
+    Args:
+        cfg: It is changed.
+    """
+    hooks = dict(cfg.get('default_hooks') or {})
+    by_epoch = cfg.train_cfg.get('max_iters') is None
+    length = cfg.train_cfg['max_epochs' if by_epoch else 'max_iters']
+    none = 'checkpoint' in hooks and not hooks['checkpoint']
+    hook = dict(type='CheckpointHook', interval=length, by_epoch=by_epoch) \
+        if none else dict(hooks.get('checkpoint') or dict(
+            type='CheckpointHook', interval=1))
+    hook.update(save_last=True, backend_args=dict(backend='atomic'))
+    if hook.get('max_keep_ckpts', -1) > 0:
+        # mmengine deletes the oldest before it writes the new one.
+        hook['max_keep_ckpts'] = max(2, hook['max_keep_ckpts'])
+    cfg.default_hooks = {**hooks, 'checkpoint': hook}

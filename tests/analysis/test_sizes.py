@@ -4,6 +4,7 @@ import torch
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
 from mmdet.models.backbones.swin import WindowMSA
 from mmengine.analysis.complexity_analysis import FlopAnalyzer
+from mmengine.config import Config
 from torch import nn
 
 from mtpd.analysis.sizes import (multiply_adds, network_pass, parameters,
@@ -128,6 +129,9 @@ def test_a_pass_is_of_one_padded_image(retinanet, swin_mask_rcnn):
 def test_what_configs_and_the_zoo_state():
     assert test_size(load_config(
         'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')) == (1333, 800)
+    one = Config(dict(val_dataloader=dict(dataset=dict(pipeline=[
+        dict(type='Resize', scale=96)]))))
+    assert test_size(one) == (96, 96)
     assert zoo_ap('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py') == 36.5
     # box and not mask AP
     assert zoo_ap('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py') == 38.2

@@ -54,6 +54,12 @@ def test_every_detector_of_a_progression_is_found(history, tmp_path):
         assert not any(line.startswith('packed') for line in missing)
         assert any(line.startswith('in onnx') for line in missing) == (
             len(found) == 7)
+    # Two of one name are told apart by their paths.
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other' / 'b.onnx').touch()
+    both = [str(tmp_path / 'b.onnx'), str(tmp_path / 'other' / 'b.onnx')]
+    assert [one.name for one in find_variants(history, both)[0][6:]] == [
+        *both, 'student_packed.pth']
     os.remove(packed)
 
     # The detector that the student was cut out of comes first.

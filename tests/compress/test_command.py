@@ -1,6 +1,7 @@
 """tools/compress.py: its files, that they train, and what it refuses."""
 import copy
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -182,6 +183,7 @@ WRONG = {
     'no teacher': (['my.py', 'my.pth', '--width', .5, '--teacher',
                     'big=big.py,big.pth'], '--teacher big: There is no config '
                    'big.py'),
+
     'taken name': (['my.py', 'my.pth', '--width', .5, '--teacher',
                     'student=my.py,my.pth'], 'this name is taken'),
     'mixed AP': (['my.py', 'my.pth', '--width', .5, '--teacher',
@@ -229,7 +231,9 @@ NOT_FINITE = {
     **{f'--ap {value}': (['--width', .5, '--ap', value], 'percentage from 0 '
                          'to 100') for value in ('nan', 'inf', '-1', '101')},
     '--teacher': (['--width', .5, '--teacher', 'a=b.py,c.pth,nan'],
-                  'nan in a=b.py,c.pth,nan is no AP in percent')}
+                  'nan in a=b.py,c.pth,nan is no AP in percent'),
+    '--teacher class': (['--width', .5, '--teacher', 'class=b.py,c.pth'],
+                        'class=b.py,c.pth is not NAME=CONFIG')}
 
 
 def test_numbers_are_finite_and_possible(tool, capsys):
@@ -246,6 +250,11 @@ def test_files_are_not_replaced_and_written_together(mine, tool, monkeypatch,
     with pytest.raises(SystemExit, match='my_half.py exists already. Add '
                        '--overwrite'):
         tool('my.py', 'my.pth', '--width', .5, '--out', tmp_path)
+    (tmp_path / 'folder' / 'my_half_start.pth').mkdir(parents=True)
+    with pytest.raises(SystemExit, match='my_half_start.pth is a folder'):
+        tool('my.py', 'my.pth', '--width', .5, '--out', tmp_path / 'folder',
+             '--overwrite')
+    shutil.rmtree(tmp_path / 'folder')
     # What is wrong with the files that are read comes first.
     other = read_checkpoint('my.pth')
     del other['state_dict']['neck.fpn_convs.0.conv.weight']

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compress import narrowed, sliced_detector
 from mtpd.distill.detector import build_detector
+from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import make_plan
 from mtpd.progression import check, run_progression
@@ -52,6 +53,15 @@ def test_it_starts_with_the_most_important_channels(half, toy, retinanet):
     again.work_dir = cfg.work_dir
     assert run_progression(again, resume=True).student == done.student
     assert open(plan.paths.sliced, 'rb').read() == before
+    # But not for a slice of another detector.
+    other = copy.deepcopy(again)
+    source = read_checkpoint(toy().mtpd.student.checkpoint)
+    source['state_dict'] = {key: value + 1 for key, value
+                            in source['state_dict'].items()}
+    torch.save(source, f'{cfg.work_dir}/other.pth')
+    other.mtpd.student.sliced_from.checkpoint = f'{cfg.work_dir}/other.pth'
+    with pytest.raises(OtherTeacher, match='sliced_from'):
+        run_progression(other, resume=True)
 
 
 def test_everything_wrong_is_found_before_training(half, toy, swin_mask_rcnn,
@@ -69,8 +79,9 @@ def test_everything_wrong_is_found_before_training(half, toy, swin_mask_rcnn,
                  checkpoint=teachers.swin.checkpoint).replace('The', 'the')
     assert 'mtpd.student.sliced_from.checkpoint: there is no file gone.pth' \
         in problems(checkpoint='gone.pth')
-    assert 'mtpd.student.sliced_from.config: gone.py cannot be read' in \
-        problems(config='gone.py')
+    gone = problems(config='gone.py')
+    assert 'mtpd.student.sliced_from.config: gone.py cannot be read' in gone
+    assert 'student.checkpoint' not in gone  # which nobody has named
     assert 'is not a checkpoint of this RetinaNet' in problems(
         checkpoint=teachers.wide.checkpoint)
     assert 'mtpd.student.sliced_from.width is not known' in problems(width=.5)

@@ -142,6 +142,9 @@ def test_an_interrupted_redrawing_is_noticed(tmp_path, monkeypatch):
     (tmp_path / 'train' / '00000.png').write_bytes(b'half')
     draw_shapes(tmp_path, 1, 1, SIZE, seed=0)
     assert digests(tmp_path) == expected
+    (tmp_path / 'drawn_shapes.json').write_text('[1,')
+    draw_shapes(tmp_path, 1, 1, SIZE, seed=0)
+    assert digests(tmp_path) == expected
 
 
 @pytest.mark.parametrize('arguments', [

@@ -16,7 +16,8 @@ from mtpd.deploy.network import test_cfg_of as cfg_of
 from mtpd.deploy.network.candidates import best
 from mtpd.deploy.trace import trace_file
 from mtpd.distill.detector import load_weights
-from mtpd.predict import OnnxDetector, OnnxPredictor, Predictor
+from mtpd.predict import (OnnxDetector, OnnxPredictor, Predictor,
+                          UnusableInput)
 
 IMAGES = {'one': (1, 96, 160), 'other': (1, 128, 96), 'two': (2, 64, 128)}
 
@@ -241,6 +242,19 @@ def test_no_more_scores_are_kept_than_pass(threshold, most, kept):
     assert values.tolist() == scores.sort(descending=True)[0][
         :, :kept].tolist()
     assert torch.equal(scores.gather(1, places), values)
+
+
+@pytest.mark.parametrize('damage', [
+    lambda data, at: data.__setitem__(at, data[at] ^ 0x80),
+    lambda data, at: data.__setitem__(at, data[at] ^ 1)])
+def test_damaged_metadata_is_said(exported, tmp_path, damage):
+    data = bytearray(Path(exported('retinanet').file).read_bytes())
+    damage(data, data.rfind(b'keep_ratio') + 1)
+    path = tmp_path / 'damaged.onnx'
+    path.write_bytes(data)
+    with pytest.raises(UnusableInput, match='damaged.onnx .*Export the '
+                       'detector'):
+        OnnxPredictor(str(path), 'cpu', .3)
 
 
 def test_a_trace_without_boxes_finds_the_same(exported, tmp_path):

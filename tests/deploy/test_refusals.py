@@ -142,8 +142,7 @@ def test_how_far_apart_is_too_far():
     # Of a test set without boxes.
     ({'coco/bbox_mAP': -1}, {'coco/bbox_mAP': -1}, False, ''),
     ({'mAP': float('nan')}, {'mAP': float('nan')}, False, ''),
-    # Of a detector that finds nothing.
-    ({'mAP': 0.}, {'mAP': 0.}, False, ''),
+    ({'mAP': 0.}, {'mAP': 0.}, True, ''),
     ({'coco/bbox_mAP_50': .9, 'coco/AR@100': .9},
      {'coco/bbox_mAP_50': .1, 'coco/AR@100': .1}, False, '')])
 def test_which_metrics_tell_a_file_from_its_detector(

@@ -326,6 +326,8 @@ def test_what_is_refused(mine, tool, capsys, swin_mask_rcnn, monkeypatch):
     (mine / 'there.pth').touch()
     assert 'cannot be unpacked: - there.pth exists already' in said(
         'there.pth.xz')
+    assert '--out new/ is no name of a file' in said(
+        'there.pth.xz', '--out', 'new/')
     assert 'it has to end in .pth' in said('my.pth', '--out', 'there.onnx')
     assert 'text.pth is no folder' in said('my.pth', '--out', 'text.pth/a.pth')
     assert 'for which --bits, --prune does nothing' in said(

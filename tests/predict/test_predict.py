@@ -241,7 +241,9 @@ def test_inputs_that_cannot_be_used(predictor, trained, drawn, tmp_path):
             (['gone.jpg'], 'out', 'There is no file or folder gone.jpg'),
             (['rtsp://host/stream'], 'out', 'rtsp://host/stream is an addr'),
             (['empty'], 'out', 'empty has no image and no video'),
-            (['one/a.jpg', 'two/a.jpg'], 'out', 'would both be written'),
+            (['one/a.jpg', 'two/a.jpg'], 'out', 'would both be written.*that '
+             'holds both'),
+            (['both'], 'out', 'would both be written.*Rename one'),
             (['one'], 'file', '--out file cannot be written to'),
             (['one'], 'one', '--out one is, or holds, one'),
             (['one'], '.', '--out . is, or holds, one'),
@@ -250,6 +252,9 @@ def test_inputs_that_cannot_be_used(predictor, trained, drawn, tmp_path):
         for folder in ('one', 'two'):
             os.makedirs(folder, exist_ok=True)
             (tmp_path / folder / 'a.jpg').touch()
+        (tmp_path / 'both').mkdir(exist_ok=True)
+        for name in ('a.gif', 'a.gif.png'):
+            (tmp_path / 'both' / name).touch()
         with pytest.raises((UnusableInput, FileNotFoundError), match=why):
             predict_files(predictor, paths, out, {})
     model_only = tmp_path / 'model.py'

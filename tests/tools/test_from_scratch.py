@@ -9,7 +9,8 @@ from mmengine.config import Config
 from commands import run_command
 from mtpd.commands import from_scratch as command
 from mtpd.progression import Progression, make_plan
-from mtpd.progression.pool_training import retraining, untrainable
+from mtpd.progression.pool_training import (keep_last_checkpoint, retraining,
+                                            untrainable)
 from mtpd.progression.stage_sequence import StageResult
 
 
@@ -178,3 +179,25 @@ def test_pool_progression_and_comparison(toy, drawn, repository, tmp_path):
     again = json.load(open(tmp_path / 'work/results.json'))
     assert [(r['what'], r['box_ap']) for r in again] \
         == [(r['what'], r['box_ap']) for r in rows]
+
+
+@pytest.mark.parametrize('hooks, expected', [
+    (None, dict(interval=1)), ({}, dict(interval=1)),
+    (dict(checkpoint=None), dict(interval=2, by_epoch=True)),
+    (dict(checkpoint=dict(type='CheckpointHook', interval=5, save_last=False,
+                          max_keep_ckpts=1)),
+     dict(interval=5, max_keep_ckpts=2))])
+def test_a_training_leaves_its_last_checkpoint(toy, hooks, expected):
+    cfg = toy()
+    cfg.pop('default_hooks', None)
+    if hooks is not None:
+        cfg.default_hooks = hooks
+    keep_last_checkpoint(cfg)
+    assert cfg.default_hooks.checkpoint == dict(
+        type='CheckpointHook', save_last=True,
+        backend_args=dict(backend='atomic'), **expected)
+    cfg.default_hooks = dict(checkpoint=None)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=30)
+    keep_last_checkpoint(cfg)
+    hook = cfg.default_hooks.checkpoint
+    assert (hook.interval, hook.by_epoch) == (30, False)

@@ -89,6 +89,9 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     done = run(repository, 'tools/export_student.py',
                tmp_path / 'work/stage1_swin/epoch_1.pth', '--out', out)
     assert 'student after epoch 1 of stage 1 (swin)' in done.stdout
+    again = run(repository, 'tools/export_student.py', out, '--out', out,
+                ok=False)
+    assert 'would be written over itself' in again.stderr
     plain, final = torch.load(out), torch.load(tmp_path / 'work/student.pth')
     assert all(torch.equal(plain['state_dict'][k], v)
                for k, v in final['state_dict'].items())
