@@ -237,16 +237,14 @@ def refuse_existing(files: Iterable[str], sources: Iterable[str],
     """
     there = [path for path in files if os.path.lexists(path)]
     other = 'choose another place or name by --out.'
-    folders = [path for path in there if os.path.isdir(path)]
-    if folders:
-        raise error([f'{path} is a folder, where a file would be written. '
-                     f'Remove it, or {other}' for path in folders])
+    wrong = [f'{path} is a folder, where a file would be written. Remove it, '
+             f'or {other}' for path in filter(os.path.isdir, there)]
     read = [path for path in map(os.path.expanduser, sources)
             if _is_any_of(path, there)]
-    if read:
-        raise error([f'{path} would be written over itself, as it is read '
-                     f'too. Rename it, or {other}'
-                     for path in dict.fromkeys(read)])
+    wrong += [f'{path} would be written over itself, as it is read too. '
+              f'Rename it, or {other}' for path in dict.fromkeys(read)]
+    if wrong:
+        raise error(wrong)
     if there and not overwrite:
         raise error([f'{", ".join(there)} exists already. Add --overwrite to '
                      f'replace it, or {other}'])
