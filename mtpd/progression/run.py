@@ -29,7 +29,7 @@ from .pool_training import retraining
 from .prepare import full_disks_named, prepare
 from .probe import probe
 from .record import is_started, read_record, write_record
-from .stage_sequence import StageResult, refuse_other_lengths, run_stages
+from .stage_sequence import StageResult, run_stages, warn_of_other_lengths
 from .start import seed_of, starting_ap, starting_weights, teacher_aps
 from .show_order import search_and_show_order
 
@@ -90,8 +90,9 @@ def run_progression(cfg: Config, resume: bool = False,
         if found is not None:
             order = tuple((name,) for name in found.order.teachers)
         weights, record = _begin(plan, order, found, pool, start, with_probe)
-        on_main(lambda: refuse_other_lengths(plan, order))
+
         if is_main_process():
+            warn_of_other_lengths(plan, order)
             os.makedirs(plan.work_dir, exist_ok=True)
             remove_partial_files(plan.work_dir)
             text = pretty_text(with_found_files(cfg, plan)._cfg_dict)

@@ -3,6 +3,7 @@
 A stage that was interrupted resumes from the checkpoint that
 ``mtpd.stage.resume`` finds.
 """
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from mmengine.logging import print_log
 
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher
-from mtpd.plan.errors import PlanError
+
 from mtpd.plan.identity import other_identity
 from mtpd.plan.plan import Plan, Stages, stage_label
 from mtpd.plan.work_dir import StageDir
@@ -118,16 +119,13 @@ def run_stages(plan: Plan, order: Stages, weights: str | None,
     return tuple(results)
 
 
-def refuse_other_lengths(plan: Plan, order: Stages) -> None:
-    """Stop where a finished stage was trained for longer or shorter than the
+def warn_of_other_lengths(plan: Plan, order: Stages) -> None:
+    """Say where a finished stage was trained for longer or shorter than the
     config says now: it is not trained again.
 
     Args:
         plan: The progression.
         order: Its stages.
-
-    Raises:
-        PlanError: There is one.
     """
     length = _length(plan)
     for index, names in enumerate(order, 1):
@@ -136,10 +134,10 @@ def refuse_other_lengths(plan: Plan, order: Stages) -> None:
             continue
         trained = read_checkpoint(path)['meta'][ENTRY].get('length', length)
         if trained != length:
-            raise PlanError([
-                f'Stage {index} is finished, with {trained}, and train_cfg '
-                f'now has {length}. A finished stage is not trained again: '
-                'choose another work_dir, or set train_cfg as it was.'])
+            print_log(f'Stage {index} is finished, with {trained}, and '
+                      f'train_cfg now has {length}. It is not trained again: '
+                      'choose another work_dir for that.', logger='current',
+                      level=logging.WARNING)
 
 
 def _length(plan: Plan) -> dict[str, int]:
