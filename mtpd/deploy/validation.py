@@ -67,7 +67,6 @@ def both_metrics(cfg: Config, checkpoint: str, path: Path,
             :func:`mtpd.predict.evaluate_checkpoint`.
     """
     cfg['log_level'] = 'WARNING'
-
     use_validation_set(cfg)
     # Images of one batch are padded to one size, which moves boxes a little.
     cfg.test_dataloader.batch_size = 1

@@ -11,7 +11,6 @@ from mmengine.logging import print_log
 
 from mtpd.backbones import other_normalisation
 from mtpd.compat.processes import init_processes
-
 from mtpd.plan.data_check import data_problems
 from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
