@@ -26,8 +26,9 @@ def parameters(detector: BaseDetector) -> float:
 
 def megabytes(detector: BaseDetector) -> float:
     """Size of the weights on the disk, in 10^6 bytes."""
+    tensors = {one.data_ptr(): one for one in detector.state_dict().values()}
     return sum(one.numel() * one.element_size()
-               for one in detector.state_dict().values()) / 1e6
+               for one in tensors.values()) / 1e6
 
 
 class Slice(NamedTuple):

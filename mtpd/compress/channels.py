@@ -6,26 +6,18 @@ dependency graph, which traces one forward pass. The weights are gathered here,
 so that the larger detector stays as it is.
 """
 import math
-from collections import Counter
 from types import ModuleType
-from contextlib import contextmanager
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, Callable, Iterator, NamedTuple
 
 import torch
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
-
-from mtpd.randomness import isolate_rng
 
 from .errors import CannotSlice
+from .trace import traced_pass
 
 Importance = Callable[[Any], Tensor]
 """From a group of torch-pruning to a score of each of its channels, (C,)."""
-
-SIDE = 256
-"""Of the traced image in pixels: P7 has 2 x 2 positions, so that a GroupNorm
-of one channel a group has something to normalise."""
 
 _ROOTS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
@@ -83,9 +75,9 @@ def slice_weights(detector: BaseDetector, smaller: nn.Module,
     names = {module: name for name, module in detector.named_modules()}
     targets = dict(smaller.named_modules())
     kept: dict[str, list[int]] = {}
-    outputs: dict[nn.Module, list[int]] = {}
-    inputs: dict[nn.Module, list[int]] = {}
-    for group in graph.get_all_groups(root_module_types=_ROOTS):
+    outputs = _Dropped()
+    inputs = _Dropped()
+    for group in _groups(graph):
         root = group[0].dep.target.module
         channels, wanted = map(_out_channels, (root, targets[names[root]]))
         if wanted == channels:
@@ -101,20 +93,66 @@ def slice_weights(detector: BaseDetector, smaller: nn.Module,
         for item in group.items:
             side = outputs if graph.is_out_channel_pruning_fn(
                 item.dep.handler) else inputs
-            side[item.dep.target.module] = _kept_places(item, set(chosen))
-    return Slice(_gathered(detector, names, outputs, inputs), kept)
+            side.add(item, set(chosen))
+    return Slice(_gathered(detector, outputs, inputs), kept)
 
 
-def _gathered(detector: BaseDetector, names: dict[nn.Module, str],
-              outputs: dict[nn.Module, list[int]],
-              inputs: dict[nn.Module, list[int]]) -> dict[str, Tensor]:
-    """All weights, those of layers that lose channels without these."""
+def _groups(graph: Any) -> Iterator[Any]:
+    """Every group of channels that belong together, as torch-pruning has it.
+
+    A layer behind a concatenation shares its channels with several others,
+    each of which keeps as many as its own config says. So the layers with the
+    fewest channels come first, and what several of them cover is left out.
+    """
+    roots = [module for module in graph.module2node
+             if isinstance(module, _ROOTS)]
+    covered: set[nn.Module] = set()
+    for root in sorted(roots, key=_out_channels):
+        if root in covered:
+            continue
+        pruner = graph.get_pruner_of_module(root)
+        group = graph.get_pruning_group(root, pruner.prune_out_channels,
+                                        list(range(_out_channels(root))))
+        covered.update(
+            item.dep.target.module for item in group.items
+            if graph.is_out_channel_pruning_fn(item.dep.handler))
+        yield group
+
+
+class _Dropped(dict[nn.Module, set[int]]):
+    """The channels that layers lose, on one side of theirs."""
+
+    def add(self, item: Any, chosen: set[int]) -> None:
+        """Add the channels of a layer that a group holds and does not keep.
+
+        Args:
+            item: Of a group, with the layer and the places of its channels.
+            chosen: The kept channels of the group's first layer.
+        """
+        self.setdefault(item.dep.target.module, set()).update(
+            place for place, of_root in zip(
+                item.idxs, item.root_idxs, strict=True)
+            if of_root not in chosen)
+
+    def left(self, module: nn.Module, channels: int) -> list[int]:
+        """The channels that a layer keeps, ascending.
+
+        Args:
+            channels: Of the layer.
+        """
+        return sorted(set(range(channels)) - self.get(module, set()))
+
+
+def _gathered(detector: BaseDetector, outputs: _Dropped,
+              inputs: _Dropped) -> dict[str, Tensor]:
+    """All weights, those of layers that lose channels without these. A layer
+    that several parts share stands under all of its names."""
     weights = dict(detector.state_dict())
-    for module in {**outputs, **inputs}:
-        for key, value in module.state_dict(
-                prefix=f'{names.get(module)}.').items():
-            weights[key] = _kept_part(module, value, outputs.get(module),
-                                      inputs.get(module))
+    for name, module in detector.named_modules(remove_duplicate=False):
+        if module not in outputs and module not in inputs:
+            continue
+        for key, value in module.state_dict(prefix=f'{name}.').items():
+            weights[key] = _kept_part(module, value, outputs, inputs)
     return weights
 
 
@@ -125,106 +163,26 @@ def dependency_graph(detector: BaseDetector, keeps_backbone: bool) -> Any:
         detector, None, forward_fn=lambda *_: run(), verbose=False)
 
 
-def traced_pass(detector: BaseDetector,
-                keeps_backbone: bool) -> Callable[[], list[Tensor]]:
-    """A function that runs one image through a detector, with gradients.
-
-    Args:
-        detector: Ends in eval mode, with gradients for all parameters.
-        keeps_backbone: Whether gradients end behind the backbone. Then it is
-            run beforehand: torch-pruning must not even see its layers, since
-            it takes every network with a transformer's layers for one
-            throughout.
-    """
-    detector.eval()
-    with isolate_rng(0):
-        image = torch.randn(1, 3, SIDE, SIDE)
-    with torch.no_grad():
-        maps = detector.backbone(image) if keeps_backbone else None
-
-    def run() -> list[Tensor]:
-        # Here, as eval() of mmdet's ResNet freezes its frozen stages again.
-        detector.requires_grad_(True)
-        with _keeping_activations(detector):
-            return raw_outputs(detector, maps or detector.backbone(image))
-    return run
-
-
-@contextmanager
-def _keeping_activations(detector: nn.Module) -> Iterator[None]:
-    """Blocks with ``with_cp`` are computed again in the backward pass; a trace
-    would see each as one operation. Here they are computed as usual."""
-    blocks = [module for module in detector.modules()
-              if getattr(module, 'with_cp', False)]
-    for block in blocks:
-        block.with_cp = False  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for block in blocks:
-            block.with_cp = True  # type: ignore[assignment]
-
-
-def operations(detector: BaseDetector, keeps_backbone: bool) -> Counter[str]:
-    """How often each operation occurs in a pass, by PyTorch's names."""
-    return Counter(step.name()
-                   for step in _steps(traced_pass(detector, keeps_backbone)()))
-
-
-def unread_weights(detector: BaseDetector) -> dict[str, Tensor]:
-    """The weights of those layers of the backbone that no output depends on,
-    such as a last stage that ``out_indices`` leaves out."""
-    read = {id(step.variable)
-            for step in _steps(traced_pass(detector, keeps_backbone=False)())
-            if hasattr(step, 'variable')}
-    unread = {}
-    for name, module in detector.backbone.named_modules(prefix='backbone'):
-        own = list(module.parameters(recurse=False))
-        if own and not read.intersection(map(id, own)):
-            for key, value in [*module.named_parameters(name, recurse=False),
-                               *module.named_buffers(name, recurse=False)]:
-                unread[key] = value.detach()
-    return unread
-
-
-def _steps(outputs: Iterable[Tensor]) -> Iterator[Any]:
-    """Every operation that outputs come from, once."""
-    waiting: list[Any] = [one.grad_fn for one in outputs]
-    seen = set()
-    while waiting:
-        step = waiting.pop()
-        if step is not None and step not in seen:
-            seen.add(step)
-            yield step
-            waiting += [before for before, _ in step.next_functions]
-
-
-def _kept_places(item: Any, chosen: set[int]) -> list[int]:
-    """The channels of a layer, ascending, that hold the chosen ones of the
-    first layer of its group."""
-    return sorted(place for place, of_root in zip(
-        item.idxs, item.root_idxs, strict=True) if of_root in chosen)
-
-
-def _kept_part(module: nn.Module, value: Tensor, outputs: list[int] | None,
-               inputs: list[int] | None) -> Tensor:
+def _kept_part(module: nn.Module, value: Tensor, outputs: _Dropped,
+               inputs: _Dropped) -> Tensor:
     """What is kept of a parameter or buffer.
 
     Args:
         module: Whose it is.
         value: Of a norm or a bias (C,), of another layer (C, C', ...), of a
             transposed convolution (C', C, ...); or a single number.
-        outputs: The kept channels C; None for all.
-        inputs: The kept channels C'; None for all.
+        outputs: The channels C that are lost.
+        inputs: The channels C' that are lost.
     """
     first, second = (inputs, outputs) if value.dim() > 1 and getattr(
         module, 'transposed', False) else (outputs, inputs)
-    if value.dim() and first is not None:
-        value = value[first]
-    groups = getattr(module, 'groups', 1)
-    if value.dim() > 1 and second is not None and not _is_depthwise(module):
+    if value.dim():
+        value = value[first.left(module, len(value))]
+    if value.dim() > 1 and not _is_depthwise(module):
         # A grouped convolution stores its inputs by their place in the group.
-        value = value[:, second[:len(second) // groups]]
+        groups = getattr(module, 'groups', 1)
+        kept = second.left(module, value.shape[1] * groups)
+        value = value[:, kept[:len(kept) // groups]]
     return value.clone()
 
 
@@ -289,51 +247,3 @@ def _out_channels(module: nn.Module) -> int:
     count = getattr(module, 'out_channels', None)
     return int(module.out_features if count is None  # type: ignore[arg-type]
                else count)
-
-
-def raw_outputs(detector: BaseDetector,
-                features: Sequence[Tensor]) -> list[Tensor]:
-    """Everything that a detector predicts, before any decoding.
-
-    RoI extraction is left out: boxes that were predicted would tie the
-    channels of the heads to the four sides of a box. Each RoI head sees the
-    sum of the maps that its extractor reads, averaged to the extractor's size,
-    which has the same channels.
-
-    Args:
-        detector: With or without a RoI head.
-        features: The backbone's maps of one image, (1, C, H, W).
-    """
-    maps = detector.neck(features)
-    dense = detector.rpn_head if getattr(detector, 'with_rpn', False) \
-        else detector.bbox_head
-    outputs = list(_tensors(dense(maps)))
-    if getattr(detector, 'with_roi_head', False):
-        for extractor, head in roi_parts(detector.roi_head):
-            size = extractor.roi_layers[0].output_size
-            pooled: Any = 0
-            for one in maps[:extractor.num_inputs]:
-                pooled = pooled + adaptive_avg_pool2d(one, size)
-            outputs += _tensors(head(pooled))
-    return outputs
-
-
-def roi_parts(roi_head: Any) -> Iterable[tuple[Any, Any]]:
-    """Each extractor of a RoI head with the head that it feeds."""
-    for part in ('bbox', 'mask'):
-        if not getattr(roi_head, f'with_{part}'):
-            continue
-        extractors, heads = (
-            list(value) if isinstance(value, nn.ModuleList) else [value]
-            for value in (getattr(roi_head, f'{part}_roi_extractor'),
-                          getattr(roi_head, f'{part}_head')))
-        yield from zip(extractors, heads, strict=True)
-
-
-def _tensors(value: Any) -> Iterable[Tensor]:
-    """Every tensor in nested tuples and lists."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for one in value:
-            yield from _tensors(one)

@@ -24,7 +24,8 @@ from .errors import CannotSlice, WidthUnavailable
 from .files import (ORIGINAL, Files, Teacher, config_files, files_of,
                     refuse_existing, write_files)
 from .first_weights import without_first_weights
-from .narrow import narrowed, setting
+from .narrow import narrowed
+from .narrow_backbone import setting
 from .slicing import built
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from mtpd.distill.detector import build_detector
 from mtpd.randomness import isolate_rng
 
-from .channels import (Importance, operations, slice_weights,
-                       unread_weights)
+from .channels import Importance, slice_weights
 from .errors import CannotSlice, WidthUnavailable
+from .trace import operations, unread_weights
 
 
 def sliced_detector(original: BaseDetector, model: ConfigDict,

@@ -15,7 +15,7 @@ from mmengine.optim import OptimWrapper
 from mtpd.compress import narrowed, sliced_detector
 from mtpd.compress.calibrate import IMAGES, recalibrate
 from mtpd.compress.errors import CannotSlice
-from mtpd.compress.channels import raw_outputs
+from mtpd.compress.trace import raw_outputs
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import load_config
 

@@ -2,6 +2,7 @@
 import copy
 
 import pytest
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 
@@ -57,14 +58,33 @@ def test_what_a_group_norm_cannot_have_is_rounded_and_said():
     assert narrowed(model, .01).model.bbox_head.feat_channels == 32
 
 
+def test_one_factor_says_all_widths_of_a_cspnext():
+    model = model_of('rtmdet/rtmdet_s_8xb32-300e_coco.py')
+    result = narrowed(model, .75)
+    assert difference(model, result.model) == dict(
+        backbone=dict(widen_factor=.375, init_cfg=None),
+        neck=dict(in_channels=[96, 192, 384], out_channels=96),
+        bbox_head=dict(in_channels=96, feat_channels=96))
+    assert result.notes == () and not result.keeps_backbone
+    assert parameters(built(result.model)) == parameters(built(model_of(
+        'rtmdet/rtmdet_s_8xb32-300e_coco.py', **{
+            'backbone.widen_factor': .375, 'neck.in_channels': [96, 192, 384],
+            'neck.out_channels': 96, 'bbox_head.in_channels': 96,
+            'bbox_head.feat_channels': 96})))
+    with pytest.raises(WidthUnavailable, match='cannot be built'):
+        narrowed(model, .01)
+
+
 @pytest.mark.parametrize('name, changes, words', [
     ('htc/htc_r50_fpn_1x_coco.py', {},
      ['model.roi_head is a HybridTaskCascadeRoIHead', 'semantic_head',
       r'mask_head\[2\] is a HTCMaskHead']),
     ('dino/dino-4scale_r50_8xb2-12e_coco.py', {},
      ['model is a DINO with num_queries', 'model.neck is a ChannelMapper']),
-    ('rtmdet/rtmdet_tiny_8xb32-300e_coco.py', {},
-     ['model.bbox_head is a RTMDetSepBNHead']),
+    ('rtmdet/rtmdet-ins_tiny_8xb32-300e_coco.py', {},
+     ['model.bbox_head is a RTMDetInsSepBNHead']),
+    ('reppoints/reppoints-moment_r50_fpn_1x_coco.py', {},
+     ['model.bbox_head is a RepPointsHead']),
     ('dyhead/atss_r50_fpn_dyhead_1x_coco.py', {},
      ['model.neck is a list of 2 parts']),
     ('retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -138,6 +158,13 @@ def test_widths_that_only_a_class_says_are_scaled_too():
 def test_a_width_is_a_share(width):
     with pytest.raises(CannotSlice, match=f'The width is {width:g}; it has'):
         narrowed(ConfigDict(), width)
+
+
+def test_weights_that_layers_share_are_counted_once(tmp_path):
+    detector = built(model_of('rtmdet/rtmdet_s_8xb32-300e_coco.py'))
+    torch.save(detector.state_dict(), tmp_path / 'a.pth')
+    size = (tmp_path / 'a.pth').stat().st_size / 1e6
+    assert size - .2 < megabytes(detector) < size
 
 
 def test_the_widest_slice_within_a_budget(retinanet):
