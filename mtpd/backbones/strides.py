@@ -79,6 +79,9 @@ def choose_strides(name: str, available: Sequence[int],
     """
     if wanted is None:
         return tuple(s for s in STRIDES if s in available)
+    if not isinstance(wanted, (list, tuple)):
+        raise ValueError(f'strides={wanted!r} of {name} has to be a list; '
+                         f'did you mean ({wanted!r},)?')
     missing = sorted(set(wanted) - set(available))
     if missing or not wanted:
         suffix = f' and none of {missing}' if missing else ''

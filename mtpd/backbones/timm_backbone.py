@@ -296,6 +296,9 @@ def _fused_norms(model: nn.Module) -> int:
 
 def _check_name(model_name: str) -> None:
     timm = import_timm()
+    if not isinstance(model_name, str):
+        raise ValueError(f'model_name is {model_name!r}; it has to be a name, '
+                         "such as 'resnet18'.")
     # timm resolves names with a source ('hf-hub:...') itself.
     if ':' not in model_name and not timm.is_model(model_name):
         suggestion = suggest_names(model_name.split('.')[0],

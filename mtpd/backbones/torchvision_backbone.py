@@ -221,8 +221,9 @@ def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _check_name(model_name: str, weights: str | None) -> None:
     known = models.list_models(module=models)
     if model_name not in known:
-        raise ValueError(f'torchvision has no model {model_name!r} for '
-                         f'images. {suggest_names(model_name, known)}')
+        raise ValueError(
+            f'torchvision has no model {model_name!r} for images. '
+            + suggest_names(str(model_name), known))
     if weights is None:
         return
     offered = models.get_model_weights(model_name)

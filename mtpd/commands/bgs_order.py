@@ -2,19 +2,22 @@
 import argparse
 import json
 import os
-from typing import Mapping
+from typing import Collection, Mapping
 
 from mmengine.dist import is_main_process
 
 from mtpd.command_line import Command, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.order.baselines import OrderRow
+from mtpd.order.baselines import exhaustive
 from mtpd.plan.errors import PlanError
 from mtpd.progression import order_teachers, prepare
 from mtpd.progression.prepare import unwritable
 from mtpd.progression.show_order import show_order
 from mtpd.search.found_order import FoundOrder, reorder
 from mtpd.show.tables import baselines_table
+
+Results = dict[tuple[str, ...], float]
+"""Order -> AP of the student that was trained in it."""
 
 
 def find_order(args: argparse.Namespace) -> None:
@@ -26,20 +29,21 @@ def find_order(args: argparse.Namespace) -> None:
     """
     with plain_errors() as command:
         results = read_results(args.results) if args.results else None
-        found, folder = from_saved(args) if args.saved \
-            else from_config(args, command)
+        found, folder = from_saved(args, results) if args.saved \
+            else from_config(args, command, results)
         if is_main_process():
-            print(baselines_table(with_results(found, results)))
+            print(baselines_table(found.baselines(results)))
             print(f'Written to {folder}')
 
 
-def from_config(args: argparse.Namespace,
-                command: Command) -> tuple[FoundOrder, str]:
+def from_config(args: argparse.Namespace, command: Command,
+                results: Results | None) -> tuple[FoundOrder, str]:
     """The order of a config's pool, and the folder that it was written to.
 
     Args:
         args: The flags.
         command: Is told the config.
+        results: Those of orders that were trained.
 
     Raises:
         PlanError: The config cannot be used.
@@ -61,11 +65,18 @@ def from_config(args: argparse.Namespace,
     if args.max_teachers is not None:
         cfg.mtpd.max_teachers = args.max_teachers
     plan, pool = prepare(cfg, trains=False)
+    if results is not None:
+        check_results(results, plan.teachers, plan.max_teachers)
     return order_teachers(plan, pool), plan.paths.order_folder
 
 
-def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
+def from_saved(args: argparse.Namespace,
+               results: Results | None) -> tuple[FoundOrder, str]:
     """Another order from saved costs, and the folder that it was written to.
+
+    Args:
+        args: The flags.
+        results: Those of orders that were trained.
 
     Raises:
         PlanError: The file or a flag cannot be used.
@@ -80,6 +91,8 @@ def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
                             args.strides)
     except (IsADirectoryError, KeyError, TypeError, ValueError) as error:
         raise PlanError([f'{args.saved}: {error}']) from error
+    if results is not None:
+        check_results(results, found.aps, found.max_teachers)
     os.makedirs(args.out, exist_ok=True)
     atomic_write(os.path.join(args.out, 'order.json'),
                  json.dumps(found.to_json(), indent=1).encode())
@@ -87,7 +100,7 @@ def from_saved(args: argparse.Namespace) -> tuple[FoundOrder, str]:
     return found, args.out
 
 
-def read_results(path: str) -> dict[tuple[str, ...], float]:
+def read_results(path: str) -> Results:
     """Order -> AP from ``{"first > second": AP}``.
 
     Raises:
@@ -105,20 +118,24 @@ def read_results(path: str) -> dict[tuple[str, ...], float]:
     return results
 
 
-def with_results(found: FoundOrder,
-                 results: dict[tuple[str, ...], float] | None
-                 ) -> list[OrderRow]:
-    """The orders of all rules, and the best order of ``results``.
+def check_results(results: Results, teachers: Collection[str],
+                  max_teachers: int | None) -> None:
+    """Whether results are of orders that could have been chosen.
+
+    Args:
+        results: Those of orders that were trained.
+        teachers: The pool's names.
+        max_teachers: See :func:`exhaustive`.
 
     Raises:
-        PlanError: ``results`` are of other teachers, or of no order that fits.
+        PlanError: They are of other teachers, or of no order that fits.
     """
-    names = {name for order in results or () for name in order}
-    unknown = sorted(names - set(found.aps))
+    names = {name for order in results for name in order}
+    unknown = sorted(names - set(teachers))
     if unknown:
         raise PlanError([f'--results names {unknown}, and the teachers are '
-                         f'{sorted(found.aps)}. Correct the names.'])
+                         f'{sorted(teachers)}. Correct the names.'])
     try:
-        return found.baselines(results)
+        exhaustive(results, max_teachers)
     except ValueError as error:
         raise PlanError([f'--results: {error}']) from error

@@ -46,7 +46,7 @@ def files_below(folder: str, wanted: Callable[[str], bool]) -> Iterator[str]:
 def has_header(path: str) -> bool:
     """Whether a file begins as an image; Pillow does not know all formats."""
     if os.path.splitext(path)[1].lower() in ('.hdr', '.heic', '.avif'):
-        return os.path.getsize(path) > 0
+        return os.path.isfile(path) and os.path.getsize(path) > 0
     try:
         with Image.open(path):
             return True

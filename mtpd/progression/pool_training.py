@@ -16,8 +16,9 @@ from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
-from mtpd.plan.start_check import (frozen_notes, missing_weights,
-                                   schedule_notes)
+from mtpd.plan.registered import part_problems
+from mtpd.plan.start_check import (amp_problems, frozen_notes,
+                                   missing_weights, schedule_notes)
 from mtpd.processes import on_main
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
@@ -55,6 +56,8 @@ def untrainable(plan: Plan) -> list[str]:
                 'another model), or the checkpoint of a trained detector.')
         else:
             configs[owner] = spec.config
+            problems += part_problems(spec.config, owner) + [
+                owner + problem for problem in amp_problems(spec.config)]
         if spec.ap is None:
             alone = {spec.name: replace(spec, checkpoint=None)}
             problems += unmeasurable_aps(replace(plan, teachers=alone,

@@ -20,8 +20,9 @@ from mtpd.plan.detectors import SOURCE, DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, draft_plan
 from mtpd.plan.pool import examine_pool
+from mtpd.plan.registered import part_problems
 from mtpd.plan.start_check import (amp_problems, mechanism_problems,
-                                   part_problems, plan_notes,
+                                   plan_notes,
                                    training_problems)
 
 from .record import is_started, other_progression

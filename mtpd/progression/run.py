@@ -78,7 +78,9 @@ def run_progression(cfg: Config, resume: bool = False,
         start = this_start(resume and is_started(plan))
         barrier()
         print_log(describe_plan(plan), logger='current')
-        components = stateful_components(plan.student.config)
+        components = stateful_components(
+            plan.student.config, plan.unlabelled.pipeline or ()
+            if plan.unlabelled else ())
         if components:
             print_log(f'{", ".join(components)} in the config: no checkpoint '
                       'stores their state, so a resumed run is not bit for '

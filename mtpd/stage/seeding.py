@@ -29,12 +29,18 @@ Albumentations' own generator, mmengine's patience, an endless sampler that
 draws as it goes, Dynamic R-CNN's averages."""
 
 
-def stateful_components(cfg: Mapping[str, Any]) -> list[str]:
+def stateful_components(cfg: Mapping[str, Any],
+                        other_steps: Sequence[Any] = ()) -> list[str]:
     """Those of :data:`STATEFUL` that a config trains with, so that a resumed
-    run is not exactly the run without the stop."""
+    run is not exactly the run without the stop.
+
+    Args:
+        cfg: The student's config.
+        other_steps: Of the pipeline of images without labels.
+    """
     types = set()
-    parts = [cfg.get(key) for key in (
-        'train_dataloader', 'custom_hooks', 'default_hooks', 'model')]
+    parts = [other_steps, *(cfg.get(key) for key in (
+        'train_dataloader', 'custom_hooks', 'default_hooks', 'model'))]
     while parts:
         part = parts.pop()
         if isinstance(part, (list, tuple)):

@@ -294,6 +294,8 @@ def test_without_a_network_the_hub_is_asked_once(monkeypatch, tmp_path):
 @pytest.mark.parametrize('options, message', [
     (dict(model_name='mobilnetv3_small_050'), "Did you mean 'mobilenetv3_sm"),
     (dict(model_name='resnet18.mine'), 'cannot build resnet18.mine.*tag'),
+    (dict(model_name='resnet18', strides=8), r'did you mean \(8,\)'),
+    (dict(model_name=18), '18'),
     (dict(model_name='resnet18', nothing=1), "'nothing': 1.*Correct them"),
     (dict(model_name='resnet18', strides=(8, 64)),
      r'strides \(2, 4, 8, 16, 32\) and none of \[64\]'),

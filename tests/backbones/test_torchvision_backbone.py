@@ -188,6 +188,8 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
     (dict(model_name='resnet18', weights='V7'), "'V7' of.*'IMAGENET1K_V1'"),
     (dict(model_name='squeezenet1_1', strides=(8, 32)),
      r'strides \(2, 4, 8, 16\) and none of \[32\]'),
+    (dict(model_name='resnet18', strides=8), r'did you mean \(8,\)'),
+    (dict(model_name=18), '18'),
     (dict(model_name='resnet18', nothing=1), "'nothing': 1.*Correct them"),
     (dict(model_name='vit_b_16'), 'vit_b_16 cannot.*Expected 224'),
     (dict(model_name='swin_t'), r'swin_t returns no.*\(1, 64, 80, 96\).*'

@@ -1,5 +1,6 @@
 """Everything that would stop a progression is told before it, in one list."""
 import copy
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from commands import run_command
 
 from mtpd.plan.errors import PlanError, did_you_mean, joined_names
 from mtpd.plan.plan import draft_plan, make_plan
-from mtpd.plan.start_check import mechanism_problems, part_problems
+from mtpd.plan.registered import part_problems
+from mtpd.plan.start_check import mechanism_problems
 from mtpd.progression import check, prepare, run_progression
 
 
@@ -371,3 +373,63 @@ def test_the_tools_tell_the_same_list(toy, repository, tmp_path):
                     if line.startswith('  - ')]
         told(problems, *expected)
     assert not (tmp_path / 'work').exists()
+
+
+def switches(*steps) -> list:
+    return [dict(type='PipelineSwitchHook', switch_epoch=1, switch_pipeline=[
+        dict(type='LoadImageFromFile'), *steps, dict(type='PackDetInputs')])]
+
+
+def test_the_pipeline_that_is_switched_to_is_looked_at(toy):
+    cfg = toy()
+    cfg.custom_hooks = switches(dict(type='Resiz'),
+                                dict(type='Resize', scal=(64, 64)))
+    field = 'custom_hooks[0].switch_pipeline'
+    told(check(cfg).problems,
+         f"{field}[1].type 'Resiz' is not known; did you mean 'Resize'?",
+         f'{field}[2].scal is no argument of Resize')
+    cfg.custom_hooks = switches(dict(type='Normalize', mean=[123.] * 3,
+                                     std=[58.] * 3))
+    told(check(cfg).problems, 'custom_hooks[0] has a Normalize')
+
+
+@pytest.mark.parametrize('kind, package', [
+    ('Albu', 'albumentations'), ('Corrupt', 'imagecorruptions')])
+def test_a_package_that_a_step_needs_is_named(monkeypatch, kind, package):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None
+                        if name == package else find(name))
+    (problem,) = part_problems(dict(train_dataloader=dict(dataset=dict(
+        pipeline=[dict(type=kind)]))), 'mtpd.teachers.wide.config: ')
+    assert problem.startswith('mtpd.teachers.wide.config: train_dataloader.')
+    assert f'the package {package} is not installed' in problem
+
+
+def test_norms_that_are_computed_again_cannot_stand_still(toy, frames):
+    """In the backward pass they are in train mode again."""
+    cfg = toy(unlabelled=dict(folder=str(frames), batch_norm='running'))
+    assert check(cfg).problems == []
+    cfg.model.backbone.with_cp = True
+    told(check(cfg).problems, "mtpd.unlabelled.batch_norm is 'running', and")
+    cfg.model.backbone.norm_eval = True  # they stand still in any case
+    assert check(cfg).problems == []
+    cfg.model.backbone.update(with_cp=False, norm_eval=False)
+    cfg.activation_checkpointing = ['backbone.layer2']
+    told(check(cfg).problems, 'such as backbone.layer2, are computed again')
+    cfg.mtpd.unlabelled.batch_norm = 'train'
+    assert check(cfg).problems == []
+
+
+@pytest.mark.parametrize('begin', ['1', True])
+def test_a_fade_is_of_numbers(toy, begin):
+    told(check(toy(fade=dict(begin=begin, end=2))).problems,
+         f'mtpd.fade.begin is {begin!r}; it has to be a number')
+
+
+def test_what_the_distiller_gives_is_no_setting():
+    for field, settings in (('', {}), ('losses[0].', dict(
+            type='WeightedSum', losses=[dict(type='PKDLoss', pairing=3)]))):
+        (problem,) = mechanism_problems(
+            settings or dict(type='PKDLoss', pairing=3))
+        assert problem.startswith(f'mtpd.distill.{field}pairing is no '
+                                  'argument of PKDLoss. Known: loss_weight')

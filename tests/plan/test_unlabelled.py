@@ -1,6 +1,7 @@
 """Images without labels before a run: what is refused, and what is said."""
 import json
 import os
+import re
 import shutil
 
 import cv2
@@ -76,7 +77,7 @@ def test_what_names_no_images_is_refused(findings, frames, tmp_path):
              'these endings are taken: .avif'),
             (dict(ann_file=str(tmp_path / 'gone.json')), 'there is no file'),
             (dict(ann_file=str(tmp_path / 'text.txt')), 'cannot be read'),
-            (dict(dataset=dict(type='NoSuchSet')), 'NoSuchSet cannot be')):
+            (dict(dataset=dict(type='NoSuchSet')), "'NoSuchSet' is not")):
         assert words in problem(findings(**given)), given
 
 
@@ -89,6 +90,14 @@ def test_files_that_are_no_images_are_named(findings, frames, tmp_path):
     message = problem(findings(folder=str(folder)))
     assert '2 of 13 files cannot be read as images' in message
     assert 'empty.png' in message and 'text.jpg' in message
+
+
+@pytest.mark.parametrize('ending', ['png', 'heic', 'avif', 'hdr'])
+def test_a_link_to_nothing_is_no_image(findings, frames, tmp_path, ending):
+    folder = tmp_path / 'frames'
+    shutil.copytree(frames, folder)
+    (folder / f'x.{ending}').symlink_to('gone')
+    assert '1 of 12' in problem(findings(folder=str(folder)))
 
 
 def test_images_with_a_header_alone_are_passed_over(findings, frames,
@@ -373,6 +382,37 @@ def test_a_step_that_needs_boxes_is_named(findings, frames):
     own = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
     found = findings(change, folder=str(frames), pipeline=own)
     assert found.problems == [] and len(found.notes) == 1
+
+
+@pytest.mark.parametrize('step, words', [
+    (dict(type='Resiz', scale=(64, 64)),
+     r"pipeline\[1\].type 'Resiz' is not known; did you mean 'Resize'\?"),
+    (dict(type='Resize', scal=(64, 64)),
+     r'pipeline\[1\].scal is no argument of Resize; did you mean .*scale\?'),
+    (dict(type='RandomAffine'), 'the step RandomAffine .* such as .*png '
+     r".*Add dict\(type='LoadEmptyAnnotations'\)"),
+    (dict(type='Normalize', mean=[123.] * 3, std=[58.] * 3),
+     'mtpd.unlabelled has a Normalize in its pipeline')])
+def test_a_wrong_step_of_its_own_pipeline_has_its_own_cure(
+        findings, frames, step, words):
+    own = [dict(type='LoadImageFromFile'), step, dict(type='PackDetInputs')]
+
+    assert re.search(words, problem(findings(folder=str(frames),
+                                             pipeline=own)))
+    own.insert(1, dict(type='LoadEmptyAnnotations'))
+    assert bool(findings(folder=str(frames), pipeline=own).problems) \
+        == (step['type'] != 'RandomAffine')
+
+
+def test_a_data_set_that_reads_its_labels_first(findings, frames, tmp_path):
+    path = tmp_path / 'images.json'
+    path.write_text(json.dumps(dict(images=[dict(
+        id=1, file_name=os.listdir(frames)[0], height=64, width=64)])))
+    message = problem(findings(dataset=dict(
+        type='CocoDataset', ann_file=str(path),
+        data_prefix=dict(img=str(frames)))))
+    assert 'reads its labels first; to need none, name its images' in message
+    assert findings(ann_file=str(path), folder=str(frames)).problems == []
 
 
 @pytest.mark.parametrize('pipeline', ['Resize', ['Resize'], [

@@ -540,6 +540,8 @@ def test_what_has_a_memory_is_named(toy):
         pipeline=[dict(type='CachedMosaic', img_scale=(96, 64))])
     cfg.custom_hooks = [dict(type='mmengine.hooks.EarlyStoppingHook')]
     assert stateful_components(cfg) == ['CachedMosaic', 'EarlyStoppingHook']
+    assert stateful_components(cfg, [dict(type='CachedMixUp')]) == [
+        'CachedMosaic', 'CachedMixUp', 'EarlyStoppingHook']
 
 
 # ------------------------------------------- the disk, and what vanishes

@@ -56,6 +56,8 @@ def test_order_then_training_then_export(config, repository, tmp_path,
     assert (other / 'adaptation_cost.png').stat().st_size > 5000
     (tmp_path / 'no.json').write_text('[31.5]')
     (tmp_path / 'who.json').write_text('{"nobody": 31.5}')
+    (tmp_path / 'none.json').write_text('{}')
+    before = (other / 'order.json').read_bytes()
     for words, flags in (
             ('No AP of .*nobody', ['--teachers', 'nobody']),
             (r'strides \[8.*asked for \[4\]', ['--strides', '4']),
@@ -66,6 +68,8 @@ def test_order_then_training_then_export(config, repository, tmp_path,
             (r'--results .*Expected \{"first > second": AP',
              ['--results', tmp_path / 'no.json']),
             ('--results names .*nobody', ['--results', tmp_path / 'who.json']),
+            ('--results: Expected the result of at least one',
+             ['--results', tmp_path / 'none.json']),
             ('--images has no effect here', ['--images', '3'])):
         monkeypatch.setattr(sys, 'argv', list(map(str, (
             'bgs_order.py', '--from', other / 'order.json', '--out', other,
@@ -73,6 +77,7 @@ def test_order_then_training_then_export(config, repository, tmp_path,
         with pytest.raises(SystemExit, match=words):
             runpy.run_path(str(repository / 'tools/bgs_order.py'),
                            run_name='__main__')
+        assert (other / 'order.json').read_bytes() == before
 
     done = run(repository, 'tools/train.py', config, '--cfg-options',
                'mtpd.max_teachers=1', 'train_cfg.max_epochs=1')

@@ -166,7 +166,9 @@ def repeated_normalisation(plan: Plan) -> list[str]:
     in its ``data_preprocessor``: student and teachers get raw images, each
     its own normalisation."""
     used = [plan.student, *(plan.teachers[name] for name in plan.used)]
-    problems = normalised_twice(plan.student.config, '', used)
+    own = plan.unlabelled and plan.unlabelled.pipeline
+    problems = normalised_twice(plan.student.config, '', used, {
+        'mtpd.unlabelled': dict(pipeline=own)} if own else {})
     for spec in used[1:]:
         # With it, a teacher's own AP is measured.
         problems += normalised_twice(spec.config, f'{spec.field}.config: ',
@@ -180,24 +182,30 @@ def changes_values(preprocessor: Mapping[str, Any]) -> bool:
         std != 1 for std in as_list(preprocessor.get('std')))
 
 
-def normalised_twice(cfg: Config, owner: str,
-                     specs: Sequence[DetectorSpec]) -> list[str]:
-    """Loaders of a config that normalise what detectors normalise too.
+def normalised_twice(cfg: Config, owner: str, specs: Sequence[DetectorSpec],
+                     others: Mapping[str, Any] | None = None) -> list[str]:
+    """Pipelines of a config that normalise what detectors normalise too.
 
     Args:
         cfg: The config.
         owner: The prefix of its fields.
         specs: The detectors that see the images.
+        others: Further fields -> what has a pipeline there.
     """
     fields = [spec.field for spec in specs if changes_values(
         dict_of(spec.model, 'data_preprocessor'))]
     problems = []
-    for loader in LOADERS:
-        dataset = dict_of(cfg, f'{loader}.dataset')
-        names = [type_name(step.get('type')) for step in steps_of(dataset)]
+    parts = {f'{loader}.dataset': dict_of(cfg, f'{loader}.dataset')
+             for loader in LOADERS}
+    for index, hook in enumerate(as_list(cfg.get('custom_hooks'))):
+        if isinstance(hook, Mapping):
+            parts[f'custom_hooks[{index}]'] = dict(
+                pipeline=hook.get('switch_pipeline'))
+    for field, part in {**parts, **(others or {})}.items():
+        names = [type_name(step.get('type')) for step in steps_of(part)]
         if fields and 'Normalize' in names:
             problems.append(
-                f'{owner}{loader}.dataset has a Normalize in its pipeline, '
+                f'{owner}{field} has a Normalize in its pipeline, '
                 f'and the data_preprocessor of {", ".join(fields)} normalises '
                 'too: the images would be normalised twice. Remove the step, '
                 'and set mean, std and bgr_to_rgb in model.data_preprocessor '

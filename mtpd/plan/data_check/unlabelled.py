@@ -1,34 +1,35 @@
 """The check of the images without labels, before anything is trained."""
-import hashlib
 import os
-from collections import defaultdict
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from mmdet.registry import DATASETS
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import get_world_size
 
-from mtpd.compat.samples import sample_of
+from mtpd.compat.samples import Sample, sample_of
 from mtpd.config_types import dict_of, type_name
 from mtpd.data.image_files import IMAGES, has_header
 from mtpd.data.readable import fails_to_load, readable_sample
 from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.distill.teacher_view.steps import unsupported_steps
-from mtpd.plan.detectors import is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.paths import looked_in
 from mtpd.plan.plan import Plan
+from mtpd.plan.registered import unlabelled_part_problems
 from mtpd.plan.settings import UnlabelledSettings
 from mtpd.plan.unlabelled import (dataset_config, images_per_step,
                                   pipeline_of, read_entries)
 from mtpd.randomness import isolate_rng
 
 from .files import not_on_disk
+from .leaks import equal_files, leaks, path_of, some_of
 from .reading import images_of
 from .sources import Source, inner_datasets, registered
 
 FIELD = 'mtpd.unlabelled'
 _CURE = f'Set {FIELD}.pipeline to steps that need no labels.'
+_NO_BOXES = "Add dict(type='LoadEmptyAnnotations') behind the step that " \
+    'loads the image, for steps that look for boxes, or take this step out.'
 
 
 class Findings(NamedTuple):
@@ -58,7 +59,8 @@ def check_unlabelled(plan: Plan, paths: Mapping[str, Sequence[str] | None],
     """
     settings = plan.unlabelled
     assert settings is not None
-    problems = source_problems(settings, plan.student.config.filename)
+    problems = source_problems(settings, plan.student.config.filename) \
+        + unlabelled_part_problems(settings.dataset, settings.pipeline)
     if problems:
         return Findings(problems, [])
     entries, problems = entries_of(settings)
@@ -75,8 +77,11 @@ def entries_of(settings: UnlabelledSettings
     try:
         return read_entries(settings), []
     except Exception as error:  # a data set of any library may raise any
+        cure = 'Correct it' if not settings.dataset else \
+            'This data set reads its labels first; to need none, name its ' \
+            'images by folder, or by ann_file and folder, instead'
         return [], [f'{FIELD}: {place_of(settings)} cannot be read '
-                    f'({in_one_line(error)}). Correct it.']
+                    f'({in_one_line(error)}). {cure}.']
 
 
 def test_paths(cfg: Config) -> list[str] | None:
@@ -175,7 +180,7 @@ def broken_files(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     if not broken:
         return []
     return [f'{FIELD}: {len(broken)} of {len(entries)} files cannot be read '
-            f'as images: {_few(broken)}. Repair or remove them.']
+            f'as images: {some_of(broken)}. Repair or remove them.']
 
 
 def no_images(settings: UnlabelledSettings) -> str:
@@ -185,62 +190,6 @@ def no_images(settings: UnlabelledSettings) -> str:
                 f'endings are taken: {" ".join(sorted(IMAGES))}')
     return (f'{FIELD}: {place_of(settings)} has no image. Add some, or take '
             f'{FIELD} out.')
-
-
-def path_of(entry: Mapping[str, Any]) -> str:
-    """The file of an image that a data set knows; empty for none or a URL."""
-    path = entry.get('img_path') or ''
-    return path if isinstance(path, str) and not is_url(path) else ''
-
-
-def _few(paths: Sequence[str]) -> str:
-    more = f' and {len(paths) - 5} more' if len(paths) > 5 else ''
-    return ', '.join(paths[:5]) + more
-
-
-def leaks(entries: Sequence[Mapping[str, Any]],
-          paths: Mapping[str, Sequence[str] | None]) -> list[str]:
-    """Images that are also validated or tested on, byte for byte.
-
-    Args:
-        entries: What the data set knows of each image.
-        paths: As in :func:`check_unlabelled`.
-    """
-    problems = []
-    own = list(map(path_of, entries))
-    for split, use in (('val', 'validation'), ('test', 'test')):
-        same = equal_files(own, paths.get(split) or ())
-        if same:
-            problems.append(
-                f'{FIELD}: {len(same)} of {len(entries)} images are also in '
-                f'the {use} set, byte for byte: {_few(same)}. The student '
-                'would be taught on what it is measured with. Remove them '
-                'there, or from the other set.')
-    return problems
-
-
-def equal_files(files: Iterable[str], others: Iterable[str]) -> list[str]:
-    """The files that have the same bytes as one of the others. Files of a
-    size that no other has are not opened."""
-    sizes: dict[int, list[str]] = defaultdict(list)
-    for path in set(filter(os.path.isfile, others)):
-        sizes[os.path.getsize(path)].append(path)
-    digests: dict[int, set[bytes]] = {}
-    same = []
-    for path in files:
-        size = os.path.getsize(path) if path else -1
-        if size not in sizes:
-            continue
-        if size not in digests:
-            digests[size] = set(map(_digest, sizes[size]))
-        if _digest(path) in digests[size]:
-            same.append(path)
-    return same
-
-
-def _digest(path: str) -> bytes:
-    with open(path, 'rb') as file:
-        return hashlib.blake2b(file.read()).digest()
 
 
 def pipeline_problems(plan: Plan, settings: UnlabelledSettings) -> list[str]:
@@ -264,9 +213,17 @@ def pipeline_problems(plan: Plan, settings: UnlabelledSettings) -> list[str]:
                     'pipeline.']
         where = 'the pipeline' if failed is None else \
             f'the step {failed.step} of the pipeline'
-        return [f'{FIELD}: {where} does not work for an image without labels '
-                f'({in_one_line(error)}). {_CURE}']
+        cure = _NO_BOXES if settings.pipeline else _CURE
+        return [f'{FIELD}: {where} does not work for '
+                f'{image_in_words(failed)} ({in_one_line(error)}). {cure}']
     return shape_problems(sample)
+
+
+def image_in_words(failed: Sample | None) -> str:
+    """Which image a step failed for."""
+    if failed is None:
+        return 'an image without labels'
+    return f'images without labels, such as {failed.image}'
 
 
 def in_one_line(error: Exception) -> str:

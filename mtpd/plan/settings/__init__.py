@@ -47,6 +47,11 @@ def _is_stages(value: Any) -> bool:
 
 
 def _checked_fade(value: Any) -> dict[str, Any]:
+    for key in ('begin', 'end'):
+        number = value.get(key, 0) if isinstance(value, Mapping) else 0
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise ValueError(f'mtpd.fade.{key} is {number!r}; it has to be a '
+                             'number.')
     try_keywords(FadeDistillHook, value)
     return dict(value)
 

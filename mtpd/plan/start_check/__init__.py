@@ -1,14 +1,12 @@
 """What would stop a progression after its start, found before it.
 
-``mechanism`` looks at ``mtpd.distill``, ``parts`` at everything in the
-student's config that a registry builds, ``training`` at what a stage needs,
+``mechanism`` looks at ``mtpd.distill``, ``training`` at what a stage needs,
 ``notes`` at what would stop nothing.
 """
 from .mechanism import mechanism_problems
 from .notes import frozen_notes, plan_notes, schedule_notes
-from .parts import part_problems
 from .training import amp_problems, missing_weights, training_problems
 
 __all__ = ['amp_problems', 'frozen_notes', 'mechanism_problems',
-           'missing_weights', 'part_problems', 'plan_notes', 'schedule_notes',
+           'missing_weights', 'plan_notes', 'schedule_notes',
            'training_problems']

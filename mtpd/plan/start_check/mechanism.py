@@ -6,9 +6,8 @@ from mtpd.distill.losses import known_mechanisms
 from mtpd.distill.losses.mechanism import (mechanism_class,
                                            meant_mechanism)
 from mtpd.plan.errors import did_you_mean
+from mtpd.plan.registered import unknown_keywords, wrong_values
 from mtpd.plan.settings import is_number
-
-from .keywords import unknown_keywords, wrong_values
 
 
 def mechanism_problems(distill: Mapping[str, Any]) -> list[str]:
@@ -41,7 +40,8 @@ def _problems_of(mechanism: Mapping[str, Any], field: str) -> list[str]:
         found = mechanism_class(kind)
     except ValueError as error:
         return [str(error)]
-    problems = unknown_keywords(found, mechanism, field)
+    problems = unknown_keywords(found, mechanism, field,
+                                given_later=('pairing',))
     if found.__module__.startswith('mtpd.'):  # annotations that mypy checks
         problems += wrong_values(found, mechanism, field)
     weight = mechanism.get('loss_weight')

@@ -8,6 +8,7 @@ from mmengine.device import (is_cuda_available, is_mlu_available,
                              is_musa_available, is_npu_available)
 
 from mtpd.config_types import dict_of, type_name
+from mtpd.distill.pyramid import batch_norms
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.plan import Plan
 from mtpd.plan.settings import as_list, is_positive_int
@@ -34,6 +35,9 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
         problems += _unvalidated(cfg)
     if plan.student.checkpoint is None:
         problems += missing_weights(plan.student.model, ('init_cfg',))
+    if student is not None and plan.unlabelled is not None \
+            and plan.unlabelled.batch_norm == 'running':
+        problems += _repeated_norms(student, cfg)
     if student is not None and student.with_mask:
         problems += _without_masks(cfg)
     return problems
@@ -52,6 +56,26 @@ def amp_problems(cfg: Mapping[str, Any]) -> list[str]:
             'alone; PyTorch finds none of them here. Train where there is '
             "one, or without --amp and with optim_wrapper.type='OptimWrapper'"
             '.']
+
+
+def _repeated_norms(student: BaseDetector, cfg: Config) -> list[str]:
+    """Batch norms of blocks that are computed again in the backward pass, when
+    they no longer stand still for images without labels."""
+    named = as_list(cfg.get('activation_checkpointing'))
+    was_training = student.training
+    student.train()
+    repeated = [
+        name for name, block in student.named_modules()
+        if (getattr(block, 'with_cp', False) or name in named)
+        and any(norm.training for norm in batch_norms(block))]
+    student.train(was_training)
+    if not repeated:
+        return []
+    return ["mtpd.unlabelled.batch_norm is 'running', and "
+            f'{len(repeated)} parts with batch norms, such as {repeated[0]}, '
+            'are computed again in the backward pass (with_cp or '
+            'activation_checkpointing), where their norms would be in train '
+            "mode. Set batch_norm='train', or keep the activations."]
 
 
 def _length_problems(cfg: Config) -> list[str]:

@@ -1,6 +1,6 @@
-"""The parts of the student's config that registries build during a run."""
+"""The parts of a config that registries build during a run."""
 import importlib.util
-from typing import Any, Collection, Iterator, Mapping, NamedTuple
+from typing import Any, Collection, Iterable, Iterator, Mapping, NamedTuple
 
 from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, METRICS,
                             OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS,
@@ -17,8 +17,13 @@ PACKAGES = {
     'TensorboardVisBackend': 'tensorboard', 'WandbVisBackend': 'wandb',
     'MLflowVisBackend': 'mlflow', 'ClearMLVisBackend': 'clearml',
     'NeptuneVisBackend': 'neptune', 'DVCLiveVisBackend': 'dvclive',
-    'AimVisBackend': 'aim'}
-"""mmengine's backends of the visualizer -> the package that each needs."""
+    'AimVisBackend': 'aim', 'Albu': 'albumentations',
+    'Corrupt': 'imagecorruptions', 'InstaBoost': 'instaboostfast',
+    'LVISV05Dataset': 'lvis', 'LVISV1Dataset': 'lvis', 'LVISMetric': 'lvis',
+    'CityScapesMetric': 'cityscapesscripts',
+    'LoadPanopticAnnotations': 'panopticapi',
+    'CocoPanopticMetric': 'panopticapi'}
+"""What mmengine and mmdet import where it is used -> its package."""
 
 
 class Part(NamedTuple):
@@ -36,15 +41,33 @@ class Part(NamedTuple):
     others: Collection[str] = ()
 
 
-def part_problems(cfg: Mapping[str, Any]) -> list[str]:
+def part_problems(cfg: Mapping[str, Any], owner: str = '') -> list[str]:
     """Types that no registry has, keywords that a type does not take, and
     packages that are not installed, one message each.
 
     Args:
-        cfg: The student's config.
+        cfg: A detector's config.
+        owner: The prefix of its fields.
     """
+    return [owner + problem for problem in _problems(_parts(cfg))]
+
+
+def unlabelled_part_problems(dataset: Mapping[str, Any] | None,
+                             pipeline: Any) -> list[str]:
+    """The same of images without labels.
+
+    Args:
+        dataset: ``mtpd.unlabelled.dataset``.
+        pipeline: ``mtpd.unlabelled.pipeline``.
+    """
+    field = 'mtpd.unlabelled'
+    return _problems([*_of_dataset(dataset, f'{field}.dataset'),
+                      *_of_steps(pipeline, f'{field}.pipeline')])
+
+
+def _problems(parts: Iterable[Part]) -> list[str]:
     problems = []
-    for part in _parts(cfg):
+    for part in parts:
         if isinstance(part.config, Mapping) and 'type' in part.config:
             problems += _problems_of(part)
         elif isinstance(part.config, (str, list, tuple)):
@@ -108,6 +131,9 @@ def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
         hooks[f'default_hooks.{name}'] = hook
     for field, entry in hooks.items():
         yield Part(field, entry, (HOOKS,), ('priority',))
+        if isinstance(entry, Mapping):
+            yield from _of_steps(entry.get('switch_pipeline'),
+                                 f'{field}.switch_pipeline')
     for field, entry in _numbered(cfg, 'val_evaluator'):
         yield Part(field, entry, (METRICS, EVALUATOR))
     visualizer = dict_of(cfg, 'visualizer')

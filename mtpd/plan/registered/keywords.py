@@ -18,7 +18,8 @@ KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
 
 
 def unknown_keywords(part: Callable, given: Mapping[str, Any], field: str,
-                     others: Collection[str] = ()) -> list[str]:
+                     others: Collection[str] = (),
+                     given_later: Collection[str] = ()) -> list[str]:
     """The keywords of a config that a class or function does not take.
 
     Args:
@@ -26,6 +27,7 @@ def unknown_keywords(part: Callable, given: Mapping[str, Any], field: str,
         given: Its config, with ``type``.
         field: Where the config stands, for messages.
         others: Keywords that whoever builds it takes out before.
+        given_later: Keywords that whoever builds it adds.
     """
     try:
         parameters = inspect.signature(part).parameters.values()
@@ -33,7 +35,8 @@ def unknown_keywords(part: Callable, given: Mapping[str, Any], field: str,
         return []
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return []
-    names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    names = [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL
+             and p.name not in given_later]
     return [f'{field}.{key} is no argument of {part.__name__}'
             + did_you_mean(key, names, prefix=f'{field}.')
             for key in given
