@@ -19,7 +19,8 @@ from mtpd.plan.errors import PlanError
 from mtpd.plan.pool import unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.progression import Plan, Progression, check, run_progression
-from mtpd.progression.control import describe_gain, run_control
+from mtpd.progression.control import (describe_gain, other_length,
+                                      run_control)
 from mtpd.progression.history import read_history
 from mtpd.progression.pool_training import (train_if_missing, untrainable,
                                             untrained_notes)
@@ -55,7 +56,9 @@ def from_scratch(args: argparse.Namespace) -> None:
         progression = run_progression(
             copy.deepcopy(cfg), resume=True, with_probe=not args.no_probe,
             data_is_checked=True)
-        control = run_control(cfg, read_history(plan), data_is_checked=True)
+        history = read_history(plan)
+        control = None if other_length(history) else run_control(
+            cfg, history, data_is_checked=True)
         compare(plan, progression, control)
         if is_main_process():
             print(f'{(time.time() - began) / 60:.1f} minutes in all')
@@ -94,13 +97,13 @@ class Row(NamedTuple):
 
 
 def compare(plan: Plan, progression: Progression,
-            control: Progression) -> None:
+            control: Progression | None) -> None:
     """Print and write the table of all APs, sizes and latencies.
 
     Args:
         plan: Of the progression.
         progression: With teachers.
-        control: Without, trained for as long.
+        control: Without, trained for as long; None where none can be.
     """
     specs = {'student': plan.student, **plan.teachers}
     detectors = {name: spec.build() for name, spec in specs.items()}
@@ -160,7 +163,8 @@ def all_aps(plan: Plan, detectors: Mapping[str, BaseDetector],
     return aps
 
 
-def all_rows(plan: Plan, progression: Progression, control: Progression,
+def all_rows(plan: Plan, progression: Progression,
+             control: Progression | None,
              aps: Mapping[str, float | None]) -> Iterator[Row]:
     """The student alone, as it was trained on, stage by stage, the teachers.
 
@@ -170,11 +174,14 @@ def all_rows(plan: Plan, progression: Progression, control: Progression,
     """
     if plan.student.checkpoint is not None:
         yield Row('student alone', aps['student'], 'student')
-    for stage in control.stages:
+    alone = {} if control is None else {
+        stage.index: stage.end_ap for stage in control.stages}
+    for index, ap in alone.items():
         yield Row('student trained on alone, as long as stages 1 to '
-                  f'{stage.index}', stage.end_ap, 'student')
-    for stage, alone in zip(progression.stages, control.stages, strict=True):
+                  f'{index}', ap, 'student')
+    for stage in progression.stages:
         yield Row(f'stage {stage.index}, taught by {stage.teacher}',
-                  stage.end_ap, 'student', True, alone.end_ap)
+                  stage.end_ap, 'student', control is not None,
+                  alone.get(stage.index))
     for name in plan.teachers:
         yield Row(f'teacher {name}', aps[name], name)

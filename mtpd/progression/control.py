@@ -8,18 +8,22 @@ import os
 import shlex
 import shutil
 from dataclasses import dataclass
+from typing import Mapping
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mtpd.compat.processes import init_processes
+from mtpd.config_types import type_name
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import stage_teachers
+from mtpd.plan.settings import as_list
 from mtpd.plan.work_dir import WorkDir
 from mtpd.processes import on_main
 
 from .history import History
 from .run import Progression, run_progression
+from .stage_sequence import length_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,6 @@ def describe_gain(history: History) -> str:
                 "at the validations' messages in the log.")
     if gain is not None and gain.last:
         return gain.describe()
-    command = control_command(history)
     if history.control.problem:
         reason = history.control.problem
     elif history.control.stages:
@@ -90,9 +93,31 @@ def describe_gain(history: History) -> str:
     else:
         reason = 'No control was run'
     known = '' if gain is None else f'{gain.describe()} '
-    return (f'{known}{reason}, so it is not known how much of the final AP '
+    text = (f'{known}{reason}, so it is not known how much of the final AP '
             'is due to distillation: the student trained on alone for as '
-            f'long may reach it too. To train it:\n{command}')
+            'long may reach it too.')
+    other = other_length(history)
+    if other:
+        return f'{text} None can be as long: {other}'
+    return f'{text} To train it:\n{control_command(history)}'
+
+
+def other_length(history: History) -> str:
+    """Why no student can be trained on alone for as long, with the cure; empty
+    if one can."""
+    plan = history.plan
+    hooks = as_list(plan.student.config.get('custom_hooks'))
+    if 'EarlyStoppingHook' in [type_name(hook.get('type')) for hook in hooks
+                               if isinstance(hook, Mapping)]:
+        return ('custom_hooks has an EarlyStoppingHook, which ends each run '
+                'at a time of its own. Take it out, in another work_dir.')
+    now = length_of(plan)
+    for stage in history.stages:
+        if stage.limit not in (None, now):
+            return (f'stage {stage.index} was trained with {stage.limit}, and '
+                    f'train_cfg now has {now}. Set it as it was, or choose '
+                    'another work_dir.')
+    return ''
 
 
 def control_command(history: History) -> str:
@@ -124,9 +149,13 @@ def control_config(cfg: Config, history: History,
             student's checkpoint; in ``scratch`` in the work dir.
 
     Raises:
-        PlanError: The order, and so the number of stages, is not known yet.
+        PlanError: The order, and so the number of stages, is not known yet,
+            or no control can be as long.
     """
     plan = history.plan
+    other = other_length(history)
+    if other:
+        raise PlanError([f'No control can be as long: {other}'])
     if history.order is None:
         raise PlanError([
             'The control has as many stages as the progression, and '

@@ -59,6 +59,8 @@ class StageHistory:
             unfinished or unknown.
         seconds: Of training, in the process that finished it.
         weights: Its newest student, None before the first checkpoint.
+        limit: The ``max_epochs`` or ``max_iters`` that it was finished with,
+            None if unfinished or unknown.
     """
     index: int
     teacher: str
@@ -69,6 +71,7 @@ class StageHistory:
     end_ap: float | None = None
     seconds: float | None = None
     weights: str | None = None
+    limit: Mapping[str, int] | None = None
 
     @property
     def finished(self) -> bool:
@@ -295,7 +298,7 @@ def _read_stages(work_dir: WorkDir, order: Sequence[str],
             stage = replace(
                 stage, start_ap=known_ap(recorded['start_ap']),
                 end_ap=known_ap(recorded['end_ap']), weights=paths.student,
-                seconds=recorded['seconds'])
+                seconds=recorded['seconds'], limit=recorded.get('length'))
         elif (newest := newest_checkpoint(folder)) is not None:
             recorded = read_checkpoint(newest).get(ENTRY, {})
             stage = replace(stage, weights=newest,

@@ -11,6 +11,8 @@ from mmengine.logging import print_log
 
 from mtpd.backbones import other_normalisation
 from mtpd.compat.processes import init_processes
+from mtpd.distill.detector import (CheckpointMismatch, build_detector,
+                                   load_weights)
 from mtpd.plan.data_check import data_problems
 from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
@@ -20,6 +22,7 @@ from mtpd.plan.registered import part_problems
 from mtpd.plan.start_check import (amp_problems, frozen_notes,
                                    missing_weights, schedule_notes)
 from mtpd.processes import on_main
+from mtpd.stage.changes import compare_with_checkpoint
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
 
@@ -122,8 +125,9 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
         plan: Its progression.
 
     Raises:
-        PlanError: The training left no checkpoint, as one with a hook of its
-            own that keeps none.
+        PlanError: A stopped training was of another model or optimizer, or
+            this one left no checkpoint, as one with a hook of its own that
+            keeps none.
     """
     if not is_to_be_trained(spec):
         return
@@ -138,6 +142,8 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     keep_last_checkpoint(cfg)
     newest = on_main(lambda: newest_checkpoint(cfg.work_dir))
     if newest is not None:
+        _refuse_other_model(spec, newest, cfg.work_dir)
+        compare_with_checkpoint(cfg, newest)
         cfg.resume, cfg.load_from = True, newest
     print_log(f'Training {spec.name} from random weights. To train it anew '
               f'later, delete {path} and {cfg.work_dir}.', logger='current')
@@ -156,6 +162,21 @@ def train_if_missing(spec: DetectorSpec, plan: Plan) -> None:
     on_main(export)
 
 
+def _refuse_other_model(spec: DetectorSpec, newest: str, folder: str) -> None:
+    """mmengine resumes what fits, and leaves the rest at random.
+
+    Raises:
+        PlanError: The newest checkpoint is of another model.
+    """
+    try:
+        load_weights(build_detector(spec.model), newest, spec.field)
+    except CheckpointMismatch as error:
+        raise PlanError([
+            f'{folder} holds a training of {spec.name} that was stopped, of '
+            f'another model than its config has now. {error} To train it '
+            f'anew, delete {folder}.']) from error
+
+
 def keep_last_checkpoint(cfg: Config) -> None:
     """Let a training leave its last checkpoint, also where its config has no
     hook for that, and write each whole or not at all.
@@ -170,6 +191,8 @@ def keep_last_checkpoint(cfg: Config) -> None:
     hook = dict(type='CheckpointHook', interval=length, by_epoch=by_epoch) \
         if none else dict(hooks.get('checkpoint') or dict(
             type='CheckpointHook', interval=1))
+    for key in ('filename_tmpl', 'out_dir'):  # it is looked for by its name
+        hook.pop(key, None)
     hook.update(save_last=True, backend_args=dict(backend='atomic'))
     if hook.get('max_keep_ckpts', -1) > 0:
         # mmengine deletes the oldest before it writes the new one.

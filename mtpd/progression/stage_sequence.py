@@ -26,6 +26,7 @@ from mtpd.search.fitted_adapters import fitted_maps
 from mtpd.search.measure import (box_ap, in_percent, mean_ap,
                                  validation_config)
 from mtpd.show.tables import ap_text
+from mtpd.stage.changes import compare_with_checkpoint
 from mtpd.stage.resume import best_checkpoint, newest_checkpoint
 from mtpd.stage.config import stage_config
 from mtpd.stage.runner import run_stage
@@ -127,7 +128,7 @@ def warn_of_other_lengths(plan: Plan, order: Stages) -> None:
         plan: The progression.
         order: Its stages.
     """
-    length = _length(plan)
+    length = length_of(plan)
     for index, names in enumerate(order, 1):
         path = Stage(plan, index, names, None, None).paths.student
         if not os.path.isfile(path):
@@ -140,8 +141,8 @@ def warn_of_other_lengths(plan: Plan, order: Stages) -> None:
                       level=logging.WARNING)
 
 
-def _length(plan: Plan) -> dict[str, int]:
-    """What train_cfg says of it."""
+def length_of(plan: Plan) -> dict[str, int]:
+    """The ``max_epochs`` or ``max_iters`` of a stage, by ``train_cfg``."""
     train = plan.student.config.train_cfg
     return {key: train[key] for key in ('max_epochs', 'max_iters')
             if train.get(key) is not None}
@@ -175,6 +176,8 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
                        provenance, later)
     cfg.load_from = _newest(stage, provenance)
     cfg.resume = cfg.load_from is not None
+    if cfg.resume:
+        compare_with_checkpoint(cfg, cfg.load_from)
     print_log(stage.describe() + (
         f', resumed from {cfg.load_from}' if cfg.resume else
         ', from its beginning'), logger='current')
@@ -198,7 +201,7 @@ def _train(stage: Stage, record: Mapping[str, Any], later: float,
         # Written last: its presence is what makes the stage finished.
         export_student(checkpoint, stage.paths.student,
                        {'end_ap': end, 'seconds': seconds,
-                        'length': _length(stage.plan)})
+                        'length': length_of(stage.plan)})
     barrier()
     return StageResult(stage.index, stage.label, stage.start_ap, end,
                        stage.paths.student, seconds)

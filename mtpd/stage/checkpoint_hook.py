@@ -4,15 +4,20 @@ from typing import Any
 
 import torch
 from mmdet.registry import HOOKS
-from mmengine.dist import all_reduce_params, is_main_process
+from mmengine.dist import (all_reduce_params, get_world_size,
+                           is_main_process)
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from mtpd.compat.atomic_files import remove_partial_files
 from mtpd.plan.errors import PlanError
 
 from .resume import position, saved_checkpoints
+
+_PASS = 'batches', 'batch_size', 'processes'
+"""What a pass through the images consists of, in a checkpoint's meta."""
 
 
 @HOOKS.register_module()
@@ -42,7 +47,7 @@ class StageCheckpointHook(CheckpointHook):
                               checkpoint: dict[str, Any]) -> None:
         if not runner._resume:
             return
-        keys = {'epoch', 'iter', 'batch', 'batches'} & set(checkpoint['meta'])
+        keys = {'epoch', 'iter', 'batch', *_PASS} & set(checkpoint['meta'])
         meta = {key: checkpoint['meta'][key] for key in sorted(keys)}
         self._saved_at = meta['iter']
         self._written[os.path.basename(runner._load_from or '')] = meta
@@ -66,27 +71,35 @@ class StageCheckpointHook(CheckpointHook):
             if meta['iter'] == runner.iter and position(name)[0] >= 0:
                 self._save(runner, name, meta)
 
-    def batches_done(self, per_epoch: int) -> int:
-        """Number of batches of the present epoch that are done already.
+    @property
+    def saved_at(self) -> int:
+        """The iteration of the last checkpoint, 0 before the first."""
+        return max(self._saved_at, 0)
+
+    def batches_done(self, loader: DataLoader) -> int:
+        """Number of batches of the present pass through the images that are
+        done already.
 
         Args:
-            per_epoch: Batches of an epoch, in this process.
+            loader: Of the training images.
 
         Raises:
-            PlanError: An epoch of the run that is resumed had another number
-                of batches.
+            PlanError: A pass of the run that is resumed had other batches.
         """
         meta = next(iter(self._written.values()), {})
-        done = meta.get('batch', 0)
-        recorded = meta.get('batches', per_epoch)
-        if done and recorded != per_epoch:
+        done = meta.get('batch', 0) if self.by_epoch \
+            else meta.get('iter', 0) % meta.get('batches', 1)
+        now = pass_of(loader)
+        recorded = {key: meta.get(key, value) for key, value in now.items()}
+        if done and recorded != now:
+            files = 'epoch_*_batch_*.pth' if self.by_epoch else 'iter_*.pth'
             raise PlanError([
-                f'The checkpoint to resume was saved after batch {done} of '
-                f'the {recorded} of an epoch, and an epoch has {per_epoch} '
-                'here. Resume with the same number of processes, '
-                'train_dataloader.batch_size and data set; with others, '
-                'remove the newer epoch_*_batch_*.pth to resume from the last '
-                'whole epoch.'])
+                f'The checkpoint to resume was saved after batch {done} of a '
+                f'pass through the images, with {_in_words(recorded)}; here '
+                f'it has {_in_words(now)}. Resume with the same number of '
+                'processes, train_dataloader.batch_size and data set; with '
+                f'others, remove the newer {files}, to resume from the end of '
+                'a pass.'])
         return done
 
     def save_now(self, runner: Runner, batch: int) -> None:
@@ -103,7 +116,8 @@ class StageCheckpointHook(CheckpointHook):
             else f'iter_{runner.iter}.pth'
         meta = dict(epoch=runner.epoch, iter=runner.iter)
         if self.by_epoch:
-            meta.update(batch=batch, batches=len(runner.train_dataloader))
+            meta.update(batch=batch)
+        meta.update(pass_of(runner.train_dataloader))
         runner.logger.info(f'Saving checkpoint {name}')
         self._share_open_gradients(runner)
         self._save(runner, name, meta)
@@ -118,6 +132,7 @@ class StageCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int,
                                    meta: dict[str, Any]) -> None:
         self._share_open_gradients(runner)
+        meta = {**meta, **pass_of(runner.train_dataloader)}
         super()._save_checkpoint_with_step(runner, step, dict(meta))
         self._note(self.filename_tmpl.format(step), meta)
 
@@ -153,6 +168,21 @@ class StageCheckpointHook(CheckpointHook):
         if self.by_epoch:
             return '_batch_' not in path
         return self.interval > 0 and position(path)[2] % self.interval == 0
+
+
+def pass_of(loader: DataLoader) -> dict[str, Any]:
+    """What a pass through the images consists of.
+
+    Args:
+        loader: Of the training images, see :func:`seeded_loader`.
+    """
+    batches: Any = loader.batch_sampler
+    return dict(zip(_PASS, (len(loader), batches.batch_size,
+                            get_world_size()), strict=True))
+
+
+def _in_words(values: dict[str, Any]) -> str:
+    return ', '.join(f'{key}={value}' for key, value in values.items())
 
 
 def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:

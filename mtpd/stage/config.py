@@ -53,10 +53,10 @@ def stage_config(plan: Plan, index: int, names: tuple[str, ...],
     pattern = log.get('mean_pattern', 'loss|time|grad_norm')
     cfg.log_processor = {**log, 'mean_pattern': f'{pattern}|distill_ratio'}
     train = cfg.train_cfg
-    save_every = _set_checkpoints(cfg, plan.handover)
+    within_epochs = _set_checkpoints(cfg, plan.handover)
     by_epoch = train.pop('by_epoch', 'max_epochs' in train)
     train.type = 'StageEpochLoop' if by_epoch else 'StageIterLoop'
-    train.update(stage=index, checkpoint_every=save_every)
+    train.update(stage=index, **within_epochs)
     if plan.unlabelled is not None and plan.distils:
         _add_unlabelled(cfg, plan, plan.unlabelled, names)
     hooks = [
@@ -107,11 +107,11 @@ def _add_unlabelled(cfg: Config, plan: Plan, settings: UnlabelledSettings,
     cfg.train_cfg.unlabelled = part
 
 
-def _set_checkpoints(cfg: Config, handover: str) -> int | None:
+def _set_checkpoints(cfg: Config, handover: str) -> dict[str, int]:
     """mmengine's checkpoint hook, as a stage needs it.
 
     Returns:
-        Iterations between two checkpoints within an epoch, None for none.
+        What the loop is told of checkpoints within an epoch.
     """
     # Either may be missing, or None.
     if not cfg.get('default_hooks'):
@@ -133,12 +133,16 @@ def _set_checkpoints(cfg: Config, handover: str) -> int | None:
     if handover == 'best':
         checkpoint.setdefault('save_best', 'auto')
     epochs = 'max_epochs' in cfg.train_cfg
-    save_every = None
+    within_epochs = {}
     if epochs and not checkpoint.get('by_epoch', True):
         # What it asks for in iterations is done beside whole epochs.
-        save_every = checkpoint.pop('interval', None)
+        every, begin = checkpoint.pop('interval', -1), \
+            checkpoint.pop('save_begin', 0)
+        if every > 0:
+            within_epochs = dict(checkpoint_every=every,
+                                 checkpoint_begin=begin)
         checkpoint.interval = 1
     elif not epochs and checkpoint.get('by_epoch', True):
         checkpoint.pop('interval', None)  # of epochs, which do not exist here
     checkpoint.by_epoch = epochs
-    return save_every
+    return within_epochs

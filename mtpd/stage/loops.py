@@ -43,6 +43,7 @@ class _StageLoop(BaseLoop):
 
     def __init__(self, runner: Runner, dataloader: Any, *args: Any,
                  stage: int, checkpoint_every: int | None = None,
+                 checkpoint_begin: int = 0,
                  unlabelled: Mapping[str, Any] | None = None,
                  **kwargs: Any) -> None:
         loader = runner.build_dataloader(
@@ -63,6 +64,7 @@ class _StageLoop(BaseLoop):
         self.dataloader_iterator = None
         self._stage = stage
         self._checkpoint_every = checkpoint_every
+        self._checkpoint_begin = checkpoint_begin
 
     def run(self) -> Any:
         """As mmengine's, from the position of the checkpoint.
@@ -124,8 +126,10 @@ class _StageLoop(BaseLoop):
             raise Preempted(agreed=True)
 
     def _save_if_due(self, batches: int) -> None:
-        if self._checkpoint_every and self._window_is_closed \
-                and self._iter % self._checkpoint_every == 0:
+        every = self._checkpoint_every
+        if every and self._iter >= self._checkpoint_begin \
+                and self._window_is_closed \
+                and self._iter // every > self._saver.saved_at // every:
             self._saver.save_now(self.runner, batches)
 
     @property
@@ -168,7 +172,9 @@ class StageEpochLoop(_StageLoop, EpochBasedTrainLoop):
         dataloader: The config of one.
         stage: From 1.
         checkpoint_every: Iterations between two checkpoints within an epoch;
-            None for none.
+            None for none. Where gradients are accumulated, the next optimizer
+            step is waited for.
+        checkpoint_begin: Iterations before the first of these.
         unlabelled: ``dataset`` and ``batch_size`` of images without labels,
             see :class:`UnlabelledStream`, and ``batch_norm``, see
             :class:`FeatureDistiller`; None for none.
@@ -178,7 +184,7 @@ class StageEpochLoop(_StageLoop, EpochBasedTrainLoop):
 
     def _run(self) -> Any:
         self.runner.call_hook('before_train')
-        self._first = self._saver.batches_done(len(self.dataloader))
+        self._first = self._saver.batches_done(self.dataloader)
         if self._first == 0:
             self._rerun_validation(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -210,6 +216,7 @@ class StageIterLoop(_StageLoop, IterBasedTrainLoop):
     def _run(self) -> Any:
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
+        self._saver.batches_done(self.dataloader)
         self._rerun_validation(self._iter, self._max_iters)
         batches = self._batches(0, self._iter)
         while self._iter < self._max_iters and not self.stop_training:

@@ -138,6 +138,11 @@ class KeyedBatches:
         # mmengine's DistSamplerSeedHook tells it the epoch.
         self.sampler: Any = getattr(batches, 'sampler', None)
 
+    @property
+    def batch_size(self) -> int | None:
+        """Images of a batch; None if the inner sampler does not say it."""
+        return getattr(self._batches, 'batch_size', None)
+
     def start_from(self, epoch: int, batch: int, iteration: int = 0,
                    until: float = math.inf) -> None:
         """Where the next iterator begins.

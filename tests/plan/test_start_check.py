@@ -433,3 +433,44 @@ def test_what_the_distiller_gives_is_no_setting():
             settings or dict(type='PKDLoss', pairing=3))
         assert problem.startswith(f'mtpd.distill.{field}pairing is no '
                                   'argument of PKDLoss. Known: loss_weight')
+
+
+@pytest.mark.parametrize('clip, words', [
+    (dict(max_norm=35, norm_type=2), []),
+    (dict(type='value', clip_value=1.), []),
+    (dict(max_norms=35), ['clip_grad.max_norms is no argument of']),
+    (dict(norm_type=2), ['clip_grad.max_norm is not set']),
+    (dict(type='nrom'), ["clip_grad.type is 'nrom'"])])
+def test_how_gradients_are_clipped(toy, clip, words):
+    cfg = toy()
+    cfg.optim_wrapper.clip_grad = clip
+    told(check(cfg).problems, *words)
+
+
+@pytest.mark.parametrize('best, handover, words', [
+    ('coco/bbox_mAP', 'best', []), ('auto', 'best', []), (None, 'best', []),
+    (['coco/bbox_mAP', 'coco/bbox_mAP_50'], 'last', []),
+    (['coco/bbox_mAP', 'coco/bbox_mAP_50'], 'best',
+     ["mtpd.handover is 'best', and default_hooks.checkpoint.save_best names "
+      '2 metrics: coco/bbox_mAP, coco/bbox_mAP_50. Name the one']),
+    ('bbox_mAP', 'last', ["save_best: 'bbox_mAP' is none of the metrics that "
+                          "val_evaluator reports; did you mean "
+                          "coco/bbox_mAP?"])])
+def test_the_best_checkpoint_is_of_a_known_metric(toy, best, handover, words):
+    cfg = toy(handover=handover)
+    cfg.default_hooks.checkpoint.save_best = best
+    told(check(cfg).problems, *words)
+    cfg.val_evaluator.prefix = 'mine'
+    if best in ('coco/bbox_mAP', 'mine/bbox_mAP'):
+        told(check(cfg).problems, 'did you mean mine/bbox_mAP?')
+    cfg.val_evaluator.update(prefix=None, classwise=True)  # names unknown
+    if not isinstance(best, list):
+        assert check(cfg).problems == []
+
+
+def test_names_of_checkpoints_that_no_stage_keeps_are_said(toy):
+    cfg = toy()
+    assert not any('is not used' in note for note in check(cfg).notes)
+    cfg.default_hooks.checkpoint.update(out_dir='elsewhere')
+    assert any(note.startswith('default_hooks.checkpoint.out_dir is not used')
+               for note in check(cfg).notes)

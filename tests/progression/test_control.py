@@ -87,6 +87,30 @@ def test_the_control_has_the_stages_of_the_order(toy, history):
     assert cfg.mtpd.order == 'bgs'  # the progression's own is as it was
 
 
+def test_where_no_control_can_be_as_long_none_is_advised(toy, history):
+    """It would be trained in vain, and advised again."""
+    limit = dict(max_epochs=7)
+    assert history.plan.student.config.train_cfg.max_epochs != 7
+    trained = replace(history, stages=(replace(history.stages[0],
+                                               limit=limit),))
+    early = toy()
+    early.custom_hooks = [dict(type='mmengine.hooks.EarlyStoppingHook')]
+    for other, words in (
+            (trained, r"stage 1 was trained with {'max_epochs': 7}, and "
+             r"train_cfg now has {'max_epochs': \d+}. Set it as it was"),
+            (replace(history, plan=make_plan(early)),
+             'custom_hooks has an EarlyStoppingHook')):
+        told = describe_gain(other)
+        assert re.search(f'None can be as long: {words}', told)
+        assert '--control' not in told
+        with pytest.raises(PlanError, match=words):
+            control_config(toy(), other)
+    same = replace(history, stages=(replace(
+        history.stages[0], limit=dict(max_epochs=history.plan.student.config
+                                      .train_cfg.max_epochs)),))
+    assert '--control' in describe_gain(same)
+
+
 def test_a_control_may_start_without_the_checkpoint(toy, history):
     cfg = toy(inherit=('neck',))
     cfg.load_from = cfg.mtpd.student.checkpoint

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.evaluation import CocoMetric
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mtpd.compat import atomic_files
@@ -29,6 +30,9 @@ from mtpd.progression.prepare import DiskFull
 from mtpd.randomness import seed_everything, seed_generators
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.preemption import EXIT_CODE, Preempted
+from mtpd.stage import changes as changes_module
+from mtpd.stage.changes import compare_with_checkpoint
+from mtpd.stage.checkpoint_hook import StageCheckpointHook
 from mtpd.stage.seeding import KeyedBatches, seeded_loader, stateful_components
 
 STEPS = 6
@@ -417,9 +421,90 @@ def test_another_number_of_batches_is_refused_within_an_epoch(
             go(restless(tmp_path))
     other = restless(tmp_path)
     other.train_dataloader.batch_size = 8
-    with pytest.raises(PlanError, match='after batch 2 of the 6 of an '
-                       'epoch, and an epoch has 3 here.*batch_size'):
+    with pytest.raises(PlanError, match='after batch 2 of a pass through the '
+                       'images, with batches=6, batch_size=4, processes=1; '
+                       'here it has batches=3, batch_size=8, processes=1'):
         go(other)
+    other = restless(tmp_path)
+    other.optim_wrapper.optimizer = dict(type='AdamW', lr=.001)
+    with pytest.raises(PlanError, match="type is 'AdamW' and was 'SGD'"):
+        go(other)
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_within_a_pass_batches_have_to_be_the_same(by_epoch):
+    loader = seeded_loader(torch.utils.data.DataLoader(
+        Draws(), batch_size=5), 7, 1)
+    hook = StageCheckpointHook(by_epoch=by_epoch)
+    assert hook.batches_done(loader) == 0
+    same = dict(batches=len(loader), batch_size=5, processes=1)
+    at_the_end = dict(batch=0, iter=3 * len(loader))
+    for other in ({}, dict(batch_size=4), dict(processes=2), dict(batches=7)):
+        hook._written = {'a': {**at_the_end, **same, **other}}
+        if 'batches' not in other:
+            assert hook.batches_done(loader) == 0
+        hook._written = {'a': dict(batch=1, iter=1, **{**same, **other})}
+        if not other:
+            assert hook.batches_done(loader) == 1
+            continue
+        with pytest.raises(PlanError, match='after batch 1 of a pass'):
+            hook.batches_done(loader)
+    hook._written = {'a': dict(batch=1, iter=1)}  # an older version's
+    assert hook.batches_done(loader) in (0, 1)
+
+
+def test_a_checkpoint_waits_for_the_next_step(restless, tmp_path,
+                                              monkeypatch):
+    """Steps of 3 iterations, and a checkpoint every 4: after 6, as the epoch
+    ends, and after 9."""
+    made = restless(tmp_path, order=['wide'])
+    made.optim_wrapper.accumulative_counts = 3
+    made.default_hooks.checkpoint.interval = 4
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', STEPS + 5)
+        with pytest.raises(Died):
+            go(made)
+    names = [p.name for p in (tmp_path / 'stage1_wide').glob('epoch_*')]
+    assert sorted(names) == ['epoch_1.pth', 'epoch_1_batch_3.pth']
+
+
+def written_by(path, **changes) -> tuple[Config, str]:
+    """A config, and a checkpoint that was written with it."""
+    cfg = Config(dict(
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(
+            type='SGD', lr=.01, momentum=.9)),
+        param_scheduler=[dict(type='LinearLR', end=5)]))
+    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict={}), path)
+    cfg.merge_from_dict(changes)
+    return cfg, str(path)
+
+
+@pytest.mark.parametrize('changes, words', [
+    ({'optim_wrapper.optimizer.type': 'AdamW'},
+     "optim_wrapper.optimizer.type is 'AdamW' and was 'SGD'"),
+    ({'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0)},
+     'optim_wrapper.paramwise_cfg is .* and was None'),
+    ({'param_scheduler': [dict(type='CosineAnnealingLR')]},
+     r"param_scheduler is \['CosineAnnealingLR'\] and was \['LinearLR'\]")])
+def test_what_a_checkpoint_cannot_go_on_with_is_refused(tmp_path, changes,
+                                                        words):
+    with pytest.raises(PlanError, match=words):
+        compare_with_checkpoint(*written_by(tmp_path / 'a.pth', **changes))
+
+
+@pytest.mark.parametrize('changes, names', [
+    ({}, []), ({'optim_wrapper.type': 'AmpOptimWrapper'}, []),
+    ({'optim_wrapper.optimizer.lr': .1}, ['optim_wrapper.optimizer.lr']),
+    ({'param_scheduler': [dict(type='mmengine.optim.LinearLR', end=6)],
+      'optim_wrapper.optimizer.nesterov': True},
+     ['optim_wrapper.optimizer.nesterov', 'param_scheduler[0]'])])
+def test_what_a_resumed_run_does_not_take_over_is_said(
+        tmp_path, monkeypatch, changes, names):
+    told = []
+    monkeypatch.setattr(changes_module, 'print_log',
+                        lambda message, **_: told.append(message))
+    compare_with_checkpoint(*written_by(tmp_path / 'a.pth', **changes))
+    assert [message.split()[0] for message in told] == names
 
 
 # ------------------------------------------------------------ the randomness

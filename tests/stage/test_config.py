@@ -91,6 +91,23 @@ def test_a_stage_has_checkpoints_though_the_config_has_no_such_hook(toy,
     assert ('logger' in stage.default_hooks) == ('logger' in (hooks or {}))
 
 
+@pytest.mark.parametrize('asked, told', [
+    (dict(interval=4), dict(checkpoint_every=4, checkpoint_begin=0)),
+    (dict(interval=2, save_begin=4), dict(checkpoint_every=2,
+                                          checkpoint_begin=4)),
+    (dict(interval=-1), {})])
+def test_checkpoints_within_an_epoch_are_the_loops(toy, asked, told):
+    cfg = toy(order=['wide'])
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False,
+                                        **asked)
+    stage = stage_config(make_plan(cfg), 1, ('wide',), None, {})
+    hook = stage.default_hooks.checkpoint
+    assert (hook.interval, hook.by_epoch) == (1, True)
+    assert 'save_begin' not in hook
+    assert {key: value for key, value in stage.train_cfg.items()
+            if key.startswith('checkpoint')} == told
+
+
 def test_the_students_config_resumes_nothing(toy):
     cfg = toy()
     assert 'resume' not in plain_config(cfg)

@@ -1,6 +1,9 @@
 """Everything from scratch, on the toy: missing detectors are trained."""
 import copy
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +11,9 @@ from mmengine.config import Config
 
 from commands import run_command
 from mtpd.commands import from_scratch as command
-from mtpd.progression import Progression, make_plan
+from mtpd.progression import PlanError, Progression, make_plan
 from mtpd.progression.pool_training import (keep_last_checkpoint, retraining,
-                                            untrainable)
+                                            train_if_missing, untrainable)
 from mtpd.progression.stage_sequence import StageResult
 
 
@@ -61,8 +64,31 @@ def test_what_cannot_be_trained_is_refused_before_anything_is(toy, tmp_path):
             f'wide: model.backbone.{field}: there is no file {gone} in ')
     assert with_config(dict(init_cfg=dict(
         type='Pretrained', checkpoint='torchvision://resnet18'))) == []
+    # Everything that a registry builds, as in the student's config.
+    problem, = with_config(custom_hooks=[dict(type='EMAHok')])
+    assert problem.startswith("mtpd.teachers.wide.config: custom_hooks[0].type"
+                              " 'EMAHok' is not known")
+    problem, = with_config(**{'optim_wrapper.type': 'AmpOptimWrapper'})
+    assert problem.startswith('mtpd.teachers.wide.config: optim_wrapper.type')
     # With their checkpoints there is nothing to train.
     assert untrainable(make_plan(toy())) == []
+
+
+def test_a_stopped_training_of_another_model_is_not_continued(toy, tmp_path):
+    """mmengine would resume what fits, and leave the rest at random."""
+    cfg = toy()
+    student = cfg.mtpd.student.checkpoint
+    cfg.mtpd.teachers.swin.checkpoint = str(tmp_path / 'gone.pth')
+    plan = make_plan(cfg)
+    folder = Path(plan.paths.pool('swin'))
+    folder.mkdir(parents=True)
+    shutil.copyfile(student, folder / 'epoch_1.pth')
+    own = copy.deepcopy(plan.student.config)
+    own.model = plan.teachers['swin'].config.model
+    spec = replace(plan.teachers['swin'], config=own)
+    with pytest.raises(PlanError, match='(?s)a training of swin that was stopped'
+                       ', of another model than its config has now.*delete '):
+        train_if_missing(spec, plan)
 
 
 def test_how_to_train_a_bad_detector_anew(toy, tmp_path):
@@ -114,6 +140,14 @@ def test_an_ap_that_was_not_measured_is_said_to_be(toy, tmp_path, monkeypatch,
         ['30.0', '-'], ['not measured', '-']]
     results = json.loads((tmp_path / 'work/results.json').read_text())
     assert [row['minus_alone'] for row in results][4:7] == [.5, None, None]
+
+    # Where no control can be as long, there is no row of one.
+    command.compare(plan, taught, None)
+    results = json.loads((tmp_path / 'work/results.json').read_text())
+    assert [row['what'] for row in results][1:3] == [
+        'stage 1, taught by x', 'stage 2, taught by x']
+    assert not any(row['minus_alone'] for row in results)
+    capsys.readouterr()
 
     # The student is timed as it comes out, its baseline measured as it began.
     torch.testing.assert_close(dict(timed[0]), content['state_dict'])
@@ -192,6 +226,8 @@ def test_a_training_leaves_its_last_checkpoint(toy, hooks, expected):
     cfg.pop('default_hooks', None)
     if hooks is not None:
         cfg.default_hooks = hooks
+        if hooks.get('checkpoint'):  # where it would not be found
+            hooks['checkpoint'].update(out_dir='x', filename_tmpl='{}.pth')
     keep_last_checkpoint(cfg)
     assert cfg.default_hooks.checkpoint == dict(
         type='CheckpointHook', save_last=True,

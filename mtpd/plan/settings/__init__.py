@@ -158,7 +158,7 @@ class UnlabelledSettings:
         optional('the config of a data set, such as '
                  "dict(type='CocoDataset', ...), or None",
                  lambda v: isinstance(v, Mapping) and 'type' in v),
-        'Any data set of mmdet. Its labels are not read, and its pipeline is '
+        'Any data set of mmdet. Its labels are not used, and its pipeline is '
         'replaced.', default=None)
     batch_size: int | None = setting(
         optional('an integer of at least 1, or None', is_positive_int),

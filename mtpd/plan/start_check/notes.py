@@ -18,6 +18,8 @@ from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.settings import as_list, is_number, is_positive_int
 
+from .checkpoints import checkpoint_notes
+
 MAX_STEPS = 20_000
 """A schedule is followed for so many iterations while its rate stays 0."""
 
@@ -32,7 +34,8 @@ def plan_notes(plan: Plan, pool: Mapping[str, BaseDetector],
         batches: Of an epoch of the student's training; None if unknown.
     """
     cfg = plan.student.config
-    notes = schedule_notes(cfg, batches) + fade_notes(cfg, plan.fade, batches)
+    notes = schedule_notes(cfg, batches) \
+        + fade_notes(cfg, plan.fade, batches) + checkpoint_notes(cfg)
     student = pool.get('student')
     if student is None:
         return notes

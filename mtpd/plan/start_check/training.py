@@ -1,22 +1,31 @@
 """What a stage needs of the student's config, besides its parts."""
 import os
-from typing import Any, Collection, Iterator, Mapping
+from typing import Any, Callable, Collection, Iterator, Mapping
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from mmengine.device import (is_cuda_available, is_mlu_available,
                              is_musa_available, is_npu_available)
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from mtpd.config_types import dict_of, type_name
 from mtpd.distill.pyramid import batch_norms
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.plan import Plan
+from mtpd.plan.registered import unknown_keywords
 from mtpd.plan.settings import as_list, is_positive_int
 
+from .checkpoints import checkpoint_problems
 
 ENDLESS = ('InfiniteSampler', 'MultiSourceSampler',
            'GroupMultiSourceSampler')
 """Samplers of mmengine and mmdet for loops by iterations."""
+
+
+_CLIPPING: dict[Any, tuple[Callable, str]] = {
+    'norm': (clip_grad_norm_, 'max_norm'),
+    'value': (clip_grad_value_, 'clip_value')}
+"""mmengine's types of clipping -> torch's function, and what it needs."""
 
 
 def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
@@ -30,7 +39,8 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
     problems = _length_problems(cfg) + _seed_problems(cfg) \
         + _loader_problems(cfg) \
         + _scaling_problems(cfg) + _factor_problems(cfg) \
-        + _metric_problems(cfg)
+        + _metric_problems(cfg) + _clipping_problems(cfg) \
+        + checkpoint_problems(cfg, plan.handover)
     if plan.handover == 'best':
         problems += _unvalidated(cfg)
     if plan.student.checkpoint is None:
@@ -166,6 +176,24 @@ def _factor_problems(cfg: Config) -> list[str]:
                     f'param_scheduler[{index}].{key} is 0: mmengine '
                     'multiplies the present learning rate and cannot leave 0. '
                     'Set a small number, such as 0.001.')
+    return problems
+
+
+def _clipping_problems(cfg: Config) -> list[str]:
+    """Settings that torch's clipping of gradients does not take."""
+    field = 'optim_wrapper.clip_grad'
+    clip = dict_of(cfg, field)
+    if not clip:
+        return []
+    kind = clip.get('type', 'norm')
+    if kind not in _CLIPPING:
+        return [f'{field}.type is {kind!r}; it has to be '
+                + ' or '.join(map(repr, _CLIPPING)) + '.']
+    function, needed = _CLIPPING[kind]
+    problems = unknown_keywords(function, clip, field,
+                                given_later=('parameters',))
+    if needed not in clip and not problems:
+        problems.append(f'{field}.{needed} is not set. Set it to a number.')
     return problems
 
 
