@@ -2,10 +2,11 @@
 import copy
 import math
 from fractions import Fraction
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import torch.nn.functional as F
-from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmdet.models.data_preprocessors import (BatchSyncRandomResize,
+                                             DetDataPreprocessor)
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.model.base_model import BaseDataPreprocessor
@@ -23,7 +24,8 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
     be inexact, and a teacher fed with another's normalisation is another
     teacher. The student's batch is padded so that every detector's divisor is
     met, and each teacher's batch is exactly ``scale`` times as large: grids
-    line up. Outside training it is the student's own.
+    line up. Where the student's batch is then resized, as YOLOX's is, the
+    others are, too. Outside training it is the student's own.
 
     Args:
         student: The student's preprocessor; it is used, not copied.
@@ -40,8 +42,9 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
 
     Raises:
         TypeError: One of them is no ``DetDataPreprocessor``.
-        ValueError: The student's has ``batch_augments``, which change the
-            student's batch after its normalisation, beyond a teacher's reach.
+        ValueError: The student's has ``batch_augments`` that do more than
+            resize, after its normalisation and beyond a teacher's reach; or
+            they resize to what is no multiple of a detector's divisor.
     """
 
     def __init__(self, student: BaseDataPreprocessor,
@@ -58,11 +61,13 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
                     f'The {side} data_preprocessor is a '
                     f'{type(part).__name__}; expected DetDataPreprocessor, '
                     'whose normalisation and padding are known.')
-        if student.batch_augments is not None:
+        self.augments = nn.ModuleList(student.batch_augments or ())
+        others = [type(augment).__name__ for augment in self.augments
+                  if not isinstance(augment, BatchSyncRandomResize)]
+        if others:
             raise ValueError(
-                "The student's data_preprocessor has batch_augments "
-                f'({[type(a).__name__ for a in student.batch_augments]}), '
-                'which the teacher would not see. Set '
+                f"The student's data_preprocessor has batch_augments ({others}"
+                '), which the teacher would not see. Set '
                 'model.data_preprocessor.batch_augments=None and augment in '
                 'the pipeline.')
         self.scales = {name: as_fraction((scales or {}).get(name, 1))
@@ -73,13 +78,19 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         self.divisor = divisor
         for name, part in built.items():
             part.pad_size_divisor = int(divisor * self.scales[name])
-        training = student
-        if divisor != student.pad_size_divisor:
-            # Only while teachers take part: predictions stay plain mmdet's.
-            training = copy.deepcopy(student)
-            training.pad_size_divisor = divisor
+        for augment in self.augments:
+            steps: Any = augment._size_divisor
+            if steps % divisor:
+                raise ValueError(
+                    "The batch_augments of the student's data_preprocessor "
+                    f'resize to multiples of {steps}, and its teachers need '
+                    f'multiples of {divisor}. Set size_divisor='
+                    f'{math.lcm(steps, divisor)} there.')
         self.student = student
-        self.training_student = training
+        # Batches are resized behind their padding, see forward(). The divisor
+        # is met only while teachers take part: predictions stay plain mmdet's.
+        self.alone = _changed(student, batch_augments=None)
+        self.training_student = _changed(self.alone, pad_size_divisor=divisor)
         # By position: a name may hold a dot, which a module's may not.
         self.teachers = nn.ModuleList(built.values())
         self.teachers_active = True
@@ -100,11 +111,37 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
             return self.student(data, False)
         data = self.cast_data(data)
         batch = self._prepared(data, data['data_samples'])
+        before = batch['inputs'].shape[-2:]
+        for augment in self.augments:
+            batch['inputs'], batch['data_samples'] = augment(
+                batch['inputs'], batch['data_samples'])
+        size = batch['inputs'].shape[-2:]
+        self._resize_teachers(batch, size)
         if self.teachers_active and data.get('unlabelled'):
             unlabelled = self._prepared(data['unlabelled'], None)
             del unlabelled['data_samples']
+            if size != before:
+                own = self._in_proportion(unlabelled['inputs'], size, before)
+                unlabelled['inputs'] = _resized(unlabelled['inputs'], own)
+                self._resize_teachers(unlabelled, own)
             batch['unlabelled'] = unlabelled
         return batch
+
+    def _resize_teachers(self, batch: dict[str, Any],
+                         size: Sequence[int]) -> None:
+        """Bring the teachers' images to the size of the student's. Resizing
+        and normalising may be swapped: both are linear in each channel."""
+        for name, images in batch['teacher_inputs'].items():
+            batch['teacher_inputs'][name] = _resized(
+                images, [int(side * self.scales[name]) for side in size])
+
+    def _in_proportion(self, images: Tensor, size: Sequence[int],
+                       before: Sequence[int]) -> list[int]:
+        """The size to which images are resized like others from ``before`` to
+        ``size``, in whole divisors."""
+        return [max(1, round(side * new / old / self.divisor)) * self.divisor
+                for side, new, old in zip(images.shape[-2:], size, before,
+                                          strict=True)]
 
     def _prepared(self, data: Mapping[str, Any],
                   samples: list | None) -> dict[str, Any]:
@@ -114,9 +151,8 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
             data: The raw batch, on the device.
             samples: Its data samples; None for images without labels.
         """
-        student = self.student
-        if self.teachers_active:
-            student = self.training_student
+        student = self.training_student if self.teachers_active \
+            else self.alone
         batch = student({'inputs': data['inputs'], 'data_samples': samples},
                         True)
         size = batch['inputs'].shape[-2:]
@@ -140,6 +176,24 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         missing = (size[1] - batch.shape[-1], size[0] - batch.shape[-2])
         return F.pad(batch, (0, missing[0], 0, missing[1]),
                      value=part.pad_value) if any(missing) else batch
+
+
+def _changed(part: DetDataPreprocessor, **changes: Any) -> DetDataPreprocessor:
+    """A preprocessor with other attributes; itself where it has these."""
+    if all(getattr(part, key) == value for key, value in changes.items()):
+        return part
+    part = copy.deepcopy(part)
+    for key, value in changes.items():
+        setattr(part, key, value)
+    return part
+
+
+def _resized(images: Tensor, size: Sequence[int]) -> Tensor:
+    """(N, 3, H, W), as mmdet's BatchSyncRandomResize resizes."""
+    if list(images.shape[-2:]) == list(size):
+        return images
+    return F.interpolate(images, list(size), mode='bilinear',
+                         align_corners=False)
 
 
 def common_divisor(student: int,

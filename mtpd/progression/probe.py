@@ -1,4 +1,6 @@
 """What a progression will take, from three real steps of every stage."""
+import copy
+import math
 import resource
 import statistics
 import time
@@ -16,6 +18,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.optim import build_optim_wrapper
 
+from mtpd.config_types import dict_of, type_name
 from mtpd.data.image_files import size_in_header
 from mtpd.data.image_sizes import Size, largest_sizes
 from mtpd.data.readable import readable_sample
@@ -23,13 +26,12 @@ from mtpd.distill.adapters import STARTS
 from mtpd.plan.data_check import batches_of
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, Stages, stage_label
+from mtpd.plan.settings import as_list
 from mtpd.plan.student_names import turn_on_as_the_runner
 from mtpd.randomness import isolate_rng
 from mtpd.stage.config import stage_config
 from mtpd.stage.runner import move_to_cpu
 from mtpd.stage.unlabelled import BATCH_KEY
-
-
 
 STEPS = 3
 HEADERS = 500
@@ -126,6 +128,9 @@ def _timed_steps(cfg: Config, batch: Mapping[str, Any],
                  pool: Mapping[str, BaseDetector] | None
                  ) -> tuple[float, int]:
     """Median seconds of a step, and the peak of the memory in bytes."""
+    cfg = copy.deepcopy(cfg)
+    # The batch has the largest size already.
+    dict_of(cfg, 'model.student.data_preprocessor').pop('batch_augments', None)
     model = MODELS.build(cfg.model, default_args=dict(built=pool))
     model.init_weights()
     model = model.to(get_device()).train()
@@ -179,8 +184,21 @@ def largest_batch(cfg: Config, dataset: Any) -> tuple[dict[str, Any], Size]:
     samples = [dataset[i % len(dataset)] for i in range(count)]
     sizes = [tuple(sample['inputs'].shape[-2:]) for sample in samples]
     sizes += largest_sizes(cfg.train_dataloader.dataset, _shapes(dataset))
-    size = _canvas(sizes, samples)
+    size = _resized(cfg, _canvas(sizes, samples))
     return _enlarged(samples, *size), size
+
+
+def _resized(cfg: Config, size: Size) -> Size:
+    """The largest size to which YOLOX's preprocessor resizes a batch; that of
+    the batch where none does."""
+    for augment in as_list(dict_of(
+            cfg, 'model.data_preprocessor').get('batch_augments')):
+        if type_name(augment.get('type')) == 'BatchSyncRandomResize':
+            divisor = augment.get('size_divisor', 32)
+            steps = round(augment.random_size_range[1] / divisor)
+            wider = divisor * steps, divisor * int(size[1] / size[0] * steps)
+            size = max(size, wider, key=math.prod)
+    return size
 
 
 def _canvas(sizes: Sequence[Size], samples: Sequence[Mapping]) -> Size:

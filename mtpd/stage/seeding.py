@@ -23,10 +23,12 @@ from .unlabelled import CollateApart, UnlabelledKey, UnlabelledStream
 _ITERATION, _SAMPLE, _EPOCH, _TRAINING_PARTS = 1, 2, 3, 4
 
 STATEFUL = ('CachedMosaic', 'CachedMixUp', 'Albu', 'EarlyStoppingHook',
-            'GroupMultiSourceSampler', 'DynamicRoIHead')
+            'GroupMultiSourceSampler', 'DynamicRoIHead',
+           'BatchSyncRandomResize')
 """Components whose state no checkpoint stores: mmdet's caches of images,
 Albumentations' own generator, mmengine's patience, an endless sampler that
-draws as it goes, Dynamic R-CNN's averages."""
+draws as it goes, Dynamic R-CNN's averages, the present size of YOLOX's
+batches."""
 
 
 def stateful_components(cfg: Mapping[str, Any],

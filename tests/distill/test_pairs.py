@@ -433,12 +433,6 @@ def test_no_level_in_common_names_both_sides(pair):
     assert 'no stride in common' in text and 'Set model.neck' in text
 
 
-def test_student_that_resizes_its_batches_is_refused(pair):
-    with pytest.raises(ValueError, match='BatchSyncRandomResize.*'
-                       'data_preprocessor.batch_augments=None'):
-        pair('yolox', 'deformable_detr')
-
-
 # ------------------------------------------------- what others stumble over
 
 

@@ -4,10 +4,13 @@ from fractions import Fraction
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+from mmengine.logging import MessageHub
 
-from mtpd.distill.preprocessor import common_divisor
+from mtpd.distill.preprocessor import (DistillDataPreprocessor,
+                                       common_divisor)
 
 
 def both(student, teacher):
@@ -57,6 +60,65 @@ def test_outside_training_it_is_the_students_own(retinanet, caffe_fcos):
     assert 'teacher_inputs' not in ours
     assert ours['data_samples'][0].pad_shape \
         == plain['data_samples'][0].pad_shape == (64, 128)
+
+
+@pytest.mark.parametrize('scale', ['1', '1/2'])
+def test_a_resized_batch_is_resized_for_everybody(retinanet, caffe_fcos,
+                                                  scale):
+    """YOLOX's way: to a size that is drawn every few iterations. What a
+    teacher gets is its own normalisation of the resized images."""
+    student = copy.deepcopy(retinanet)
+    student.data_preprocessor.batch_augments = [dict(
+        type='BatchSyncRandomResize', random_size_range=(128, 128),
+        interval=2, size_divisor=64)]
+    caffe = {**caffe_fcos.data_preprocessor, 'pad_size_divisor': 32}
+    part = DistillDataPreprocessor(
+        MODELS.build(student.data_preprocessor),
+        {'other': caffe}, {'other': scale})
+    hub = MessageHub.get_instance('resizing')
+    hub.update_info('iter', 1)  # of which the next size is drawn
+    data = demo_mm_inputs(2, [(3, 64, 128)] * 2, num_classes=5)
+    inputs = data['inputs']
+    if scale != '1':
+        data['teacher_inputs'] = {scale: [image[:, ::2, ::2]
+                                          for image in inputs]}
+    data['unlabelled'] = {**copy.deepcopy(data)}
+    del data['unlabelled']['data_samples']
+    first = part(copy.deepcopy(data), True)
+    assert first['inputs'].shape == (2, 3, 64, 128)
+    boxes = first['data_samples'][0].gt_instances.bboxes.clone()
+    hub.update_info('iter', 2)
+    batch = part(copy.deepcopy(data), True)
+    assert batch['inputs'].shape == (2, 3, 128, 256)
+    assert torch.equal(
+        batch['data_samples'][0].gt_instances.bboxes, boxes * 2)
+    side = float(Fraction(scale))
+    images = F.interpolate(
+        torch.stack(inputs if scale == '1' else data['teacher_inputs'][scale]
+                    ).float(), (int(128 * side), int(256 * side)),
+        mode='bilinear', align_corners=False)
+    own = MODELS.build(caffe)(
+        dict(inputs=list(images), data_samples=None))['inputs']
+    assert batch['unlabelled']['inputs'].shape == (2, 3, 128, 256)
+    for made in (batch, batch['unlabelled']):
+        torch.testing.assert_close(made['teacher_inputs']['other'], own,
+                                   atol=1e-4, rtol=0)
+        torch.testing.assert_close(made['inputs'], batch['inputs'])
+    # Without teachers the student is trained as before, and predicts so.
+    part.teachers_active = False
+    alone = part(copy.deepcopy(data), True)
+    assert alone['inputs'].shape == (2, 3, 128, 256)
+    assert part(copy.deepcopy(data))['inputs'].shape == (2, 3, 64, 128)
+
+
+def test_a_size_without_a_teachers_divisor_is_refused(retinanet):
+    student, teacher = copy.deepcopy(retinanet), copy.deepcopy(retinanet)
+    student.data_preprocessor.batch_augments = [dict(
+        type='BatchSyncRandomResize', random_size_range=(96, 96))]
+    teacher.data_preprocessor.pad_size_divisor = 48
+    with pytest.raises(ValueError, match='resize to multiples of 32, and its '
+                       'teachers need multiples of 96. Set size_divisor=96'):
+        both(student, teacher)
 
 
 def test_augmentation_beyond_the_teachers_reach_is_refused(retinanet):

@@ -86,8 +86,9 @@ def test_a_stopped_training_of_another_model_is_not_continued(toy, tmp_path):
     own = copy.deepcopy(plan.student.config)
     own.model = plan.teachers['swin'].config.model
     spec = replace(plan.teachers['swin'], config=own)
-    with pytest.raises(PlanError, match='(?s)a training of swin that was stopped'
-                       ', of another model than its config has now.*delete '):
+    with pytest.raises(PlanError, match='(?s)a training of swin that was '
+                       'stopped, of another model than its config has now.*'
+                       'delete '):
         train_if_missing(spec, plan)
 
 
