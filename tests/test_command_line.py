@@ -181,7 +181,7 @@ def test_codes_of_other_ends_stay():
     with pytest.raises(KeyboardInterrupt), plain_errors():
         raise KeyboardInterrupt
     own = message_of(raised(PlanError(['a is 1.'])))
-    assert own == 'PlanError: The progression cannot start:\n  - a is 1.'
+    assert own == 'PlanError: Cannot start:\n  - a is 1.'
 
 
 def test_a_work_dir_below_home_is_the_users(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ class PlanError(ValueError):
         problems: One message each.
     """
 
-    heading = 'The progression cannot start'
+    heading = 'Cannot start'
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
