@@ -26,10 +26,10 @@ from mtpd.error_text import in_words, is_lost_connection, summary
 from mtpd.flags import missing_config, parser
 from mtpd.plan.detectors import fill_in, read_file
 from mtpd.plan.errors import PlanError
+from mtpd.plan.work_dir import UnreadableHistory
 from mtpd.predict import UnusableInput
 from mtpd.plan.start_check import amp_problems
 from mtpd.processes import FirstProcessFailed
-from mtpd.progression.history import UnreadableHistory
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
 

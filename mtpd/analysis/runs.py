@@ -1,5 +1,4 @@
 """A finished progression, read from its work dir: validations and student."""
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -11,8 +10,9 @@ from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.plan.detectors import DetectorSpec, load_config
-from mtpd.plan.work_dir import StageDir, WorkDir
-from mtpd.progression.history import StageHistory, read_log
+from mtpd.plan.work_dir import (StageDir, UnreadableHistory, WorkDir,
+                                read_progression)
+from mtpd.stage.log import StageHistory, read_log
 
 
 class NotComparable(ValueError):
@@ -87,6 +87,7 @@ def read_run(folder: str, config: str | None = None) -> FinishedRun:
 
     Raises:
         NotComparable: The folder holds no finished progression.
+        UnreadableHistory: Its ``progression.json`` is damaged.
     """
     paths = WorkDir(folder)
     if not os.path.isfile(paths.record):
@@ -94,8 +95,13 @@ def read_run(folder: str, config: str | None = None) -> FinishedRun:
             f'{folder} holds no progression (there is no progression.json). '
             'Name the work dir of a run of tools/train.py or '
             'tools/from_scratch.py.')
-    with open(paths.record) as file:
-        identity = json.load(file)['identity']
+    identity = read_progression(paths.record).get('identity', {})
+    missing = {'student', 'order', 'distill'} - identity.keys()
+    if missing:
+        raise UnreadableHistory(
+            f'{paths.record} does not say what was run: its identity has no '
+            f'{" and no ".join(sorted(missing))}. Restore it, or name another '
+            'run.')
     taught = not is_disabled(identity['distill'])
     stages = [paths.stage(index, label, taught)
               for index, label in enumerate(identity['order'], 1)]

@@ -20,6 +20,7 @@ from mtpd.compress.files import ORIGINAL
 from mtpd.deploy.validation import FileAsDetector
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.plan import stage_teachers
+from mtpd.plan.work_dir import UnreadableHistory, read_json
 from mtpd.predict import OnnxDetector, UnusableInput
 from mtpd.progression.history import History
 from mtpd.provenance import versions
@@ -32,6 +33,7 @@ from .sizes import multiply_adds, network_pass, parameters
 
 ROUNDS = 15
 """Timed passes of each detector; two more come before them."""
+_CURE = 'Remove it, and make it anew with tools/compress.py --compare.'
 
 
 @dataclass(frozen=True)
@@ -326,11 +328,20 @@ def read_variants(path: str) -> list[Measured]:
 
     Args:
         path: The file.
+
+    Raises:
+        UnreadableHistory: It is damaged.
     """
-    if not os.path.isfile(path):
+    content = read_json(path, {'variants': [dict]}, _CURE)
+    if content is None:
         return []
-    with open(path) as file:
-        content = json.load(file)
-    return [Measured(**{**one, 'speed': tuple(one['speed']), 'milliseconds': {
-        int(count): value for count, value in one['milliseconds'].items()}})
-        for one in content['variants']]
+    try:
+        return [Measured(**{
+            **one, 'speed': tuple(map(float, one['speed'])), 'milliseconds': {
+                int(count): float(value) for count, value
+                in one['milliseconds'].items()}})
+            for one in content['variants']]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableHistory(
+            f'{path} is damaged ({type(error).__name__}: {error}). {_CURE}'
+            ) from error

@@ -1,9 +1,19 @@
-"""Every path in the folder of a progression."""
+"""Every path in the folder of a progression, and the JSON files there."""
+import json
 import os
 from dataclasses import dataclass
+from typing import Any
 
 ALONE = 'alone'
 """What stands for the teachers where none takes part."""
+
+# Of what is there: earlier versions recorded less.
+_RECORD = {'identity': {'order': [str], 'teachers': dict, 'distill': dict},
+           'aps': dict, 'versions': dict, 'starts': [dict]}
+
+
+class UnreadableHistory(ValueError):
+    """A folder that is no progression, or a file in it that is broken."""
 
 
 @dataclass(frozen=True)
@@ -155,3 +165,54 @@ class WorkDir:
 
     def _path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)
+
+
+def read_json(path: str, form: Any, cure: str) -> Any:
+    """What a JSON file holds; None where there is no such file.
+
+    Args:
+        path: The file.
+        form: What it should hold: a type; a list of one form, which all
+            entries have; or a dict of the forms of some keys, which need not
+            be there, with ``...`` for all keys.
+        cure: What to do if it does not.
+
+    Raises:
+        UnreadableHistory: It is torn, or has another form.
+    """
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path) as file:
+            content = json.load(file)
+    except ValueError as error:
+        raise UnreadableHistory(f'{path} is no JSON ({error}). {cure}') \
+            from error
+    if not _has_form(content, form):
+        raise UnreadableHistory(f'{path} is damaged: it does not hold what '
+                                f'was written there. {cure}')
+    return content
+
+
+def read_progression(path: str) -> dict[str, Any]:
+    """``progression.json``; empty where there is none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UnreadableHistory: It is damaged.
+    """
+    return read_json(path, _RECORD, 'Restore it, or run the '
+                     'progression anew in another --work-dir.') or {}
+
+
+def _has_form(content: Any, form: Any) -> bool:
+    if isinstance(form, list):
+        return isinstance(content, list) and all(
+            _has_form(entry, form[0]) for entry in content)
+    if not isinstance(form, dict):
+        return isinstance(content, form)
+    return isinstance(content, dict) and all(
+        _has_form(entry, form.get(key, form.get(..., object)))
+        for key, entry in content.items())

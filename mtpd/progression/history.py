@@ -1,8 +1,6 @@
 """What the folder of a progression holds, as far as it has come."""
-import json
 import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Iterable, Mapping, Sequence
 
 from mmengine.config import Config
@@ -12,71 +10,14 @@ from mtpd.distill.auto_weight import is_disabled
 from mtpd.distill.hooks.checkpoint import ENTRY
 from mtpd.plan.detectors import load_config
 from mtpd.plan.plan import Plan, make_plan, stage_label
-from mtpd.plan.work_dir import WorkDir
+from mtpd.plan.work_dir import (StageDir, UnreadableHistory, WorkDir,
+                                read_json, read_progression)
 from mtpd.search.found_order import FoundOrder
+from mtpd.stage.log import StageHistory, Validation, read_log
 from mtpd.stage.resume import newest_checkpoint
-from mtpd.stage.validations import known_ap, read_validations
+from mtpd.stage.validations import known_ap
 
-COLUMNS = {'AP': ('bbox_mAP', '/mAP'), 'AP50': ('bbox_mAP_50', '/AP50'),
-           'AP75': ('bbox_mAP_75', '/AP75'), 'small': ('bbox_mAP_s',),
-           'medium': ('bbox_mAP_m',), 'large': ('bbox_mAP_l',)}
-"""Kind of AP -> how its name ends in a validation's metrics (CocoMetric's,
-VOCMetric's)."""
-
-
-class UnreadableHistory(ValueError):
-    """A folder that is no progression, or a file in it that is broken."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The student's AP at one time.
-
-    Attributes:
-        iteration: Number of iterations of its stage before it.
-        aps: Some of :data:`COLUMNS` -> percent. A size that no object has is
-            left out.
-        epoch: The epoch that ended here, None if the log does not say it.
-    """
-    iteration: int
-    aps: Mapping[str, float]
-    epoch: int | None = None
-
-
-@dataclass(frozen=True)
-class StageHistory:
-    """A stage that has begun.
-
-    Attributes:
-        index: From 1.
-        teacher: Its name; several are joined by +.
-        lines: Of its training log, each with ``step``, the iteration from 1,
-            ascending. Of iterations that a resumed run repeated, the last.
-        validations: By iteration.
-        length: Iterations as far as the log goes.
-        start_ap: The student's box AP in percent before it, None if unknown.
-        end_ap: The box AP in percent of what it handed on, None if
-            unfinished or unknown.
-        seconds: Of training, in the process that finished it.
-        weights: Its newest student, None before the first checkpoint.
-        limit: The ``max_epochs`` or ``max_iters`` that it was finished with,
-            None if unfinished or unknown.
-    """
-    index: int
-    teacher: str
-    lines: tuple[Mapping[str, float], ...] = ()
-    validations: tuple[Validation, ...] = ()
-    length: int = 0
-    start_ap: float | None = None
-    end_ap: float | None = None
-    seconds: float | None = None
-    weights: str | None = None
-    limit: Mapping[str, int] | None = None
-
-    @property
-    def finished(self) -> bool:
-        """Whether it has handed on its student."""
-        return self.seconds is not None
+_FIND = 'Find the order again.'
 
 
 @dataclass(frozen=True)
@@ -200,39 +141,39 @@ def read_history(plan: Plan, control: str | None = None) -> History:
     Raises:
         UnreadableHistory: ``order.json`` or ``progression.json`` is broken.
     """
-    record = _read_json(plan.paths.record) or {}
+    record = read_progression(plan.paths.record)
     found = None
     if not plan.order and os.path.isfile(plan.paths.order_file):
-        content = _read_json(plan.paths.order_file)
+        content = read_json(plan.paths.order_file, object, _FIND)
         try:
             found = FoundOrder.from_json(content)
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableHistory(
-                f'{plan.paths.order_file} cannot be read: {error} Find the '
-                'order again.') from error
+                f'{plan.paths.order_file} cannot be read: {error} {_FIND}'
+                ) from error
     order = _order_of(plan, record, found)
-    stages = tuple(_read_stages(plan.paths, order or (), plan.distils))
+    stages = _read_stages(plan.paths, order or (), plan.distils)
     # Written where the student's checkpoint alone is not what it starts from.
     start = plan.paths.start if os.path.isfile(plan.paths.start) \
         else plan.student.checkpoint
     start_ap = stages[0].start_ap if stages else None
     if start_ap is None and found and start == plan.student.checkpoint:
         start_ap = found.student_ap
-    return History(plan, found, stages, order, start, start_ap, record,
-                   _read_control(plan, control, record.get('identity', {}),
-                                 stages))
+    alone = _read_control(plan, control, record.get('identity', {}), stages)
+    return History(plan, found, _with_lengths(stages, alone.stages), order,
+                   start, start_ap, record, alone)
 
 
 def _read_control(plan: Plan, folder: str | None, identity: Mapping[str, Any],
                   stages: tuple[StageHistory, ...]) -> Control:
     """The control of a progression with this identity and these stages."""
     paths = WorkDir(folder or plan.paths.baseline)
-    record = _read_json(paths.record)
-    if record is None:
+    if not os.path.isfile(paths.record):
         return Control()
+    record = read_progression(paths.record)
     alone_identity = record.get('identity', {})
     taught = not is_disabled(alone_identity.get('distill', {}))
-    alone = tuple(_read_stages(paths, alone_identity.get('order', ()), taught))
+    alone = _read_stages(paths, alone_identity.get('order', ()), taught)
     problem = 'teachers took part in it' if taught else ''
     expected = _traits(identity, stages)
     for what, value in _traits(alone_identity, alone).items():
@@ -241,7 +182,7 @@ def _read_control(plan: Plan, folder: str | None, identity: Mapping[str, Any],
     if problem:
         return Control(problem=f'{paths.folder} is no control of this '
                        f'progression ({problem})')
-    return Control(alone)
+    return Control(_with_lengths(alone, stages))
 
 
 def _traits(identity: Mapping[str, Any],
@@ -271,83 +212,60 @@ def _order_of(plan: Plan, record: Mapping[str, Any],
     return found.order.teachers if found else None
 
 
-def _read_json(path: str) -> Any:
-    if not os.path.isfile(path):
-        return None
-    try:
-        with open(path) as file:
-            return json.load(file)
-    except ValueError as error:
-        raise UnreadableHistory(
-            f'{path} is no JSON ({error}). Restore it, or run the progression '
-            'anew in another --work-dir.') from error
-
-
 def _read_stages(work_dir: WorkDir, order: Sequence[str],
-                 taught: bool) -> Iterable[StageHistory]:
-    before = None
-    for index, teacher in enumerate(order, 1):
-        paths = work_dir.stage(index, teacher, taught)
-        folder = paths.folder
-        if not os.path.isdir(folder):
-            return
-        stage = read_log(folder, StageHistory(
-            index, teacher, start_ap=before))
-        if os.path.isfile(paths.student):
-            recorded = read_checkpoint(paths.student)['meta'][ENTRY]
-            stage = replace(
-                stage, start_ap=known_ap(recorded['start_ap']),
-                end_ap=known_ap(recorded['end_ap']), weights=paths.student,
-                seconds=recorded['seconds'], limit=recorded.get('length'))
-        elif (newest := newest_checkpoint(folder)) is not None:
-            recorded = read_checkpoint(newest).get(ENTRY, {})
-            stage = replace(stage, weights=newest,
-                            start_ap=known_ap(
-                                recorded.get('start_ap', before)))
-        before = stage.end_ap
-        yield stage
+                 taught: bool) -> tuple[StageHistory, ...]:
+    has_result = os.path.isfile(work_dir.student)
+    folders: Sequence[StageDir] = [
+        work_dir.stage(index, teacher, taught)
+        for index, teacher in enumerate(order, 1)]
+    if not has_result:
+        folders = _begun(folders)
+    stages: list[StageHistory] = []
+    for index, (paths, teacher) in enumerate(
+            zip(folders, order, strict=False), 1):
+        student = paths.student
+        has_ended = has_result or index < len(folders)
+        is_gone = has_ended and not os.path.isfile(student)
+        if is_gone and index == len(order):
+            student = work_dir.student  # the same
+        stage = _read_stage(paths.folder, student, StageHistory(
+            index, teacher, is_gone=is_gone,
+            start_ap=stages[-1].end_ap if stages else None))
+        if stages and stages[-1].is_gone:
+            stages[-1] = replace(stages[-1], end_ap=stage.start_ap)
+        stages.append(stage)
+    return tuple(stages)
 
 
-def read_log(folder: str, stage: StageHistory) -> StageHistory:
-    """A stage with what its runs have logged; each start has a folder.
-
-    A resumed run repeats what came after its checkpoint. Its lines replace
-    those of an earlier run from the same iteration on.
-    """
-    lines: list[Mapping[str, float]] = []
-    for path in sorted(Path(folder).glob('*/vis_data/scalars.json')):
-        for text in path.read_text().splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:  # cut off when the process was killed
-                continue
-            # The others are validations'.
-            if isinstance(line, dict) and 'lr' in line:
-                while lines and lines[-1]['step'] >= line['step']:
-                    lines.pop()
-                lines.append(line)
-    validations = []
-    for iteration, metrics in sorted(read_validations(folder).items()):
-        validations.append(Validation(iteration, _aps(metrics),
-                                      _epoch_at(lines, iteration)))
-    length = max([int(line['step']) for line in lines[-1:]]
-                 + [v.iteration for v in validations], default=0)
-    return replace(stage, lines=tuple(lines), length=length,
-                   validations=tuple(validations))
+def _begun(folders: Sequence[StageDir]) -> Sequence[StageDir]:
+    """Up to the last that is there; those before it may have been removed."""
+    while folders and not os.path.isdir(folders[-1].folder):
+        folders = folders[:-1]
+    return folders
 
 
-def _epoch_at(lines: Iterable[Mapping[str, float]],
-              iteration: int) -> int | None:
-    """The epoch that training was in, None if its log does not say it."""
-    epochs = [int(line['epoch']) for line in lines
-              if line['step'] <= iteration and 'epoch' in line]
-    return epochs[-1] if epochs else None
+def _read_stage(folder: str, student: str,
+                stage: StageHistory) -> StageHistory:
+    """A stage with its log and, of its weights, what they say."""
+    stage = read_log(folder, stage)
+    if os.path.isfile(student):
+        recorded = read_checkpoint(student)['meta'][ENTRY]
+        return replace(
+            stage, start_ap=known_ap(recorded['start_ap']),
+            end_ap=known_ap(recorded['end_ap']), weights=student,
+            seconds=recorded['seconds'], limit=recorded.get('length'))
+    newest = newest_checkpoint(folder)
+    if newest is None:
+        return stage
+    recorded = read_checkpoint(newest).get(ENTRY, {})
+    return replace(stage, weights=newest, start_ap=known_ap(
+        recorded.get('start_ap', stage.start_ap)))
 
 
-def _aps(metrics: Mapping[str, float]) -> dict[str, float]:
-    if not metrics:
-        return {'AP': 0.}  # CocoMetric is silent where nothing was detected
-    # pycocotools says -1 of a size that no object has.
-    return {column: 100 * value for column, endings in COLUMNS.items()
-            for key, value in metrics.items()
-            if key.endswith(endings) and value >= 0}
+def _with_lengths(stages: Iterable[StageHistory],
+                  others: Iterable[StageHistory]) -> tuple[StageHistory, ...]:
+    """Stages whose logs are gone as long as their counterparts."""
+    known = {other.index: other.length for other in others}
+    return tuple(replace(stage, length=known.get(stage.index, 0))
+                 if stage.is_gone and not stage.length else stage
+                 for stage in stages)

@@ -8,6 +8,7 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.identity import identity_of, other_identity
 from mtpd.plan.plan import Plan, stage_teachers
+from mtpd.plan.work_dir import read_progression
 
 
 def is_started(plan: Plan) -> bool:
@@ -20,12 +21,12 @@ def read_record(plan: Plan, identity: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         OtherTeacher: It is another progression.
+        UnreadableHistory: The record is damaged.
     """
     if not is_started(plan):
         return {}
-    with open(plan.paths.record) as file:
-        record = json.load(file)
-    other = other_identity(record['identity'], identity)
+    record = read_progression(plan.paths.record)
+    other = other_identity(record.get('identity', {}), identity)
     if other:
         raise OtherTeacher(_describe_other(plan, other))
     return record

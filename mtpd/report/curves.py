@@ -12,8 +12,9 @@ from matplotlib.ticker import (FormatStrFormatter, LogLocator, MaxNLocator,
 
 from mtpd.analysis.runs import distill_loss, is_distill
 from mtpd.plan.plan import stage_teachers
-from mtpd.progression.history import History, StageHistory
+from mtpd.progression.history import History
 from mtpd.show.charts import text_size
+from mtpd.stage.log import StageHistory
 
 _LEFT, _RIGHT, _WIDTH = 1.0, 0.2, 7.6  # inches, the same in all charts
 _PLOT, _BELOW, _NAMES, _ROW = 1.9, 0.5, 0.3, 0.2  # inches upwards

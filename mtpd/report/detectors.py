@@ -2,21 +2,32 @@
 from dataclasses import dataclass, replace
 from typing import Mapping
 
+import cv2
+from mmengine.config import Config
+
 from mtpd.analysis.sizes import parameters
 from mtpd.compat.checkpoints import CheckpointUnavailable, CorruptCheckpoint
+from mtpd.compat.samples import sample_of
 from mtpd.distill.detector import CheckpointMismatch, build_detector
+from mtpd.plan.data_check.sources import sources_of
 from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.errors import PlanError
 from mtpd.plan.pool import unmeasurable_aps
+from mtpd.predict.onnx_file import first_line
+from mtpd.predict.test_set import BROKEN
 from mtpd.progression.history import History
 from mtpd.randomness import isolate_rng
 from mtpd.search.latency import latency_key
 from mtpd.search.measure import (known_measures, measured_aps,
                                  measured_latencies)
 
-UNUSABLE = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
-            CheckpointMismatch)
-"""Errors of weights and images that no longer exist, or no longer fit, when
-the report is written. It names them, and its other parts are whole."""
+NAMED = (FileNotFoundError, CheckpointUnavailable, CorruptCheckpoint,
+         CheckpointMismatch, PlanError)
+"""Errors whose messages say what is missing or wrong."""
+UNUSABLE = (*NAMED, *BROKEN, cv2.error)
+"""Errors of weights, images and annotations that no longer exist, or no longer
+fit, when the report is written. It names them, and its other parts are whole.
+"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,25 @@ def detector_facts(history: History, measure: bool) -> Facts:
     return Facts(tuple(detectors), machine, tuple(left_out))
 
 
+def why_unusable(error: Exception, student: Config) -> str:
+    """What cannot be used, in words.
+
+    Args:
+        error: One of :data:`UNUSABLE`.
+        student: The student's config.
+    """
+    sample = sample_of(error)
+    if sample is not None:
+        return (f'the image {sample.image} cannot be used (in '
+                f'{sample.step}: {first_line(error)})')
+    if isinstance(error, NAMED):
+        return str(error)
+    files = [source.path for source in sources_of(student)
+             if not source.trains]
+    return (f'the validation set, {" and ".join(files)}, cannot be used '
+            f'({type(error).__name__}: {first_line(error)})')
+
+
 def _measure_missing(specs: Mapping[str, DetectorSpec], history: History,
                      aps: Mapping[str, float | None]) -> list[str]:
     """Measure what :func:`detector_facts` lacks; returns why something could
@@ -145,5 +175,6 @@ def _measure(spec: DetectorSpec, history: History, ap: bool,
         if seconds:
             measured_latencies(specs, built, student, measured)
     except UNUSABLE as error:
-        problems.append(f'{spec.name} was not measured: {error}')
+        problems.append(f'{spec.name} was not measured: '
+                        f'{why_unusable(error, student)}')
     return problems

@@ -5,6 +5,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+import cv2
 import mmcv
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from matplotlib.patches import Rectangle
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import DATASETS
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.device import get_device
 from PIL import Image
 
@@ -24,7 +25,7 @@ from mtpd.plan.pool import classes_of
 from mtpd.progression.history import History
 from mtpd.search.measure import validation_of
 
-from .detectors import UNUSABLE
+from .detectors import UNUSABLE, why_unusable
 
 SCORE = 0.3
 """Boxes that are scored lower are not drawn."""
@@ -112,18 +113,21 @@ def example_images(history: History, count: int) -> Examples:
         try:
             dataset = DATASETS.build(
                 validation_of(student, student.config).loader.dataset)
-            count = min(count, len(dataset))
-            indices = [len(dataset) * i // count for i in range(count)]
-            infos = [dataset.get_data_info(i) for i in indices]
-            images = [mmcv.imread(info['img_path'], channel_order='rgb')
-                      for info in infos]
         except UNUSABLE as error:
-            return Examples((), (f'images: {error}',))
-        boxes, left_out = _detections(history, indices)
+            reason = why_unusable(error, student.config)
+            return Examples((), (f'images: {reason}',))
+        count = min(count, len(dataset))
+        images, left_out = _read_images(
+            dataset, [len(dataset) * i // count for i in range(count)])
+        boxes: dict[str, list[tuple[Box, ...]]] = {}
+        if images:
+            boxes, without = _detections(history, [*images])
+            left_out += without
     classes = tuple(dataset.metainfo['classes'])
     colours = {name: f'C{i % 10}' for i, name in enumerate(classes)}
     examples = []
-    for i, (info, image) in enumerate(zip(infos, images, strict=True)):
+    for i, (index, image) in enumerate(images.items()):
+        info = dataset.get_data_info(index)
         shown = {title: of_images[i] for title, of_images in boxes.items()}
         shown['ground truth'] = _ground_truth(info, classes)
         views = [View(title, drawn, draw_boxes(image, drawn, colours))
@@ -131,6 +135,21 @@ def example_images(history: History, count: int) -> Examples:
         name = os.path.basename(info['img_path'])
         examples.append(Example(name, tuple(views)))
     return Examples(tuple(examples), tuple(left_out))
+
+
+def _read_images(dataset: BaseDataset, indices: Sequence[int]
+                 ) -> tuple[dict[int, np.ndarray], list[str]]:
+    """Index -> image (H, W, 3), red first; and which cannot be read."""
+    images, left_out = {}, []
+    for index in indices:
+        path = dataset.get_data_info(index)['img_path']
+        try:
+            images[index] = mmcv.imread(path, channel_order='rgb')
+        except OSError as error:
+            left_out.append(f'image {path}: {error.strerror or error}')
+        except cv2.error:
+            left_out.append(f'image {path}: the file is torn or no image')
+    return images, left_out
 
 
 def _detections(history: History, indices: Sequence[int]
@@ -155,7 +174,8 @@ def _detections(history: History, indices: Sequence[int]
             detector = build_detector(spec.model, weights, title)
             boxes[title] = _detect(detector, spec, student.config, indices)
         except UNUSABLE as error:
-            left_out.append(f'{title}: {error}')
+            left_out.append(
+                f'{title}: {why_unusable(error, student.config)}')
     return boxes, left_out
 
 

@@ -11,7 +11,7 @@ from typing import Any, Mapping, Sequence
 from mtpd.analysis.variants import read_variants, variants_table
 from mtpd.plan.plan import stage_teachers
 from mtpd.progression.control import gain_of
-from mtpd.progression.history import COLUMNS, History
+from mtpd.progression.history import History
 from mtpd.progression.pool_training import retraining
 from mtpd.search.found_order import FoundOrder
 from mtpd.show.charts import draw_order
@@ -19,6 +19,7 @@ from mtpd.show.cost_text import cost_text
 from mtpd.show.detector_aps import weaker_teachers
 from mtpd.show.tables import (Table, ap_text, cost_table, gain, number,
                               stage_cells)
+from mtpd.stage.log import COLUMNS
 
 from .curves import ALONE, Chart, curve_charts
 from .detectors import Facts
@@ -70,6 +71,10 @@ def state(history: History, now: datetime) -> str:
         text = (f'Unfinished: stage {stages[-1].index} of {len(order)} '
                 f'({stages[-1].teacher}) is at iteration '
                 f'{stages[-1].length}.')
+    for stage in stages:
+        if stage.is_gone:
+            text += f' What stage {stage.index} ({stage.teacher}) handed on ' \
+                'is no longer in its folder.'
     return f'{text} This page was written on {now:%Y-%m-%d at %H:%M}.'
 
 
@@ -182,7 +187,8 @@ def stages_part(history: History, facts: Facts) -> Part:
     alone = {stage.index: stage.end_ap for stage in history.control.stages}
     rows: list[list[str | None]] = [['start', None, number(start)]]
     for stage in history.stages:
-        when, aps = 'not yet', dict.fromkeys(COLUMNS)
+        when = 'gone' if stage.is_gone else 'not yet'
+        aps = dict.fromkeys(COLUMNS)
         if stage.validations:
             when = history.when(stage.validations[-1])
             aps |= stage.validations[-1].aps
@@ -191,7 +197,8 @@ def stages_part(history: History, facts: Facts) -> Part:
         control = alone.get(stage.index)
         rows.append([f'{stage.index} {stage.teacher}', when,
                      *map(number, aps.values()),
-                     ap_text(stage.end_ap) if stage.finished else None,
+                     ap_text(stage.end_ap) if stage.finished
+                     and not stage.is_gone else number(stage.end_ap),
                      cells.gain, number(control),
                      gain(control, stage.end_ap), cells.minutes])
     for index, teacher in enumerate(history.order or (), 1):

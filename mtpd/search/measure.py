@@ -2,7 +2,6 @@
 import copy
 import io
 import json
-import os
 from contextlib import redirect_stdout, suppress
 from typing import Callable, Mapping, Sequence
 
@@ -23,6 +22,7 @@ from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import NoMeanAP, PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
+from mtpd.plan.work_dir import read_json
 from mtpd.processes import on_main
 
 from .fingerprints import fingerprint
@@ -316,10 +316,9 @@ def _measured(specs: Mapping[str, DetectorSpec],
 
 def _read_cache(cache: str) -> dict[str, dict[str, float | None]]:
     """What was measured; a negative AP of an earlier version is none."""
-    if not os.path.isfile(cache):
-        return {}
-    with open(cache) as file:
-        known = json.load(file)
+    known: dict[str, dict[str, float | None]] = read_json(
+        cache, {...: {...: float | int | None}},
+        'Remove it: what it held is measured again.') or {}
     for entry in known.values():
         entry |= {'ap': None} if (entry.get('ap') or 0) < 0 else {}
     return known

@@ -8,6 +8,7 @@ import torch
 
 from mtpd.analysis.runs import (NotComparable, check_comparable, read_run,
                                 stage_validations)
+from mtpd.plan.work_dir import UnreadableHistory
 
 
 def lines_of(folder: Path) -> list[dict]:
@@ -155,3 +156,12 @@ def test_a_config_can_be_named_and_unfinished_runs_are_refused(
         read_run(str(copied), str(tmp_path / 'own.py'))
     with pytest.raises(NotComparable, match='no progression'):
         read_run(str(tmp_path))
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    for damaged in (b'{"identity"', b'\xff', b'[]', b'{}', b'{"identity": 3}',
+                    b'{"identity": {"order": []}}'):
+        (tmp_path / 'progression.json').write_bytes(damaged)
+        with pytest.raises(UnreadableHistory,
+                           match='progression.json .*Restore it'):
+            read_run(str(tmp_path))

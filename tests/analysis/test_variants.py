@@ -13,6 +13,7 @@ from mtpd.analysis.variants import (find_variants, measure_variants,
                                     read_variants, variants_table,
                                     write_variants)
 from mtpd.plan.detectors import DetectorSpec
+from mtpd.plan.work_dir import UnreadableHistory
 from mtpd.predict import UnusableInput
 from mtpd.progression.history import read_history, read_plan
 
@@ -123,3 +124,13 @@ def test_they_are_measured_beside_each_other(history, monkeypatch, tmp_path):
     row = variants_table(measured).rows[1]
     assert row[0] == 'not trained' and row[-3:] == [
         '2000.0', '4000.0', '2.00 (2.00 to 2.00)']
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    path = tmp_path / 'variants.json'
+    for damaged in ('{', '[]', '{}', '{"variants": [3]}',
+                    '{"variants": [{"speed": 3}]}'):
+        path.write_text(damaged)
+        with pytest.raises(UnreadableHistory, match='variants.json is .*'
+                           'Remove it, and make it anew with tools/compress'):
+            read_variants(str(path))

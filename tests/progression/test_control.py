@@ -16,9 +16,10 @@ from mtpd.plan.work_dir import WorkDir
 from mtpd.progression import PlanError, make_plan
 from mtpd.progression.control import (control_command, control_config,
                                       describe_gain, gain_of)
-from mtpd.progression.history import (Control, History, StageHistory,
-                                      read_history, read_plan)
+from mtpd.progression.history import (Control, History, read_history,
+                                      read_plan)
 from mtpd.progression.record import read_record
+from mtpd.stage.log import StageHistory
 from mtpd.progression.stage_sequence import run_stages
 
 

@@ -8,8 +8,10 @@ import torch
 
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import stage_teachers
-from mtpd.progression.history import (StageHistory, UnreadableHistory,
-                                      read_history, read_log, read_plan)
+from mtpd.plan.work_dir import UnreadableHistory
+from mtpd.progression.control import describe_gain, gain_of
+from mtpd.progression.history import read_history, read_plan
+from mtpd.stage.log import StageHistory, read_log
 
 
 def logged(folder, run: str, lines) -> None:
@@ -78,7 +80,9 @@ def test_aps_are_percent_by_kind(tmp_path, stage):
 def test_a_torn_line_and_a_missing_log_are_passed_over(tmp_path, stage):
     logged(tmp_path, 'run', [train(5, 1.)])
     with open(tmp_path / 'run/vis_data/scalars.json', 'a') as file:
-        file.write('5\n["lr"]\n{"lr": 0.01, "lo')
+        file.write('5\n["lr"]\n{"lr": 0.01}\n{"lr": 0.01, "lo')
+    with open(tmp_path / 'run/vis_data/scalars.json', 'ab') as file:
+        file.write(b'\xff\n')
     assert [li['step'] for li in read_log(str(tmp_path), stage).lines] == [5]
     for torn in ('{"3"', '[1]', '{"3": 5}', '{"three": {}}'):
         (tmp_path / 'validations.json').write_text(torn)
@@ -116,6 +120,30 @@ def test_an_ap_that_could_not_be_measured_is_none(found_run, tmp_path):
     stage, = history.stages
     assert (stage.start_ap, stage.end_ap) == (None, None)
     assert stage.finished and history.finished
+
+
+def test_a_removed_stage_leaves_the_progression_finished(two_runs, tmp_path):
+    work = shutil.copytree(two_runs[0], tmp_path / 'work')
+    whole = read_history(read_plan(str(work)))
+    (work / 'stage1_wide' / 'student.pth').unlink()
+    first, second = read_history(whole.plan).stages
+    assert first.is_gone and first.lines == whole.stages[0].lines
+    shutil.rmtree(work / 'stage1_wide')
+    history = read_history(whole.plan)
+    first, second = history.stages
+    assert history.finished and second == whole.stages[1]
+    # Its length is the control's, its end the next stage's start.
+    assert (first.is_gone, first.length, first.end_ap) == (
+        True, whole.stages[0].length, whole.stages[0].end_ap)
+    assert gain_of(history) == gain_of(whole) and gain_of(whole).last
+    assert describe_gain(history) == describe_gain(whole)
+    shutil.rmtree(work / 'stage2_swin')
+    history = read_history(whole.plan)
+    assert history.finished and history.stages[1].is_gone
+    assert history.newest == str(work / 'student.pth')
+    assert history.present_ap == whole.present_ap
+    (work / 'student.pth').unlink()
+    assert read_history(whole.plan).stages == ()
 
 
 def test_an_unfinished_progression(stopped_run):
@@ -172,6 +200,13 @@ def test_what_cannot_be_read_is_named(found_run, tmp_path):
     (tmp_path / 'order/order.json').write_text('{"schema": 99}')
     with pytest.raises(UnreadableHistory, match='order.json.*schema 99.*Find'):
         read_history(plan)
-    (tmp_path / 'progression.json').write_text('{')
-    with pytest.raises(UnreadableHistory, match='progression.json is no JSON'):
-        read_history(plan)
+    record = tmp_path / 'progression.json'
+    for damaged, said in (
+            (b'{', 'is no JSON'), (b'\xff', 'is no JSON'),
+            (b'[]', 'is damaged'), (b'{"identity": 3}', 'is damaged'),
+            (b'{"identity": {"order": [1]}}', 'is damaged'),
+            (b'{"starts": [3]}', 'is damaged')):
+        record.write_bytes(damaged)
+        with pytest.raises(UnreadableHistory,
+                           match=f'progression.json {said}.*Restore it'):
+            read_history(plan)

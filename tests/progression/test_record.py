@@ -7,6 +7,7 @@ from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.identity import identity_defaults, identity_of, other_identity
 from mtpd.plan.errors import PlanError
+from mtpd.plan.work_dir import UnreadableHistory
 from mtpd.progression import check, make_plan, prepare
 from mtpd.progression.record import read_record
 from mtpd.stage.config import stage_config
@@ -81,6 +82,10 @@ def test_a_progression_keeps_the_default_that_it_began_with(toy, tmp_path):
             type='PKDLoss')}}), '{"identity": {}}', '[]', '{torn'):
         path.write_text(content)
         assert make_plan(cfg).distill == plan.distill
+    for content in ('[]', '{torn'):
+        path.write_text(content)
+        with pytest.raises(UnreadableHistory, match='progression.json is'):
+            read_record(plan, identity_of(plan, plan.order))
 
 
 @pytest.mark.parametrize('recorded, share', [

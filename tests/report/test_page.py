@@ -21,14 +21,15 @@ from PIL import Image
 
 from mtpd.analysis.variants import Measured, write_variants
 from mtpd.plan.describe import describe_plan
-from mtpd.progression.history import (Control, History, StageHistory,
-                                      Validation, read_history, read_plan)
+from mtpd.progression.history import (Control, History, read_history,
+                                      read_plan)
 from mtpd.report.curves import (ap_curve, curve_charts, logged_curves,
                                 loss_totals)
 from mtpd.report.detectors import DetectorFacts, Facts, detector_facts
 from mtpd.report.examples import Examples, example_images
 from mtpd.report.page import NOTHING, page
 from mtpd.report.parts import summary
+from mtpd.stage.log import StageHistory, Validation
 
 NOW = datetime(2026, 1, 2, 3, 4)
 VOID = {'meta', 'img', 'link', 'br', 'hr'}
@@ -348,6 +349,21 @@ def test_aps_are_in_their_rows(two_stages):
     assert 'Finished: 2 stages' in parts.texts['']
 
 
+def test_a_stage_whose_folder_was_removed_is_named(two_stages):
+    first, second = two_stages.stages
+    gone = StageHistory(1, 'wide', length=20, end_ap=20.5, is_gone=True)
+    parts = parsed(replace(two_stages, stages=(gone, second)))
+    assert 'Finished: 2 stages. What stage 1 (wide) handed on is no longer ' \
+        'in its folder.' in parts.texts['']
+    none = NOTHING
+    assert parts.tables['stages'][0][2:] == [
+        ['1 wide', 'gone', *[none] * 6, '20.5', '+2.5', *[none] * 3],
+        parsed(two_stages).tables['stages'][0][3]]
+    unknown = replace(gone, end_ap=None)
+    parts = parsed(replace(two_stages, stages=(unknown, second)))
+    assert parts.column('stages', 'handed on')['1 wide'] == none
+
+
 def test_the_headline_is_the_difference_to_the_control(two_stages):
     """From 18 to 24 with teachers, to 24.5 without."""
     without = parsed(two_stages).texts['']
@@ -536,3 +552,31 @@ def test_missing_images_are_left_out(found, drawn, tmp_path):
         dataset.data_root = str(root)
         examples = example_images(history, 1)
         assert examples.images == () and missing in examples.left_out[0]
+
+
+def test_a_torn_image_and_torn_annotations_are_named(found, drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
+    config = copy.deepcopy(found.plan.student.config)
+    config.val_dataloader.dataset.data_root = str(tmp_path)
+    student = replace(found.plan.student, config=config, ap=None)
+    history = replace(found, found=None, record={}, plan=replace(
+        found.plan, work_dir=str(tmp_path / 'work'), student=student))
+    image, *_ = sorted((tmp_path / 'val').iterdir())
+    image.write_bytes(image.read_bytes()[:200])
+    examples = example_images(history, 2)
+    assert examples.left_out == (
+        f'image {image}: the file is torn or no image',)
+    one, = examples.images
+    assert [view.title for view in one.views] == [
+        'student before', 'student after', 'teacher swin', 'ground truth']
+    why, *_ = detector_facts(history, measure=True).left_out
+    assert why.startswith(
+        f'student was not measured: the image {image} cannot be used (in Load')
+    path = tmp_path / 'annotations/instances_val.json'
+    for torn in (path.read_bytes()[:500], b'{"images": []}', b'\xff', b'[]'):
+        path.write_bytes(torn)
+        whole = f'the validation set, {path}, cannot be used ('
+        said, = example_images(history, 2).left_out
+        assert said.startswith(f'images: {whole}')
+        why, *_ = detector_facts(history, measure=True).left_out
+        assert why.startswith(f'student was not measured: {whole}')

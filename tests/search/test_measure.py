@@ -12,11 +12,12 @@ from mmengine.config import Config
 
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.pool import build_pool, unmeasurable_aps
+from mtpd.plan.work_dir import UnreadableHistory
 from mtpd.progression import PlanError, make_plan
 from mtpd.search.latency import latency
-from mtpd.search.measure import (box_ap, class_labels, mean_ap, measured_aps,
-                                 measured_latencies, pool_aps,
-                                 validation_config)
+from mtpd.search.measure import (box_ap, class_labels, known_measures,
+                                 mean_ap, measured_aps, measured_latencies,
+                                 pool_aps, validation_config)
 
 
 def test_box_ap_is_that_of_mmdets_own_validation(toy, tmp_path, drawn):
@@ -207,6 +208,20 @@ def test_ap_is_measured_once_per_checkpoint(toy, tmp_path, monkeypatch):
     other.val_dataloader.dataset.indices = 4
     measured_aps(plan.teachers, pool, other, cache)
     assert len(measured) == 4
+
+
+def test_a_damaged_file_of_measurements_is_named(toy, tmp_path):
+    cfg = toy()
+    plan = make_plan(cfg)
+    cache = tmp_path / 'measured.json'
+    for damaged in (b'{"a":', b'\xff', b'[]', b'{"a": 3}',
+                    b'{"a": {"ap": "x"}}'):
+        cache.write_bytes(damaged)
+        with pytest.raises(UnreadableHistory,
+                           match='measured.json is .*Remove it'):
+            known_measures(plan.teachers['wide'], cfg, str(cache))
+    cache.write_text('{"a": {"ap": null, "seconds on x": 1}}')
+    assert known_measures(plan.teachers['wide'], cfg, str(cache)) == {}
 
 
 def test_segmentation_is_not_asked_of_a_mixed_pool(toy):

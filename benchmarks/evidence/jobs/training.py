@@ -18,8 +18,8 @@ from mtpd.plan.data_check import missing_data
 from mtpd.plan.detectors import DetectorSpec, load_config
 from mtpd.plan.errors import PlanError
 from mtpd.progression import export_student, make_plan
-from mtpd.progression.history import StageHistory, read_log
 from mtpd.provenance import versions
+from mtpd.stage.log import StageHistory, read_log
 from mtpd.stage.resume import newest_checkpoint
 from mtpd.stage.runner import run_stage
 
