@@ -29,6 +29,8 @@ def main() -> None:
         parameters = load_config(args.config).get('drawn_shapes')
         try:
             draw_shapes(**parameters)
+        except FileExistsError as error:
+            parser.exit(1, f'{args.config}: drawn_shapes.folder: {error}\n')
         # Not there, no dict, another key, or a value that cannot be drawn.
         except (TypeError, ValueError) as error:
             parser.exit(1, f'{args.config}: drawn_shapes is {parameters!r}, '

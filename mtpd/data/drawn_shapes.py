@@ -9,7 +9,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 import cv2
 import numpy as np
@@ -29,10 +29,10 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
     """Draw a training and a validation set, unless the folder holds them.
 
     Writes ``train/*.png``, ``val/*.png`` and
-    ``annotations/instances_{train,val}.json`` to ``folder``, and at the end
-    ``drawn_shapes.json`` with the parameters. A folder without this file was
-    interrupted and is drawn again; a folder with the same parameters is left
-    as it is. Equal parameters give equal bytes with the same version of
+    ``annotations/instances_{train,val}.json`` to ``folder``, and
+    ``drawn_shapes.json`` with the parameters, which ends in ``.part`` until
+    all is drawn. A folder with other parameters, or without all of its files,
+    is drawn again. Equal parameters give equal bytes with the same version of
     OpenCV. An image depends only on ``seed``, its split and its number, so a
     larger set starts with the images of a smaller one.
 
@@ -45,9 +45,14 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
 
     Raises:
         ValueError: A count below 1, a side below 64 or a negative seed.
+        TypeError: One of them is no whole number.
+        FileExistsError: The folder holds other files.
         OSError: An image could not be written.
     """
     width, height = size
+    for number in (train, val, width, height, seed):
+        if type(number) is not int:
+            raise TypeError(f'{number!r} is no whole number')
     if min(train, val) < 1 or min(width, height) < 64 or seed < 0:
         raise ValueError(
             'draw_shapes needs at least one image per split, sides of at '
@@ -55,13 +60,20 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
             f'size={tuple(size)}, seed={seed}.')
     folder = Path(folder)
     record = folder / 'drawn_shapes.json'
+    unfinished = record.with_suffix('.json.part')
     parameters = dict(drawing=_DRAWING, classes=list(CLASSES), train=train,
                       val=val, size=[width, height], seed=seed)
     with suppress(OSError, ValueError):  # not there, or torn
-        if json.loads(record.read_text()) == parameters:
+        if json.loads(record.read_text()) == parameters and all(
+                map(Path.is_file, _files(folder, train, val))):
             return
-    record.unlink(missing_ok=True)
+    if folder.exists() and any(folder.iterdir()) \
+            and not record.exists() and not unfinished.exists():
+        raise FileExistsError(f'{folder} holds files that were not drawn. '
+                              'Name an empty folder, or a new one.')
     (folder / 'annotations').mkdir(parents=True, exist_ok=True)
+    unfinished.write_text(json.dumps(parameters))
+    record.unlink(missing_ok=True)
     # The numbers 0 and 1 of the splits are part of the seeds.
     for number, (split, count) in enumerate(dict(train=train,
                                                  val=val).items()):
@@ -69,9 +81,19 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
                            [seed, number])
         path = folder / 'annotations' / f'instances_{split}.json'
         path.write_text(json.dumps(coco))
-    unfinished = record.with_suffix('.json.part')
-    unfinished.write_text(json.dumps(parameters))
     os.replace(unfinished, record)
+
+
+def _files(folder: Path, train: int, val: int) -> Iterator[Path]:
+    """All that is drawn."""
+    for split, count in (('train', train), ('val', val)):
+        yield folder / 'annotations' / f'instances_{split}.json'
+        for index in range(count):
+            yield folder / split / _name(index)
+
+
+def _name(index: int) -> str:
+    return f'{index:05d}.png'
 
 
 def _draw_split(folder: Path, count: int, size: tuple[int, int],
@@ -79,12 +101,14 @@ def _draw_split(folder: Path, count: int, size: tuple[int, int],
     """Write the images of one split, and return its COCO annotations."""
     width, height = size
     folder.mkdir(exist_ok=True)
+    for path in folder.glob('[0-9]*.png'):  # there may have been more
+        path.unlink()
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index in range(count):
         rng = np.random.default_rng([*seeds, index])
         image, labels, masks = draw_image(rng, width, height)
-        name = f'{index:05d}.png'
+        name = _name(index)
         if not cv2.imwrite(str(folder / name), image):
             raise OSError(f'{folder / name} could not be written.')
         images.append(dict(

@@ -105,6 +105,32 @@ def test_a_finished_folder_is_not_drawn_again(tmp_path):
     assert (tmp_path / 'train' / '00000.png').read_bytes() == b'kept'
 
 
+def test_what_was_removed_is_drawn_again(tmp_path):
+    draw_shapes(tmp_path, 2, 1, SIZE, seed=0)
+    whole = digests(tmp_path)
+    for name in ('train/00001.png', 'annotations/instances_val.json'):
+        (tmp_path / name).unlink()
+        draw_shapes(tmp_path, 2, 1, SIZE, seed=0)
+        assert digests(tmp_path) == whole
+
+
+def test_other_files_are_not_written_over(tmp_path):
+    (tmp_path / 'train').mkdir()
+    own = tmp_path / 'train' / '00000.png'
+    own.write_text('own')
+    with pytest.raises(FileExistsError, match='Name an empty folder'):
+        draw_shapes(tmp_path, 1, 1, SIZE, seed=0)
+    assert digests(tmp_path).keys() == {'train/00000.png'}
+    assert own.read_text() == 'own'
+
+
+def test_a_smaller_set_leaves_no_image_of_a_larger_one(drawn, tmp_path):
+    draw_shapes(tmp_path, 3, 2, SIZE, seed=3)
+    draw_shapes(tmp_path, 1, 1, SIZE, seed=3)
+    assert sorted(tmp_path.rglob('*.png')) == [
+        tmp_path / 'train/00000.png', tmp_path / 'val/00000.png']
+
+
 def test_other_parameters_draw_again(tmp_path):
     draw_shapes(tmp_path, 1, 1, SIZE, seed=0)
     before = digests(tmp_path)
@@ -158,3 +184,15 @@ def test_wrong_parameters_are_refused(tmp_path, arguments):
 def test_the_record_holds_the_parameters(drawn):
     record = json.loads((drawn / 'drawn_shapes.json').read_text())
     assert record['seed'] == 3 and record['size'] == list(SIZE)
+
+
+@pytest.mark.parametrize('arguments', [
+    (2.5, 1, SIZE, 3), (1, True, SIZE, 3), (1, 1, (64.5, 64), 3),
+    (1, 1, SIZE, 1.5), (1, 1, SIZE, None), ('3', 1, SIZE, 3)])
+def test_numbers_that_are_not_whole_leave_a_folder_as_it_is(tmp_path,
+                                                            arguments):
+    draw_shapes(tmp_path, 1, 1, SIZE, seed=3)
+    before = digests(tmp_path)
+    with pytest.raises(TypeError, match='is no whole number'):
+        draw_shapes(tmp_path, *arguments)
+    assert digests(tmp_path) == before
