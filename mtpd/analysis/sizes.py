@@ -6,15 +6,18 @@ from typing import Any, Callable, Sequence
 
 import torch
 import yaml
+from mmdet.models.backbones.csp_darknet import Focus
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.utils import get_installed_path
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtpd.config_types import type_name
+from mtpd.data.image_sizes import largest_sizes
 from mtpd.randomness import isolate_rng
 from mtpd.search.images import test_pipeline
 
@@ -51,7 +54,8 @@ def network_pass(detector: BaseDetector,
     """
     width, height = size
     with isolate_rng(0):
-        pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+        pixels = torch.randint(0, 256, (_channels(detector), height, width),
+                               dtype=torch.uint8)
     sample = DetDataSample(metainfo=dict(
         img_id=0, ori_shape=(height, width), img_shape=(height, width),
         scale_factor=(1., 1.), flip=False))
@@ -62,6 +66,20 @@ def network_pass(detector: BaseDetector,
     def run() -> Any:
         return detector(**detector.data_preprocessor(batch), mode='tensor')
     return run
+
+
+def _channels(detector: BaseDetector) -> int:
+    """Of the images that a detector takes."""
+    mean = getattr(detector.data_preprocessor, 'mean', None)
+    if mean is not None and mean.numel() > 1:
+        return int(mean.numel())
+    # One mean may stand for all channels.
+    for module in detector.backbone.modules():
+        if isinstance(module, Focus):  # four pixels are one position
+            return int(module.conv.conv.in_channels) // 4
+        if isinstance(module, nn.Conv2d):
+            return module.in_channels
+    return 3
 
 
 def multiply_adds(detector: BaseDetector,
@@ -103,14 +121,18 @@ def _deformable(_input: Sequence[int], weight: Sequence[int], *_: Any,
 
 
 def test_size(cfg: Config) -> tuple[int, int] | None:
-    """Width and height that a config's test pipeline resizes to at most; None
-    if it does not resize to one size."""
+    """Width and height that a config's test pipeline resizes to at most, and
+    then crops or pads to; None if it does not resize to one size."""
     if not cfg.get('val_dataloader'):
         return None
-    for step in test_pipeline(cfg):
-        if type_name(step['type']) == 'Resize' and 'scale' in step:
+    steps = test_pipeline(cfg)
+    for step in steps:
+        if type_name(step['type']) == 'Resize' and step.get('scale'):
             scale = step['scale']
-            return (scale, scale) if isinstance(scale, int) else tuple(scale)
+            width, height = (scale, scale) if isinstance(scale, int) else scale
+            # Of an image as wide and high as the bounds.
+            sizes = largest_sizes(dict(pipeline=steps), [(height, width)])
+            return (sizes[0][1], sizes[0][0]) if len(sizes) == 1 else None
     return None
 
 

@@ -17,6 +17,7 @@ from mtpd.analysis.sizes import (MultiplyAdds, multiply_adds, network_pass,
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.detector import build_detector
+from mtpd.error_text import summary
 from mtpd.plan.detectors import DetectorSpec, load_config
 from mtpd.plan.errors import PlanError
 from mtpd.provenance import versions
@@ -77,9 +78,11 @@ def sizes(args: argparse.Namespace) -> None:
     if DefaultScope.get_current_instance() is None:
         DefaultScope.get_instance('mtpd', scope_name='mmdet')
     with plain_errors():
-        rows = measure(args.config, args.shape, args.rounds,
-                       time.process_time if args.processor_time
-                       else time.perf_counter)
+        rows, problems = measure(
+            args.config, args.shape, args.rounds, time.process_time
+            if args.processor_time else time.perf_counter)
+        if not rows:
+            raise PlanError(problems)
         cells = [row.cells(rows[0]) for row in rows]
         how = describe_conditions(args.threads, args.rounds,
                                   args.processor_time)
@@ -88,10 +91,13 @@ def sizes(args: argparse.Namespace) -> None:
         if args.markdown:
             atomic_write(args.markdown,
                          f'{markdown(cells)}\n\n{how}\n'.encode())
+        if problems:
+            sys.exit('\n'.join(problems))
 
 
 def measure(configs: Sequence[str], shape: Sequence[int] | None,
-            rounds: int, clock: Callable[[], float]) -> list[Row]:
+            rounds: int, clock: Callable[[], float]
+            ) -> tuple[list[Row], list[str]]:
     """Count every detector once, then time all of them in turn.
 
     Args:
@@ -101,15 +107,23 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
         rounds: Number of timed passes of each detector.
         clock: In seconds.
 
+    Returns:
+        The rows, and why detectors have none.
+
     Raises:
         PlanError: A config has no detector, or no test size.
     """
-    built, passes = [], []
-    for name in configs:
-        detector, size = load(name, shape)
+    counted, built, passes, problems = [], [], [], []
+    loaded = [load(name, shape) for name in configs]
+    for name, (detector, size) in zip(configs, loaded, strict=True):
         run = network_pass(detector, size)
-        # The pass that counts also warms up.
-        macs = multiply_adds(detector, run)
+        try:
+            # The pass that counts also warms up.
+            macs = multiply_adds(detector, run)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            problems.append(_describe_failure(name, size, error))
+            continue
+        counted.append(name)
         built.append((Path(name).stem, size, parameters(detector), macs))
         passes.append(run)
         print(f'{name}: {macs.network / 1e9:.2f} GMACs', file=sys.stderr)
@@ -119,7 +133,14 @@ def measure(configs: Sequence[str], shape: Sequence[int] | None,
         print(f'round {i + 1} of {rounds}: {sum(seconds[-1]):.0f} s',
               file=sys.stderr)
     return [Row(*facts, times, zoo_ap(name)) for name, facts, times
-            in zip(configs, built, zip(*seconds, strict=True), strict=True)]
+            in zip(counted, built, zip(*seconds, strict=True), strict=True)
+            ], problems
+
+
+def _describe_failure(name: str, size: Sequence[int],
+                      error: Exception) -> str:
+    return ('{}: the detector takes no image of {}x{} ({}). Set --shape W H.'
+            .format(name, *size, summary(error)))
 
 
 def load(name: str, shape: Sequence[int] | None

@@ -50,14 +50,7 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
         OSError: An image could not be written.
     """
     width, height = size
-    for number in (train, val, width, height, seed):
-        if type(number) is not int:
-            raise TypeError(f'{number!r} is no whole number')
-    if min(train, val) < 1 or min(width, height) < 64 or seed < 0:
-        raise ValueError(
-            'draw_shapes needs at least one image per split, sides of at '
-            f'least 64 pixels and a seed >= 0; got train={train}, val={val}, '
-            f'size={tuple(size)}, seed={seed}.')
+    _check_numbers(train, val, width, height, seed)
     folder = Path(folder)
     record = folder / 'drawn_shapes.json'
     unfinished = record.with_suffix('.json.part')
@@ -68,7 +61,7 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
                 map(Path.is_file, _files(folder, train, val))):
             return
     if folder.exists() and any(folder.iterdir()) \
-            and not record.exists() and not unfinished.exists():
+            and not (record.exists() or unfinished.exists()):
         raise FileExistsError(f'{folder} holds files that were not drawn. '
                               'Name an empty folder, or a new one.')
     (folder / 'annotations').mkdir(parents=True, exist_ok=True)
@@ -82,6 +75,19 @@ def draw_shapes(folder: str | os.PathLike, train: int, val: int,
         path = folder / 'annotations' / f'instances_{split}.json'
         path.write_text(json.dumps(coco))
     os.replace(unfinished, record)
+
+
+def _check_numbers(train: int, val: int, width: int, height: int,
+                   seed: int) -> None:
+    """Raise what :func:`draw_shapes` says."""
+    for number in (train, val, width, height, seed):
+        if type(number) is not int:
+            raise TypeError(f'{number!r} is no whole number')
+    if min(train, val) < 1 or min(width, height) < 64 or seed < 0:
+        raise ValueError(
+            'draw_shapes needs at least one image per split, sides of at '
+            f'least 64 pixels and a seed >= 0; got train={train}, val={val}, '
+            f'size={(width, height)}, seed={seed}.')
 
 
 def _files(folder: Path, train: int, val: int) -> Iterator[Path]:

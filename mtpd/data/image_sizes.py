@@ -117,7 +117,9 @@ def _scales(step: Mapping[str, Any]) -> Iterator[Size]:
 
 
 def _pairs(scales: Any) -> list[Size]:
-    """One scale, or several, as a list; none of a single number."""
+    """One scale, or several, as a list; a number stands for both edges."""
+    if isinstance(scales, int):
+        return [(scales, scales)]
     if not isinstance(scales, (list, tuple)):
         return []
     if scales and not isinstance(scales[0], (list, tuple)):
@@ -136,7 +138,10 @@ def _cropped(step: Mapping[str, Any], size: Size) -> Size:
 
 def _padded(step: Mapping[str, Any], size: Size) -> Size:
     if step.get('pad_to_square'):
-        return max(size), max(size)
+        size = max(size), max(size)
+    divisor = step.get('size_divisor')
+    if divisor:
+        return size[0] + -size[0] % divisor, size[1] + -size[1] % divisor
     wanted = _pair(step.get('size'))  # (width, height)
     if wanted is None:
         return size

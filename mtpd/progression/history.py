@@ -82,6 +82,15 @@ class History:
                 present = validation.aps.get('AP', present)
         return present
 
+    def describe_gone(self) -> str:
+        """The stages whose student was removed, in words; empty if none."""
+        text = ''
+        for stage in self.stages:
+            if stage.is_gone:
+                text += (f' What stage {stage.index} ({stage.teacher}) handed '
+                         'on is no longer in its folder.')
+        return text
+
     def when(self, validation: Validation) -> str:
         """When a validation was, in the units that training counts."""
         if self.by_epoch and validation.epoch is not None:

@@ -71,10 +71,7 @@ def state(history: History, now: datetime) -> str:
         text = (f'Unfinished: stage {stages[-1].index} of {len(order)} '
                 f'({stages[-1].teacher}) is at iteration '
                 f'{stages[-1].length}.')
-    for stage in stages:
-        if stage.is_gone:
-            text += f' What stage {stage.index} ({stage.teacher}) handed on ' \
-                'is no longer in its folder.'
+    text += history.describe_gone()
     return f'{text} This page was written on {now:%Y-%m-%d at %H:%M}.'
 
 

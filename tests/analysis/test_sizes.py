@@ -1,4 +1,6 @@
 """Parameters and multiply-adds against numbers by hand and by others."""
+import copy
+
 import pytest
 import torch
 from mmcv.ops import DeformConv2dPack, ModulatedDeformConv2dPack
@@ -11,6 +13,7 @@ from mtpd.analysis.sizes import (multiply_adds, network_pass, parameters,
                                  test_size, zoo_ap)
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import load_config
+from shrink import shrunk
 
 
 class Net(nn.Module):
@@ -126,12 +129,36 @@ def test_a_pass_is_of_one_padded_image(retinanet, swin_mask_rcnn):
         assert torch.equal(before, torch.get_rng_state())
 
 
+def test_a_pass_has_the_channels_of_the_detector(retinanet):
+    def channels(detector) -> int:
+        seen = []
+        detector.backbone.register_forward_pre_hook(
+            lambda _, args: seen.append(args[0].shape[1]))
+        network_pass(detector, (64, 64))()
+        return seen[0]
+
+    grey = copy.deepcopy(retinanet)
+    grey.data_preprocessor = dict(type='DetDataPreprocessor', mean=[0],
+                                  std=[1], pad_size_divisor=32)
+    assert channels(build_detector(grey)) == 3  # one mean for all
+    grey.backbone.in_channels = 1
+    assert channels(build_detector(grey)) == 1
+    # Its first convolution has 12, four pixels each.
+    assert channels(build_detector(shrunk(load_config(
+        'mmdet::yolox/yolox_tiny_8xb8-300e_coco.py').model))) == 3
+
+
 def test_what_configs_and_the_zoo_state():
     assert test_size(load_config(
         'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')) == (1333, 800)
     one = Config(dict(val_dataloader=dict(dataset=dict(pipeline=[
         dict(type='Resize', scale=96)]))))
     assert test_size(one) == (96, 96)
+    one.val_dataloader.dataset.pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(120, 72), keep_ratio=True),
+        dict(type='Pad', size=(128, 96))]
+    assert test_size(one) == (128, 96)
     assert zoo_ap('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py') == 36.5
     # box and not mask AP
     assert zoo_ap('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py') == 38.2

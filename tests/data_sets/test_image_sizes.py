@@ -38,6 +38,11 @@ CASES = {
                           [(32, 40)]),
     'a share cuts nothing off for sure': (
         [FIXED, crop(.3, .3, crop_type='relative_range')], [(32, 64)]),
+    'to a number': ([dict(type='Resize', scale=48)], [(48, 48)]),
+    'to a multiple': ([FIXED, dict(type='Pad', size_divisor=48)], [(48, 96)]),
+    'a square of a multiple': (
+        [FIXED, dict(type='Pad', pad_to_square=True, size_divisor=48)],
+        [(96, 96)]),
     'a square': ([FIXED, dict(type='Pad', pad_to_square=True)], [(64, 64)]),
     'one of two pipelines, resized again in one': (
         [dict(type='RandomChoice', transforms=[
@@ -54,8 +59,9 @@ def test_by_hand(case):
     assert largest_sizes(dict(pipeline=steps), [LARGE]) == sizes
 
 
-@pytest.mark.parametrize('case', [case for case in CASES if 'factor' in case
-                                  or 'crop' in case or 'again' in case])
+@pytest.mark.parametrize('case', [
+    case for case in CASES
+    if any(word in case for word in ('factor', 'multiple', 'crop', 'again'))])
 def test_no_image_of_mmdet_is_larger(case):
     steps, _ = CASES[case]
     largest = largest_sizes(dict(pipeline=steps), [LARGE]) or [LARGE]

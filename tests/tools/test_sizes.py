@@ -11,6 +11,7 @@ from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
 from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.detectors import load_config
+from shrink import shrunk
 
 REPOSITORY = Path(__file__).parents[2]
 # One of each kind: timm and torchvision, both heads, maps that end at 16.
@@ -58,6 +59,21 @@ def test_the_table(sizes, tmp_path, retinanet, swin_mask_rcnn, capsys):
     printed = capsys.readouterr().out
     assert 'median of 3 rounds with its range' in printed
     assert printed.splitlines()[-1] in out.read_text()
+
+
+def test_a_detector_that_takes_no_such_image_costs_no_other_its_row(
+        sizes, tmp_path, retinanet, capsys):
+    rtmdet = written(tmp_path, 'rtmdet', shrunk(load_config(
+        'mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py').model))
+    plain = written(tmp_path, 'plain', retinanet)
+    why = ('rtmdet.py: the detector takes no image of 100x100 '
+           '.*Sizes of tensors must match.* Set --shape W H')
+    with pytest.raises(SystemExit, match=why):
+        sizes(rtmdet, plain, '--shape', 100, 100, '--rounds', 1)
+    printed = capsys.readouterr().out
+    assert 'plain' in printed and 'rtmdet' not in printed
+    with pytest.raises(SystemExit, match=why):
+        sizes(rtmdet, '--shape', 100, 100, '--rounds', 1)
 
 
 def test_wrong_flags_and_configs_are_reported(sizes, tmp_path, retinanet,
