@@ -90,10 +90,26 @@ def _dense(head: Any, field: str) -> Iterator[str]:
     if getattr(getattr(head, 'loss_cls', None), 'custom_cls_channels', False):
         yield f'the loss_cls of its {field} has an activation of its own'
     yield from _test_cfg(head.test_cfg, field)
+    yield from _slices(head.test_cfg, field)
     if field == 'bbox_head' and head.test_cfg.get('min_bbox_size', -1) > 0:
         yield (f'test_cfg.min_bbox_size is {head.test_cfg.min_bbox_size}, '
                'counted in pixels of the original image, which the file does '
                'not see. Set it to 0')
+
+
+def _slices(test_cfg: ConfigDict, field: str) -> Iterator[str]:
+    """Reasons against numbers that mmdet slices its boxes by."""
+    most = test_cfg.get('max_per_img')
+    if most is not None and most < 1:
+        kept = 'no box' if most == 0 else f'all boxes but the last {-most}'
+        yield (f'the test_cfg of its {field} has max_per_img={most}, with '
+               f'which mmdet keeps {kept}. Set it to the number of boxes to '
+               'keep, such as 1000')
+    # An RPN, and only that, takes 0 for all.
+    if test_cfg.get('nms_pre') == 0 and field == 'bbox_head':
+        yield (f'the test_cfg of its {field} has nms_pre=0, with which mmdet '
+               'keeps no box. Set it to the number of boxes of a level to '
+               'keep, such as 1000')
 
 
 def _second_stage(head: Any) -> Iterator[str]:

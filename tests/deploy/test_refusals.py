@@ -57,6 +57,11 @@ def test_settings_that_a_file_cannot_follow(detector_of):
     for key, value, why in (
             ('model.test_cfg.nms.type', 'soft_nms', "'type': 'soft_nms'"),
             ('model.test_cfg.min_bbox_size', 3, 'min_bbox_size is 3'),
+            ('model.test_cfg.max_per_img', -1, 'the test_cfg of its bbox_head '
+             'has max_per_img=-1, with which mmdet keeps all boxes but the l'),
+            ('model.test_cfg.max_per_img', 0, 'max_per_img=0, with which mmdet'
+             ' keeps no box'),
+            ('model.test_cfg.nms_pre', 0, 'nms_pre=0, with which mmdet '),
             ('val_dataloader.dataset.pipeline.1',
              dict(type='RandomFlip', prob=1.), 'images by RandomFlip'),
             ('val_dataloader.dataset.pipeline.0',
@@ -70,6 +75,15 @@ def test_settings_that_a_file_cannot_follow(detector_of):
         config = changed(trained, 'other.py', **{key: value})
         with pytest.raises(UnusableInput, match=why):
             export_onnx(config, trained.checkpoint, 'a.onnx', images=1)
+
+
+def test_an_rpn_that_proposes_nothing_is_named(detector_of):
+    trained = detector_of('faster_rcnn')
+    config = changed(trained, 'other.py', **{
+        'model.test_cfg.rpn.max_per_img': 0})
+    with pytest.raises(NotExportable, match='the test_cfg of its rpn_head has '
+                       'max_per_img=0, with which mmdet keeps no box'):
+        export_onnx(config, trained.checkpoint, 'a.onnx', images=1)
 
 
 def test_soft_masks_and_sizes_that_mmdet_cannot_take(detector_of,

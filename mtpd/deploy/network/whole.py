@@ -80,7 +80,7 @@ def test_cfg_of(detector: BaseDetector) -> ConfigDict:
 def suppression_of(test_cfg: ConfigDict) -> Suppression:
     """Non-maximum suppression as a test_cfg asks for it."""
     nms = test_cfg.nms
-    most = test_cfg.get('max_per_img', -1)
+    most = test_cfg.get('max_per_img') or -1
     return Suppression(
         iou=nms.get('iou_threshold', nms.get('iou_thr')),
         most=most if most > 0 else 2 ** 31 - 1,
