@@ -112,6 +112,41 @@ def missing_work_dir(path: str | None, setting: str = '') -> str:
     return _named(setting, _not_there(path, 'folder', instead))
 
 
+def unwritable(folder: str, setting: str = 'work_dir: ',
+               instead: str = '--work-dir') -> list[str]:
+    """Why nothing can be written to a folder that may not exist yet.
+
+    Args:
+        folder: The folder; it is not made, so that a mistake that is found
+            later leaves none behind.
+        setting: Where it was set, for the message.
+        instead: How to set another.
+    """
+    existing = os.path.abspath(folder)
+    while not os.path.lexists(existing):
+        existing = os.path.dirname(existing)
+    if os.path.isdir(existing) and os.access(existing, os.W_OK):
+        return []
+    reason = 'cannot' if os.path.isdir(existing) else 'is no folder'
+    return [f'{setting}{folder} cannot be written, because {existing} '
+            f'{reason}. Choose another by {instead}.']
+
+
+def unwritable_file(path: str | None, setting: str) -> list[str]:
+    """As :func:`unwritable`, of a file.
+
+    Args:
+        path: As on the command line; None for a flag that was not given. Its
+            folder may not exist yet.
+        setting: The flag that it was given by.
+    """
+    if path is None:
+        return []
+    if os.path.isdir(path):
+        return [f'{setting} {path} is a folder. Name a file.']
+    return unwritable(os.path.dirname(path) or '.', f'{setting} ', setting)
+
+
 def stop_if(*problems: str) -> None:
     """End the process with these messages and exit code 1.
 

@@ -23,7 +23,8 @@ def main() -> None:
     parser.add_argument('--out', required=True, type=os.path.expanduser,
                         help='the file to write')
     args = parser.parse_args()
-    SHARED.stop_if(SHARED.missing_file(args.checkpoint))
+    SHARED.stop_if(SHARED.missing_file(args.checkpoint),
+                   *SHARED.unwritable_file(args.out, '--out'))
     from mtpd.command_line import plain_errors
     from mtpd.compress.files import refuse_existing
     from mtpd.plan.errors import PlanError

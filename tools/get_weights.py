@@ -40,7 +40,8 @@ def main() -> None:
                         'it; nothing is downloaded')
     args = parser.parse_args()
     SHARED.stop_if(SHARED.missing_file(args.file and str(args.file),
-                                       '--file'))
+                                       '--file'),
+                   *SHARED.unwritable(str(args.out), '--out ', '--out'))
     from mtpd.backbones.conversion import (config_line, convert, download,
                                            unpack)
     from mtpd.backbones.imagenet_files import PACKAGES

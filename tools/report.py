@@ -44,7 +44,8 @@ def main() -> None:
         parser.error(f'--images is {args.images}; it has to be 0 or more.')
     SHARED.stop_if(SHARED.missing_work_dir(args.work_dir),
                    SHARED.missing_config(args.config, '--config'),
-                   SHARED.missing_work_dir(args.control, '--control'))
+                   SHARED.missing_work_dir(args.control, '--control'),
+                   *SHARED.unwritable_file(args.out, '--out'))
     from mtpd.commands.report import report
     report(args)
 

@@ -54,7 +54,8 @@ def arguments() -> argparse.Namespace:
     if args.shape and min(args.shape) < 1:
         parser.error(f'--shape is {args.shape}; width and height have to be '
                      'at least 1.')
-    SHARED.stop_if(*map(SHARED.missing_config, args.config))
+    SHARED.stop_if(*map(SHARED.missing_config, args.config),
+                   *SHARED.unwritable_file(args.markdown, '--markdown'))
     if args.processor_time and (args.threads > 1 or has_gpu()):
         parser.error('--processor-time adds up the time of all threads and '
                      'leaves out that of a GPU: it needs --threads 1 and a '

@@ -29,7 +29,10 @@ def main() -> None:
                        'and tta_pipeline of the config say')
     args = flags.parse_args()
     SHARED.stop_if(SHARED.missing_config(args.config),
-                   SHARED.missing_file(args.checkpoint))
+                   SHARED.missing_file(args.checkpoint),
+                   *SHARED.unwritable_file(args.out, '--out'),
+                   *SHARED.unwritable(args.show_dir or '.', '--show-dir ',
+                                      '--show-dir'))
     from mtpd.command_line import plain_errors, read_config
     from mtpd.compat.processes import init_processes
     from mtpd.predict import UnusableInput, evaluate_checkpoint

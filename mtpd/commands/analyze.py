@@ -10,7 +10,7 @@ from mtpd.analysis.comparison import Comparison, Settings, compare_runs
 from mtpd.analysis.runs import NotComparable, check_comparable, read_run
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
-from mtpd.progression.prepare import unwritable
+from mtpd.flags import unwritable
 from mtpd.provenance import command, versions
 from mtpd.report.landscape import draw_landscapes, draw_trajectories
 from mtpd.report.verdict import verdict

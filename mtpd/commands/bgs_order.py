@@ -8,10 +8,10 @@ from mmengine.dist import is_main_process
 
 from mtpd.command_line import Command, plain_errors, read_config
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.flags import unwritable
 from mtpd.order.baselines import exhaustive
 from mtpd.plan.errors import PlanError
 from mtpd.progression import order_teachers, prepare
-from mtpd.progression.prepare import unwritable
 from mtpd.progression.show_order import show_order
 from mtpd.search.found_order import FoundOrder, reorder
 from mtpd.show.tables import baselines_table

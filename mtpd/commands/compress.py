@@ -16,9 +16,10 @@ from mtpd.compress.files import Files, Teacher, train_command
 from mtpd.compress.layers.command import (Layered, LayerRequest, merge_layers,
                                           replace_layers)
 from mtpd.deploy.latency import Milliseconds
+from mtpd.flags import unwritable
 from mtpd.plan.detectors import load_config
 from mtpd.progression.history import read_history, read_plan
-from mtpd.progression.prepare import set_scope, unwritable
+from mtpd.progression.prepare import set_scope
 from mtpd.show.tables import text_table
 
 BUDGETS = {'ms': 'ms', 'mb': 'MB', 'params': 'parameters'}

@@ -5,10 +5,11 @@ import shlex
 from dataclasses import fields
 
 from mtpd.command_line import plain_errors, use_own_modules
+from mtpd.flags import unwritable
 from mtpd.pack import CannotPack, Packed, Request, pack
 from mtpd.pack.errors import CannotUnpack
 from mtpd.pack.files import unpack
-from mtpd.progression.prepare import set_scope, unwritable
+from mtpd.progression.prepare import set_scope
 from mtpd.show.tables import text_table
 
 

@@ -8,10 +8,10 @@ from mmengine.registry import init_default_scope
 
 from mtpd.command_line import plain_errors
 from mtpd.compat.atomic_files import atomic_write
+from mtpd.flags import unwritable_file
 from mtpd.plan.errors import PlanError
 from mtpd.plan.work_dir import WorkDir
 from mtpd.progression.history import read_history, read_plan
-from mtpd.progression.prepare import unwritable
 from mtpd.report.detectors import detector_facts
 from mtpd.report.examples import Examples, example_images
 from mtpd.report.page import page
@@ -29,7 +29,7 @@ def report(args: argparse.Namespace) -> None:
     with plain_errors() as command:
         command.folder = args.work_dir
         plan = read_plan(args.work_dir, args.config)
-        problems = unwritable(os.path.dirname(out) or '.', '--out ', '--out')
+        problems = unwritable_file(out, '--out')
         if args.control and not os.path.isfile(WorkDir(args.control).record):
             problems.append(f'--control {args.control} holds no progression '
                             '(there is no progression.json). Name the work '

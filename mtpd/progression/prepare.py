@@ -15,6 +15,7 @@ from mtpd.backbones import starts_from_file
 from mtpd.compat.processes import init_processes
 from mtpd.compat.checkpoints import download_path
 from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.flags import unwritable
 from mtpd.plan.data_check import missing_checkpoints, student_data
 from mtpd.plan.detectors import SOURCE, DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
@@ -179,26 +180,6 @@ def set_scope(cfg: Config) -> None:
     if DefaultScope.get_current_instance() is None:
         DefaultScope.get_instance(
             'mtpd', scope_name=cfg.get('default_scope') or 'mmdet')
-
-
-def unwritable(folder: str, setting: str = 'work_dir: ',
-               instead: str = '--work-dir') -> list[str]:
-    """Why nothing can be written to a folder that may not exist yet.
-
-    Args:
-        folder: The folder; it is not made, so that a mistake that is found
-            later leaves none behind.
-        setting: Where it was set, for the message.
-        instead: How to set another.
-    """
-    existing = os.path.abspath(folder)
-    while not os.path.lexists(existing):
-        existing = os.path.dirname(existing)
-    if os.path.isdir(existing) and os.access(existing, os.W_OK):
-        return []
-    reason = 'cannot' if os.path.isdir(existing) else 'is no folder'
-    return [f'{setting}{folder} cannot be written, because {existing} '
-            f'{reason}. Choose another by {instead}.']
 
 
 @contextmanager

@@ -84,6 +84,29 @@ def test_wrong_inputs_end_with_a_message(name, repository, tmp_path,
     assert not list(tmp_path.glob('out*'))
 
 
+@pytest.mark.parametrize('words', [
+    'export_student a.pth --out', 'report folder --out',
+    'sizes a.py --markdown', 'test a.py a.pth --out',
+    'test a.py a.pth --show-dir', 'get_weights efficientnet-lite0 --out'])
+def test_where_nothing_can_be_written_is_told_before_the_work(
+        words, repository, tmp_path, monkeypatch):
+    """None of these files can be read: it would be told instead."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'folder').mkdir()
+    for name in ('a.py', 'a.pth', 'file'):
+        (tmp_path / name).write_text('(')
+    name, *flags = words.split()
+    paths = ['file/x.pkl']
+    if flags[-1] in ('--out', '--markdown') and name != 'get_weights':
+        paths.append('folder')
+    for path in paths:
+        code, said = run(repository, 'tools', name, [*flags, path],
+                         monkeypatch)
+        wrong = 'is a folder. Name a file.' if path == 'folder' else \
+            f'cannot be written, because {tmp_path}/file is no folder.'
+        assert code == 1 and f'{flags[-1]} ' in said and wrong in said
+
+
 @pytest.mark.parametrize('name', [*TOOLS, *MAINTAINERS, 'doctor',
                                   'make_reference'])
 def test_help_keeps_the_line_breaks_of_the_docstring(name, repository,
