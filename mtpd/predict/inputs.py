@@ -42,7 +42,8 @@ class Input(NamedTuple):
 def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
     """The files that were named, and those below the folders by their names.
 
-    Hidden files are passed over, and so is what was written to ``out``.
+    Hidden files are passed over, and so is what was written to ``out``. A file
+    that is named twice is taken once.
 
     Args:
         paths: Files and folders.
@@ -53,29 +54,12 @@ def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
         UnusableInput: A folder has no image and no video, or two files would
             be written to one.
     """
-    found = []
-    for text in paths:
-        path = Path(text)
-        if '://' in text and not path.exists():
-            raise UnusableInput(f'{text} is an address. Name files and '
-                                'folders: videos of a network and cameras are '
-                                'not read.')
-        if not path.exists():
-            raise FileNotFoundError(f'There is no file or folder {path} '
-                                    f'(relative to {os.getcwd()!r}).')
-        below = [Input(path, path.name)] if path.is_file() else \
-            list(_below(path, Path(out).resolve()))
-        if not below and _is_within(path, out):
-            raise UnusableInput(
-                f'--out {out} is, or holds, {path}, and what lies there is '
-                'taken for results. Name another folder.')
-        if not below:
-            raise UnusableInput(
-                f'{path} has no image and no video. Files with these endings '
-                f'are taken: {" ".join(sorted(IMAGES | VIDEOS))}')
-        found += below
+    found: dict[str, Input] = {}
+    for path in paths:
+        for one in _inputs_of(path, out):
+            found.setdefault(os.path.abspath(one.path), one)
     written: dict[str, Input] = {}
-    for one in found:
+    for one in found.values():
         other = written.setdefault(one.written_name, one)
         if other is not one:
             cure = 'Rename one' if one.path.parent == other.path.parent \
@@ -84,7 +68,7 @@ def find_inputs(paths: Sequence[str], out: str) -> list[Input]:
                 f'{other.path} and {one.path} would both be written to '
                 f'{one.written_name} in {out}. {cure}, or give each its own '
                 '--out.')
-    return found
+    return [*found.values()]
 
 
 def result_folder(out: str, inputs: Sequence[Input]) -> Path:
@@ -111,6 +95,29 @@ def result_folder(out: str, inputs: Sequence[Input]) -> Path:
             raise UnusableInput(f'--out {out} would write over {one.path}. '
                                 'Name another folder.')
     return folder
+
+
+def _inputs_of(text: str, out: str) -> list[Input]:
+    """One of the files and folders that :func:`find_inputs` gets."""
+    path = Path(text)
+    if '://' in text and not path.exists():
+        raise UnusableInput(f'{text} is an address. Name files and '
+                            'folders: videos of a network and cameras are '
+                            'not read.')
+    if not path.exists():
+        raise FileNotFoundError(f'There is no file or folder {path} '
+                                f'(relative to {os.getcwd()!r}).')
+    below = [Input(path, path.name)] if path.is_file() else \
+        list(_below(path, Path(out).resolve()))
+    if not below and _is_within(path, out):
+        raise UnusableInput(
+            f'--out {out} is, or holds, {path}, and what lies there is '
+            'taken for results. Name another folder.')
+    if not below:
+        raise UnusableInput(
+            f'{path} has no image and no video. Files with these endings '
+            f'are taken: {" ".join(sorted(IMAGES | VIDEOS))}')
+    return below
 
 
 def _is_within(path: Path, folder: str) -> bool:

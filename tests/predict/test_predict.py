@@ -14,6 +14,7 @@ from commands import run_command
 from mtpd.predict import (Predictor, UnusableInput, evaluate_checkpoint,
                           predict_files)
 from mtpd.predict.evaluation import draw_boxes
+from mtpd.predict.inputs import find_inputs
 
 SIZE = (96, 64)
 
@@ -232,6 +233,16 @@ def test_unknown_classes_of_a_checkpoint_are_those_of_the_config(trained,
         torch.save(checkpoint, tmp_path / 'unknown.pth')
         assert Predictor(trained[0], str(tmp_path / 'unknown.pth'), 'cpu',
                          0.).classes == tuple(classes)
+
+
+def test_a_file_that_is_named_twice_is_taken_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'one/two').mkdir(parents=True)
+    for name in ('a.jpg', 'two/b.jpg'):
+        (tmp_path / 'one' / name).touch()
+    found = find_inputs(['one', 'one/a.jpg', str(tmp_path / 'one/two/b.jpg'),
+                         'one/two/../a.jpg'], 'out')
+    assert [one.name for one in found] == ['a.jpg', 'two/b.jpg']
 
 
 def test_inputs_that_cannot_be_used(predictor, trained, drawn, tmp_path):
