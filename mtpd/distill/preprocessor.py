@@ -2,7 +2,7 @@
 import copy
 import math
 from fractions import Fraction
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 import torch.nn.functional as F
 from mmdet.models.data_preprocessors import (BatchSyncRandomResize,
@@ -54,22 +54,9 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         super().__init__()
         built = {name: MODELS.build(ConfigDict(t))
                  for name, t in teachers.items()}
-        for side, part in {"student's": student, **{
-                f"teacher {n}'s": t for n, t in built.items()}}.items():
-            if not isinstance(part, DetDataPreprocessor):
-                raise TypeError(
-                    f'The {side} data_preprocessor is a '
-                    f'{type(part).__name__}; expected DetDataPreprocessor, '
-                    'whose normalisation and padding are known.')
+        _check_kinds({"student's": student, **{
+            f"teacher {name}'s": part for name, part in built.items()}})
         self.augments = nn.ModuleList(student.batch_augments or ())
-        others = [type(augment).__name__ for augment in self.augments
-                  if not isinstance(augment, BatchSyncRandomResize)]
-        if others:
-            raise ValueError(
-                f"The student's data_preprocessor has batch_augments ({others}"
-                '), which the teacher would not see. Set '
-                'model.data_preprocessor.batch_augments=None and augment in '
-                'the pipeline.')
         self.scales = {name: as_fraction((scales or {}).get(name, 1))
                        for name in built}
         divisor = common_divisor(student.pad_size_divisor, [
@@ -78,14 +65,7 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         self.divisor = divisor
         for name, part in built.items():
             part.pad_size_divisor = int(divisor * self.scales[name])
-        for augment in self.augments:
-            steps: Any = augment._size_divisor
-            if steps % divisor:
-                raise ValueError(
-                    "The batch_augments of the student's data_preprocessor "
-                    f'resize to multiples of {steps}, and its teachers need '
-                    f'multiples of {divisor}. Set size_divisor='
-                    f'{math.lcm(steps, divisor)} there.')
+        _check_augments(self.augments, divisor)
         self.student = student
         # Batches are resized behind their padding, see forward(). The divisor
         # is met only while teachers take part: predictions stay plain mmdet's.
@@ -176,6 +156,31 @@ class DistillDataPreprocessor(BaseDataPreprocessor):
         missing = (size[1] - batch.shape[-1], size[0] - batch.shape[-2])
         return F.pad(batch, (0, missing[0], 0, missing[1]),
                      value=part.pad_value) if any(missing) else batch
+
+
+def _check_kinds(parts: Mapping[str, nn.Module]) -> None:
+    for side, part in parts.items():
+        if not isinstance(part, DetDataPreprocessor):
+            raise TypeError(
+                f'The {side} data_preprocessor is a {type(part).__name__}; '
+                'expected DetDataPreprocessor, whose normalisation and '
+                'padding are known.')
+
+
+def _check_augments(augments: Iterable[Any], divisor: int) -> None:
+    for augment in augments:
+        if not isinstance(augment, BatchSyncRandomResize):
+            raise ValueError(
+                "The student's data_preprocessor has batch_augments "
+                f'({type(augment).__name__}), which the teacher would not '
+                'see. Set model.data_preprocessor.batch_augments=None and '
+                'augment in the pipeline.')
+        if augment._size_divisor % divisor:
+            raise ValueError(
+                "The batch_augments of the student's data_preprocessor resize "
+                f'to multiples of {augment._size_divisor}, and its teachers '
+                f'need multiples of {divisor}. Set size_divisor='
+                f'{math.lcm(augment._size_divisor, divisor)} there.')
 
 
 def _changed(part: DetDataPreprocessor, **changes: Any) -> DetDataPreprocessor:

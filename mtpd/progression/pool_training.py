@@ -22,8 +22,7 @@ from mtpd.plan.registered import part_problems
 from mtpd.plan.start_check import (amp_problems, frozen_notes,
                                    missing_weights, schedule_notes)
 from mtpd.processes import on_main
-from mtpd.stage.changes import compare_with_checkpoint
-from mtpd.stage.resume import newest_checkpoint
+from mtpd.stage.resume import compare_with_checkpoint, newest_checkpoint
 from mtpd.stage.runner import run_stage
 
 from .export import export_student

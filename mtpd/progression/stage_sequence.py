@@ -26,8 +26,8 @@ from mtpd.search.fitted_adapters import fitted_maps
 from mtpd.search.measure import (box_ap, in_percent, mean_ap,
                                  validation_config)
 from mtpd.show.tables import ap_text
-from mtpd.stage.changes import compare_with_checkpoint
-from mtpd.stage.resume import best_checkpoint, newest_checkpoint
+from mtpd.stage.resume import (best_checkpoint, compare_with_checkpoint,
+                               newest_checkpoint)
 from mtpd.stage.config import stage_config
 from mtpd.stage.runner import run_stage
 from mtpd.stage.validations import known_ap, read_validations

@@ -28,10 +28,9 @@ from mtpd.progression import (PlanError, run as run_module, run_progression,
                               stage_sequence as stages_module)
 from mtpd.progression.prepare import DiskFull
 from mtpd.randomness import seed_everything, seed_generators
-from mtpd.stage.resume import newest_checkpoint
+from mtpd.stage.resume import compare_with_checkpoint, newest_checkpoint
 from mtpd.stage.preemption import EXIT_CODE, Preempted
-from mtpd.stage import changes as changes_module
-from mtpd.stage.changes import compare_with_checkpoint
+from mtpd.stage import resume as resume_module
 from mtpd.stage.checkpoint_hook import StageCheckpointHook
 from mtpd.stage.seeding import KeyedBatches, seeded_loader, stateful_components
 
@@ -501,7 +500,7 @@ def test_what_a_checkpoint_cannot_go_on_with_is_refused(tmp_path, changes,
 def test_what_a_resumed_run_does_not_take_over_is_said(
         tmp_path, monkeypatch, changes, names):
     told = []
-    monkeypatch.setattr(changes_module, 'print_log',
+    monkeypatch.setattr(resume_module, 'print_log',
                         lambda message, **_: told.append(message))
     compare_with_checkpoint(*written_by(tmp_path / 'a.pth', **changes))
     assert [message.split()[0] for message in told] == names
