@@ -1,4 +1,4 @@
-"""What one of several processes does for all of them."""
+"""What one of several processes does for all of them, and their models."""
 import logging
 import pickle
 from typing import Any, Callable, TypeVar
@@ -6,8 +6,15 @@ from typing import Any, Callable, TypeVar
 from mmengine.dist import (broadcast_object_list, get_world_size,
                            is_main_process)
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from torch import nn
 
 _Value = TypeVar('_Value')
+
+
+def unwrapped(model: nn.Module) -> Any:
+    """A run's model without what wraps it for several processes."""
+    return model.module if is_model_wrapper(model) else model
 
 
 class FirstProcessFailed(Exception):

@@ -36,9 +36,12 @@ class AutoWeight(nn.Module):
 
     Args:
         share: Norm of the distillation gradient over that of the detection
-            gradient, above 0. With ``mtpd.unlabelled``, 4 unless it is set.
-        iterations: Length of the calibration, at least 2; at most half of
-            the iterations in which a stage distils.
+            gradient, above 0, were there labelled images alone. Beside them,
+            images without labels take their part of the mean. With
+            ``mtpd.unlabelled``, 4 unless it is set.
+        iterations: Length of the calibration, at least 2. It is shortened to
+            half of the iterations in which a stage distils, and a stage of
+            fewer than 3 distils nothing.
 
     Attributes:
         factor: By which the mechanism's loss is multiplied; nan until found.
@@ -154,37 +157,26 @@ def _ratio(detection: Tensor, distillation: Tensor,
     Of the mechanism's, every map counts as the median one does. Maps that it
     leaves alone, and frozen ones, do not count at all.
     """
-    used = _used(distillation, task_maps, maps)
-    if not used or not detection.requires_grad:
+    learn = [pair for pair in zip(task_maps, maps, strict=True)
+             if all(one.requires_grad for one in pair)]
+    if not learn:  # which is so in all processes or in none
         return detection.new_tensor(torch.nan)
     squares = torch.stack([
-        _squares(_gradients(detection, [m for m, _ in used]), detection),
-        _squares([g for _, g in used], detection)])
+        _squares(_gradients(loss, those), detection)
+        for loss, those in zip((detection, distillation),
+                               zip(*learn, strict=True), strict=True)])
     all_reduce(squares, 'mean')
     if bool(squares[1].any()):
         squares = squares[:, squares[1] != 0]
     return (squares[0].mean() / squares[1].median()).sqrt()
 
 
-def _used(distillation: Tensor, task_maps: Sequence[Tensor],
-          maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """The maps that learn and that the mechanism uses, as the detection loss
-    reads them, with the mechanism's gradients there."""
-    if not distillation.requires_grad:
-        return []
-    learn = [(other, own) for other, own in zip(task_maps, maps, strict=True)
-             if other.requires_grad and own.requires_grad]
-    gradients = _gradients(distillation, [own for _, own in learn])
-    return [(other, gradient) for (other, _), gradient
-            in zip(learn, gradients, strict=True) if gradient is not None]
-
-
 def _gradients(loss: Tensor, maps: Sequence[Tensor]) -> list[Tensor | None]:
     """Of a loss with respect to maps, in float32; None where it has none."""
+    found: list[Tensor | None] = [None] * len(maps)
     # Scaled up, because half-precision gradients of a mean over large maps
     # would vanish; unscaled where that overflows.
-    found: list[Tensor | None] = []
-    for scale in (2. ** 16, 1.) if maps else ():
+    for scale in (2. ** 16, 1.) if loss.requires_grad else ():
         found = [g if g is None else g.float() / scale
                  for g in torch.autograd.grad(
                      loss * scale, maps, retain_graph=True, allow_unused=True)]

@@ -161,17 +161,13 @@ class TeacherBranch(nn.Module):
             targets: The teacher's maps of each.
             of_first: The losses of the first one, if they are known.
         """
-        losses = of_first or self._losses_of(groups[0], targets[0])
-        if len(groups) > 1:
-            images = sum(map(len, groups))
-            losses = {name: value * (len(groups[0]) / images)
-                      for name, value in losses.items()}
-            for group, target in zip(groups[1:], targets[1:], strict=True):
-                more = self._losses_of(group, target)
-                for name, value in more.items():
-                    losses[name] = losses[name] + value * (
-                        len(group) / images)
-        return losses
+        images = sum(map(len, groups))
+        mean: dict[str, Tensor] = {}
+        for group, target in zip(groups, targets, strict=True):
+            losses, of_first = of_first or self._losses_of(group, target), None
+            for name, value in losses.items():
+                mean[name] = mean.get(name, 0) + value * (len(group) / images)
+        return mean
 
     def _losses_of(self, group: 'ImageGroup', maps: Features
                    ) -> dict[str, Tensor]:
@@ -224,8 +220,9 @@ class TeacherBranch(nn.Module):
                 f'{auto.factor.item():.4g} times '
                 f'{type(self.mechanism).__name__} of loss_weight '
                 f'{self.mechanism.loss_weight:g}, so that its gradient at the '
-                f"student's maps is {auto.share:g} times the detection "
-                "loss's; from now on it follows both", logger='current')
+                f"student's maps of labelled images is {auto.share:g} times "
+                "the detection loss's, were there no others; from now on it "
+                'follows both', logger='current')
 
     def not_finite(self, student: Features, teacher: Features) -> str | None:
         """Which map is not finite, in words; None if all are."""

@@ -62,7 +62,6 @@ class FeatureDistiller(BaseDetector):
             switched to eval mode and frozen. A teacher that is missing here is
             built and loaded. No part of a dumped config: it is given by
             ``MODELS.build(cfg.model, default_args=dict(built=...))``.
-            :meth:`FrozenDetector.release` gives a teacher back afterwards.
 
     Attributes:
         found_not_finite: Describes a loss or a map that is not finite, from

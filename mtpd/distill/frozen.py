@@ -111,14 +111,6 @@ class FrozenDetector:
         """The frozen detector; do not train it."""
         return self._detector
 
-    def release(self) -> BaseDetector:
-        """The detector on the CPU, in contiguous memory, for another use.
-
-        Its weights are bit for bit those that it came with. It stays frozen;
-        this wrapper moves it back to the device when it is called again.
-        """
-        return self._detector.to('cpu', memory_format=torch.contiguous_format)
-
     @torch.no_grad()  # inference-mode tensors could not be saved for backward
     def __call__(self, inputs: Tensor,
                  strides: Sequence[int] | None = None) -> Features:

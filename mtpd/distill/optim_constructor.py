@@ -1,10 +1,11 @@
 """The student's optimizer settings, and a group for the trained parts."""
 from typing import Any, Mapping
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
+
+from mtpd.processes import unwrapped
 
 PLAIN = 'DefaultOptimWrapperConstructor'
 
@@ -34,7 +35,7 @@ class DistillOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """The optimizer of a distiller, or of one in DDP's wrapper."""
-        distiller: Any = model.module if is_model_wrapper(model) else model
+        distiller = unwrapped(model)
         wrapper = build_optim_wrapper(distiller.student, self.cfg)
         parts = list(distiller.training_parts().named_parameters())
         if parts:

@@ -127,7 +127,7 @@ class FeatureMoments:
     def add(self, maps: Mapping[str, Mapping[int, Tensor]],
             folds: Sequence[int],
             valid: Mapping[int, Tensor] | None = None) -> None:
-        """Add a batch of images; all of it or, on an error, nothing.
+        """Add a batch of images. After an error the sums are of no use.
 
         Args:
             maps: Detector's name -> stride -> (N, C, H, W): the same images

@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.detectors import BaseDetector
 from mmengine.device import get_device
 from mmengine.dist import get_rank
 from mmengine.logging import print_log
-from mmengine.model.utils import stack_batch
 
 from mtpd.distill.adapters import resample
 from mtpd.distill.frozen import MapReader
@@ -37,8 +37,9 @@ class FeatureMaps:
     Each image goes once through each detector: normalised as the detector
     expects it, at the detector's scale, padded so that all grids line up, in
     full float32 precision. Each map is then resampled to every wanted grid as
-    in training (``resample``). Positions beyond an image's edge are marked,
-    and so are all but a drawn share of the positions at strides up to 4.
+    in training (``resample``); detectors of one scale are taken to have equal
+    grids. Positions beyond an image's edge are marked, and so are all but a
+    drawn share of the positions at strides up to 4.
 
     The detectors are only read, the student among them: each is in eval mode
     while it runs. Callers that measure many batches set the mode once, by
@@ -163,15 +164,20 @@ class FeatureMaps:
         files themselves need."""
         total = 0
         for name, reader in self._readers.items():
-            height, width = (
-                -(-side // self.divisor) * self.divisor * self.scales[name]
-                for side in batch.views[Fraction(1)][0].shape[-2:])
+            height, width = self._padded(batch, self.scales[name])
             total += 4096
             for stride in self._strides:
                 rows, columns = -(-height // stride), -(-width // stride)
-                total += 512 + 4 * (len(batch.indices) * int(rows)
-                                    * int(columns) * reader.channels[stride])
+                total += 512 + 4 * (len(batch.indices) * rows * columns
+                                    * reader.channels[stride])
         return total
+
+    def _padded(self, batch: ImageBatch, scale: Fraction) -> tuple[int, int]:
+        """(height, width) of a batch at a scale."""
+        height, width = (
+            int(-(-side // self.divisor) * self.divisor * scale)
+            for side in batch.views[Fraction(1)][0].shape[-2:])
+        return height, width
 
     def _write_maps(self, chunk: Sequence[ImageBatch]
                     ) -> list[dict[str, str]]:
@@ -195,8 +201,12 @@ class FeatureMaps:
         images = [image.to(self._device) for image in batch.views[scale]]
         normalised = preprocessor(
             {'inputs': images, 'data_samples': None})['inputs']
-        inputs = stack_batch(list(normalised), int(self.divisor * scale),
-                             preprocessor.pad_value)
+        # Exactly as large as training has it: a scale may round away the last
+        # row, for which the student's batch is one divisor higher.
+        height, width = self._padded(batch, scale)
+        inputs = F.pad(normalised, (0, width - normalised.shape[-1],
+                                    0, height - normalised.shape[-2]),
+                       value=preprocessor.pad_value)
         with full_precision_forwards(self._device.type):
             return reader(inputs, self._strides)
 

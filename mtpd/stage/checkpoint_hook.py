@@ -7,12 +7,12 @@ from mmdet.registry import HOOKS
 from mmengine.dist import (all_reduce_params, get_world_size,
                            is_main_process)
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mtpd.compat.atomic_files import remove_partial_files
 from mtpd.plan.errors import PlanError
+from mtpd.processes import unwrapped
 
 from .resume import position, saved_checkpoints
 
@@ -186,6 +186,4 @@ def _in_words(values: dict[str, Any]) -> str:
 
 
 def _parameters(runner: Runner) -> dict[str, torch.nn.Parameter]:
-    model = runner.model
-    return dict((model.module if is_model_wrapper(model) else model)
-                .named_parameters())
+    return dict(unwrapped(runner.model).named_parameters())

@@ -3,12 +3,12 @@ import math
 from typing import Any, Iterator, Mapping
 
 from mmengine.dist import get_rank
-from mmengine.model import is_model_wrapper
 from mmengine.registry import LOOPS
 from mmengine.runner import (BaseLoop, EpochBasedTrainLoop,
                              IterBasedTrainLoop, Runner)
 
 from mtpd.distill.hooks.fade import FadeDistillHook
+from mtpd.processes import unwrapped
 
 from .checkpoint_hook import StageCheckpointHook
 from .preemption import (Preempted, Stop, agreed_stop, interruptible,
@@ -54,9 +54,7 @@ class _StageLoop(BaseLoop):
             stream = UnlabelledStream(
                 unlabelled['dataset'], unlabelled['batch_size'], runner.seed,
                 stage)
-            model = runner.model.module if is_model_wrapper(runner.model) \
-                else runner.model
-            model.unlabelled_norm = unlabelled['batch_norm']
+            unwrapped(runner.model).unlabelled_norm = unlabelled['batch_norm']
         loader = seeded_loader(loader, runner.seed, stage, self._endless,
                                stream)
         super().__init__(runner, _ClosedLoader(loader), *args, **kwargs)

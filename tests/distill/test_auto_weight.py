@@ -8,7 +8,7 @@ from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmengine.optim import build_optim_wrapper
 
-from mtpd.distill import branch as branch
+from mtpd.distill import auto_weight, branch as branch
 from mtpd.distill.auto_weight import (AutoWeight, default_share, is_disabled,
                                       split_auto, with_share)
 
@@ -95,6 +95,23 @@ def test_half_precision_gradients_neither_vanish_nor_overflow(size):
     for _ in range(2):
         auto.look((task.float() * size).sum(), leaf.sum(), [task], [leaf])
     assert auto.factor.item() == pytest.approx(size, rel=0.02)
+
+
+def test_a_process_without_a_gradient_counts_as_zero(monkeypatch):
+    """As a mechanism on objects has none in a batch without boxes. All
+    processes have to meet in the same exchange, or one would wait for ever."""
+    leaf = torch.ones(4, requires_grad=True)
+    auto = AutoWeight(iterations=2)
+
+    def with_the_other(squares, op):
+        squares += torch.tensor([[36.], [4.]])  # of (3 * leaf), (leaf)
+        squares /= 2
+
+    monkeypatch.setattr(auto_weight, 'all_reduce', with_the_other)
+    for _ in range(2):
+        auto.look((leaf * 3).sum(), torch.zeros(()), [leaf], [leaf])
+    # Detection: 36 in both; distillation: 4 and 0.
+    assert auto.factor.item() == pytest.approx((36 / 2) ** .5)
 
 
 def test_no_gradient_at_all_is_an_error():

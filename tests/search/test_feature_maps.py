@@ -2,16 +2,20 @@
 import copy
 import os
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from torch import nn
 
+from mtpd.distill.teacher_view.geometry import scaled_size
 from mtpd.plan.pool import build_pool
 from mtpd.progression import make_plan
 from mtpd.search import feature_maps as module
 from mtpd.search.feature_maps import FeatureMaps
-from mtpd.search.images import Images
+from mtpd.search.images import ImageBatch, Images
 
 STRIDES = (8, 16, 32)
 
@@ -94,6 +98,50 @@ def test_maps_of_two_scales_meet_on_both_grids(pool):
     only = FeatureMaps(detectors, images, (8, 16), scales, [Fraction(2)])
     (_, batch), = maps_of(only, [[0]])
     assert list(batch) == [2]
+
+
+class Pooling(nn.Module):
+    """A detector whose map shows the image itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.data_preprocessor = DetDataPreprocessor(pad_size_divisor=16)
+
+    def extract_feat(self, images):
+        return F.avg_pool2d(images, 8) * self.weight,
+
+
+class Ramp:
+    """One image whose rows hold their numbers, also at a quarter."""
+
+    def __init__(self, height: int):
+        self.height = height
+
+    def load(self, _):
+        image = torch.arange(self.height).float()[None, :, None].expand(
+            3, self.height, 64).contiguous()
+        small = F.interpolate(image[None], scaled_size(
+            (self.height, 64), Fraction(1, 4)), mode='area')
+        yield ImageBatch([0], {Fraction(1): [image],
+                               Fraction(1, 4): [small[0]]})
+
+    def fold(self, _):
+        return 0
+
+
+@pytest.mark.parametrize('height', [64, 65, 66])
+def test_rows_that_a_small_scale_rounds_away_are_padded(height):
+    """At 65 the student's batch is one divisor higher for a row that the
+    teacher's image has lost."""
+    images: Any = Ramp(height)
+    maps = FeatureMaps({'student': Pooling(), 'teacher': Pooling()}, images,
+                       [8], {'teacher': Fraction(1, 4)}, [Fraction(1)],
+                       fine_share=1)
+    (_, grids), = maps([[0]])
+    student, teacher = (grids[Fraction(1)].maps[name][8][0, 0, :, 0][:6]
+                        for name in ('student', 'teacher'))
+    assert (student[4:] - teacher[4:]).abs().max() < 8
 
 
 def test_one_at_a_time_gives_the_same_within_the_limit(pool, tmp_path,

@@ -2,8 +2,9 @@
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from mtpd.processes import unwrapped
 
 from .fade import FadeDistillHook
 
@@ -23,14 +24,14 @@ class CalibrationHook(Hook):
         available = min([runner.max_iters, *(
             hook.iterations(per_epoch) for hook in runner.hooks
             if isinstance(hook, FadeDistillHook))])
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        for branch in model.guidances:
+        for branch in unwrapped(runner.model).guidances:
             wanted = branch.auto.iterations
             branch.auto.fit_into(available)
             if branch.auto.iterations < wanted:
                 print_log(
                     f'{branch.name}: this stage distils for {available} '
                     'iterations, so the automatic weight is found in '
-                    f'{branch.auto.iterations} and not in {wanted}.',
+                    f'{branch.auto.iterations} and not in {wanted}'
+                    + ' and nothing is distilled' * (
+                        branch.auto.iterations >= available) + '.',
                     logger='current')

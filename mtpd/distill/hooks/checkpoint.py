@@ -3,9 +3,9 @@ from typing import Any, Mapping
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from mtpd.processes import unwrapped
 from mtpd.provenance import as_plain, differences
 
 from ..distiller import FeatureDistiller
@@ -41,10 +41,11 @@ class DistillCheckpointHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner,
                                checkpoint: dict) -> None:
-        parts = _distiller(runner).training_parts().state_dict()
+        distiller: FeatureDistiller = unwrapped(runner.model)
+        parts = distiller.training_parts().state_dict()
         checkpoint[ENTRY] = {
             **self.provenance,
-            'logged': list(_distiller(runner).logged),
+            'logged': list(distiller.logged),
             'training_parts': {k: v.cpu() for k, v in parts.items()}}
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -68,11 +69,6 @@ class DistillCheckpointHook(Hook):
                 'The checkpoint to resume belongs to another progression:\n  '
                 + '\n  '.join(differing) + '\nRestore the config, or start '
                 'without --resume in another --work-dir.')
-        distiller = _distiller(runner)
+        distiller: FeatureDistiller = unwrapped(runner.model)
         distiller.training_parts().load_state_dict(saved['training_parts'])
         distiller.logged = tuple(saved['logged'])
-
-
-def _distiller(runner: Runner) -> FeatureDistiller:
-    return runner.model.module if is_model_wrapper(runner.model) \
-        else runner.model

@@ -4,8 +4,9 @@ from typing import Any
 
 from mmdet.registry import HOOKS
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+
+from mtpd.processes import unwrapped
 
 
 @HOOKS.register_module()
@@ -56,6 +57,4 @@ class FadeDistillHook(Hook):
         position = runner.iter
         if self.by_epoch:
             position = runner.epoch + batch_idx / len(runner.train_dataloader)
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
-        model.set_strength(self.strength(position))
+        unwrapped(runner.model).set_strength(self.strength(position))

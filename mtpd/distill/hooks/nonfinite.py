@@ -6,10 +6,11 @@ from mmdet.registry import HOOKS
 from mmengine.dist import (all_gather_object, all_reduce, get_comm_device,
                            get_world_size)
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor
+
+from mtpd.processes import unwrapped
 
 from ..branch import ImageGroup, NotFinite
 from ..pyramid import Features
@@ -111,12 +112,12 @@ class NonFiniteHook(Hook):
             # Not the automatic weight's: it uses values that all processes
             # share.
             self._buffers = [(buffer, buffer.clone()) for buffer in
-                             _distiller(runner).student.buffers()]
+                             unwrapped(runner.model).student.buffers()]
 
     def after_train_iter(self, runner: Runner, batch_idx: int,
                          data_batch: Any = None,
                          outputs: dict[str, Any] | None = None) -> None:
-        problem = _distiller(runner).found_not_finite
+        problem = unwrapped(runner.model).found_not_finite
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
         # A scaler that skips does not call the optimizer, so _check not
         # either.
@@ -138,7 +139,7 @@ class NonFiniteHook(Hook):
                       for p in group['params'] if p.grad is not None]
         largest = torch.nn.utils.get_total_norm(
             [p.grad for p in parameters], torch.inf)
-        problem = _distiller(runner).found_not_finite
+        problem = unwrapped(runner.model).found_not_finite
         if problem is not None or not largest.isfinite():
             self._act(runner, problem, self._describe_gradients(runner))
             for parameter in parameters:
@@ -150,7 +151,7 @@ class NonFiniteHook(Hook):
         problem = next(filter(None, all_gather_object(problem)), default)
         if self.action == 'stop':
             raise NotFinite(problem)
-        _distiller(runner).found_not_finite = None
+        unwrapped(runner.model).found_not_finite = None
         self._skipping = True
         self.skipped += 1
         runner.message_hub.update_info('skipped', self.skipped)
@@ -162,7 +163,7 @@ class NonFiniteHook(Hook):
     @staticmethod
     def _describe_gradients(runner: Runner) -> str:
         names = []
-        for name, parameter in _distiller(runner).named_parameters():
+        for name, parameter in unwrapped(runner.model).named_parameters():
             gradient = parameter.grad
             if gradient is not None and not gradient.isfinite().all():
                 names.append(name)
@@ -178,8 +179,3 @@ def _any_process(condition: bool) -> bool:
     flag = torch.tensor(int(condition), device=get_comm_device())
     all_reduce(flag, 'max')
     return bool(flag)
-
-
-def _distiller(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) \
-        else runner.model
