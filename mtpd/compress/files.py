@@ -113,15 +113,25 @@ def write_together(contents: Mapping[str, bytes]) -> None:
     """Write all files, or none.
 
     Args:
-        contents: Path -> what is written.
+        contents: Path -> what is written. Configs are read back.
 
     Raises:
+        CannotSlice: A config cannot be read; then there is none of the files.
         OSError: They cannot be written; then there is none of them.
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(atomic_file(path)) for path in contents]
         for file, content in zip(opened, contents.values(), strict=True):
             file.write(content)
+    try:
+        for path in contents:
+            if path.endswith('.py'):
+                read_file(path)
+    except PlanError as error:
+        for path in contents:
+            os.remove(path)
+        raise CannotSlice([f'What was written is removed again: {text}'
+                           for text in error.problems]) from error
 
 
 def saved(detector: BaseDetector) -> bytes:
@@ -162,15 +172,17 @@ def config_text(files: Files, cfg: Config, model: Mapping[str, Any],
             {**whole, **changes, 'model': dict(model)}) \
             + load_from(files.weights)
     return _header(files, base, about) + f'_base_ = {base!r}\n' \
-        + pretty_text(changes) + load_from(files.weights)
+        + pretty_text(_replacing_none(cfg, changes)) + load_from(files.weights)
 
 
 def load_from(weights: str) -> str:
     """The line of a config that loads a file beside it, from wherever it is
-    run. mmengine puts the folder in; a folder's name may have an apostrophe.
-    """
-    return '\nload_from = "{{ fileDirname }}/' + os.path.basename(weights) \
-        + '"\n'
+    run. mmengine puts the folder in as it is, so one whose name would end the
+    string is written out."""
+    path = os.path.abspath(weights)
+    value = repr(path) if set(path) & set('"\\') \
+        else f'"{{{{ fileDirname }}}}/{os.path.basename(path)}"'
+    return f'\nload_from = {value}\n'
 
 
 def progression_text(files: Files, cfg: Config,
@@ -193,7 +205,8 @@ def progression_text(files: Files, cfg: Config,
     command = f'#   {train_command(files)}\n'
     return '# Trains the smaller detector, taught by the one that it was ' \
         f'made of:\n{command}_base_ = ' \
-        f'{_relative(files.config, files)!r}\n{pretty_text(content)}'
+        f'{_relative(files.config, files)!r}\n' \
+        + pretty_text(_replacing_none(cfg, content))
 
 
 def train_command(files: Files) -> str:
@@ -215,9 +228,24 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]
             inner = difference(old[key], value)
             if inner:
                 changes[key] = inner
-        elif key not in old or old[key] != value:
+        elif key not in old:
             changes[key] = value
+        elif old[key] != value:
+            changes[key] = _replacing(value)
     return changes
+
+
+def _replacing(value: Any) -> Any:
+    """A value in place of one that is no dict, with which mmengine would not
+    merge a dict."""
+    return {'_delete_': True, **value} if isinstance(value, Mapping) else value
+
+
+def _replacing_none(cfg: Config, changes: Mapping[str, Any]
+                    ) -> dict[str, Any]:
+    """Changes to a config that may set some of their keys to None."""
+    return {key: _replacing(value) if cfg.get(key, ...) is None else value
+            for key, value in changes.items()}
 
 
 def refuse_existing(files: Iterable[str], sources: Iterable[str],

@@ -333,6 +333,24 @@ def test_paths_lead_on_through_links_and_from_names_with_spaces(
         assert Path(path).is_file()
 
 
+@pytest.mark.parametrize('name', ['"q"', """it's "x\"""", 'a\\b', "o'x"])
+def test_a_folder_may_have_any_name(mine, tool, tmp_path, name):
+    tool('my.py', 'my.pth', '--width', .5, '--images', 4, '--out',
+         tmp_path / name)
+    made = Config.fromfile(str(tmp_path / name / 'my_half.py'))
+    assert Path(made.load_from) == tmp_path / name / 'my_half_start.pth'
+
+
+def test_what_cannot_be_read_back_is_not_left(mine, tool, tmp_path,
+                                              monkeypatch):
+    monkeypatch.setattr(files, 'load_from', lambda weights: 'load_from = "')
+    with pytest.raises(SystemExit, match='removed again: .*my_half.py cannot '
+                       'be read as a config'):
+        tool('my.py', 'my.pth', '--width', .5, '--images', 4, '--out',
+             tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_a_resumed_run_dumped_begins_anew(mine, tool):
     folder, _ = mine
     (folder / 'resumed.py').write_text(

@@ -59,6 +59,23 @@ def test_three_files_are_written_and_merged_again(mine, tool, tmp_path,
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_what_was_merged_gets_other_convolutions(mine, tool, tmp_path):
+    """Its config has ``conv_cfg=None``, where mmengine merges no dict."""
+    tool('my.py', 'my.pth', '--conv-cfg', 'LowRankConv2d', '--images', 4,
+         '--out', tmp_path)
+    tool(tmp_path / 'my_lowrank.py', tmp_path / 'my_lowrank_start.pth',
+         '--merge', '--out', tmp_path)
+    with open(tmp_path / 'my_lowrank_plain.py', 'a') as file:
+        file.write('custom_imports = None\n')
+    tool(tmp_path / 'my_lowrank_plain.py', tmp_path / 'my_lowrank_plain.pth',
+         '--conv-cfg', 'BinaryWeightConv2d', '--images', 4, '--out', tmp_path)
+    taught = load_config(str(tmp_path / 'my_lowrank_plain_binary_mtpd.py'))
+    assert taught.model.backbone.conv_cfg == dict(type='BinaryWeightConv2d',
+                                                  plain_channels=3)
+    assert taught.custom_imports == dict(imports=['mtpd'])
+    assert check(taught).problems == []
+
+
 def test_a_student_of_all_three_trains_resumes_and_is_exported(
         mine, tool, toy_in, tmp_path, capsys):
     folder, _ = mine
