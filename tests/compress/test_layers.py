@@ -15,7 +15,7 @@ from mtpd.compress import CannotSlice
 from mtpd.compress.layers import (BinaryWeightConv2d, LowRankConv2d,
                                   XNORConv2d)
 from mtpd.compress.layers.binary import binary_weights
-from mtpd.compress.layers.convert import (merge_into, start_from,
+from mtpd.compress.layers.convert import (layers_of, merge_into, start_from,
                                           use_constant_weights)
 from mtpd.compress.layers.model import (built_with, with_layers,
                                         without_layers)
@@ -217,14 +217,10 @@ def test_a_detector_of_full_rank_or_merged_is_the_same(retinanet):
             assert all(map(torch.equal, one, other))
 
 
-X101 = 'mmdet::mask_rcnn/mask-rcnn_x101-32x8d_fpn_1x_coco.py'
-
-
 def test_what_cannot_have_other_convolutions_is_named(retinanet):
     def refused(model, conv_cfg, *parts):
         with pytest.raises(CannotSlice) as error:
-            made, _ = with_layers(model, conv_cfg, parts)
-            built_with(made)
+            with_layers(model, conv_cfg, parts)
         return str(error.value)
 
     low = dict(type='LowRankConv2d')
@@ -232,19 +228,49 @@ def test_what_cannot_have_other_convolutions_is_named(retinanet):
         'bbox_head' in refused(retinanet, low, 'rpn_head')
     swin = copy.deepcopy(retinanet)
     swin.backbone = ConfigDict(type='SwinTransformer')
-    assert 'model.backbone is a SwinTransformer, which takes no conv_cfg' in \
-        refused(swin, dict(type='XNORConv2d'))
+    assert 'model.backbone cannot have these convolutions: SwinTransformer ' \
+        'takes no conv_cfg' in refused(swin, dict(type='XNORConv2d'))
     other = copy.deepcopy(retinanet)
     other.neck.conv_cfg = dict(type='ConvWS')
     assert 'of the type ConvWS already' in refused(other, low, 'neck')
-    grouped = load_config(X101).model
-    grouped.backbone.update(depth=50, base_channels=4)
-    message = refused(grouped, low, 'backbone')
-    assert 'groups, and LowRankConv2d takes those of one group' in message
+    assert str(refused(retinanet, {**low, 'rank': 0})).count('is 0; it') == 1
     model, _ = with_layers(retinanet, dict(type='XNORConv2d'), ())
     with pytest.raises(CannotSlice, match='model.backbone has convolutions '
                        'of the type XNORConv2d, which take the sign'):
         without_layers(model)
+
+
+@pytest.mark.parametrize('backbone, reason', [
+    (dict(type='ResNeXt', depth=50, groups=8, base_width=4, base_channels=16),
+     'A convolution has 8 groups, and LowRankConv2d takes those of one group '
+     'only'),
+    (dict(type='MobileNetV2', out_indices=(1, 2, 4, 6)),
+     'A convolution has 32 groups, and LowRankConv2d takes those of one group '
+     'only'),
+    (dict(type='ResNet', depth=50, dcn=dict(type='DCN'),
+          stage_with_dcn=(False, True, True, True)),
+     'conv_cfg must be None for DCN')])
+def test_a_part_that_cannot_be_built_so_is_kept(retinanet, backbone, reason):
+    model = copy.deepcopy(retinanet)
+    model.backbone = ConfigDict(backbone)
+    low = dict(type='LowRankConv2d')
+    made, notes = with_layers(model, low, [])
+    assert notes == [f'model.backbone keeps its convolutions: {reason}.']
+    assert made.backbone == backbone
+    assert made.neck.conv_cfg == made.bbox_head.conv_cfg == low
+    with pytest.raises(CannotSlice, match='model.backbone cannot have these '
+                       f'convolutions: {reason}. Name other parts by --parts'):
+        with_layers(model, low, ['backbone', 'neck'])
+
+
+def test_the_first_convolution_behind_focus_stays_plain():
+    model = load_config('mmdet::yolox/yolox_s_8xb8-300e_coco.py').model
+    conv_cfg = dict(type='BinaryWeightConv2d', plain_channels=3)
+    made, notes = with_layers(model, conv_cfg, ['backbone', 'neck'])
+    layers = dict(layers_of(MODELS.build(made.backbone)))
+    plain = [name for name, one in layers.items() if not one.takes_signs]
+    assert plain == ['stem.conv.conv'] and layers[plain[0]].in_channels == 12
+    assert made.neck.conv_cfg == conv_cfg and notes == []
 
 
 def test_parts_of_two_stages_and_what_is_unfrozen():
@@ -256,8 +282,8 @@ def test_parts_of_two_stages_and_what_is_unfrozen():
     assert 'conv_cfg' not in made.rpn_head
     assert made.backbone.init_cfg is None and made.backbone.frozen_stages == -1
     assert notes == [
-        'model.rpn_head keeps its convolutions, as mmdet has no conv_cfg for '
-        'it or it has others already.',
+        'model.rpn_head keeps its convolutions: RPNHead takes no conv_cfg, by '
+        'which mmdet is told of other ones.',
         'model.backbone.frozen_stages is -1: other convolutions have to be '
         'trained.']
     made, notes = with_layers(model, dict(type='LowRankConv2d'),

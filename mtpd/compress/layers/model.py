@@ -4,6 +4,7 @@ import inspect
 import re
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
+from mmdet.models.backbones import CSPDarknet
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
@@ -29,38 +30,69 @@ def with_layers(model: ConfigDict, conv_cfg: Mapping[str, Any],
 
     The ends of a detector stay plain: what predicts is never built from
     ``conv_cfg`` by mmdet's heads, and ``plain_channels`` keeps the first of a
-    backbone.
+    backbone; behind YOLOX's Focus four times as many do.
 
     Args:
         model: The ``model`` part of a detector's config; it is not changed.
         conv_cfg: Type and settings of the convolutions.
         parts: ``backbone``, ``neck``, ``bbox_head`` and so on; empty for all
-            that take a ``conv_cfg``, with signs for the backbone alone.
+            that can have them, with signs for the backbone alone.
 
     Returns:
         The model, and what was changed besides the convolutions, in words.
 
     Raises:
-        CannotSlice: A part does not exist, has other convolutions already or
-            takes no ``conv_cfg``.
+        CannotSlice: A setting of the convolutions is wrong; a part does not
+            exist, has other convolutions already or cannot be built with
+            these.
     """
+    _check_settings(conv_cfg)
     model = copy.deepcopy(model)
     fields = dict(_parts(model))
+    fit, notes = _fit(fields, conv_cfg, parts)
+    for field in fit:
+        part = fields[field]
+        part.conv_cfg = ConfigDict(conv_cfg)
+        if _begins_with_focus(part.type):
+            part.conv_cfg.plain_channels = 4 * conv_cfg.get('plain_channels',
+                                                            0)
+    return model, notes + _trained_anew(model, fit)
+
+
+def _fit(fields: Mapping[str, ConfigDict], conv_cfg: Mapping[str, Any],
+         parts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The fields of the parts that get other convolutions, and notes of those
+    that are kept because they cannot have them."""
     chosen, problems = _chosen(fields, parts)
     if not parts and conv_cfg['type'] != LowRankConv2d.__name__:
         chosen = ['backbone']
-    unfit = {field: reason for field in chosen
-             if (reason := _unfit(field, fields[field])) is not None}
+    unfit = {field: reason for field in chosen if (
+        reason := _unfit(fields[field], conv_cfg)) is not None}
     fit = [field for field in chosen if field not in unfit]
     if parts or not fit:  # otherwise only those that can
-        problems += unfit.values()
+        problems += [f'model.{field} cannot have these convolutions: {reason}.'
+                     ' Name other parts by --parts.'
+                     for field, reason in unfit.items()]
     if problems:
         raise CannotSlice(problems)
-    for field in fit:
-        fields[field].conv_cfg = ConfigDict(conv_cfg)
-    kept = [f'model.{field} keeps its convolutions, as mmdet has no conv_cfg '
-            'for it or it has others already.' for field in unfit]
-    return model, kept + _trained_anew(model, fit)
+    return fit, [f'model.{field} keeps its convolutions: {reason}.'
+                 for field, reason in unfit.items()]
+
+
+def _check_settings(conv_cfg: Mapping[str, Any]) -> None:
+    settings = dict(conv_cfg)
+    layer: Any = LAYERS[settings.pop('type')]
+    try:
+        layer(1, 1, 1, **settings)
+    except ValueError as error:
+        raise CannotSlice([str(error)]) from error
+
+
+def _begins_with_focus(kind: Any) -> bool:
+    """Whether the first convolution of a backbone sees four pixels' channels
+    as those of one."""
+    module = MODELS.get(kind) if isinstance(kind, str) else kind
+    return inspect.isclass(module) and issubclass(module, CSPDarknet)
 
 
 def _chosen(fields: Iterable[str], parts: Sequence[str]
@@ -114,18 +146,36 @@ def _parts(model: ConfigDict) -> Iterator[tuple[str, ConfigDict]]:
             yield field.removeprefix('model.'), head
 
 
-def _unfit(field: str, part: ConfigDict) -> str | None:
+def _unfit(part: ConfigDict, conv_cfg: Mapping[str, Any]) -> str | None:
     """Why a part cannot have other convolutions; None if it can."""
-    kind = type_name(part.type)
     present = type_name(dict_of(part, 'conv_cfg').get('type'))
     if present not in _PLAIN:
-        return f'model.{field} has convolutions of the type {present} ' \
-            'already, whose weights are not those of plain ones.'
+        return f'it has those of the type {present} already, whose weights ' \
+            'are not those of plain ones'
     if not _takes_conv_cfg(part.type):
-        return f'model.{field} is a {kind}, which takes no conv_cfg, by ' \
-            'which mmdet is told of other convolutions. Name other parts by ' \
-            '--parts.'
+        return f'{type_name(part.type)} takes no conv_cfg, by which mmdet ' \
+            'is told of other ones'
+    reason = _build_error({**part, 'conv_cfg': ConfigDict(conv_cfg)})
+    if reason is None or _build_error(part) is not None:
+        return None  # it can, or it needs what the whole model gives it
+    # What follows is the cure in a config.
+    return reason.partition('. ')[0]
+
+
+def _build_error(part: Mapping[str, Any]) -> str | None:
+    """Why a part cannot be built, in the words of its innermost error."""
+    try:
+        with isolate_rng(0):
+            MODELS.build(ConfigDict(copy.deepcopy(part)))
+    except Exception as error:  # whatever a part of mmdet may raise
+        return str(_innermost(error))
     return None
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while error.__context__ is not None:  # registries add one each
+        error = error.__context__
+    return error
 
 
 def _takes_conv_cfg(kind: Any) -> bool:
@@ -172,15 +222,11 @@ def built_with(model: ConfigDict) -> BaseDetector:
     """A detector with any weights.
 
     Raises:
-        CannotSlice: Its config builds none, such as for a convolution in
-            groups.
+        CannotSlice: Its config builds none.
     """
     try:
         with isolate_rng(0):
             return build_detector(model)
     except Exception as error:  # whatever a part of mmdet may raise
-        cause: BaseException = error
-        while cause.__context__ is not None:  # registries add one each
-            cause = cause.__context__
-        raise CannotSlice([f'The model cannot be built with these '
-                           f'convolutions: {cause}']) from error
+        raise CannotSlice(['The model cannot be built with these '
+                           f'convolutions: {_innermost(error)}']) from error
