@@ -93,7 +93,7 @@ def read_weights(path: str, expected: Mapping[str, Tensor]
             raise CorruptCheckpoint(f'{path} is no whole .safetensors file '
                                     f'({error}). Get it once more.') from error
     try:
-        weights, notes = find_weights(read_checkpoint(path), expected)
+        weights, notes, _ = find_weights(read_checkpoint(path), expected)
     except AmbiguousWeights as error:
         raise CheckpointMismatch(
             f'model.backbone.pretrained: {path} {error}') from error

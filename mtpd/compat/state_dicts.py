@@ -17,6 +17,7 @@ No longer needed once mmengine reads the formats of its predecessors.
 import re
 from typing import Any, Iterator, Mapping, NamedTuple
 
+import torch
 from torch import Tensor
 
 # The entries that are preferred, in this order, where several match equally.
@@ -48,9 +49,19 @@ class FoundWeights(NamedTuple):
         weights: Key in the detector -> tensor.
         notes: What was taken from where, and what was left out; empty for a
             file as mmengine writes it.
+        entry: The keys of the entry that they were in, with dots between;
+            empty for the file itself.
     """
     weights: dict[str, Tensor]
     notes: tuple[str, ...]
+    entry: str = ''
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> str | None:
+    """The key of a tensor with numbers that are not finite, if there is
+    one."""
+    return next((key for key, value in weights.items()
+                 if not torch.isfinite(value).all()), None)
 
 
 class _Candidate(NamedTuple):
@@ -138,7 +149,7 @@ def find_weights(content: Mapping[str, Any],
     if entries:
         notes.append(
             f'the weights in {", ".join(map(repr, entries))} left out')
-    return FoundWeights(best.weights, tuple(notes))
+    return FoundWeights(best.weights, tuple(notes), best.entry)
 
 
 def tensor_entries(content: Mapping[str, Any], path: str = ''

@@ -11,10 +11,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from mtpd.compat.checkpoints import fetch_checkpoint
-from mtpd.distill.detector import build_detector
 from mtpd.distill.inherit import inherit
 from mtpd.plan.detectors import DetectorSpec, is_url, load_config
 from mtpd.plan.errors import PlanError
+from mtpd.plan.pool import build_all
 
 from .budget import (Measure, megabytes, parameters, slice_of_width, widest,
                      widest_slice)
@@ -26,7 +26,7 @@ from .files import (ORIGINAL, Files, Teacher, config_files, files_of,
 from .first_weights import without_first_weights
 from .narrow import narrowed
 from .narrow_backbone import setting
-from .slicing import built
+from .slicing import built, trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def compress(request: Request, latency: Measure) -> Compressed:
     if request.width is not None:
         with suppress(WidthUnavailable):  # until others can be named
             narrowed(model, request.width)  # what cannot be sliced comes first
-    original = build_detector(whole, request.checkpoint, 'the checkpoint')
+    original = trained(whole, request.checkpoint)
     if request.width is not None:
         _check_name(request, request.width)
     sizes = parameters(original), megabytes(original)
@@ -172,6 +172,10 @@ def read_detector(request: Request) -> tuple[Config, list[str]]:
     if not cfg.get('model'):
         problems.append(f'{request.config} has no model. Name the config of '
                         'a detector.')
+    elif not cfg.model.get('backbone'):
+        problems.append(f'{request.config}: model is a {cfg.model.type} '
+                        'without a backbone of its own. Name the config of '
+                        'the detector in it.')
     if 'mtpd' in cfg:
         problems.append(
             f'{request.config} is the config of a progression. Name the plain '
@@ -201,8 +205,13 @@ def _problems_of(name: str, teacher: Teacher) -> list[str]:
     if name in (ORIGINAL, 'student'):
         problems.append('this name is taken. Choose another.')
     try:
-        if not load_config(teacher.config).get('model'):
-            problems.append(f'{teacher.config} has no model.')
+        cfg = load_config(teacher.config)
+        if cfg.get('model'):
+            spec = DetectorSpec(name, cfg, teacher.checkpoint)
+            _, wrong = build_all([spec], ())
+            return problems + [text.replace(spec.field, f'--teacher {name}')
+                               for text in wrong]
+        problems.append(f'{teacher.config} has no model.')
     except (OSError, PlanError) as error:
         problems.append(str(error))
     try:

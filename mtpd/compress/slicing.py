@@ -6,6 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mtpd.compat.state_dicts import not_finite
 from mtpd.distill.detector import build_detector
 from mtpd.randomness import isolate_rng
 
@@ -77,6 +78,26 @@ def _first_channels(weights: Mapping[str, Tensor],
                   '(out_indices leaves them out). The slice has them, too, '
                   'with their first channels.', logger='current')
     return cut
+
+
+def trained(model: Mapping[str, Any], checkpoint: str,
+            field: str = 'the checkpoint') -> BaseDetector:
+    """A detector with its checkpoint's weights.
+
+    Args:
+        model: As the others, see :func:`build_detector`.
+
+    Raises:
+        CannotSlice: They are not finite.
+        CheckpointMismatch, CheckpointUnavailable, CorruptCheckpoint,
+            UnsafeCheckpoint, FileNotFoundError: The checkpoint cannot be used.
+    """
+    detector = build_detector(model, checkpoint, field)
+    bad = not_finite(detector.state_dict())
+    if bad:
+        raise CannotSlice([f'{checkpoint}: {bad} holds numbers that are not '
+                           'finite. Name a checkpoint from before.'])
+    return detector
 
 
 def built(model: ConfigDict) -> BaseDetector:

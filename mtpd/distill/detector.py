@@ -76,7 +76,7 @@ def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:
     content = read_checkpoint(fetch_checkpoint(checkpoint))
     own = detector.state_dict()
     try:
-        weights, notes = find_weights(content, own)
+        weights, notes, _ = find_weights(content, own)
     except AmbiguousWeights as error:
         raise CheckpointMismatch(f'{field}: {checkpoint} {error}') from error
     matched, missing, reshaped = 0, [], []

@@ -8,7 +8,6 @@ import copy
 import tempfile
 from typing import Mapping
 
-import torch
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -137,8 +136,3 @@ def training(cfg: Config, folder: str, epochs: int, lr: float) -> Config:
                 cfg, 'default_hooks'), 'logger').get('interval', 50))),
         env_cfg=dict_of(cfg, 'env_cfg'), randomness=dict(seed=0),
         custom_imports=cfg.get('custom_imports')))
-
-
-def is_finite(weights: Mapping[str, Tensor]) -> bool:
-    """Whether all numbers are."""
-    return all(torch.isfinite(value).all() for value in weights.values())

@@ -11,7 +11,8 @@ from torch import Tensor
 from mtpd.compat.checkpoints import (check_sums, fetch_checkpoint,
                                      read_checkpoint)
 from mtpd.compat.checksums import PACKED
-from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
+from mtpd.compat.state_dicts import (AmbiguousWeights, FoundWeights,
+                                     find_weights, not_finite)
 from mtpd.compress.calibrate import IMAGES, image_problems, recalibrate
 from mtpd.compress.files import config_files, refuse_existing
 from mtpd.compress.layers import signs_and_scales
@@ -23,7 +24,7 @@ from mtpd.version import __version__
 from .codes import Codebook, codebooks, decoded
 from .errors import CannotPack
 from .files import Files, files_of, in_16_bits, write_files
-from .fine_tune import LR, fine_tune, is_finite
+from .fine_tune import LR, fine_tune
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ def pack(request: Request) -> Packed:
     check_sums(path)
     content = read_checkpoint(path)
     detector = None if cfg is None else _loaded(cfg, path)
-    weights, notes = _weights_of(path, content, detector)
+    weights, notes, entry = _weights_of(path, content, detector)
     sizes = {'given': os.path.getsize(path), 'in 32 bits': sum(
         4 * value.numel() for value in weights.values())}
     signs, about = _signs(detector, weights)
@@ -116,15 +117,30 @@ def pack(request: Request) -> Packed:
         detector.load_state_dict(in_16_bits(packed))
         images = recalibrate(detector, cfg, request.images)
         packed = detector.state_dict()
-    if not is_finite(packed):
+    if not_finite(packed):
         raise CannotPack([f'--lr {request.lr:g}: the fine-tuning ended with '
                           'weights that are not finite. Choose a lower one.'])
     sizes['plain'], sizes['compressed'] = write_files(files, dict(
         meta=_meta(content, request), state_dict=in_16_bits(packed)))
     return Packed(files, sizes, (len(books), len(packed)),
                   _share_of_zeros(packed, books),
-                  sorted(map(str, set(content) - {'meta', 'state_dict'})),
-                  notes + about, images)
+                  _left(content, entry), notes + about, images)
+
+
+def _left(content: Mapping[str, Any], entry: str) -> list[str]:
+    """What a checkpoint holds besides its weights and ``meta``.
+
+    Args:
+        content: Of the checkpoint.
+        entry: Where in it the weights were, as in :class:`FoundWeights`.
+    """
+    left = []
+    for key, value in content.items():
+        is_weight = not entry and isinstance(value, Tensor)
+        if key != 'meta' and not is_weight \
+                and not f'{entry}.'.startswith(f'{key}.'):
+            left.append(str(key))
+    return sorted(left)
 
 
 def _signs(detector: BaseDetector | None, weights: Mapping[str, Tensor]
@@ -194,9 +210,8 @@ def _loaded(cfg: Config, path: str) -> BaseDetector:
 
 
 def _weights_of(path: str, content: Mapping[str, Any],
-                detector: BaseDetector | None
-                ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The weights of a checkpoint, and how they were found.
+                detector: BaseDetector | None) -> FoundWeights:
+    """The weights of a checkpoint.
 
     Raises:
         CannotPack: There are none, or they cannot be packed.
@@ -210,12 +225,11 @@ def _weights_of(path: str, content: Mapping[str, Any],
         raise CannotPack([
             f'{path} holds no weights of a detector, but '
             f'{sorted(map(str, content))[:6]}. Name a checkpoint of mmdet.'])
-    bad = [key for key, value in weights.items()
-           if not is_finite({key: value})]
+    bad = not_finite(weights)
     if bad:
-        raise CannotPack([f'{path}: {bad[0]} holds numbers that are not '
-                          'finite. Name a checkpoint from before.'])
-    return weights, found.notes
+        raise CannotPack([f'{path}: {bad} holds numbers that are not finite. '
+                          'Name a checkpoint from before.'])
+    return found._replace(weights=weights)
 
 
 def _meta(content: Mapping[str, Any], request: Request) -> dict[str, Any]:

@@ -63,8 +63,8 @@ def examine_pool(plan: Plan, without_weights: Collection[str] = ()
         return {}, []  # a problem of the settings
     teachers = [plan.teachers[name] for name in plan.used]
     with isolate_rng(0):
-        pool, problems = _build_all([plan.student, *teachers],
-                                    without_weights)
+        pool, problems = build_all([plan.student, *teachers],
+                                   without_weights)
         if 'student' in pool:
             problems += unknown_modules(plan.student.config, pool['student'])
             if plan.distils:
@@ -85,9 +85,14 @@ def examine_pool(plan: Plan, without_weights: Collection[str] = ()
     return pool, list(dict.fromkeys(problems))
 
 
-def _build_all(specs: list[DetectorSpec], without_weights: Collection[str]
-               ) -> tuple[dict[str, BaseDetector], list[str]]:
-    """The detectors that can be built, by name, and why others cannot."""
+def build_all(specs: list[DetectorSpec], without_weights: Collection[str]
+              ) -> tuple[dict[str, BaseDetector], list[str]]:
+    """The detectors that can be built, by name, and why others cannot.
+
+    Args:
+        specs: The detectors.
+        without_weights: As in :func:`examine_pool`.
+    """
     pool, problems = {}, []
     for spec in specs:
         if not spec.model.get('data_preprocessor'):

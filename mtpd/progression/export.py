@@ -68,7 +68,7 @@ def _weights_of(content: Mapping[str, Any], checkpoint: str
     """The detector's weights in a file, with a line of the log about a file
     of another format."""
     try:
-        weights, notes = find_weights(content)
+        weights, notes, _ = find_weights(content)
     except AmbiguousWeights as error:
         raise CheckpointMismatch(f'{checkpoint} {error}') from error
     if not any(key.startswith('backbone.') for key in weights):

@@ -21,6 +21,7 @@ from mtpd.compress import sliced_detector
 from mtpd.compress.calibrate import IMAGES, recalibrate
 from mtpd.compress.files import plain_checkpoint
 from mtpd.compress.first_weights import same_layers
+from mtpd.compress.slicing import trained
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    load_weights)
 from mtpd.distill.inherit import Inheritance, inherit
@@ -69,7 +70,8 @@ def slice_student(plan: Plan, pool: dict[str, BaseDetector],
     keeps_backbone = same_layers(source.model.backbone,
                                  plan.student.model.backbone)
     try:
-        original = source.build() if has_weights else \
+        original = trained(source.model, source.weights,
+                           source.checkpoint_field) if has_weights else \
             replace(source, checkpoint=None).build()
         pool['student'] = sliced_detector(original, plan.student.model,
                                           keeps_backbone)

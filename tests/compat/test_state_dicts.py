@@ -164,7 +164,7 @@ def test_keys_that_only_look_like_a_prefix_stay():
            'neck.backbone.weight': torch.ones(2),
            'teacher.head.weight': torch.ones(3),
            'ema_scale': torch.ones(4)}
-    weights, notes = find_weights(dict(state_dict=dict(own)), own)
+    weights, notes, _ = find_weights(dict(state_dict=dict(own)), own)
     assert weights.keys() == own.keys() and notes == ()
     assert list(find_weights(dict(state_dict={
         f'module.{key}': value for key, value in own.items()}), own)[0]

@@ -87,7 +87,9 @@ def test_nothing_that_is_read_is_written_over(mine, tool, tmp_path):
     weights = tmp_path / 'my.pth'
     (tmp_path / 'base.py').write_text("_base_ = 'my_half.py'\n")
     (tmp_path / 'my_half.py').write_text("_base_ = 'my.py'\n")
-    (tmp_path / 'swin.py').write_text(Path(teachers.swin.config).read_text())
+    swin = teachers.swin
+    (tmp_path / 'swin.py').write_text(Path(swin.config).read_text())
+    (tmp_path / 'my_half_mtpd.py').symlink_to(swin.checkpoint)
     cases = (
         ('my_half_start.pth', 'my.py', 'my_half_start.pth', '--width', .5),
         ('my_half.py', 'my.py', 'my.pth', '--width', .5, '--teacher',
@@ -183,7 +185,11 @@ WRONG = {
     'no teacher': (['my.py', 'my.pth', '--width', .5, '--teacher',
                     'big=big.py,big.pth'], '--teacher big: There is no config '
                    'big.py'),
-
+    'weights of another teacher': (
+        ['my.py', 'my.pth', '--width', .5, '--teacher', 'big=my.py,WIDE'],
+        'big: --teacher big.checkpoint: .* is not a checkpoint of this'),
+    'no backbone': (['SEMI', 'my.pth', '--width', .5], 'model is a '
+                    'SoftTeacher without a backbone of its own. Name'),
     'taken name': (['my.py', 'my.pth', '--width', .5, '--teacher',
                     'student=my.py,my.pth'], 'this name is taken'),
     'mixed AP': (['my.py', 'my.pth', '--width', .5, '--teacher',
@@ -212,9 +218,13 @@ def test_what_is_wrong_is_said_and_nothing_is_written(case, mine, tool,
                 'train_dataloader.dataset.data_prefix.img': 'gone/'}),
             'NO_DATA': lambda: without(folder, 'no_data.py',
                                        train_dataloader=None),
+            'SEMI': lambda: without(folder, 'semi.py', model=dict(
+                _delete_=True, type='SoftTeacher', detector=dict())),
             'MTPD': lambda: without(folder, 'progression.py',
                                     mtpd=dict(order='bgs'))}
-    words = [made[word]() if word in made else word for word in words]
+    for word, make in made.items():
+        words = [str(one).replace(word, make()) if word in str(one) else one
+                 for one in words]
     before = written(folder)
     if '--out' not in words:
         words += ['--out', 'new']
@@ -257,6 +267,15 @@ def test_files_are_not_replaced_and_written_together(mine, tool, monkeypatch,
     shutil.rmtree(tmp_path / 'folder')
     # What is wrong with the files that are read comes first.
     other = read_checkpoint('my.pth')
+    key = 'neck.fpn_convs.0.conv.weight'
+    torch.save(dict(state_dict={**other['state_dict'], key: other[
+        'state_dict'][key] * float('nan')}), tmp_path / 'other.pth')
+    for words in (['--width', .5], ['--conv-cfg', 'LowRankConv2d']):
+        with pytest.raises(SystemExit, match=f'{key} holds numbers that are '
+                           'not finite'):
+            tool('my.py', tmp_path / 'other.pth', *words, '--out',
+                 tmp_path / 'new')
+    assert not (tmp_path / 'new').exists()
     del other['state_dict']['neck.fpn_convs.0.conv.weight']
     torch.save(other, tmp_path / 'other.pth')
     for words in (['--width', .5], ['--conv-cfg', 'LowRankConv2d']):

@@ -141,6 +141,10 @@ WRONG = {
                      'is not a checkpoint of this RetinaNet'),
     'nothing to merge': (['my.py', 'my.pth', '--merge'], 'so there is nothing '
                          'to merge'),
+    'no backbone': (['SEMI', 'my.pth', '--conv-cfg', 'XNORConv2d'],
+                    'model is a SoftTeacher without a backbone'),
+    'no backbone to merge': (['SEMI', 'my.pth', '--merge'],
+                             'model is a SoftTeacher without a backbone'),
     'no checkpoint': (['my.py', 'our.pth', '--merge'], 'There is no '
                       'file our.pth'),
     'no config': (['our.py', 'my.pth', '--merge'], 'There is no config '
@@ -160,8 +164,10 @@ def test_what_is_wrong_is_said_and_nothing_is_written(case, mine, tool,
                                                       capsys):
     folder, teachers = mine
     words, message = WRONG[case]
-    words = [teachers.wide.checkpoint if word == 'WIDE' else word
-             for word in words]
+    Config(dict(model=dict(type='SoftTeacher', detector=dict()))).dump(
+        str(folder / 'semi.py'))
+    words = [dict(WIDE=teachers.wide.checkpoint, SEMI='semi.py').get(
+        word, word) for word in words]
     before = names(folder)
     with pytest.raises(SystemExit) as error:
         tool(*words, '--out', 'new')

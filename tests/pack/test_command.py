@@ -150,6 +150,16 @@ def test_a_checkpoint_alone(mine, tool):
     assert (mine / 'alone.pth').read_bytes() == plain
 
 
+@pytest.mark.parametrize('entry', ['model', 'ema.module', ''])
+def test_what_is_left_out_are_no_weights(mine, tool, entry):
+    content = torch.load(mine / 'my.pth', weights_only=True)['state_dict']
+    for key in reversed(entry.split('.') if entry else []):
+        content = {key: content}
+    torch.save({**content, 'epoch': 3, 'optimizer': {}}, mine / 'own.pth')
+    said = tool('own.pth', '--out', 'own_packed.pth', '--overwrite')
+    assert 'only training needs it: epoch, optimizer\n' in said
+
+
 def test_batch_norms_are_measured_anew_and_other_tools_read_it(mine, tool):
     said = tool('my.pth', '--bits', 4, '--config', 'my.py',
                 '--out', 'new/n.pth')

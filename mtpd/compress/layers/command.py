@@ -14,8 +14,8 @@ from mtpd.compress.errors import CannotSlice
 from mtpd.compress.files import (ORIGINAL, Files, Teacher, named_files,
                                  load_from, saved, write_files,
                                  write_together)
+from mtpd.compress.slicing import trained
 from mtpd.config_types import imported_modules
-from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import DetectorSpec
 
 from .convert import merge_into, start_from
@@ -84,8 +84,7 @@ def replace_layers(request: LayerRequest) -> Layered:
     spec = DetectorSpec(ORIGINAL, cfg, None)
     model, notes = with_layers(spec.model, conv_cfg, request.parts)
     detector = built_with(model)
-    original = build_detector(spec.model, request.checkpoint,
-                              'the checkpoint')
+    original = trained(spec.model, request.checkpoint)
     files = files_with(request)
     refuse_overwriting(files, request)
     count = start_from(detector, original)
@@ -140,7 +139,7 @@ def merge_layers(request: Request) -> Layered:
         raise CannotSlice([f'{request.config} has no conv_cfg of the types '
                            f'{", ".join(LAYERS)}, so there is nothing to '
                            'merge.'])
-    layered = build_detector(spec.model, request.checkpoint, 'the checkpoint')
+    layered = trained(spec.model, request.checkpoint)
     refuse_overwriting([config, weights], request)
     detector = built_with(model)
     count = merge_into(detector, layered)
