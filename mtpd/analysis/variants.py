@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compress.files import ORIGINAL
 from mtpd.deploy.validation import FileAsDetector
+from mtpd.distill.detector import CheckpointMismatch
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.plan import stage_teachers
 from mtpd.plan.work_dir import UnreadableHistory, read_json
@@ -191,14 +192,16 @@ def measure_variants(variants: Sequence[Variant], history: History,
         threads: Numbers of threads, ascending.
 
     Raises:
-        UnusableInput: An ONNX file cannot be read, or finds other classes.
-        CheckpointMismatch: A checkpoint is of another model.
+        UnusableInput: An ONNX file cannot be read, or finds other classes; or
+            a checkpoint is not one of the student.
+        CheckpointMismatch: A checkpoint that the config names is of another
+            model.
     """
     student = Config(history.plan.student.config.to_dict())
     student.val_dataloader.batch_size = 1
     classes = Runner.build_dataloader(
         student.val_dataloader).dataset.metainfo['classes']
-    detectors = {v.name: _load(v, classes) for v in variants}
+    detectors = {v.name: _load(v, history, classes) for v in variants}
     aps = measured_aps({v.name: v.spec for v in variants}, detectors, student,
                        history.plan.paths.measured)
     images = {v.name: _first_image(v.spec, student) for v in variants}
@@ -227,10 +230,21 @@ def _ratio(first: Sequence[float], own: Sequence[float]
     return statistics.median(ratios), low, high
 
 
-def _load(variant: Variant, classes: Sequence[str]
+def _load(variant: Variant, history: History, classes: Sequence[str]
           ) -> BaseDetector | FileAsDetector:
     if not variant.is_onnx:
-        return variant.spec.build().eval()
+        try:
+            return variant.spec.build().eval()
+        except CheckpointMismatch as error:
+            student = history.plan.student
+            if variant.spec.name != student.name \
+                    or variant.file == student.checkpoint:
+                raise  # the config names it
+            reason = str(error).partition(': ')[2].partition('\nSet ')[0]
+            raise UnusableInput(
+                f'{reason}\n--compare takes checkpoints of the student of '
+                f'{history.plan.work_dir}, named or in it. Take this one out.'
+            ) from error
     model = FileAsDetector(OnnxDetector(variant.file))
     if [*model.about['classes']] != [*classes]:
         raise UnusableInput(

@@ -124,13 +124,13 @@ def read_plan(work_dir: str, config: str | None = None) -> Plan:
         raise UnreadableHistory(f'There is no file {path}. ' + (
             'Correct the path after --config.' if config else
             'tools/train.py CONFIG writes it at the start of every run, also '
-            f'with --resume --work-dir {work_dir}. Or name the config that '
-            'the progression was run with by --config FILE.'))
+            f'with --resume --work-dir {work_dir}. tools/report.py also takes '
+            'the config that the progression was run with, by --config FILE.'))
     cfg = load_config(path)
     if 'mtpd' not in cfg:
         raise UnreadableHistory(
             f'{path} has no mtpd part, so {work_dir} is no progression. Name '
-            'the work_dir of one, or its config by --config FILE.')
+            'the work_dir of one, or for tools/report.py --config FILE.')
     if config is None:
         # A run has written there which files it found: nothing in its own
         # folder is meant.

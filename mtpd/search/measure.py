@@ -1,7 +1,9 @@
 """Box AP and latency of detectors, and what both depend on."""
 import copy
+import functools
 import io
 import json
+import logging
 from contextlib import redirect_stdout, suppress
 from typing import Callable, Mapping, Sequence
 
@@ -12,6 +14,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_main_process
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mtpd.compat.atomic_files import atomic_write
@@ -22,7 +25,7 @@ from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import NoMeanAP, PlanError
 from mtpd.plan.plan import Plan
 from mtpd.plan.pool import unmeasurable_aps
-from mtpd.plan.work_dir import read_json
+from mtpd.plan.work_dir import UnreadableHistory, read_json
 from mtpd.processes import on_main
 
 from .fingerprints import fingerprint
@@ -315,13 +318,24 @@ def _measured(specs: Mapping[str, DetectorSpec],
 
 
 def _read_cache(cache: str) -> dict[str, dict[str, float | None]]:
-    """What was measured; a negative AP of an earlier version is none."""
-    known: dict[str, dict[str, float | None]] = read_json(
-        cache, {...: {...: float | int | None}},
-        'Remove it: what it held is measured again.') or {}
+    """What was measured, nothing if the file is damaged; a negative AP of an
+    earlier version is none."""
+    try:
+        known: dict[str, dict[str, float | None]] = read_json(
+            cache, {...: {...: float | int | None}},
+            'What it held is measured again where it is needed.') or {}
+    except UnreadableHistory as error:
+        _warn_of_damage(str(error))
+        return {}
     for entry in known.values():
         entry |= {'ap': None} if (entry.get('ap') or 0) < 0 else {}
     return known
+
+
+@functools.cache
+def _warn_of_damage(message: str) -> None:
+    """Once, however many detectors are looked up."""
+    print_log(message, 'current', logging.WARNING)
 
 
 def _cache_key(spec: DetectorSpec, validation: Config) -> str:

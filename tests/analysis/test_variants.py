@@ -86,6 +86,19 @@ def test_every_detector_of_a_progression_is_found(history, tmp_path):
         find_variants(begun, [str(tmp_path / 'gone.onnx')])
 
 
+def test_a_checkpoint_of_another_model_is_refused(history, tmp_path):
+    weights = torch.load(history.start, weights_only=True)
+    weights['state_dict']['bbox_head.retina_cls.bias'] = torch.zeros(3)
+    torch.save(weights, tmp_path / 'other.pth')
+    found, _ = find_variants(history, [str(tmp_path / 'other.pth')])
+    with pytest.raises(UnusableInput, match='other.pth is not a checkpoint of '
+                       'this RetinaNet.*') as error:
+        measure_variants(found[-1:], history, [1])
+    assert f'--compare takes checkpoints of the student of ' \
+        f'{history.plan.work_dir}, named' in str(error.value)
+    assert 'mtpd.student' not in str(error.value)
+
+
 def test_they_are_measured_beside_each_other(history, monkeypatch, tmp_path):
     monkeypatch.setattr(variants, 'ROUNDS', 3)
     # A pass takes as many seconds as its turn says: 4, 2, 1, 4, 2, 1, ...

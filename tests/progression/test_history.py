@@ -189,7 +189,8 @@ def test_what_cannot_be_read_is_named(found_run, tmp_path):
     with pytest.raises(UnreadableHistory, match='no folder .*gone'):
         read_plan(str(tmp_path / 'gone'))
     with pytest.raises(UnreadableHistory, match=r'no file .*config.py\. '
-                       r'tools/train.py CONFIG writes .*--config FILE'):
+                       r'tools/train.py CONFIG writes .* tools/report.py '
+                       'also takes .*--config FILE'):
         read_plan(str(tmp_path))
     (tmp_path / 'plain.py').write_text('model = dict(type="RetinaNet")')
     with pytest.raises(UnreadableHistory, match='plain.py has no mtpd part'):

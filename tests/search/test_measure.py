@@ -2,6 +2,7 @@
 import copy
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Sequence
 
 import numpy as np
@@ -12,7 +13,6 @@ from mmengine.config import Config
 
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.pool import build_pool, unmeasurable_aps
-from mtpd.plan.work_dir import UnreadableHistory
 from mtpd.progression import PlanError, make_plan
 from mtpd.search.latency import latency
 from mtpd.search.measure import (box_ap, class_labels, known_measures,
@@ -208,18 +208,27 @@ def test_ap_is_measured_once_per_checkpoint(toy, tmp_path, monkeypatch):
     other.val_dataloader.dataset.indices = 4
     measured_aps(plan.teachers, pool, other, cache)
     assert len(measured) == 4
+    # What a full disk has left is nothing.
+    whole = Path(cache).read_text()
+    Path(cache).write_text(whole[:len(whole) // 2])
+    said = []
+    monkeypatch.setattr(measure, 'print_log', lambda text, *_: said.append(
+        text))
+    assert known_measures(plan.teachers['wide'], cfg, cache) == {}
+    assert measured_aps(plan.teachers, pool, cfg, cache) == {
+        'wide': 5., 'swin': 6.}
+    assert len(said) == 1 and said[0].startswith(f'{cache} is no JSON (')
+    assert known_measures(plan.teachers['wide'], cfg, cache)['ap'] == 5
 
 
-def test_a_damaged_file_of_measurements_is_named(toy, tmp_path):
+def test_a_damaged_file_of_measurements_is_none(toy, tmp_path):
     cfg = toy()
     plan = make_plan(cfg)
     cache = tmp_path / 'measured.json'
     for damaged in (b'{"a":', b'\xff', b'[]', b'{"a": 3}',
                     b'{"a": {"ap": "x"}}'):
         cache.write_bytes(damaged)
-        with pytest.raises(UnreadableHistory,
-                           match='measured.json is .*Remove it'):
-            known_measures(plan.teachers['wide'], cfg, str(cache))
+        assert known_measures(plan.teachers['wide'], cfg, str(cache)) == {}
     cache.write_text('{"a": {"ap": null, "seconds on x": 1}}')
     assert known_measures(plan.teachers['wide'], cfg, str(cache)) == {}
 
