@@ -29,7 +29,8 @@ import torch
 from filelock import FileLock  # torch itself depends on it
 from mmengine.runner import CheckpointLoader
 
-from .checksums import PACKED, decompressed, is_compressed, is_damaged
+from .checksums import (PACKED, decompressed, is_compressed, is_damaged,
+                        is_packed)
 from .pickled_types import allow_mmengine_types
 
 
@@ -57,7 +58,7 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
     """The content of a checkpoint file, read without running its code.
 
     A file that was compressed by xz is read as it is. What tools/pack.py has
-    written is compared with its checksums.
+    written is compared with its checksums first.
 
     Args:
         map_location: As in :func:`torch.load`.
@@ -70,6 +71,9 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
     """
     path = _existing(path)
     source = _source(path)
+    packed = is_packed(source)
+    if packed:  # before anything of a damaged file is taken for a weight
+        check_sums(path, source)
     try:
         content = _read(path, source, map_location)
     except CorruptCheckpoint:
@@ -78,8 +82,8 @@ def read_checkpoint(path: str, map_location: Any = 'cpu') -> dict:
         check_sums(path, source)  # a wrong byte may look like anything
         raise
     meta = content.get('meta')
-    if isinstance(meta, Mapping) and PACKED in meta:
-        check_sums(path, source)
+    if not packed and isinstance(meta, Mapping) and PACKED in meta:
+        check_sums(path, source)  # packed by an earlier version
     return content
 
 
@@ -110,6 +114,8 @@ def _source(path: str) -> str | BinaryIO:
 def _read(path: str, source: str | BinaryIO, map_location: Any) -> dict:
     """As :func:`read_checkpoint`, from a path or an open file."""
     allow_mmengine_types()
+    if not isinstance(source, str):
+        source.seek(0)
     try:
         content = torch.load(source, map_location, weights_only=True)
     except pickle.UnpicklingError as error:

@@ -14,6 +14,13 @@ from typing import BinaryIO
 PACKED = 'packed'
 """The entry in a checkpoint's ``meta`` that says how it was packed."""
 
+ARCHIVE = 'packed_by_mtpd'
+"""The folder in a packed checkpoint's archive. It is in the name of each part,
+so that no damage of one place hides that there are checksums to compare."""
+
+_FOLDER = 0x10
+"""Among the attributes of an archive's part, as MS-DOS has them."""
+
 _XZ = b'\xfd7zXZ\x00'
 
 _TORN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError,
@@ -37,6 +44,22 @@ def decompressed(path: str) -> BinaryIO:
         return io.BytesIO(file.read())
 
 
+def is_packed(source: str | BinaryIO) -> bool:
+    """Whether a part of a checkpoint lies in :data:`ARCHIVE`.
+
+    Args:
+        source: As in :func:`is_damaged`.
+    """
+    if not isinstance(source, str):
+        source.seek(0)
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return any(name.startswith(f'{ARCHIVE}/')
+                       for name in archive.namelist())
+    except _TORN:
+        return False
+
+
 def is_damaged(source: str | BinaryIO) -> bool:
     """Whether a part of a checkpoint does not match its checksum.
 
@@ -52,7 +75,12 @@ def is_damaged(source: str | BinaryIO) -> bool:
         if not zipfile.is_zipfile(source):
             return False
         with zipfile.ZipFile(source) as archive:
-            recorded = any(part.CRC for part in archive.infolist())
-            return recorded and archive.testzip() is not None
+            parts = archive.infolist()
+            # Of a part that is marked as a folder torch reads nothing, and
+            # fills its tensor with whatever the memory holds.
+            folders = [part for part in parts if part.external_attr & _FOLDER
+                       and not part.is_dir()]
+            recorded = any(part.CRC for part in parts)
+            return bool(folders) or recorded and archive.testzip() is not None
     except _TORN:
         return True

@@ -1,9 +1,10 @@
 """The files of a packed detector: a checkpoint in 16 bits, and the same
 compressed by xz."""
-import io
 import lzma
 import os
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.checkpoints import read_checkpoint
-from mtpd.compat.checksums import decompressed
+from mtpd.compat.checksums import ARCHIVE, decompressed
 from mtpd.compress.files import refuse_existing
 
 from .errors import CannotPack, CannotUnpack
@@ -90,15 +91,17 @@ def write_files(files: Files, content: Mapping[str, Any]) -> tuple[int, int]:
     Raises:
         OSError: They cannot be written; then there is none of them.
     """
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    plain = buffer.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        # torch names the archive after its file.
+        file = Path(folder, f'{ARCHIVE}.pth')
+        torch.save(dict(content), file)
+        plain = file.read_bytes()
     packed = lzma.compress(plain, check=lzma.CHECK_SHA256,
                            preset=9 | lzma.PRESET_EXTREME)
     with ExitStack() as stack:
         opened = [stack.enter_context(atomic_file(path)) for path in files]
-        for file, data in zip(opened, (plain, packed), strict=True):
-            file.write(data)
+        for written, data in zip(opened, (plain, packed), strict=True):
+            written.write(data)
     return len(plain), len(packed)
 
 
