@@ -12,10 +12,6 @@ from .slicing import built, sliced_detector
 SMALLEST = 5
 """The narrowest slice that is tried, in percent of the channels."""
 
-NEAR = 25
-"""How far from a width that cannot be had others are looked for, in percent
-of the channels."""
-
 Measure = Callable[[BaseDetector], float]
 
 
@@ -128,9 +124,9 @@ def slice_of_width(original: BaseDetector, model: ConfigDict,
         return _sliced(original, model, width)
     except WidthUnavailable as error:
         percent, near = 100 * width, []
-        for candidates in (range(math.ceil(percent) - 1, 0, -1),
+        for candidates in (range(math.ceil(percent) - 1, SMALLEST - 1, -1),
                            range(math.floor(percent) + 1, 101)):
-            found = _first_slice(original, model, candidates[:NEAR])
+            found = _first_slice(original, model, candidates)
             if found is not None:
                 near.append(f'{found.width:g}')
         if not near:
@@ -155,7 +151,7 @@ def widest_slice(original: BaseDetector, model: ConfigDict,
     percent = round(100 * width)
     made = _first_slice(original, model, range(percent, SMALLEST - 1, -1))
     if made is None:
-        wider = _first_slice(original, model, range(percent + 1, 101)[:NEAR])
+        wider = _first_slice(original, model, range(percent + 1, 101))
         raise CannotSlice([
             f'Up to {percent}% of the channels would keep within the budget, '
             'but the smaller model cannot be built so narrow, or its layers '

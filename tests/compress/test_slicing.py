@@ -14,6 +14,7 @@ from mtpd.compress import (CannotSlice, budget, narrowed,
                            sliced_detector)
 from mtpd.compress.budget import slice_of_width, widest_slice
 from mtpd.compress.channels import choose, slice_weights
+from mtpd.compress.errors import WidthUnavailable
 from mtpd.compress.slicing import built
 from mtpd.compress.trace import raw_outputs
 from mtpd.plan.detectors import load_config
@@ -202,8 +203,7 @@ def test_a_smaller_model_with_other_connections_is_refused():
 
 
 def test_the_nearest_width_that_can_be_had_is_named(monkeypatch):
-    monkeypatch.setattr(budget, 'NEAR', 3)  # for time
-    monkeypatch.setattr(budget, 'SMALLEST', 25)
+    monkeypatch.setattr(budget, 'SMALLEST', 25)  # for time
     model = model_of('retinanet_r18')
     model.backbone = ConfigDict(type='MobileNetV2', out_indices=(1, 2, 4, 6))
     model.neck.in_channels = [24, 32, 96, 320]
@@ -216,6 +216,15 @@ def test_the_nearest_width_that_can_be_had_is_named(monkeypatch):
         widest_slice(original, model, .27)
     assert widest_slice(original, model, .3).notes == narrowed(
         model, .3).notes
+
+    def only_wide(original, model, width):
+        if width < .9:
+            raise WidthUnavailable(['This width cannot be had.'])
+        return budget.Slice(width, model, original, ())
+
+    monkeypatch.setattr(budget, '_sliced', only_wide)
+    with pytest.raises(CannotSlice, match='be had: --width 0.9.'):
+        slice_of_width(original, model, .3)
 
 
 @pytest.mark.parametrize('kind', ['ResNet', 'MobileNetV2'])
