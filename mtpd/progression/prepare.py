@@ -27,8 +27,8 @@ from mtpd.plan.start_check import (amp_problems, mechanism_problems,
                                    training_problems)
 
 from .record import is_started, other_progression
-from .start import (inherit_problems, is_sliced, slice_student,
-                    write_slice)
+from .start import (inherit_problems, is_sliced, slice_notes,
+                    slice_student, write_slice)
 
 
 class DiskFull(OSError):
@@ -144,7 +144,8 @@ def check(cfg: Config, data_is_checked: bool = False, resume: bool = True,
                       '--resume to continue it, or choose another '
                       '--work-dir.')
     return Checked(plan, pool, of_settings, others,
-                   notes + plan_notes(plan, pool, batches), other)
+                   notes + plan_notes(plan, pool, batches)
+                   + slice_notes(plan, pool), other)
 
 
 def unread_checkpoints(plan: Plan, fetches: bool) -> list[str]:

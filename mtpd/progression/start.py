@@ -21,6 +21,7 @@ from mtpd.compress import sliced_detector
 from mtpd.compress.calibrate import IMAGES, recalibrate
 from mtpd.compress.files import plain_checkpoint
 from mtpd.compress.first_weights import same_layers
+from mtpd.compress.narrow_backbone import setting
 from mtpd.compress.slicing import trained
 from mtpd.distill.detector import (CheckpointMismatch, build_detector,
                                    load_weights)
@@ -84,6 +85,24 @@ def slice_student(plan: Plan, pool: dict[str, BaseDetector],
         return [f'{source.field}.config: the model cannot be built '
                 f'({type(error).__name__}: {error}).']
     return []
+
+
+def slice_notes(plan: Plan, pool: Mapping[str, BaseDetector]) -> list[str]:
+    """That stages of a sliced student are frozen, which is hardly meant.
+
+    Args:
+        plan: The progression.
+        pool: The built detectors by name.
+    """
+    source = plan.student.sliced_from
+    if source is None or 'student' not in pool:
+        return []
+    own = plan.student.model.backbone
+    frozen = setting(own, 'frozen_stages')
+    if frozen in (None, -1) or same_layers(source.model.backbone, own):
+        return []
+    return [f'model.backbone.frozen_stages is {frozen}, so what is left of '
+            'these stages is not trained. Set -1, as tools/compress.py does.']
 
 
 def write_slice(plan: Plan, pool: Mapping[str, BaseDetector]) -> None:

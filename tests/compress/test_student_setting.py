@@ -64,6 +64,24 @@ def test_it_starts_with_the_most_important_channels(half, toy, retinanet):
         run_progression(other, resume=True)
 
 
+def test_frozen_stages_of_a_slice_are_told(half):
+    cfg = half()
+    cfg.model.backbone.frozen_stages = 1
+    checked = check(cfg)
+    note, = [one for one in checked.notes if 'frozen' in one]
+    assert checked.problems == [] and note == (
+        'model.backbone.frozen_stages is 1, so what is left of these stages '
+        'is not trained. Set -1, as tools/compress.py does.')
+    # A backbone that is whole may be frozen with the weights that it had.
+    source = Config.fromfile(cfg.mtpd.student.sliced_from.config)
+    cfg.model = source.model
+    cfg.model.backbone.frozen_stages = 1
+    cfg.model.neck.out_channels = cfg.model.bbox_head.in_channels = 8
+    whole = check(cfg)
+    assert whole.problems == []
+    assert not any('frozen' in one for one in whole.notes)
+
+
 def test_everything_wrong_is_found_before_training(half, toy, swin_mask_rcnn,
                                                    tmp_path):
     def problems(**student):
