@@ -16,7 +16,7 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.processes import init_processes
 from mtpd.distill.detector import load_weights
 from mtpd.plan.errors import PlanError
-from mtpd.plan.pool import unmeasurable_aps
+from mtpd.plan.predictions import unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.progression import Plan, Progression, check, run_progression
 from mtpd.progression.control import (describe_gain, other_length,

@@ -5,6 +5,7 @@ from typing import Any, Iterator, NamedTuple
 from mmengine.config import ConfigDict
 
 from mtpd.config_types import dict_of, type_name
+from mtpd.plan.predictions import input_channels
 
 from .errors import CannotSlice
 from .first_weights import without_first_weights
@@ -117,12 +118,11 @@ def unsupported_parts(model: ConfigDict) -> list[str]:
     elif not model.get('bbox_head') and not model.get('rpn_head'):
         problems.append(f'model is a {model.type} without bbox_head or '
                         'rpn_head; one of them is needed.')
-    for key in ('in_channels', 'in_chans'):  # the second is timm's
-        channels = dict_of(model, 'backbone').get(key, 3)
-        if channels != 3:
-            problems.append(f'model.backbone.{key} is {channels}. Only '
-                            'detectors of colour images (3 channels) can be '
-                            'sliced.')
+    channels = input_channels(model)
+    if channels != 3:
+        problems.append(f'model.backbone takes {channels} channels. Only '
+                        'detectors of colour images (3 channels) can be '
+                        'sliced.')
     problems += _unsupported('model.neck', model.get('neck'), NECKS)
     if model.get('roi_head'):
         problems += _unsupported('model.roi_head', model.roi_head, ROI_HEADS)

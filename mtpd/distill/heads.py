@@ -36,12 +36,44 @@ def score_channels(detector: BaseDetector) -> dict[int, int]:
     maps, from one dry pass.
 
     Raises:
-        ValueError: The detector has no dense head.
+        ValueError: The detector has no dense head, or this one does not give
+            one score before the sigmoid for each anchor and class.
     """
     head = dense_head(detector)
-    strides, maps = dry_pass(detector, lambda features: score_maps(
-        head(features)))
-    return {s: m.shape[1] for s, m in zip(strides, maps, strict=True)}
+    kind = type(head).__name__
+    try:
+        strides, maps = dry_pass(detector, lambda features: score_maps(
+            head(features)))
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(f'mtpd.distill compares classification maps, and '
+                         f'{kind} makes none of feature maps alone. {_CURE}') \
+            from error
+    channels = {s: m.shape[1] for s, m in zip(strides, maps, strict=True)}
+    reason = _no_logits(head, maps)
+    if reason:
+        raise ValueError('mtpd.distill compares scores before the sigmoid, '
+                         f'and {kind} {reason}. {_CURE}')
+    return channels
+
+
+def _no_logits(head: nn.Module, maps: Sequence[Tensor]) -> str:
+    """What a head's first output is instead of one score before the sigmoid
+    for each anchor and class; empty if it is that."""
+    if not getattr(head, 'use_sigmoid_cls', True):
+        return 'uses a softmax'
+    anchors = getattr(head, 'num_base_priors', None)
+    classes = getattr(head, 'num_classes', None)
+    if isinstance(anchors, int) and isinstance(classes, int) and any(
+            one.shape[1] != anchors * classes for one in maps):
+        return f'makes {maps[0].shape[1]} maps of {anchors} anchors and ' \
+            f'{classes} classes'
+    # Scores of a black image: those of TOOD and CenterNet are probabilities.
+    if all(one.min() >= 0 and one.max() <= 1 for one in maps):
+        return 'makes probabilities'
+    return ''
+
+
+_CURE = 'Choose a mechanism on feature maps.'
 
 
 def check_heads_agree(student: BaseDetector, teacher: BaseDetector,
@@ -56,7 +88,7 @@ def check_heads_agree(student: BaseDetector, teacher: BaseDetector,
 
     Raises:
         ValueError: One is an RPN and the other a detector's box head, or
-            their maps have other channels, or they are no sigmoids.
+            their maps have other channels, or see :func:`score_channels`.
     """
     def describe(detector: BaseDetector) -> str:
         channels = score_channels(detector)
@@ -73,9 +105,3 @@ def check_heads_agree(student: BaseDetector, teacher: BaseDetector,
             f'classes): {describe(teacher)}, the student '
             f'{describe(student)}. Choose a teacher with the same head and '
             'classes, or a mechanism on feature maps.')
-    for detector in (student, teacher):
-        head = dense_head(detector)
-        if not getattr(head, 'use_sigmoid_cls', True):
-            raise ValueError(f'mtpd.distill compares sigmoid scores, and '
-                             f'{type(head).__name__} uses a softmax. Choose a '
-                             'mechanism on feature maps.')

@@ -269,6 +269,9 @@ def _read_teachers(pool: Mapping[str, Any], filename: str | None
                         'Rename this teacher.')
     for name, entry in pool.items():
         field = f'mtpd.teachers.{name}'
+        if isinstance(name, str) and '+' in name:
+            problems.append(f'{field}: teachers that teach at once are joined '
+                            'by +. Rename this teacher.')
         values, wrong = read_settings(TeacherSettings, entry, field)
         problems += wrong
         if not {'config', 'checkpoint'} <= set(values):

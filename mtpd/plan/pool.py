@@ -9,11 +9,10 @@ from mmdet.registry import MODELS
 from mmengine.logging import print_log
 
 from mtpd.compat.checkpoints import (CheckpointUnavailable, CorruptCheckpoint,
-                                     UnsafeCheckpoint, fetch_checkpoint,
-                                     read_checkpoint)
-from mtpd.config_types import dict_of, type_name
+                                     UnsafeCheckpoint)
+from mtpd.config_types import type_name
 from mtpd.distill.branch import make_branch
-from mtpd.distill.detector import CheckpointMismatch, dataset_meta_of
+from mtpd.distill.detector import CheckpointMismatch
 from mtpd.distill.frozen import FrozenDetector
 from mtpd.distill.preprocessor import DistillDataPreprocessor
 from mtpd.distill.pyramid import pyramid_channels
@@ -21,12 +20,13 @@ from mtpd.distill.teacher_view.steps import unsupported_steps
 from mtpd.distill.teacher_view.transform import with_teacher_view
 from mtpd.randomness import isolate_rng
 
-from .class_names import checkpoint_classes, label_map, validated_classes
-from .data_check.classes import head_classes
+from .class_names import checkpoint_classes
 from .data_check.sources import inner_datasets
 from .detectors import DetectorSpec
 from .errors import PlanError, did_you_mean
 from .plan import Plan
+from .predictions import (box_head_classes, classes_of, input_channels,
+                          unmeasurable_aps)
 from .student_names import checkpointed_heads, unknown_modules
 
 MAX_PADDING = 256
@@ -75,12 +75,13 @@ def examine_pool(plan: Plan, without_weights: Collection[str] = ()
                     problems += _branch_problems(plan, pool, spec)
                     problems += _image_problems(plan, pool['student'], spec)
             problems += _search_problems(plan, pool)
+            problems += _head_problems(plan, pool)
     if not problems:
         for spec in teachers:
             difference = _other_classes(plan.student, spec, pool)
             if difference:
-                print_log(f'{difference}. Its maps are matched all the same: '
-                          'no head takes part.', logger='current')
+                print_log(f'{difference}. Its maps are matched all the same.',
+                          logger='current')
     # A wrong mechanism is the same problem with every teacher.
     return pool, list(dict.fromkeys(problems))
 
@@ -95,6 +96,12 @@ def build_all(specs: list[DetectorSpec], without_weights: Collection[str]
     """
     pool, problems = {}, []
     for spec in specs:
+        channels = input_channels(spec.model)
+        if channels != 3:
+            problems.append(
+                f'{spec.model_field}.backbone takes {channels} channels. '
+                'Student and teachers see the same colour images, of 3.')
+            continue
         if not spec.model.get('data_preprocessor'):
             problems.append(
                 f'{spec.model_field} has no data_preprocessor, and the config '
@@ -199,6 +206,21 @@ def _other_classes(student: DetectorSpec, teacher: DetectorSpec,
             'order)')
 
 
+def _head_problems(plan: Plan, pool: Mapping[str, BaseDetector]) -> list[str]:
+    """That a head is inherited whose outputs mean other classes. Of a head
+    with another number of classes, the layers before them are taken."""
+    if 'head' not in plan.inherit or not plan.order \
+            or plan.order[0][0] not in pool:
+        return []
+    first = plan.teachers[plan.order[0][0]]
+    difference = _other_classes(plan.student, first, pool)
+    own, others = map(box_head_classes, (plan.student.model, first.model))
+    if not difference or own != others:
+        return []
+    return [f'mtpd.inherit takes the head of {first.name}, and {difference}. '
+            "Leave 'head' out, or take another first teacher."]
+
+
 def _branch_problems(plan: Plan, pool: Mapping[str, BaseDetector],
                      teacher: DetectorSpec) -> list[str]:
     """Why levels, heads or mechanism of a teacher do not fit the student."""
@@ -283,62 +305,3 @@ def common_strides(plan: Plan,
                          'levels: take out the teacher that does not fit, or '
                          'set mtpd.order by hand.'])
     return tuple(sorted(shared))
-
-
-def unmeasurable_aps(plan: Plan,
-                     pool: Mapping[str, BaseDetector] | None = None
-                     ) -> list[str]:
-    """Why the student's validation set cannot measure some teachers' APs.
-
-    Args:
-        plan: The progression.
-        pool: The detectors that are built, by name; of others the checkpoint
-            is read.
-    """
-    pool = pool or {}
-    try:
-        wanted = validated_classes(plan.student)
-    except PlanError:
-        return []  # the data check says what is wrong with them
-    count = len(wanted or classes_of(plan.student, pool.get('student'))) \
-        or _head_classes(plan.student.config.model)
-    problems = []
-    for name in plan.used:
-        teacher = plan.teachers[name]
-        try:
-            by_name = label_map(plan.student, teacher, pool.get(name))
-        except PlanError as error:
-            problems += error.problems
-            continue
-        predicted = _head_classes(teacher.config.model)
-        if by_name is None and count and predicted not in (None, count):
-            problems.append(
-                f'mtpd.teachers.{name}.ap is not known and cannot be '
-                f'measured: it predicts {predicted} classes, the validation '
-                f'set has {count}. Declare ap for every teacher.')
-    return problems
-
-
-def classes_of(spec: DetectorSpec,
-               detector: BaseDetector | None = None) -> tuple[str, ...]:
-    """Classes by config, else by checkpoint, else unknown (empty).
-
-    Args:
-        spec: The detector.
-        detector: Built from it, if it is; then no file is read.
-    """
-    validation = dict_of(spec.config, 'val_dataloader.dataset')
-    classes = dict_of(validation, 'metainfo').get('classes')
-    if classes is None and spec.checkpoint is not None:
-        meta = getattr(detector, 'dataset_meta', None) \
-            if detector is not None else dataset_meta_of(
-                read_checkpoint(fetch_checkpoint(spec.checkpoint)))
-        classes = (meta or {}).get('classes')
-    return tuple(classes or ())
-
-
-def _head_classes(model: Mapping[str, Any]) -> int | None:
-    """``num_classes`` of a detector's last box head, None where it has
-    none."""
-    return next((count for field, count in reversed([*head_classes(model)])
-                 if 'bbox_head' in field), None)

@@ -17,7 +17,7 @@ from mtpd.plan.data_check import data_problems
 from mtpd.plan.detectors import DetectorSpec, is_url
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
-from mtpd.plan.pool import unmeasurable_aps
+from mtpd.plan.predictions import unmeasurable_aps
 from mtpd.plan.registered import part_problems
 from mtpd.plan.start_check import (amp_problems, frozen_notes,
                                    missing_weights, schedule_notes)

@@ -15,7 +15,7 @@ from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.logging import print_log
+from mmengine.logging import MessageHub, print_log
 from mmengine.optim import build_optim_wrapper
 
 from mtpd.config_types import dict_of, type_name
@@ -134,6 +134,9 @@ def _timed_steps(cfg: Config, batch: Mapping[str, Any],
     model = MODELS.build(cfg.model, default_args=dict(built=pool))
     model.init_weights()
     model = model.to(get_device()).train()
+    # A Runner sets them before each step; TOOD's head reads one.
+    for key in ('epoch', 'iter'):
+        MessageHub.get_current_instance().update_info(key, 0)
     for branch in model.guidances:
         if branch.auto is not None:  # looking for a weight takes memory, too
             branch.auto.fit_into(STEPS)

@@ -29,7 +29,7 @@ from mtpd.distill.inherit import Inheritance, inherit
 from mtpd.distill.pyramid import pyramid_channels
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
-from mtpd.plan.pool import unmeasurable_aps
+from mtpd.plan.predictions import unmeasurable_aps
 from mtpd.processes import on_main
 from mtpd.randomness import isolate_rng
 from mtpd.search.found_order import FoundOrder

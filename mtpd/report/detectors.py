@@ -12,7 +12,7 @@ from mtpd.distill.detector import CheckpointMismatch, build_detector
 from mtpd.plan.data_check.sources import sources_of
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
-from mtpd.plan.pool import unmeasurable_aps
+from mtpd.plan.predictions import unmeasurable_aps
 from mtpd.predict.onnx_file import first_line
 from mtpd.predict.test_set import BROKEN
 from mtpd.progression.history import History

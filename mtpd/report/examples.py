@@ -21,7 +21,7 @@ from PIL import Image
 from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.plan import stage_teachers
-from mtpd.plan.pool import classes_of
+from mtpd.plan.predictions import classes_of
 from mtpd.progression.history import History
 from mtpd.search.measure import validation_of
 

@@ -24,7 +24,7 @@ from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import NoMeanAP, PlanError
 from mtpd.plan.plan import Plan
-from mtpd.plan.pool import unmeasurable_aps
+from mtpd.plan.predictions import unmeasurable_aps
 from mtpd.plan.work_dir import UnreadableHistory, read_json
 from mtpd.processes import on_main
 

@@ -190,7 +190,7 @@ def test_the_widest_slice_within_a_budget(retinanet):
     grey = copy.deepcopy(retinanet)
     grey.backbone.in_channels = 1
     for limit in (10, 1e9):  # nothing is said of the budget
-        with pytest.raises(CannotSlice, match='backbone.in_channels is 1. '
+        with pytest.raises(CannotSlice, match='backbone takes 1 channels. '
                            'Only detectors of colour images'):
             widest(grey, {'parameters': parameters}, {'parameters': limit})
     # GroupNorms of 4 groups, of which the stem's need twice as many channels.

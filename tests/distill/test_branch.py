@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
+from shrink import shrunk
 
 from mtpd.distill import (FrozenDetector, PyramidAdapter, TeacherBranch,
                           build_detector, make_branch)
@@ -12,6 +13,7 @@ from mtpd.distill.auto_weight import NoGradient
 from mtpd.distill.branch import ImageGroup, NotFinite
 from mtpd.distill.losses import (Mechanism, Pairing,
                                  build_mechanism)
+from mtpd.plan.detectors import load_config
 
 
 def batch(sizes=((3, 64, 96), (3, 80, 64))) -> dict:
@@ -94,6 +96,29 @@ def test_heads_that_disagree_are_named(retinanet, swin_mask_rcnn, caffe_fcos,
         with pytest.raises(ValueError, match=words):
             make_branch(student, guide, 't', dict(type='LogitLoss'))
         make_branch(student, guide, 't', dict(type='CWDLoss'))
+
+
+@pytest.mark.parametrize('name, words', [
+    ('tood/tood_r50_fpn_1x_coco.py', 'TOODHead makes probabilities'),
+    ('centernet/centernet_r18_8xb16-crop512-140e_coco.py',
+     'CenterNetHead makes probabilities'),
+    ('yolo/yolov3_mobilenetv2_8xb24-ms-416-300e_coco.py',
+     'YOLOV3Head makes 30 maps of 3 anchors and 5 classes'),
+    ('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py',
+     'DeformableDETRHead makes none of feature maps alone')])
+def test_what_a_head_makes_has_to_be_scores_before_the_sigmoid(name, words):
+    model = load_config(f'mmdet::{name}').model
+    if 'centernet' in name:
+        model.backbone.init_cfg = None
+        model.bbox_head.num_classes = 5
+    else:
+        model = shrunk(model)
+    student, teacher = (build_detector(model) for _ in range(2))
+    guide = FrozenDetector(teacher)
+    with pytest.raises(ValueError, match=f'{words}. Choose a mechanism on '
+                       'feature maps'):
+        make_branch(student, guide, 't', dict(type='LogitLoss'))
+    make_branch(student, guide, 't', dict(type='CWDLoss'))
 
 
 def test_two_stage_detectors_agree_by_their_rpn(swin_mask_rcnn):

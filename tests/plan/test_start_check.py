@@ -8,9 +8,13 @@ import torch
 from mmengine.config import Config
 
 from commands import run_command
+from shrink import shrunk
 
+from mtpd.distill.detector import build_detector
+from mtpd.plan.detectors import load_config
 from mtpd.plan.errors import PlanError, did_you_mean, joined_names
 from mtpd.plan.plan import draft_plan, make_plan
+from mtpd.plan.predictions import predicts_no_boxes
 from mtpd.plan.registered import part_problems
 from mtpd.plan.start_check import mechanism_problems
 from mtpd.progression import check, prepare, run_progression
@@ -474,3 +478,56 @@ def test_names_of_checkpoints_that_no_stage_keeps_are_said(toy):
     cfg.default_hooks.checkpoint.update(out_dir='elsewhere')
     assert any(note.startswith('default_hooks.checkpoint.out_dir is not used')
                for note in check(cfg).notes)
+
+
+def test_a_head_of_other_classes_is_not_inherited(toy, tmp_path):
+    """In another order its outputs would mean other classes."""
+    cfg = toy(order=['wide'], inherit=('head',))
+    cfg.mtpd.teachers = dict(wide=dict(
+        config=str(tmp_path / 'same.py'),
+        checkpoint=str(tmp_path / 'same.pth')))
+    Config(dict(model=cfg.model)).dump(str(tmp_path / 'same.py'))
+    content = torch.load(cfg.mtpd.student.checkpoint, weights_only=True)
+    classes = cfg.val_dataloader.dataset.metainfo.classes
+    for names in (classes, classes[::-1]):
+        content['meta'] = dict(dataset_meta=dict(classes=names))
+        torch.save(content, tmp_path / 'same.pth')
+        cfg.mtpd.inherit = ('head',)
+        words = [] if names == classes else [
+            'mtpd.inherit takes the head of wide, and mtpd.teachers.wide was '
+            'trained on other classes']
+        told(check(cfg).problems, *words)
+        cfg.mtpd.inherit = ('neck',)
+        assert check(cfg).problems == []
+
+
+def test_what_is_inherited_of_another_kind_is_noted(toy, tmp_path):
+    cfg = toy(order=['same'], inherit=('backbone', 'head'))
+    cfg.mtpd.teachers = dict(same=dict(
+        config=str(tmp_path / 'same.py'),
+        checkpoint=cfg.mtpd.student.checkpoint))
+    other = copy.deepcopy(cfg.model)
+    Config(dict(model=other)).dump(str(tmp_path / 'same.py'))
+    assert check(cfg).notes == []
+    other.data_preprocessor.bgr_to_rgb = not other.data_preprocessor.get(
+        'bgr_to_rgb', False)
+    other.bbox_head.anchor_generator.octave_base_scale = 3
+    Config(dict(model=other)).dump(str(tmp_path / 'same.py'))
+    told(check(cfg).notes, 'the backbone of same, whose data_preprocessor',
+         'the head of same, whose anchors or encoding')
+
+
+def test_names_and_channels_that_no_progression_takes(toy):
+    cfg = toy(order=['wide'])
+    cfg.mtpd.teachers['wide+swin'] = copy.deepcopy(cfg.mtpd.teachers.wide)
+    cfg.model.backbone.in_channels = 1
+    told(check(cfg).problems, 'mtpd.teachers.wide+swin: teachers that teach '
+         'at once are joined by +', 'model.backbone takes 1 channels')
+
+
+def test_a_detector_of_masks_alone_has_no_ap_of_boxes():
+    solo = build_detector(shrunk(load_config(
+        'mmdet::solo/solo_r50_fpn_1x_coco.py').model))
+    mask_rcnn = build_detector(shrunk(load_config(
+        'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py').model))
+    assert predicts_no_boxes(solo) and not predicts_no_boxes(mask_rcnn)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.registry import DATASETS
+from mmengine.logging import MessageHub
 from PIL import Image
 
 from mtpd.data.image_files import size_in_header
@@ -119,3 +120,24 @@ def test_the_probe_changes_nothing(toy_in, tmp_path):
         result = run_progression(cfg, with_probe=with_probe)
         weights.append(torch.load(result.student)['state_dict'])
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_the_probe_has_the_largest_size_that_is_drawn(toy, monkeypatch):
+    """YOLOX's preprocessor resizes the batch; and heads that read the epoch
+    find one."""
+    cfg = toy()
+    cfg.model.data_preprocessor.batch_augments = [dict(
+        type='BatchSyncRandomResize', random_size_range=(64, 160))]
+    step, seen = FeatureDistiller.train_step, []
+
+    def look(self, data, optimizer):
+        hub = MessageHub.get_current_instance()
+        seen.append((hub.get_info('epoch'), hub.get_info('iter')))
+        return step(self, data, optimizer)
+
+    monkeypatch.setattr(FeatureDistiller, 'train_step', look)
+    estimate, = probe(make_plan(cfg), (('wide',),))
+    # 64 x 96 pixels: 5 times 32, and int(1.5 * 5) times 32.
+    assert estimate.size == (160, 224) and seen == [(0, 0)] * 3
+    cfg.model.data_preprocessor.batch_augments[0].random_size_range = (32, 32)
+    assert probe(make_plan(cfg), (('wide',),))[0].size == (64, 96)

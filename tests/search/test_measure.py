@@ -12,7 +12,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 
 from mtpd.plan.detectors import DetectorSpec
-from mtpd.plan.pool import build_pool, unmeasurable_aps
+from mtpd.plan.pool import build_pool
+from mtpd.plan.predictions import unmeasurable_aps
 from mtpd.progression import PlanError, make_plan
 from mtpd.search.latency import latency
 from mtpd.search.measure import (box_ap, class_labels, known_measures,

@@ -2,7 +2,7 @@
 classes."""
 import warnings
 from contextlib import suppress
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 import torch
 from mmdet.models.detectors import BaseDetector
@@ -16,6 +16,7 @@ from mtpd.plan.class_names import checkpoint_classes, validated_classes
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan
+from mtpd.plan.predictions import predicts_no_boxes
 from mtpd.plan.settings import as_list, is_number, is_positive_int
 
 from .checkpoints import checkpoint_notes
@@ -39,7 +40,11 @@ def plan_notes(plan: Plan, pool: Mapping[str, BaseDetector],
     student = pool.get('student')
     if student is None:
         return notes
-    notes += class_notes(plan.student, student)
+    notes += class_notes(plan.student, student) + inherit_notes(plan)
+    if predicts_no_boxes(student):
+        notes.append(f'{type(student).__name__} predicts masks and no boxes, '
+                     'and a progression reports the AP of boxes: it is 0 '
+                     'throughout.')
     if plan.student.checkpoint is None and 'backbone' not in plan.inherit:
         notes += frozen_notes(plan.student, student)
     return notes
@@ -65,6 +70,40 @@ def schedule_notes(cfg: Config, batches: int | None) -> list[str]:
             'is trained. Set optim_wrapper.optimizer.lr and the '
             'param_scheduler.')
     return notes
+
+
+def inherit_notes(plan: Plan) -> list[str]:
+    """What a student that inherits of its first teacher sees or predicts in
+    another way.
+
+    Args:
+        plan: The progression.
+    """
+    if not plan.inherit or not plan.order:
+        return []
+    first = plan.teachers[plan.order[0][0]]
+    own, other = plan.student.model, first.model
+    notes = []
+    if {'backbone', 'alternate_blocks'} & set(plan.inherit) and _differ(
+            own, other, 'data_preprocessor',
+            ('mean', 'std', 'bgr_to_rgb', 'rgb_to_bgr')):
+        notes.append(f'mtpd.inherit takes the backbone of {first.name}, whose '
+                     "data_preprocessor normalises in another way than the "
+                     "student's. Set the student's to the same.")
+    if 'head' in plan.inherit and any(
+            _differ(own, other, head, ('anchor_generator', 'bbox_coder'))
+            for head in ('bbox_head', 'rpn_head')):
+        notes.append(f'mtpd.inherit takes the head of {first.name}, whose '
+                     "anchors or encoding of boxes differ from the student's.")
+    return notes
+
+
+def _differ(own: Mapping[str, Any], other: Mapping[str, Any], part: str,
+            keys: Sequence[str]) -> bool:
+    """Whether a part that both models have differs in one of its settings."""
+    mine, theirs = dict_of(own, part), dict_of(other, part)
+    return bool(mine and theirs) and any(
+        mine.get(key) != theirs.get(key) for key in keys)
 
 
 def fade_notes(cfg: Config, fade: Mapping[str, Any] | None,

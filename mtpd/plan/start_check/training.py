@@ -12,6 +12,7 @@ from mtpd.config_types import dict_of, type_name
 from mtpd.distill.pyramid import batch_norms
 from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.plan import Plan
+from mtpd.plan.predictions import predicts_no_boxes
 from mtpd.plan.registered import unknown_keywords
 from mtpd.plan.settings import as_list, is_positive_int
 
@@ -48,6 +49,11 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
     if student is not None and plan.unlabelled is not None \
             and plan.unlabelled.batch_norm == 'running':
         problems += _repeated_norms(student, cfg)
+    if student is not None and predicts_no_boxes(student) \
+            and plan.handover == 'best':
+        problems.append(
+            f"mtpd.handover is 'best', and {type(student).__name__} predicts "
+            "masks and no boxes, whose AP is 0 throughout. Set it to 'last'.")
     if student is not None and student.with_mask:
         problems += _without_masks(cfg)
     return problems
