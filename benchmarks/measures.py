@@ -129,14 +129,14 @@ def measures(code: Code) -> list[Measure]:
         _largest('lines of a file', lines, 350),
         _largest('lines of a function', lengths, 60),
         _largest('parameters of a function', parameters, 11),
-        Measure('complexity, mean', sum(values) / len(values), 3.9),
+        Measure('complexity, mean', sum(values) / len(values), 3.95),
         _largest('complexity, maximum', complexities, 12),
         Measure(f'statements of more than {LARGE} nodes, %',
                 100 * len(large) / len(sizes), .3, tuple(large[:5])),
         Measure('comprehensions per 100 statements',
                 100 * comprehensions / len(sizes), 6),
         Measure('private functions used once, %',
-                100 * len(once) / len(functions), 17)]
+                100 * len(once) / len(functions), 17.5)]
 
 
 def _complexities(code: Code) -> dict[str, float]:

@@ -7,8 +7,8 @@ from typing import Sequence
 import torch
 
 from mtpd.analysis.sizes import network_pass, test_size
-from mtpd.analysis.variants import (find_variants, measure_variants,
-                                    variants_table, write_variants)
+from mtpd.analysis.variants import find_variants, measure_variants
+from mtpd.analysis.variants_table import variants_table, write_variants
 from mtpd.command_line import plain_errors, use_own_modules
 from mtpd.compress import CannotSlice
 from mtpd.compress.compress import Compressed, Request, compress

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from mtpd.analysis.variants import read_variants, variants_table
+from mtpd.analysis.variants_table import read_variants, variants_table
 from mtpd.plan.plan import stage_teachers
 from mtpd.progression.control import gain_of
 from mtpd.progression.history import History

@@ -9,9 +9,9 @@ from mmengine.registry import init_default_scope
 
 from mtpd.analysis import variants
 from mtpd.analysis.sizes import parameters
-from mtpd.analysis.variants import (find_variants, measure_variants,
-                                    read_variants, variants_table,
-                                    write_variants)
+from mtpd.analysis.variants import find_variants, measure_variants
+from mtpd.analysis.variants_table import (read_variants, variants_table,
+                                          write_variants)
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.work_dir import UnreadableHistory
 from mtpd.predict import UnusableInput

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from mmdet.registry import MODELS
 from PIL import Image
 
-from mtpd.analysis.variants import Measured, write_variants
+from mtpd.analysis.variants_table import Measured, write_variants
 from mtpd.plan.describe import describe_plan
 from mtpd.progression.history import (Control, History, read_history,
                                       read_plan)
