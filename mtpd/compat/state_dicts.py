@@ -15,7 +15,7 @@ Here the weights are found, and what was taken and left out is said:
 No longer needed once mmengine reads the formats of its predecessors.
 """
 import re
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +55,25 @@ class FoundWeights(NamedTuple):
     weights: dict[str, Tensor]
     notes: tuple[str, ...]
     entry: str = ''
+
+
+def each_once(weights: Mapping[str, Tensor],
+              change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    """Changed tensors. What is one tensor under several keys, such as a layer
+    that all levels share, stays one: files hold it once.
+
+    Args:
+        weights: By key.
+        change: Makes another tensor of one.
+    """
+    changed: dict[str, Tensor] = {}
+    known: dict[tuple, Tensor] = {}
+    for key, value in weights.items():
+        place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
+        if place not in known or value.numel() == 0:
+            known[place] = change(value)
+        changed[key] = known[place]
+    return changed
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> str | None:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.config_text import pretty_text
+from mtpd.compat.state_dicts import each_once
 from mtpd.config_types import dict_of, imported_modules
 from mtpd.plan.detectors import is_url, read_file
 from mtpd.plan.errors import PlanError
@@ -143,13 +144,11 @@ def saved(detector: BaseDetector) -> bytes:
 
 def plain_checkpoint(detector: BaseDetector) -> dict[str, Any]:
     """A detector's weights and classes as mmdet reads them from a file."""
-    weights = {}
-    for key, value in detector.state_dict().items():
-        weights[key] = value.cpu().clone()
     return dict(
         meta=dict(dataset_meta=as_plain(
             getattr(detector, 'dataset_meta', None) or {})),
-        state_dict=weights)
+        state_dict=each_once(detector.state_dict(),
+                             lambda value: value.cpu().clone()))
 
 
 def config_text(files: Files, cfg: Config, model: Mapping[str, Any],

@@ -13,6 +13,7 @@ from torch import Tensor
 from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.checkpoints import read_checkpoint
 from mtpd.compat.checksums import ARCHIVE, decompressed
+from mtpd.compat.state_dicts import each_once
 from mtpd.compress.files import refuse_existing
 
 from .errors import CannotPack, CannotUnpack
@@ -58,17 +59,11 @@ def in_16_bits(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             65,504, as a batch norm's variance can be) stays in 32 bits, and
             integers as they are. What is one tensor under two keys stays one.
     """
-    halved: dict[str, Tensor] = {}
-    known: dict[tuple, Tensor] = {}
-    for key, value in weights.items():
-        place = (value.data_ptr(), value.shape, value.stride(), value.dtype)
-        if place not in known or value.numel() == 0:
-            known[place] = _in_16_bits(value.detach().cpu())
-        halved[key] = known[place]
-    return halved
+    return each_once(weights, _in_16_bits)
 
 
 def _in_16_bits(value: Tensor) -> Tensor:
+    value = value.detach().cpu()
     if not value.is_floating_point():
         return value.clone(memory_format=torch.contiguous_format)
     half = value.to(torch.half, memory_format=torch.contiguous_format,

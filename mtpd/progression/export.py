@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mtpd.compat.atomic_files import atomic_write
 from mtpd.compat.checkpoints import read_checkpoint
-from mtpd.compat.state_dicts import AmbiguousWeights, find_weights
+from mtpd.compat.state_dicts import (AmbiguousWeights, each_once,
+                                     find_weights)
 from mtpd.config_types import imported_modules
 from mtpd.distill.detector import CheckpointMismatch, dataset_meta_of
 from mtpd.distill.hooks.checkpoint import ENTRY
@@ -54,8 +55,8 @@ def export_student(checkpoint: str, out: str,
             'iter': as_plain(meta.get('iter')),
             ENTRY: as_plain({**provenance, **(extra or {})})},
         # clone(): a view would take its whole storage into the file.
-        'state_dict': {key: value.detach().clone()
-                       for key, value in weights.items()}}
+        'state_dict': each_once(weights,
+                                lambda value: value.detach().clone())}
     buffer = io.BytesIO()
     torch.save(plain, buffer)
     os.makedirs(os.path.dirname(out) or '.', exist_ok=True)

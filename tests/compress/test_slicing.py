@@ -15,9 +15,11 @@ from mtpd.compress import (CannotSlice, budget, narrowed,
 from mtpd.compress.budget import slice_of_width, widest_slice
 from mtpd.compress.channels import choose, slice_weights
 from mtpd.compress.errors import WidthUnavailable
+from mtpd.compress.files import plain_checkpoint
 from mtpd.compress.slicing import built
 from mtpd.compress.trace import raw_outputs
 from mtpd.plan.detectors import load_config
+from mtpd.progression.export import export_student
 
 FAMILIES = {
     'retinanet_r18': 'retinanet/retinanet_r18_fpn_1x_coco.py',
@@ -263,3 +265,20 @@ def test_activations_that_are_computed_again_change_nothing():
         assert torch.equal(value, expected[key])
     for one in (original, smaller):
         assert one.backbone.layer1[0].with_cp
+
+
+def test_layers_that_levels_share_are_in_the_file_once(tmp_path):
+    """RTMDet's; also in the file that a progression exports."""
+    model = model_of('rtmdet')
+    detector = detector_of(model)
+    content = plain_checkpoint(detector)
+    torch.save(content, tmp_path / 'start.pth')
+    export_student(str(tmp_path / 'start.pth'), str(tmp_path / 'student.pth'))
+    first, second = (f'bbox_head.cls_convs.{level}.0.conv.weight'
+                     for level in (0, 1))
+    for name in ('start.pth', 'student.pth'):
+        weights = torch.load(tmp_path / name)['state_dict']
+        assert weights[first].data_ptr() == weights[second].data_ptr()
+        assert weights[first].data_ptr() != detector.state_dict()[
+            first].data_ptr()
+        built(model).load_state_dict(weights, strict=True)
