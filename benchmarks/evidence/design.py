@@ -56,7 +56,10 @@ ALONE, TAUGHT = 'trained on alone', 'taught on labelled images'
 ON_ALL = 'taught on all images'
 NOT_TAUGHT = 'not taught'
 BEGUN = f"begun with the teacher's neck and head, {NOT_TAUGHT}"
+BEGUN_SO = f"begun with this one's neck and head, {NOT_TAUGHT}"
 SHARE_4 = 'taught on labelled images, share 4'
+PRETRAINED = 'taught by a pretrained teacher'
+PRETRAINED_4 = 'the same with share 4, begun with its neck and head'
 LONGER = 'taught by the wide teacher trained for longer'
 BY_SWIN = 'on all images by a Swin transformer'
 DIRECT = 'direct: the wide teacher twice'
@@ -161,12 +164,11 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
     'labels_850': {
         ALONE: (_ALONE,),
         TAUGHT: (_ON_LABELLED,),
-        'taught by a pretrained teacher': (
-            taught_by('pretrained', LABELLED_ONLY, share_of(1.)),),
-        'the same with share 4, begun with its neck and head': (
-            taught_by('pretrained', LABELLED_ONLY, INHERIT, share_of(4.)),),
+        PRETRAINED: (taught_by('pretrained', LABELLED_ONLY, share_of(1.)),),
+        PRETRAINED_4: (taught_by('pretrained', LABELLED_ONLY, INHERIT,
+                                 share_of(4.)),),
         LONGER: (_LONGER,),
-        f"begun with this one's neck and head, {NOT_TAUGHT}": (_BEGUN_LONGER,),
+        BEGUN_SO: (_BEGUN_LONGER,),
         'taught by this one, share 4': (taught_by(
             'wide_24', LABELLED_ONLY, INHERIT, share_of(4.)),),
         'taught by this one, share 4, fading in the last third': (taught_by(
@@ -181,14 +183,18 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
         ON_ALL: (_ON_ALL,)},
     'labels_1000': {
         ALONE: (_ALONE,), BEGUN: (_BEGUN,), TAUGHT: (_ON_LABELLED,),
-        SHARE_4: (_SHARE_4,)},
+        SHARE_4: (_SHARE_4,),
+        PRETRAINED: (taught_by('pretrained', LABELLED_ONLY, share_of(1.)),),
+        PRETRAINED_4: (taught_by('pretrained', LABELLED_ONLY, INHERIT,
+                                 share_of(4.)),),
+        BEGUN_SO: (taught_by('pretrained', LABELLED_ONLY, INHERIT,
+                             _WEIGHTLESS),)},
     f'labels_1000{THREE_TIMES}': {ALONE: (_ALONE,), SHARE_4: (_SHARE_4,)}}
 """Student -> name of an arm -> its stages, the control first. Without a share
 it is 4 on all images."""
 ARRIVALS = {
     'txl': ((FEWEST, 'on all images by the wide teacher trained for longer'),
-            ('labels_850', 'the same with share 4, begun with its neck and '
-                           'head'),
+            ('labels_850', PRETRAINED_4),
             ('labels_850', LONGER), ('converged', LONGER)),
     'deeppcb': (('labels_100', ON_ALL),
                 (f'labels_1000{THREE_TIMES}', SHARE_4))}

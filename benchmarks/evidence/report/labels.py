@@ -61,7 +61,9 @@ GAINS = (('txl', FEWEST, ON_ALL), ('deeppcb', 'labels_100', ON_ALL),
          ('txl', 'converged', LONGER))
 PAYS = '''
 A teacher pays where the student lacks labels or training, and the teacher has
-had both. A student that has seen all labels for long enough gains nothing.
+had both. A student that has seen all labels for long enough gains nothing; nor
+does one of all labels from a stronger teacher with another backbone
+([below](#few-labels-many-images)).
 **Head start** is the student that begins with the teacher's neck and head, as
 the taught one does, and is then trained on alone.
 '''
@@ -136,7 +138,9 @@ TEACHERS = {
         'swin': 'The Swin transformer is from random weights ({}).'},
     'deeppcb': {
         'wide': "The wide teacher ({}) has twice the student's width and all "
-                'labels, for 24 epochs.'}}
+                'labels, for 24 epochs.',
+        'pretrained': 'The pretrained one is EfficientNet-Lite0 from ImageNet '
+                      'weights ({}).'}}
 """Data set -> teacher -> what is said of it, with a place for its AP."""
 
 

@@ -8,7 +8,9 @@ here = 'configs/evidence/deeppcb/'
 mtpd = dict(
     student=dict(checkpoint=pool + 'student.pth'),
     teachers=dict(
-        wide=dict(config=here + 'wide.py', checkpoint=pool + 'wide.pth')),
+        wide=dict(config=here + 'wide.py', checkpoint=pool + 'wide.pth'),
+        pretrained=dict(config=here + 'pretrained.py',
+                        checkpoint=pool + 'pretrained.pth')),
     order=['wide'],
     unlabelled=dict(folder=_base_.data_root + 'train/', batch_size=8),
     distill=dict(type='FeatureL2Loss', normalise=True, loss_weight='auto'))
