@@ -5,7 +5,7 @@ import torch
 from mmdet.models.detectors import BaseDetector
 
 from mtpd.distill import detector as detector_module
-from mtpd.plan import pool as pool_module
+from mtpd.plan import pool as pool_module, predictions
 from mtpd.plan.data_check import check
 from mtpd.progression import make_plan, prepare, run_progression
 
@@ -13,7 +13,7 @@ from mtpd.progression import make_plan, prepare, run_progression
 def reads(monkeypatch) -> Counter:
     """Files -> how often their content was read to build a detector."""
     counts = Counter()
-    for module in (detector_module, pool_module):
+    for module in (detector_module, predictions):
         whole = module.read_checkpoint
 
         def count(path, *args, whole=whole, **options):
