@@ -187,8 +187,8 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
         PRETRAINED: (taught_by('pretrained', LABELLED_ONLY, share_of(1.)),),
         PRETRAINED_4: (taught_by('pretrained', LABELLED_ONLY, INHERIT,
                                  share_of(4.)),),
-        BEGUN_SO: (taught_by('pretrained', LABELLED_ONLY, INHERIT,
-                             _WEIGHTLESS),)},
+        f"begun with the pretrained one's neck and head, {NOT_TAUGHT}": (
+            taught_by('pretrained', LABELLED_ONLY, INHERIT, _WEIGHTLESS),)},
     f'labels_1000{THREE_TIMES}': {ALONE: (_ALONE,), SHARE_4: (_SHARE_4,)}}
 """Student -> name of an arm -> its stages, the control first. Without a share
 it is 4 on all images."""

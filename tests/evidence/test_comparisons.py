@@ -172,7 +172,8 @@ def test_the_arms_of_few_labels_differ_in_what_their_names_say(dataset):
             longer = 'for longer' in said or 'this one' in said
             teacher = 'swin' if swin else ('wide_24' if longer else 'wide') \
                 if not pretrained else 'pretrained' \
-                if student == 'labels_850' or 'of all labels' in said \
+                if student in ('labels_850', 'labels_1000') \
+                or 'of all labels' in said \
                 else 'pretrained_85'
             assert found.pop('mtpd.order', [('wide',)]) == [(teacher,)]
             more = found.pop('mtpd.unlabelled', None)
