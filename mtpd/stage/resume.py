@@ -100,7 +100,10 @@ def compare_with_checkpoint(cfg: Config, checkpoint: str) -> None:
     text = read_checkpoint(checkpoint)['meta'].get('cfg')
     if not text:
         return
-    before = Config.fromstring(text, '.py')
+    try:
+        before = Config.fromstring(text, '.py')
+    except Exception:  # mmengine writes some values, such as inf, as no Python
+        return
     problems = _other_kinds(before, cfg)
     if problems:
         raise PlanError([

@@ -506,6 +506,13 @@ def test_what_a_resumed_run_does_not_take_over_is_said(
     assert [message.split()[0] for message in told] == names
 
 
+def test_a_config_that_cannot_be_read_back_is_not_compared(tmp_path):
+    cfg, path = written_by(tmp_path / 'a.pth')
+    for meta in ({}, dict(cfg='limit = inf')):
+        torch.save(dict(meta=meta, state_dict={}), path)
+        compare_with_checkpoint(cfg, path)
+
+
 # ------------------------------------------------------------ the randomness
 
 
