@@ -10,10 +10,11 @@ from mtpd.compat.versions import check_versions
 check_versions()
 install_operators()
 
-from mtpd.compat import atomic_files, checkpoints, samples  # noqa: E402
+from mtpd.compat import atomic_files, checkpoints, samples, ssd  # noqa: E402
 
 checkpoints.install_safe_loading()
 samples.name_samples_in_errors()
+ssd.let_ssd_predict()
 
 from mtpd import backbones, data, distill, stage  # noqa: E402
 from mtpd.compress import layers  # noqa: E402
