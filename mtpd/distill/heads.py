@@ -1,6 +1,7 @@
 """Dense heads, for mechanisms that compare classification scores."""
 from typing import Any, Sequence
 
+import torch
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
 
@@ -33,7 +34,7 @@ def score_maps(output: Sequence[Any]) -> tuple[Tensor, ...]:
 @once_per_detector
 def score_channels(detector: BaseDetector) -> dict[int, int]:
     """Stride -> channels (anchors x classes) of a dense head's classification
-    maps, from one dry pass.
+    maps, from one dry pass whose maps are replaced by noise.
 
     Raises:
         ValueError: The detector has no dense head, or this one does not give
@@ -41,9 +42,14 @@ def score_channels(detector: BaseDetector) -> dict[int, int]:
     """
     head = dense_head(detector)
     kind = type(head).__name__
+
+    def scores_of_noise(features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        # Of a black image, an RPN's scores can all lie between 0 and 1.
+        return score_maps(head(tuple(
+            10 * torch.randn_like(feature) for feature in features)))
+
     try:
-        strides, maps = dry_pass(detector, lambda features: score_maps(
-            head(features)))
+        strides, maps = dry_pass(detector, scores_of_noise)
     except (NotImplementedError, TypeError) as error:
         raise ValueError(f'mtpd.distill compares classification maps, and '
                          f'{kind} makes none of feature maps alone. {_CURE}') \
@@ -67,7 +73,7 @@ def _no_logits(head: nn.Module, maps: Sequence[Tensor]) -> str:
             one.shape[1] != anchors * classes for one in maps):
         return f'makes {maps[0].shape[1]} maps of {anchors} anchors and ' \
             f'{classes} classes'
-    # Scores of a black image: those of TOOD and CenterNet are probabilities.
+    # Those of TOOD and CenterNet are.
     if all(one.min() >= 0 and one.max() <= 1 for one in maps):
         return 'makes probabilities'
     return ''

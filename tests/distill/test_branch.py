@@ -13,6 +13,7 @@ from mtpd.distill.auto_weight import NoGradient
 from mtpd.distill.branch import ImageGroup, NotFinite
 from mtpd.distill.losses import (Mechanism, Pairing,
                                  build_mechanism)
+from mtpd.distill.pyramid import dry_pass
 from mtpd.plan.detectors import load_config
 
 
@@ -127,6 +128,21 @@ def test_two_stage_detectors_agree_by_their_rpn(swin_mask_rcnn):
                          dict(type='LogitLoss'))
     assert branch.mechanism.pairing.two_stage
     assert branch.adapter.strides == (4, 8, 16, 32, 64)
+
+
+def test_small_scores_of_an_rpn_are_not_taken_for_probabilities(
+        swin_mask_rcnn):
+    """They are near 0 from mmdet's initialisation; of a black image all of
+    them can lie above it."""
+    student, teacher = (build_detector(swin_mask_rcnn) for _ in range(2))
+    for detector in (student, teacher):
+        for parameter in detector.neck.parameters():
+            torch.nn.init.zeros_(parameter)
+        torch.nn.init.normal_(detector.rpn_head.rpn_cls.weight, std=0.01)
+        torch.nn.init.constant_(detector.rpn_head.rpn_cls.bias, 0.05)
+    black = dry_pass(student, lambda maps: student.rpn_head(maps)[0])[1]
+    assert all(scores.min() > 0 and scores.max() < 1 for scores in black)
+    make_branch(student, FrozenDetector(teacher), 't', dict(type='LogitLoss'))
 
 
 def test_the_automatic_weight_uses_scores_too(distiller, wide):
