@@ -4,6 +4,7 @@ import math
 import resource
 import statistics
 import time
+import traceback
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Mapping, Sequence
@@ -23,6 +24,7 @@ from mtpd.data.image_files import size_in_header
 from mtpd.data.image_sizes import Size, largest_sizes
 from mtpd.data.readable import readable_sample
 from mtpd.distill.adapters import STARTS
+from mtpd.distill.pyramid import evaluation_mode
 from mtpd.plan.data_check import batches_of
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, Stages, stage_label
@@ -122,6 +124,39 @@ def probe(plan: Plan, order: Stages,
     print_log(f'In all {hours:.2f} h of training (validation and data loading '
               'not counted)', logger='current')
     return estimates
+
+
+def try_prediction(plan: Plan, student: BaseDetector) -> None:
+    """Let the student predict its first validation images, as the first
+    validation will after hours.
+
+    Args:
+        plan: The progression.
+        student: Built; moved to the device.
+
+    Raises:
+        PlanError: It cannot.
+    """
+    loader = plan.student.config.val_dataloader
+    dataset = DATASETS.build(copy.deepcopy(loader.dataset))
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
+    count = min(loader.get('batch_size') or 1, len(dataset))
+    with isolate_rng(0), torch.no_grad(), evaluation_mode(student):
+        samples = [readable_sample(dataset, i) for i in range(count)]
+        try:
+            student.to(get_device()).val_step(pseudo_collate(samples))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever a head of mmdet may raise
+            text = str(error) or traceback.extract_tb(
+                error.__traceback__)[-1].line
+            raise PlanError([
+                f'{type(student).__name__} cannot predict {count} images of '
+                'val_dataloader, as the validation of every stage does '
+                f'({type(error).__name__}: {text}). Set the test pipeline '
+                "(with PackDetInputs' meta_keys) and the batch_size of its "
+                'own mmdet config; --no-probe skips this check.']) from error
 
 
 def _timed_steps(cfg: Config, batch: Mapping[str, Any],

@@ -27,7 +27,7 @@ from mtpd.stage.seeding import stateful_components
 from .export import export_student, plain_config
 from .pool_training import retraining
 from .prepare import full_disks_named, prepare
-from .probe import probe
+from .probe import probe, try_prediction
 from .record import is_started, read_record, write_record
 from .stage_sequence import StageResult, run_stages, warn_of_other_lengths
 from .start import seed_of, starting_ap, starting_weights, teacher_aps
@@ -87,6 +87,8 @@ def run_progression(cfg: Config, resume: bool = False,
                       'bit the run without the stop.', logger='current',
                       level=logging.WARNING)
         plan = replace(plan, seed=on_main(lambda: seed_of(plan)))
+        if with_probe and not is_started(plan):
+            try_prediction(plan, pool['student'])
         found = None if plan.order else search_and_show_order(plan, pool)
         order = plan.order or ()
         if found is not None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.models.dense_heads import RetinaHead
 from mmdet.registry import DATASETS
 from mmengine.logging import MessageHub
 from PIL import Image
@@ -109,6 +110,25 @@ def test_what_does_not_fit_stops_before_the_first_stage(toy, monkeypatch):
     with pytest.raises(PlanError, match=r'Stage 2 \(swin\) does not fit.*9 GiB'
                                         r'.*batch_size.*--no-probe'):
         run_progression(cfg)
+    assert not list(Path(cfg.work_dir).glob('stage*'))
+
+
+def test_a_student_that_cannot_predict_is_told_before_the_first_stage(
+        toy, monkeypatch):
+    """mmdet's CenterNet reads 'border' of each validation image, which only
+    its own test pipeline packs; without a checkpoint nothing was predicted
+    before the first validation."""
+    cfg = toy(student=dict(checkpoint=None))
+
+    def predict(self, maps, samples, **kwargs):
+        raise KeyError('border')
+
+    monkeypatch.setattr(RetinaHead, 'predict', predict)
+    with pytest.raises(PlanError) as error:
+        run_progression(cfg)
+    assert ('RetinaNet cannot predict 8 images of val_dataloader, as the '
+            "validation of every stage does (KeyError: 'border')"
+            in str(error.value))
     assert not list(Path(cfg.work_dir).glob('stage*'))
 
 
