@@ -46,17 +46,32 @@ def build_detector(model: Mapping[str, Any],
             f'{field}: the config builds a {type(detector).__name__}, not an '
             'mmdet detector. Name the config of a detector.')
     if not detector.with_neck:
-        raise TypeError(
-            f'{field}: {type(detector).__name__} has no neck, and it is the '
-            "neck's maps that are matched. Its backbone gives "
-            f'{describe_pyramid(pyramid_channels(detector))}. Set a neck on '
-            "them, such as model.neck=dict(type='FPN', in_channels=["
-            + ', '.join(map(str, pyramid_channels(detector).values()))
-            + '], out_channels=256, num_outs=5), or choose a detector that '
-            'has one.')
+        raise TypeError(f'{field}: {type(detector).__name__} has no neck, and '
+                        "it is the neck's maps that are matched. "
+                        + _neck_cure(detector, field))
     if checkpoint is not None:
         load_weights(detector, checkpoint, field)
     return detector
+
+
+def _neck_cure(detector: BaseDetector, field: str) -> str:
+    """What to do about a detector without a neck.
+
+    Its head may be made for a pyramid, or for the backbone's maps alone, as
+    Mask2Former's; only its author knows. A teacher's checkpoint would not have
+    the weights of a new neck.
+    """
+    if field.startswith('mtpd.teachers.'):
+        return 'Choose a teacher that has one.'
+    try:
+        channels = pyramid_channels(detector)
+    except ValueError:  # hourglasses give several maps of one stride
+        return 'Choose a detector that has one.'
+    return (f'Its backbone gives {describe_pyramid(channels)}. Set a neck on '
+            "them, such as model.neck=dict(type='FPN', in_channels=["
+            + ', '.join(map(str, channels.values()))
+            + '], out_channels=256, num_outs=5), with a head for its maps, or '
+            'choose a detector that has one.')
 
 
 def load_weights(detector: nn.Module, checkpoint: str, field: str) -> None:

@@ -409,6 +409,32 @@ def test_detector_without_a_neck_is_told_its_maps():
     assert "model.neck=dict(type='FPN', in_channels=[64]" in text
 
 
+@pytest.mark.parametrize('field, kind, cure', [
+    # A neck of its own would not be in a teacher's checkpoint.
+    ('mtpd.teachers.t.checkpoint', 'Mask2Former',
+     'Choose a teacher that has one.'),
+    # Its hourglasses make two maps of stride 4.
+    ('mtpd.student.checkpoint', 'CornerNet',
+     'Choose a detector that has one.')])
+def test_a_missing_neck_is_not_always_to_be_added(field, kind, cure):
+    name = {'Mask2Former': 'mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+            'CornerNet': 'cornernet/'
+                         'cornernet_hourglass104_8xb6-210e-mstest_coco.py'}
+    model = load_config(f'mmdet::{name[kind]}').model
+    if kind == 'CornerNet':
+        model.backbone.update(
+            downsample_times=2, stage_channels=[16] * 3,
+            stage_blocks=[1] * 3, feat_channel=16)
+        model.bbox_head.in_channels = 16
+    else:
+        model = shrunk(model)
+    with pytest.raises(TypeError) as error:
+        build_detector(model, None, field)
+    assert str(error.value) == (
+        f"{field}: {kind} has no neck, and it is the neck's maps that are "
+        f'matched. {cure}')
+
+
 def test_level_that_a_detr_lacks_names_both_sides(pair):
     with pytest.raises(ValueError) as error:
         pair('retinanet_r50', 'detr', strides=(8, 16))
