@@ -1,4 +1,5 @@
 """The student and its teachers, built, and whether they fit together."""
+import os
 import re
 import traceback
 from dataclasses import replace
@@ -114,7 +115,10 @@ def build_all(specs: list[DetectorSpec], without_weights: Collection[str]
                 pool[spec.name] = _build(spec)
         except (CheckpointMismatch, CheckpointUnavailable, CorruptCheckpoint,
                 UnsafeCheckpoint, FileNotFoundError) as error:
-            problems.append(str(error))
+            # The model may read files of its own.
+            problems.append(str(error) if getattr(error, 'filename', None) in
+                            (None, spec.checkpoint)
+                            else _not_built(spec, error))
         except Exception as error:  # whatever a part of mmdet may raise
             problems.append(_not_built(spec, error))
             continue
@@ -144,7 +148,11 @@ def _not_built(spec: DetectorSpec, error: Exception) -> str:
     # mmcv calls a layer that it does not find None.
     layer = next(_unknown_layers(spec.model), None) \
         if 'Cannot find None' in text else None
-    if unknown or layer is not None:
+    if isinstance(error, FileNotFoundError) and error.filename:
+        where = _field_of(error.filename, spec.model) or 'a part'
+        text = f'{where} names the file {error.filename}, which is not in ' \
+            f'{os.getcwd()}. Correct the path.'
+    elif unknown or layer is not None:
         name = unknown.group(1) if unknown else str(layer)
         text = f'the type {name!r} is not known' + did_you_mean(
             name, MODELS.module_dict, quote=True)
@@ -153,6 +161,16 @@ def _not_built(spec: DetectorSpec, error: Exception) -> str:
         line = traceback.extract_tb(error.__traceback__)[-1].line
         text = f'{type(error).__name__}: {text or line}'
     return f'{spec.model_field} cannot be built: {text}'
+
+
+def _field_of(value: str, part: Any) -> str:
+    """The key within a part of a model's config that has a value, as
+    ``neck.in_channels``; empty if none has."""
+    for key, inner in part.items() if isinstance(part, Mapping) else ():
+        deeper = _field_of(value, inner)
+        if inner == value or deeper:
+            return f'{key}.{deeper}' if deeper else str(key)
+    return ''
 
 
 def _unknown_layers(part: Any) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Everything that would stop a progression is told before it, in one list."""
 import copy
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,20 @@ def test_what_would_stop_it_later(toy, change, words):
         else:
             cfg[key] = value
     told(check(cfg).problems, *words)
+
+
+def test_a_file_that_a_teachers_model_reads_is_named_with_its_field(toy):
+    """mmdet's LD configs name their own teacher's relative to mmdet."""
+    cfg = toy()
+    teacher = Config.fromfile(cfg.mtpd.teachers.wide.config)
+    teacher.model.type = 'KnowledgeDistillationSingleStageDetector'
+    teacher.model.teacher_config = 'configs/gfl/gfl_r101_fpn_ms-2x_coco.py'
+    teacher.dump(path := f'{cfg.work_dir}_ld.py')
+    cfg.mtpd.teachers.wide.config = path
+    told(check(cfg).problems,
+         'mtpd.teachers.wide.config: model cannot be built: teacher_config '
+         'names the file configs/gfl/gfl_r101_fpn_ms-2x_coco.py, which is '
+         f'not in {os.getcwd()}. Correct the path.')
 
 
 @pytest.mark.parametrize('sampler', [
