@@ -97,13 +97,16 @@ def _missing(name: str) -> Callable:
     def unavailable(*args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(
             f'mtpd has no operator {name!r} of mmcv among those that it takes '
-            f'from torchvision {torchvision.__version__}. Install mmcv with '
-            f'its compiled operators, built against the installed torch '
-            f'{torch.__version__}: pip uninstall mmcv-lite; MMCV_WITH_OPS=1 '
-            f'pip install mmcv==2.1.0 --no-build-isolation --no-cache-dir')
+            f'from torchvision {torchvision.__version__}. {_INSTALL}')
 
     unavailable.__name__ = name
     return unavailable
+
+
+_INSTALL = (
+    'Install mmcv with its compiled operators, built against the installed '
+    f'torch {torch.__version__}: pip uninstall mmcv-lite; MMCV_WITH_OPS=1 pip '
+    'install mmcv==2.1.0 --no-build-isolation --no-cache-dir')
 
 
 def get_compiler_version() -> str:
@@ -442,9 +445,19 @@ def modulated_deform_conv_forward(
 
     The other arguments are those of :func:`deform_conv_forward`.
 
+    Raises:
+        NotImplementedError: There are not as many offsets as outputs.
+
     Source:
         Zhu et al., CVPR 2019 (arXiv 1811.11168).
     """
+    if offset.shape[-2:] != output.shape[-2:]:
+        own, other = ('x'.join(map(str, tensor.shape[-2:]))
+                      for tensor in (offset, output))
+        raise NotImplementedError(
+            f'The offsets of a deformable convolution lie on {own} positions '
+            f"and its outputs on {other}, as in mmdet's DyHead; torchvision "
+            f'{torchvision.__version__} refuses that. {_INSTALL}')
     input, weight, offset, mask, bias = _wide(
         input, weight, _without_nan(offset), mask, bias)
     if not with_bias:

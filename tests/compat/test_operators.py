@@ -346,6 +346,15 @@ def test_unknown_operator_names_itself_when_called():
         mmcv._ext.__path__
 
 
+def test_offsets_on_another_grid_than_the_outputs_name_the_cure():
+    """mmdet's DyHead has them; torchvision says 'offset output dims'."""
+    with pytest.raises(NotImplementedError, match=r'lie on 8x8 positions and '
+                       r"its outputs on 4x4, .*DyHead.*mmcv==2\.1"):
+        mmcv.ops.modulated_deform_conv2d(
+            torch.rand(1, 2, 8, 8), torch.rand(1, 18, 8, 8),
+            torch.rand(1, 9, 8, 8), torch.rand(2, 2, 3, 3), None, 2, 1)
+
+
 # Loads operators.py without the package, then runs each piece of code in its
 # own fork, since importing torch takes most of the time.
 FORK = '''
