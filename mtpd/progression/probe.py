@@ -154,9 +154,10 @@ def try_prediction(plan: Plan, student: BaseDetector) -> None:
             raise PlanError([
                 f'{type(student).__name__} cannot predict {count} images of '
                 'val_dataloader, as the validation of every stage does '
-                f'({type(error).__name__}: {text}). Set the test pipeline '
-                "(with PackDetInputs' meta_keys) and the batch_size of its "
-                'own mmdet config; --no-probe skips this check.']) from error
+                f'({type(error).__name__}: {text}). Compare the model, the '
+                "test pipeline (also PackDetInputs' meta_keys) and "
+                "val_dataloader.batch_size with the detector's own mmdet "
+                'config; --no-probe skips this check.']) from error
 
 
 def _timed_steps(cfg: Config, batch: Mapping[str, Any],
