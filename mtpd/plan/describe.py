@@ -81,8 +81,10 @@ def architecture(model: Mapping) -> str:
     depth = backbone.get('depth', backbone.get('depths', ''))
     if isinstance(depth, int):
         depth = f'-{depth}'
-    elif depth:
+    elif isinstance(depth, (list, tuple)):
         depth = f' {tuple(depth)}'
+    elif depth:  # as a backbone of the user's own takes it
+        depth = f' {depth}'
     return f'{type_name(model["type"])}, ' \
         f'{type_name(backbone.get("type"))}{depth}'
 

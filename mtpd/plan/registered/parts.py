@@ -2,9 +2,10 @@
 import importlib.util
 from typing import Any, Collection, Iterable, Iterator, Mapping, NamedTuple
 
-from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, METRICS,
-                            OPTIM_WRAPPERS, OPTIMIZERS, PARAM_SCHEDULERS,
-                            TRANSFORMS, VISBACKENDS, VISUALIZERS)
+from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS,
+                            METRICS, OPTIM_WRAPPERS, OPTIMIZERS,
+                            PARAM_SCHEDULERS, TRANSFORMS, VISBACKENDS,
+                            VISUALIZERS)
 from mmengine.registry import Registry
 
 from mtpd.config_types import dict_of, no_dict, type_name
@@ -24,6 +25,11 @@ PACKAGES = {
     'LoadPanopticAnnotations': 'panopticapi',
     'CocoPanopticMetric': 'panopticapi'}
 """What mmengine and mmdet import where it is used -> its package."""
+
+
+_LOOPS = {'max_epochs': 'EpochBasedTrainLoop',
+          'max_iters': 'IterBasedTrainLoop'}
+"""Lengths of a training -> mmengine's loop that counts by them."""
 
 
 class Part(NamedTuple):
@@ -117,6 +123,7 @@ def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
     """Every part, with the registries that build it."""
     for name in ('train_dataloader', 'val_dataloader'):
         yield from _of_loader(dict_of(cfg, name), name)
+    yield from _of_loops(cfg)
     wrapper = dict_of(cfg, 'optim_wrapper')
     if 'constructor' not in wrapper:  # which may take what it likes
         yield Part('optim_wrapper', wrapper, (OPTIM_WRAPPERS,),
@@ -140,6 +147,18 @@ def _parts(cfg: Mapping[str, Any]) -> Iterator[Part]:
     yield Part('visualizer', visualizer, (VISUALIZERS,))
     for field, entry in _numbered(visualizer, 'vis_backends', 'visualizer.'):
         yield Part(field, entry, (VISBACKENDS,))
+
+
+def _of_loops(cfg: Mapping[str, Any]) -> Iterator[Part]:
+    train, val = dict_of(cfg, 'train_cfg'), cfg.get('val_cfg')
+    if isinstance(val, Mapping):
+        yield Part('val_cfg', {'type': 'ValLoop', **val}, (LOOPS,))
+    lengths = [key for key in _LOOPS if key in train]
+    if len(lengths) == 1 and type_name(
+            train.get('type', _LOOPS[lengths[0]])) in _LOOPS.values():
+        # A stage takes the loop that counts as the length does.
+        yield Part('train_cfg', {**train, 'type': _LOOPS[lengths[0]]},
+                   (LOOPS,), ('by_epoch',))
 
 
 def _of_loader(loader: Mapping[str, Any], field: str) -> Iterator[Part]:

@@ -1,7 +1,7 @@
 """What would stop a progression after its start, found before it.
 
 ``mechanism`` looks at ``mtpd.distill``, ``training`` at what a stage needs,
-``checkpoints`` at what it keeps,
+``checkpoints`` at what it keeps, ``optimizer`` at its optimizer,
 ``notes`` at what would stop nothing.
 """
 from .mechanism import mechanism_problems

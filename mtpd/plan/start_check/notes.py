@@ -20,6 +20,7 @@ from mtpd.plan.predictions import predicts_no_boxes
 from mtpd.plan.settings import as_list, is_number, is_positive_int
 
 from .checkpoints import checkpoint_notes
+from .optimizer import optimizer_notes
 
 MAX_STEPS = 20_000
 """A schedule is followed for so many iterations while its rate stays 0."""
@@ -40,7 +41,8 @@ def plan_notes(plan: Plan, pool: Mapping[str, BaseDetector],
     student = pool.get('student')
     if student is None:
         return notes
-    notes += class_notes(plan.student, student) + inherit_notes(plan)
+    notes += class_notes(plan.student, student) + inherit_notes(plan) \
+        + optimizer_notes(cfg, student)
     if predicts_no_boxes(student):
         notes.append(f'{type(student).__name__} predicts masks and no boxes, '
                      'and a progression reports the AP of boxes: it is 0 '

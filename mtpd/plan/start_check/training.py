@@ -17,6 +17,7 @@ from mtpd.plan.registered import unknown_keywords
 from mtpd.plan.settings import as_list, is_positive_int
 
 from .checkpoints import checkpoint_problems
+from .optimizer import optimizer_problems
 
 ENDLESS = ('InfiniteSampler', 'MultiSourceSampler',
            'GroupMultiSourceSampler')
@@ -37,7 +38,7 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
         student: Built, if it can be.
     """
     cfg = plan.student.config
-    problems = _length_problems(cfg) + _seed_problems(cfg) \
+    problems = _length_problems(cfg) + half_set(cfg) + _seed_problems(cfg) \
         + _loader_problems(cfg) \
         + _scaling_problems(cfg) + _factor_problems(cfg) \
         + _metric_problems(cfg) + _clipping_problems(cfg) \
@@ -54,8 +55,10 @@ def training_problems(plan: Plan, student: BaseDetector | None) -> list[str]:
         problems.append(
             f"mtpd.handover is 'best', and {type(student).__name__} predicts "
             "masks and no boxes, whose AP is 0 throughout. Set it to 'last'.")
-    if student is not None and student.with_mask:
-        problems += _without_masks(cfg)
+    if student is not None:
+        problems += optimizer_problems(cfg, student)
+        if student.with_mask:
+            problems += _without_masks(cfg)
     return problems
 
 
@@ -103,6 +106,24 @@ def _length_problems(cfg: Config) -> list[str]:
     return [f'train_cfg.{key} is {train[key]!r}; it has to be an integer of '
             'at least 1.' for key in given if not is_positive_int(train[key])
             ] + _interval_problems(train)
+
+
+def half_set(cfg: Config) -> list[str]:
+    """Settings without which mmengine makes no Runner, of which a plan and a
+    trial step do without some."""
+    problems = []
+    for name, needed, instead in (
+            ('val', ['val_cfg'], ''),  # the plan says of the others
+            ('test', ['test_dataloader', 'test_cfg', 'test_evaluator'],
+             ', or all three to None')):
+        unset = [key for key in needed if cfg.get(key) is None]
+        if unset and (name == 'val' or len(unset) < len(needed)):
+            problems.append(
+                f'{name}_dataloader, {name}_cfg and {name}_evaluator belong '
+                f'together, and {" and ".join(unset)} is not set. Set it'
+                f"{instead}; {name}_cfg is usually dict(type='"
+                f"{name.title()}Loop').")
+    return problems
 
 
 def _interval_problems(train: Mapping[str, Any]) -> list[str]:
