@@ -28,7 +28,7 @@ from mtpd.plan.detectors import fill_in, read_file
 from mtpd.plan.errors import PlanError
 from mtpd.plan.work_dir import UnreadableHistory
 from mtpd.predict import UnusableInput
-from mtpd.plan.start_check import amp_problems
+from mtpd.plan.start_check import amp_problems, unread_options
 from mtpd.processes import FirstProcessFailed
 from mtpd.progression.prepare import DiskFull
 from mtpd.stage.preemption import Preempted
@@ -66,6 +66,8 @@ def read_config(args: argparse.Namespace) -> Config:
                 '--cfg-options does not go with the config: '
                 f'{type(error).__name__}: {error}']) from error
         name += ' with --cfg-options'
+        for warning in unread_options(cfg, args.cfg_options):
+            print_log(warning, 'current', logging.WARNING)
     fill_in(cfg, name)  # only now: an option may change the backbone
     if args.work_dir:
         cfg.work_dir = args.work_dir

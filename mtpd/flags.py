@@ -6,8 +6,10 @@ This file imports nothing of the package, so that a tool can load it alone:
 import argparse
 import difflib
 import os
+import re
 import sys
 from contextlib import suppress
+from typing import Any, Callable
 
 
 def parser(description: str,
@@ -19,8 +21,6 @@ def parser(description: str,
         description: The tool's help.
         config_needed: Whether the tool always needs a config.
     """
-    # Half a second, which tools without these flags need not wait.
-    from mmengine.config import DictAction
     flags = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -31,13 +31,66 @@ def parser(description: str,
                        'work_dirs/<name of the config> unless set here or in '
                        'the config')
     flags.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=options_action(),
+        metavar='KEY=VALUE',
         help='override fields of the config, such as mtpd.max_teachers=1 or '
         'mtpd.order=swin_t,swin_s')
     flags.add_argument('--launcher', default='none',
                        choices=['none', 'pytorch', 'slurm', 'mpi'])
     flags.add_argument('--local_rank', '--local-rank', type=int, default=0)
     return flags
+
+
+def options_action() -> type[argparse.Action]:
+    """mmengine's action for ``KEY=VALUE``, which keeps the spaces of a text
+    and says what is no ``KEY=VALUE``."""
+    # Half a second, which tools without these flags need not wait.
+    from mmengine.config import DictAction
+
+    class OptionsAction(DictAction):
+        def __call__(self, parser: argparse.ArgumentParser,
+                     namespace: argparse.Namespace, values: Any,
+                     option_string: str | None = None) -> None:
+            # A copy: argparse gives the same default to every parse.
+            options = dict(getattr(namespace, self.dest, None) or {})
+            for given in values:
+                key, separator, text = given.partition('=')
+                if not separator or not all(key.strip().split('.')):
+                    raise argparse.ArgumentError(
+                        self, f'{given!r} is no KEY=VALUE. Name the config '
+                        "before --cfg-options, write no spaces around '=', "
+                        'and quote an option whose value has spaces.')
+                try:
+                    options[key.strip()] = option_value(
+                        text, DictAction._parse_iterable)
+                except AssertionError as error:
+                    raise argparse.ArgumentError(
+                        self, f'{given}: {error}.') from error
+            setattr(namespace, self.dest, options)
+
+    return OptionsAction
+
+
+def option_value(text: str, parse: Callable[[str], Any]) -> Any:
+    """A value of the command line, with the spaces within its texts.
+
+    Args:
+        text: Such as ``my weights/a.pth`` or ``[(1, 2), b c]``.
+        parse: mmengine's parser, which takes all spaces out.
+    """
+    text = text.strip().strip('\'"')
+    if ',' in text or text[:1] in ('(', '['):
+        text = re.sub(r' *([,()\[\]]) *', r'\1', text)
+    return _with_spaces(parse(text.replace(' ', _SPACE)))
+
+
+_SPACE = '\ue000'  # of Unicode's private characters
+
+
+def _with_spaces(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_with_spaces, value))
+    return value.replace(_SPACE, ' ') if isinstance(value, str) else value
 
 
 def add_training_flags(flags: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from mtpd.plan.settings import as_list, is_number, is_positive_int
 
 from .checkpoints import checkpoint_notes
 from .optimizer import optimizer_notes
+from .unread import unread_notes
 
 MAX_STEPS = 20_000
 """A schedule is followed for so many iterations while its rate stays 0."""
@@ -37,7 +38,8 @@ def plan_notes(plan: Plan, pool: Mapping[str, BaseDetector],
     """
     cfg = plan.student.config
     notes = schedule_notes(cfg, batches) \
-        + fade_notes(cfg, plan.fade, batches) + checkpoint_notes(cfg)
+        + fade_notes(cfg, plan.fade, batches) + checkpoint_notes(cfg) \
+        + unread_notes(cfg)
     student = pool.get('student')
     if student is None:
         return notes
