@@ -9,7 +9,7 @@ import glob
 import logging
 import os
 import re
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -52,7 +52,23 @@ def newest_checkpoint(folder: str,
         folder: The run's.
         problem_of: What is wrong with a file's content, None if nothing is.
     """
-    for path in saved_checkpoints(folder):
+    # Within each kind the name says which is newer. A folder has both kinds
+    # after its checkpoints were counted in another way.
+    checkpoints = saved_checkpoints(folder)
+    newest = [_first_usable(paths, problem_of) for paths in (
+        [path for path in checkpoints if not position(path)[2]],
+        [path for path in checkpoints if position(path)[2]])]
+    usable = [path for path in newest if path is not None]
+    if len(usable) < 2:
+        return usable[0] if usable else None
+    return max(usable,
+               key=lambda path: read_checkpoint(path)['meta'].get('iter', 0))
+
+
+def _first_usable(paths: Iterable[str],
+                  problem_of: Callable[[dict[str, Any]], str | None]
+                  ) -> str | None:
+    for path in paths:
         try:
             problem = problem_of(read_checkpoint(path))
         except CorruptCheckpoint as error:
@@ -86,18 +102,21 @@ def best_checkpoint(folder: str) -> str | None:
 
 
 def compare_with_checkpoint(cfg: Config, checkpoint: str) -> None:
-    """Warn of settings that a resumed run does not take over.
+    """Warn of settings that a resumed run does not take over, and of other
+    training images.
 
     Args:
         cfg: The run's config.
         checkpoint: The one that it resumes from, with the config that it was
-            written with; without one, nothing is compared.
+            written with; without one, only its length is compared.
 
     Raises:
         PlanError: The checkpoint's optimizer or schedules cannot be the
-            config's.
+            config's, or it was trained for longer than the config says.
     """
-    text = read_checkpoint(checkpoint)['meta'].get('cfg')
+    meta = read_checkpoint(checkpoint)['meta']
+    _refuse_beyond_end(cfg, checkpoint, meta)
+    text = meta.get('cfg')
     if not text:
         return
     try:
@@ -114,6 +133,35 @@ def compare_with_checkpoint(cfg: Config, checkpoint: str) -> None:
                   'The run goes on with what the checkpoint holds; a new '
                   'value holds for stages that have not begun.',
                   logger='current', level=logging.WARNING)
+    name = 'train_dataloader.dataset'
+    if _without_modules(dict_of(before, name)) != \
+            _without_modules(dict_of(cfg, name)):
+        print_log(f'{name} differs from what {checkpoint} was trained with. '
+                  'The run goes on with the new one, so that its weights are '
+                  'of both. If that is not meant, set it as it was, or choose '
+                  'another work_dir.', logger='current',
+                  level=logging.WARNING)
+
+
+def _refuse_beyond_end(cfg: Config, checkpoint: str,
+                       meta: Mapping[str, Any]) -> None:
+    """Such a run would do nothing, and its newest weights would count as those
+    after the length that the config has now.
+
+    Raises:
+        PlanError: The checkpoint is of a later time than the run's end.
+    """
+    train = dict_of(cfg, 'train_cfg')
+    unit = 'epoch' if train.get('max_iters') is None else 'iter'
+    end, done = train.get(f'max_{unit}s'), meta.get(unit, 0)
+    within = meta.get('batch', 0) if unit == 'epoch' else 0
+    if end is None or (done, within) <= (end, 0):
+        return
+    batches = f' and {within} batches' if within else ''
+    raise PlanError([
+        f'train_cfg.max_{unit}s is {end}, and {checkpoint} was saved after '
+        f'{done} {unit}s{batches}. Set it higher; or, to end earlier, move '
+        'the newer checkpoints out of that folder.'])
 
 
 def _other_kinds(before: Config, now: Config) -> list[str]:
@@ -145,6 +193,17 @@ def _other_values(before: Config, now: Config) -> list[str]:
         if _without_type(old) != _without_type(new):
             names.append(f'param_scheduler[{index}]')
     return names
+
+
+def _without_modules(part: Any) -> Any:
+    """A part of a config with each type by its name alone: a config that was
+    read back has names where another has classes."""
+    if isinstance(part, Mapping):
+        return {key: type_name(value) if key == 'type'
+                else _without_modules(value) for key, value in part.items()}
+    if isinstance(part, (list, tuple)):
+        return [_without_modules(entry) for entry in part]
+    return part
 
 
 def _optimizer(cfg: Config) -> Mapping[str, Any]:

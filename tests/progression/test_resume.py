@@ -292,6 +292,62 @@ def test_a_loop_of_iterations_goes_on_where_it_was(
         'iter_10.pth', 'iter_11.pth', 'iter_4.pth', 'iter_8.pth']
 
 
+def test_a_copy_that_is_resumed_leaves_the_original_its_best(
+        restless, tmp_path, monkeypatch):
+    """Its checkpoints name the best one by the original's path."""
+    def cfg(folder):
+        return restless(folder, order=['wide'])
+
+    scores = iter([.1, .2, .3])
+    monkeypatch.setattr(CocoMetric, 'compute_metrics',
+                        lambda *_: {'bbox_mAP': next(scores)})
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', STEPS + 2)
+        with pytest.raises(Died):
+            go(cfg(tmp_path / 'one'))
+    shutil.copytree(tmp_path / 'one', tmp_path / 'copy')
+    go(cfg(tmp_path / 'copy'))
+    for folder, epoch in (('one', 1), ('copy', 2)):
+        best, = (tmp_path / folder / 'stage1_wide').glob('best_*')
+        assert best.name == f'best_coco_bbox_mAP_epoch_{epoch}.pth'
+
+
+def test_the_newest_of_two_kinds_is_the_one_of_most_iterations(tmp_path):
+    """As where default_hooks.checkpoint.by_epoch has changed meanwhile."""
+    def newest(**files):
+        for path in tmp_path.glob('*'):
+            path.unlink()
+        for name, iterations in files.items():
+            torch.save(dict(state_dict={}, meta=dict(iter=iterations)),
+                       tmp_path / f'{name}.pth')
+        path = newest_checkpoint(str(tmp_path))
+        return path and Path(path).stem
+
+    assert newest() is None
+    assert newest(epoch_1=6, epoch_2=12) == 'epoch_2'
+    assert newest(epoch_1_batch_2=8, epoch_1=6, iter_10=10, iter_9=9) \
+        == 'iter_10'
+    assert newest(epoch_3=18, iter_10=10) == 'epoch_3'
+    assert newest(iter_9=9, iter_10=10) == 'iter_10'
+
+
+def test_a_stage_that_is_counted_in_another_way_hands_on_its_end(
+        restless, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', STEPS + 4)
+        with pytest.raises(Died):
+            go(restless(tmp_path, order=['wide']))
+    made = restless(tmp_path, order=['wide'])
+    made.train_dataloader.sampler.type = 'InfiniteSampler'
+    made.train_cfg = dict(type='IterBasedTrainLoop', max_iters=STEPS + 5,
+                          val_interval=STEPS + 5)
+    steps = steps_of(monkeypatch)
+    go(made)
+    assert len(steps) == 3  # from iteration 8 on
+    folder = tmp_path / 'stage1_wide'
+    assert newest_checkpoint(str(folder)) == str(folder / 'iter_11.pth')
+
+
 @pytest.mark.slow
 def test_the_best_and_a_plateau_survive_a_stop(restless, tmp_path,
                                                monkeypatch):
@@ -421,8 +477,9 @@ def test_another_number_of_batches_is_refused_within_an_epoch(
     other = restless(tmp_path)
     other.train_dataloader.batch_size = 8
     with pytest.raises(PlanError, match='after batch 2 of a pass through the '
-                       'images, with batches=6, batch_size=4, processes=1; '
-                       'here it has batches=3, batch_size=8, processes=1'):
+                       'images, with batches=6, batch_size=4, processes=1, '
+                       'images=24; here it has batches=3, batch_size=8, '
+                       'processes=1, images=24'):
         go(other)
     other = restless(tmp_path)
     other.optim_wrapper.optimizer = dict(type='AdamW', lr=.001)
@@ -436,9 +493,10 @@ def test_within_a_pass_batches_have_to_be_the_same(by_epoch):
         Draws(), batch_size=5), 7, 1)
     hook = StageCheckpointHook(by_epoch=by_epoch)
     assert hook.batches_done(loader) == 0
-    same = dict(batches=len(loader), batch_size=5, processes=1)
+    same = dict(batches=len(loader), batch_size=5, processes=1, images=10)
     at_the_end = dict(batch=0, iter=3 * len(loader))
-    for other in ({}, dict(batch_size=4), dict(processes=2), dict(batches=7)):
+    for other in ({}, dict(batch_size=4), dict(processes=2), dict(batches=7),
+                  dict(images=9)):
         hook._written = {'a': {**at_the_end, **same, **other}}
         if 'batches' not in other:
             assert hook.batches_done(loader) == 0
@@ -504,6 +562,45 @@ def test_what_a_resumed_run_does_not_take_over_is_said(
                         lambda message, **_: told.append(message))
     compare_with_checkpoint(*written_by(tmp_path / 'a.pth', **changes))
     assert [message.split()[0] for message in told] == names
+
+
+@pytest.mark.parametrize('train_cfg, meta, words', [
+    (dict(max_epochs=2), dict(epoch=2, batch=1, iter=13),
+     'max_epochs is 2, and .* after 2 epochs and 1 batches. Set it higher'),
+    (dict(max_epochs=2), dict(epoch=3, iter=18), 'after 3 epochs. Set it'),
+    (dict(max_iters=12), dict(epoch=0, iter=13), 'after 13 iters. Set it'),
+    (dict(max_epochs=2), dict(epoch=2, batch=0, iter=12), None),
+    (dict(max_iters=12), dict(epoch=0, iter=12), None)])
+def test_a_run_that_was_trained_beyond_its_end_is_refused(
+        tmp_path, train_cfg, meta, words):
+    """It would hand on weights of a longer training than its record says."""
+    path = str(tmp_path / 'a.pth')
+    torch.save(dict(meta=meta, state_dict={}), path)
+    cfg = Config(dict(train_cfg=train_cfg))
+    if words is None:
+        compare_with_checkpoint(cfg, path)
+        return
+    with pytest.raises(PlanError, match=words):
+        compare_with_checkpoint(cfg, path)
+
+
+def test_other_training_images_are_said(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(resume_module, 'print_log',
+                        lambda message, **_: told.append(message))
+    cfg, path = written_by(tmp_path / 'a.pth')
+    cfg.train_dataloader = dict(dataset=dict(
+        type='CocoDataset', ann_file='a.json', pipeline=[dict(type='Resize')]))
+    torch.save(dict(meta=dict(cfg=cfg.pretty_text), state_dict={}), path)
+    cfg.train_dataloader.dataset.type = 'mmdet.CocoDataset'
+    compare_with_checkpoint(cfg, path)
+    assert told == []
+    cfg.train_dataloader.dataset.ann_file = 'b.json'
+    compare_with_checkpoint(cfg, path)
+    message, = told
+    assert message.startswith(f'train_dataloader.dataset differs from what '
+                              f'{path} was trained with. The run goes on with '
+                              'the new one')
 
 
 def test_a_config_that_cannot_be_read_back_is_not_compared(tmp_path):
