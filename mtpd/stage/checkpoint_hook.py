@@ -16,7 +16,7 @@ from mtpd.processes import unwrapped
 
 from .resume import position, saved_checkpoints
 
-_PASS = 'batches', 'batch_size', 'processes'
+_PASS = 'batches', 'batch_size', 'processes', 'images'
 """What a pass through the images consists of, in a checkpoint's meta."""
 
 
@@ -40,6 +40,7 @@ class StageCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
+        self._look_for_best_here()
         if is_main_process():
             remove_partial_files(self.out_dir)
 
@@ -123,6 +124,18 @@ class StageCheckpointHook(CheckpointHook):
         self._save(runner, name, meta)
         self._note(name, meta)
 
+    def _look_for_best_here(self) -> None:
+        """A checkpoint names its run's best one by a path. Of a folder that
+        was copied, mmengine would remove the original's."""
+        def here(path: str | None) -> str | None:
+            return path and os.path.join(self.out_dir, os.path.basename(path))
+
+        own = vars(self)  # one or the other, where save_best is set
+        if 'best_ckpt_path' in own:
+            own['best_ckpt_path'] = here(own['best_ckpt_path'])
+        for key, path in own.get('best_ckpt_path_dict', {}).items():
+            own['best_ckpt_path_dict'][key] = here(path)
+
     @staticmethod
     def window_is_closed(runner: Runner) -> bool:
         """Whether no accumulated gradient waits for further iterations."""
@@ -177,8 +190,9 @@ def pass_of(loader: DataLoader) -> dict[str, Any]:
         loader: Of the training images, see :func:`seeded_loader`.
     """
     batches: Any = loader.batch_sampler
+    images: Any = loader.dataset
     return dict(zip(_PASS, (len(loader), batches.batch_size,
-                            get_world_size()), strict=True))
+                            get_world_size(), len(images)), strict=True))
 
 
 def _in_words(values: dict[str, Any]) -> str:
