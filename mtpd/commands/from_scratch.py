@@ -17,6 +17,7 @@ from mtpd.compat.processes import init_processes
 from mtpd.distill.detector import load_weights
 from mtpd.plan.errors import PlanError
 from mtpd.plan.predictions import unmeasurable_aps
+from mtpd.plan.work_dir import only_run
 from mtpd.processes import on_main
 from mtpd.progression import Plan, Progression, check, run_progression
 from mtpd.progression.control import (describe_gain, other_length,
@@ -51,8 +52,9 @@ def from_scratch(args: argparse.Namespace) -> None:
             raise PlanError(problems)
         log_notes(checked.notes + untrained_notes(plan, checked.pool))
         student = plan.student.sliced_from or plan.student
-        for spec in (student, *plan.teachers.values()):
-            train_if_missing(spec, plan)
+        with only_run(plan.paths):
+            for spec in (student, *plan.teachers.values()):
+                train_if_missing(spec, plan)
         progression = run_progression(
             copy.deepcopy(cfg), resume=True, with_probe=not args.no_probe,
             data_is_checked=True)

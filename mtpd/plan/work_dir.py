@@ -1,8 +1,14 @@
 """Every path in the folder of a progression, and the JSON files there."""
+import fcntl
 import json
 import os
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator
+
+from mtpd.processes import on_main
+
+from .errors import PlanError
 
 ALONE = 'alone'
 """What stands for the teachers where none takes part."""
@@ -65,6 +71,11 @@ class WorkDir:
     def seed(self) -> str:
         """The seed that was drawn because the config has none."""
         return self._path('seed.json')
+
+    @property
+    def lock(self) -> str:
+        """Locked while a run trains here."""
+        return self._path('.lock')
 
     @property
     def start(self) -> str:
@@ -165,6 +176,36 @@ class WorkDir:
 
     def _path(self, *names: str) -> str:
         return os.path.join(self.folder, *names)
+
+
+@contextmanager
+def only_run(work_dir: WorkDir) -> Iterator[None]:
+    """Keep other runs from training into the same folder. The lock ends with
+    the first process, however that ends.
+
+    Raises:
+        PlanError: Another run trains there.
+    """
+    with ExitStack() as end:
+        on_main(lambda: _lock(work_dir, end))
+        yield
+
+
+def _lock(work_dir: WorkDir, end: ExitStack) -> None:
+    os.makedirs(work_dir.folder, exist_ok=True)
+    file = os.open(work_dir.lock, os.O_RDWR | os.O_CREAT, 0o666)
+    end.callback(os.close, file)
+    try:
+        # Not by flock, as filelock does: the workers of a killed run would
+        # hold that lock for some seconds.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise PlanError([
+            f'Another run is training in {work_dir.folder}. Wait for it or '
+            'end it, or choose another --work-dir. If there is none, remove '
+            f'{work_dir.lock}.']) from error
+    except OSError:  # a file system without locks
+        pass
 
 
 def read_json(path: str, form: Any, cure: str) -> Any:

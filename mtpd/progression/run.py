@@ -14,6 +14,7 @@ from mtpd.compat.config_text import pretty_text
 from mtpd.plan.describe import describe_plan
 from mtpd.plan.identity import identity_of
 from mtpd.plan.plan import Plan, Stages, with_found_files
+from mtpd.plan.work_dir import only_run
 from mtpd.processes import on_main
 from mtpd.provenance import this_start, versions
 from mtpd.randomness import isolate_rng
@@ -67,43 +68,51 @@ def run_progression(cfg: Config, resume: bool = False,
         data_is_checked: See ``prepare``.
 
     Raises:
-        PlanError: Something is wrong or missing, or a stage does not fit.
         OtherTeacher: ``resume`` with other teachers, order or student.
         DiskFull: The disk is full or read-only.
+        PlanError: Something is wrong or missing, a stage does not fit, or
+            another run trains in ``work_dir``.
         Preempted: A SIGTERM came. Within training the iteration was ended
             and saved.
     """
     with preemptible(), full_disks_named(cfg.work_dir):
         plan, pool = prepare(cfg, data_is_checked, resume)
-        start = this_start(resume and is_started(plan))
-        barrier()
-        print_log(describe_plan(plan), logger='current')
-        components = stateful_components(
-            plan.student.config, plan.unlabelled.pipeline or ()
-            if plan.unlabelled else ())
-        if components:
-            print_log(f'{", ".join(components)} in the config: no checkpoint '
-                      'stores their state, so a resumed run is not bit for '
-                      'bit the run without the stop.', logger='current',
-                      level=logging.WARNING)
-        plan = replace(plan, seed=on_main(lambda: seed_of(plan)))
-        if with_probe and not is_started(plan):
-            try_prediction(plan, pool['student'])
-        found = None if plan.order else search_and_show_order(plan, pool)
-        order = plan.order or ()
-        if found is not None:
-            order = tuple((name,) for name in found.order.teachers)
-        weights, record = _begin(plan, order, found, pool, start, with_probe)
+        with only_run(plan.paths):
+            return _run(cfg, plan, pool, resume, with_probe)
 
-        if is_main_process():
-            warn_of_other_lengths(plan, order)
-            os.makedirs(plan.work_dir, exist_ok=True)
-            remove_partial_files(plan.work_dir)
-            text = pretty_text(with_found_files(cfg, plan)._cfg_dict)
-            atomic_write(plan.paths.config, text.encode())
-            write_record(plan, record)
-        stages = run_stages(plan, order, weights, record, pool)
-        return _end(plan, stages, found)
+
+def _run(cfg: Config, plan: Plan, pool: dict[str, BaseDetector], resume: bool,
+         with_probe: bool) -> Progression:
+    """Everything after the checks."""
+    start = this_start(resume and is_started(plan))
+    barrier()
+    print_log(describe_plan(plan), logger='current')
+    components = stateful_components(
+        plan.student.config, plan.unlabelled.pipeline or ()
+        if plan.unlabelled else ())
+    if components:
+        print_log(f'{", ".join(components)} in the config: no checkpoint '
+                  'stores their state, so a resumed run is not bit for '
+                  'bit the run without the stop.', logger='current',
+                  level=logging.WARNING)
+    plan = replace(plan, seed=on_main(lambda: seed_of(plan)))
+    if with_probe and not is_started(plan):
+        try_prediction(plan, pool['student'])
+    found = None if plan.order else search_and_show_order(plan, pool)
+    order = plan.order or ()
+    if found is not None:
+        order = tuple((name,) for name in found.order.teachers)
+    weights, record = _begin(plan, order, found, pool, start, with_probe)
+
+    if is_main_process():
+        warn_of_other_lengths(plan, order)
+        os.makedirs(plan.work_dir, exist_ok=True)
+        remove_partial_files(plan.work_dir)
+        text = pretty_text(with_found_files(cfg, plan)._cfg_dict)
+        atomic_write(plan.paths.config, text.encode())
+        write_record(plan, record)
+    stages = run_stages(plan, order, weights, record, pool)
+    return _end(plan, stages, found)
 
 
 def _begin(plan: Plan, order: Stages, found: FoundOrder | None,

@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from mmengine.runner import Runner
 from mtpd.compat import atomic_files
 from mtpd.distill.distiller import FeatureDistiller
 from mtpd.distill.hooks.checkpoint import OtherTeacher
+from mtpd.plan.work_dir import WorkDir
 from mtpd.progression import (PlanError, run as run_module, run_progression,
                               stage_sequence as stages_module)
 from mtpd.progression.prepare import DiskFull
@@ -444,6 +446,29 @@ def test_torn_and_foreign_checkpoints_are_skipped_with_a_message(
                       ('epoch_8.pth', "teachers.wide: 'abc' there"),
                       ('epoch_1_batch_2.pth', 'if a run was stopped')):
         assert [text for text in said if name in text and why in text], said
+
+
+def test_two_runs_do_not_train_in_one_folder(restless, tmp_path,
+                                             monkeypatch):
+    """As after the same job was submitted twice."""
+    lock = WorkDir(str(tmp_path)).lock
+    other = subprocess.Popen(
+        [sys.executable, '-c', 'import fcntl, sys, time\n'
+         'file = open(sys.argv[1], "a")\n'
+         'fcntl.lockf(file, fcntl.LOCK_EX)\n'
+         'print("held", flush=True)\ntime.sleep(600)', lock],
+        stdout=subprocess.PIPE)
+    steps = steps_of(monkeypatch)
+    assert other.stdout.readline() == b'held\n'
+    with pytest.raises(PlanError, match='Another run is training in '
+                       f'{tmp_path}. Wait for it or end it, or choose '
+                       f'another --work-dir. If there is none, remove {lock}'):
+        go(restless(tmp_path, order=['wide']))
+    assert not steps and [p.name for p in tmp_path.iterdir()] == ['.lock']
+    other.kill()
+    other.communicate()
+    go(restless(tmp_path, order=['wide']))
+    assert len(steps) == 2 * STEPS
 
 
 def test_a_seed_is_drawn_once(restless, tmp_path, monkeypatch):
