@@ -168,6 +168,7 @@ def plain_errors() -> Iterator[Command]:
     The traceback of an error that is not mtpd's own goes to a file, which the
     message names. Where another process of the job has failed, this one ends
     without a message of its own, or with a line if it cannot know that.
+    Ctrl-C ends it with one line.
 
     Yields:
         What the command does; it tells where a wrong setting stands, and
@@ -183,6 +184,11 @@ def plain_errors() -> Iterator[Command]:
     except Preempted as stop:
         if stop.agreed:
             leave_processes()
+        raise
+    except KeyboardInterrupt:
+        # Not by sys.exit: the process then ends by the signal, and with it a
+        # loop in the shell.
+        sys.excepthook = lambda *_: print('Interrupted.', file=sys.stderr)
         raise
     except Exception as error:
         sys.exit(command.message(error))

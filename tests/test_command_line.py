@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
 
 import cv2
@@ -178,10 +180,19 @@ def test_codes_of_other_ends_stay():
         with pytest.raises(SystemExit) as stop, plain_errors():
             raise end
         assert stop.value.code == code
-    with pytest.raises(KeyboardInterrupt), plain_errors():
-        raise KeyboardInterrupt
     own = message_of(raised(PlanError(['a is 1.'])))
     assert own == 'PlanError: Cannot start:\n  - a is 1.'
+
+
+def test_ctrl_c_ends_with_one_line(repository):
+    """By the signal, so that a loop in the shell ends too."""
+    done = subprocess.run(
+        [sys.executable, '-c', 'from mtpd.command_line import plain_errors\n'
+         'with plain_errors():\n    raise KeyboardInterrupt'],
+        cwd=repository, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.splitlines()[-1] == 'Interrupted.'
+    assert 'Traceback' not in done.stderr
 
 
 def test_a_work_dir_below_home_is_the_users(tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ from mtpd.plan.registered import part_problems
 from mtpd.plan.start_check import (amp_problems, mechanism_problems,
                                    plan_notes,
                                    training_problems)
+from mtpd.stage.preemption import HOW_TO_RESUME
 
 from .record import is_started, other_progression
 from .start import (inherit_problems, is_sliced, slice_notes,
@@ -199,5 +200,5 @@ def full_disks_named(work_dir: str) -> Iterator[None]:
         raise DiskFull(
             error.errno,
             f'Writing to {work_dir} failed: {error.strerror}. Every '
-            'checkpoint written before is whole. Free some space, then run '
-            'the same command with --resume') from error
+            'checkpoint written before is whole. Free some space. '
+            f'{HOW_TO_RESUME}') from error

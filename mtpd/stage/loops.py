@@ -11,9 +11,9 @@ from mtpd.distill.hooks.fade import FadeDistillHook
 from mtpd.processes import unwrapped
 
 from .checkpoint_hook import StageCheckpointHook
-from .preemption import (Preempted, Stop, agreed_stop, interruptible,
-                         stop_is_requested, stops_between_iterations,
-                         workers_may_end)
+from .preemption import (HOW_TO_RESUME, Preempted, Stop, agreed_stop,
+                         interruptible, stop_is_requested,
+                         stops_between_iterations, workers_may_end)
 from .seeding import seed_epoch, seed_iteration, seeded_loader
 from .unlabelled import UnlabelledStream
 from .validations import is_validated
@@ -119,8 +119,7 @@ class _StageLoop(BaseLoop):
             self._saver.save_now(self.runner, batches)
             self.runner.logger.info(
                 f'SIGTERM: stopping after {self._iter} iterations of this '
-                'stage, which are saved. The same command with --resume '
-                'continues.')
+                f'stage, which are saved. {HOW_TO_RESUME}')
             raise Preempted(agreed=True)
 
     def _save_if_due(self, batches: int) -> None:

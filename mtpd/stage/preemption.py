@@ -21,6 +21,9 @@ EXIT_CODE = 75
 """Of a process that ended on request and can continue by ``--resume``;
 sysexits.h calls it EX_TEMPFAIL."""
 
+HOW_TO_RESUME = 'The same command continues (tools/train.py with --resume).'
+"""tools/from_scratch.py and --control resume without a flag."""
+
 
 class Preempted(SystemExit):
     """Ends the process with :data:`EXIT_CODE`.
@@ -45,8 +48,7 @@ class _Request:
         self.made = True
         if not self.can_wait:
             # Everything that is on the disk is whole at any moment.
-            print_log('SIGTERM: stopping. The same command with --resume '
-                      'continues.', logger='current')
+            print_log(f'SIGTERM: stopping. {HOW_TO_RESUME}', logger='current')
             raise Preempted
 
 
@@ -105,7 +107,8 @@ def preemptible() -> Iterator[None]:
     It does so at once, except in a :func:`stops_between_iterations` block,
     which looks for the request itself. Any other exception after the signal
     is its consequence and becomes :class:`Preempted` too: mmengine has places
-    that catch everything and raise an error of their own. Outside of the main
+    that catch everything and raise an error of their own. At a Ctrl-C it says
+    how to resume. Outside of the main
     thread, which alone gets signals, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -122,6 +125,8 @@ def preemptible() -> Iterator[None]:
         except BaseException as error:
             if _request.made:
                 raise Preempted from error
+            if isinstance(error, KeyboardInterrupt):
+                print_log(HOW_TO_RESUME, logger='current')
             raise
 
 

@@ -10,6 +10,7 @@ import pytest
 from mmdet.evaluation import eval_map
 
 from commands import run_command
+from mtpd.stage import preemption
 from mtpd.stage.preemption import (EXIT_CODE, Preempted, Stop, agreed_stop,
                                    interruptible, preemptible,
                                    stop_is_requested, stops_between_iterations,
@@ -27,6 +28,20 @@ def test_outside_of_training_it_stops_at_once():
         done.append('continued')
     assert stop.value.code == EXIT_CODE and not stop.value.agreed
     assert done == []
+
+
+@pytest.mark.parametrize('number, end', [
+    (signal.SIGTERM, Preempted), (signal.SIGINT, KeyboardInterrupt)])
+def test_how_to_resume_is_said_as_each_tool_takes_it(monkeypatch, number, end):
+    """tools/from_scratch.py has no --resume."""
+    said = []
+    monkeypatch.setattr(preemption, 'print_log',
+                        lambda text, **_: said.append(text))
+    with pytest.raises(end), preemptible():
+        os.kill(os.getpid(), number)
+    message, = said
+    assert message.endswith(
+        'The same command continues (tools/train.py with --resume).')
 
 
 def test_training_continues_until_it_asks():
