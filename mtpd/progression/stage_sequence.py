@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 
-from mtpd.compat.checkpoints import read_checkpoint
+from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
 from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher
 
 from mtpd.plan.identity import other_identity
@@ -120,6 +120,21 @@ def run_stages(plan: Plan, order: Stages, weights: str | None,
     return tuple(results)
 
 
+def check_validations(plan: Plan, order: Stages) -> None:
+    """Read what stages have recorded of their validations, before anything is
+    added to it.
+
+    Args:
+        plan: The progression.
+        order: Its stages.
+
+    Raises:
+        PlanError: A file is damaged.
+    """
+    for index, names in enumerate(order, 1):
+        read_validations(Stage(plan, index, names, None, None).paths.folder)
+
+
 def warn_of_other_lengths(plan: Plan, order: Stages) -> None:
     """Say where a finished stage was trained for longer or shorter than the
     config says now: it is not trained again.
@@ -131,10 +146,11 @@ def warn_of_other_lengths(plan: Plan, order: Stages) -> None:
     length = length_of(plan)
     for index, names in enumerate(order, 1):
         path = Stage(plan, index, names, None, None).paths.student
-        if not os.path.isfile(path):
-            continue
-        trained = read_checkpoint(path)['meta'][ENTRY].get('length', length)
-        if trained != length:
+        try:
+            trained = read_checkpoint(path)['meta'][ENTRY].get('length')
+        except (FileNotFoundError, CorruptCheckpoint):
+            continue  # it is not finished
+        if trained not in (None, length):
             print_log(f'Stage {index} is finished, with {trained}, and '
                       f'train_cfg now has {length}. It is not trained again: '
                       'choose another work_dir for that.', logger='current',
@@ -153,7 +169,13 @@ def _result_if_finished(stage: Stage, identity: Mapping[str, Any]
     path = stage.paths.student
     if not os.path.isfile(path):
         return None
-    recorded = read_checkpoint(path)['meta'][ENTRY]
+    try:
+        recorded = read_checkpoint(path)['meta'][ENTRY]
+    except CorruptCheckpoint as error:
+        print_log(f"{path} is skipped, and written again from the stage's "
+                  'newest checkpoint, without which the stage is trained '
+                  f'again: {error}', logger='current', level=logging.WARNING)
+        return None
     other = other_identity(recorded['identity'], identity)
     if other:
         raise OtherTeacher(f'{path} belongs to another progression:\n  '

@@ -448,6 +448,36 @@ def test_torn_and_foreign_checkpoints_are_skipped_with_a_message(
         assert [text for text in said if name in text and why in text], said
 
 
+def test_damaged_files_of_a_stage(restless, undisturbed, tmp_path,
+                                  monkeypatch):
+    """What it handed on is written again; its validations are asked for
+    before anything is trained."""
+    steps = steps_of(monkeypatch)
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', 2 * STEPS + 4)
+        with pytest.raises(Died):
+            go(restless(tmp_path))
+    done = len(steps)
+    metrics = tmp_path / 'stage1_wide' / 'validations.json'
+    whole = metrics.read_bytes()
+    metrics.write_bytes(whole[:-9])
+    with pytest.raises(PlanError, match=f'{metrics} is damaged .*Remove it'):
+        go(restless(tmp_path))
+    assert len(steps) == done
+    metrics.write_bytes(whole)
+
+    student = tmp_path / 'stage1_wide' / 'student.pth'
+    student.write_bytes(student.read_bytes()[:-1000])
+    said = []
+    monkeypatch.setattr(stages_module, 'print_log',
+                        lambda text, *_, **__: said.append(text))
+    assert is_undisturbed(go(restless(tmp_path)), undisturbed)
+    # From the checkpoint after two batches of stage 2 on.
+    assert len(steps) == done + 2 * STEPS - 2
+    assert [text for text in said
+            if f'{student} is skipped, and written again' in text]
+
+
 def test_two_runs_do_not_train_in_one_folder(restless, tmp_path,
                                              monkeypatch):
     """As after the same job was submitted twice."""
