@@ -187,25 +187,24 @@ def only_run(work_dir: WorkDir) -> Iterator[None]:
         PlanError: Another run trains there.
     """
     with ExitStack() as end:
-        on_main(lambda: _lock(work_dir, end))
+        def acquire() -> None:
+            os.makedirs(work_dir.folder, exist_ok=True)
+            file = os.open(work_dir.lock, os.O_RDWR | os.O_CREAT, 0o666)
+            end.callback(os.close, file)
+            try:
+                # Not by flock, as filelock does: the workers of a killed run
+                # would hold that lock for some seconds.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise PlanError([
+                    f'Another run is training in {work_dir.folder}. Wait for '
+                    'it or end it, or choose another --work-dir. If there is '
+                    f'none, remove {work_dir.lock}.']) from error
+            except OSError:  # a file system without locks
+                pass
+
+        on_main(acquire)
         yield
-
-
-def _lock(work_dir: WorkDir, end: ExitStack) -> None:
-    os.makedirs(work_dir.folder, exist_ok=True)
-    file = os.open(work_dir.lock, os.O_RDWR | os.O_CREAT, 0o666)
-    end.callback(os.close, file)
-    try:
-        # Not by flock, as filelock does: the workers of a killed run would
-        # hold that lock for some seconds.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        raise PlanError([
-            f'Another run is training in {work_dir.folder}. Wait for it or '
-            'end it, or choose another --work-dir. If there is none, remove '
-            f'{work_dir.lock}.']) from error
-    except OSError:  # a file system without locks
-        pass
 
 
 def read_json(path: str, form: Any, cure: str) -> Any:

@@ -40,7 +40,14 @@ class StageCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        self._look_for_best_here()
+        # A checkpoint names its run's best one by a path. Of a folder that was
+        # copied, mmengine would remove the original's.
+        own: dict[str, Any] = self.__dict__
+        if own.get('best_ckpt_path'):
+            own['best_ckpt_path'] = self._here(own['best_ckpt_path'])
+        several = own.get('best_ckpt_path_dict', {})
+        for key in filter(several.get, several):
+            several[key] = self._here(several[key])
         if is_main_process():
             remove_partial_files(self.out_dir)
 
@@ -124,17 +131,8 @@ class StageCheckpointHook(CheckpointHook):
         self._save(runner, name, meta)
         self._note(name, meta)
 
-    def _look_for_best_here(self) -> None:
-        """A checkpoint names its run's best one by a path. Of a folder that
-        was copied, mmengine would remove the original's."""
-        def here(path: str | None) -> str | None:
-            return path and os.path.join(self.out_dir, os.path.basename(path))
-
-        own = vars(self)  # one or the other, where save_best is set
-        if 'best_ckpt_path' in own:
-            own['best_ckpt_path'] = here(own['best_ckpt_path'])
-        for key, path in own.get('best_ckpt_path_dict', {}).items():
-            own['best_ckpt_path_dict'][key] = here(path)
+    def _here(self, path: str) -> str:
+        return os.path.join(self.out_dir, os.path.basename(path))
 
     @staticmethod
     def window_is_closed(runner: Runner) -> bool:

@@ -115,7 +115,7 @@ def compare_with_checkpoint(cfg: Config, checkpoint: str) -> None:
             config's, or it was trained for longer than the config says.
     """
     meta = read_checkpoint(checkpoint)['meta']
-    _refuse_beyond_end(cfg, checkpoint, meta)
+    refuse_beyond_end(cfg, checkpoint, meta)
     text = meta.get('cfg')
     if not text:
         return
@@ -143,10 +143,15 @@ def compare_with_checkpoint(cfg: Config, checkpoint: str) -> None:
                   level=logging.WARNING)
 
 
-def _refuse_beyond_end(cfg: Config, checkpoint: str,
-                       meta: Mapping[str, Any]) -> None:
+def refuse_beyond_end(cfg: Config, checkpoint: str,
+                      meta: Mapping[str, Any]) -> None:
     """Such a run would do nothing, and its newest weights would count as those
     after the length that the config has now.
+
+    Args:
+        cfg: The run's config.
+        checkpoint: The one that it would resume from.
+        meta: What that holds of its time.
 
     Raises:
         PlanError: The checkpoint is of a later time than the run's end.
