@@ -50,7 +50,7 @@ def options_action() -> type[argparse.Action]:
     class OptionsAction(DictAction):
         def __call__(self, parser: argparse.ArgumentParser,
                      namespace: argparse.Namespace, values: Any,
-                     option_string: str | None = None) -> None:
+                     _option: str | None = None) -> None:
             # A copy: argparse gives the same default to every parse.
             options = dict(getattr(namespace, self.dest, None) or {})
             for given in values:
