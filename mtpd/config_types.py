@@ -34,8 +34,10 @@ def with_names(cfg: Config) -> Config:
     """A config whose classes and functions are written by name.
 
     The name is the registered one where mmdet's registries find the same
-    class by it, else the import path. A config without a class is returned as
-    it is.
+    class by it, else the import path. What a pure-Python config imports or
+    defines to be written with, modules and functions, is left out, as mmengine
+    does in configs of the older form. A config without any of these is
+    returned as it is.
 
     Args:
         cfg: The config; it is not changed.
@@ -43,11 +45,19 @@ def with_names(cfg: Config) -> Config:
     Raises:
         ImportError: A pure-Python config imports what does not exist.
     """
-    content = _named(cfg._cfg_dict)
+    content = _named(_settings(cfg._cfg_dict))
     if content is cfg._cfg_dict:
         return cfg
     content['default_scope'] = content.get('default_scope') or SCOPE
     return Config(content, cfg_text=cfg.text, filename=cfg.filename)
+
+
+def _settings(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config's content without modules and functions, which can be no
+    setting; itself where it has none."""
+    kept = {key: value for key, value in content.items()
+            if not (inspect.ismodule(value) or inspect.isroutine(value))}
+    return content if len(kept) == len(content) else kept
 
 
 def _named(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Pure-Python configs (read_base, types as classes) work as others do."""
 import copy
+import math
 import re
 
 import mmdet.registry
@@ -59,14 +60,18 @@ def _class(name, imports: set):
 
 
 def write_pure(path, settings: dict, base: str | None = None) -> None:
-    """A pure-Python config file of these settings."""
+    """A pure-Python config file of these settings, with modules and functions
+    that its author has written them with."""
     imports: set = set()
     lines = [f'{key} = {with_classes(value, imports)!r}'
              for key, value in settings.items()]
-    head = ['from mmengine.config import read_base', *sorted(imports)]
+    head = ['import math', 'import torch', 'from copy import deepcopy',
+            'from math import sqrt',
+            'from mmengine.config import read_base', *sorted(imports)]
     if base:
         head += ['with read_base():', f'    from .{base} import *']
-    path.write_text('\n'.join(head + lines) + '\n')
+    tail = ['def double(number):', '    return 2 * number']
+    path.write_text('\n'.join(head + lines + tail) + '\n')
 
 
 @pytest.fixture
@@ -94,6 +99,8 @@ def test_a_pure_python_config_is_the_same_plan(pure, toy):
     plain = toy(order=['wide'])
     plan, expected = make_plan(pure), make_plan(plain)
     assert plan.student.config.default_scope == 'mmdet'
+    assert not {'torch', 'math', 'deepcopy', 'sqrt', 'read_base', 'double'} \
+        & {*plan.student.config}
     assert plan.student.model.to_dict() == expected.student.model.to_dict()
     assert plan.teachers['wide'].model.to_dict() == \
         expected.teachers['wide'].model.to_dict()
@@ -158,7 +165,8 @@ def test_classes_get_the_name_by_which_the_same_class_is_found():
 
     cfg = Config(dict(
         steps=[dict(type=Resize), (dict(type=Other),)], own=dict(type=Local),
-        norm=dict(type=torch.nn.BatchNorm2d), collate=pseudo_collate,
+        norm=dict(type=torch.nn.BatchNorm2d), math=math, name=type_name,
+        loader=dict(collate=pseudo_collate),
         optimizer=dict(type=torch.optim.SGD), dtype=torch.bfloat16))
     named = with_names(cfg)
     assert named.steps[0].type == 'Resize'
@@ -166,8 +174,9 @@ def test_classes_get_the_name_by_which_the_same_class_is_found():
     assert named.own.type is Local
     assert named.norm.type == 'torch.nn.modules.batchnorm.BatchNorm2d'
     assert named.optimizer.type == 'SGD'
-    assert named.collate == 'mmengine.dataset.utils.pseudo_collate'
+    assert named.loader.collate == 'mmengine.dataset.utils.pseudo_collate'
     assert named.dtype == 'bfloat16'
+    assert 'math' not in named and 'name' not in named
     assert named.default_scope == 'mmdet'
     plain = Config(dict(model=dict(type='RetinaNet')))
     assert with_names(plain) is plain
