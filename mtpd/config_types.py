@@ -45,19 +45,13 @@ def with_names(cfg: Config) -> Config:
     Raises:
         ImportError: A pure-Python config imports what does not exist.
     """
-    content = _named(_settings(cfg._cfg_dict))
+    kept = {key: value for key, value in cfg.items()
+            if not (inspect.ismodule(value) or inspect.isroutine(value))}
+    content = _named(cfg._cfg_dict if len(kept) == len(cfg) else kept)
     if content is cfg._cfg_dict:
         return cfg
     content['default_scope'] = content.get('default_scope') or SCOPE
     return Config(content, cfg_text=cfg.text, filename=cfg.filename)
-
-
-def _settings(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A config's content without modules and functions, which can be no
-    setting; itself where it has none."""
-    kept = {key: value for key, value in content.items()
-            if not (inspect.ismodule(value) or inspect.isroutine(value))}
-    return content if len(kept) == len(content) else kept
 
 
 def _named(value: Any) -> Any:

@@ -208,12 +208,57 @@ def test_a_config_that_is_no_config(tmp_path):
     flags = parser('x')
     for text, words, more in (
             ('a = 1 +', 'a.py cannot be read as a config .SyntaxError', []),
+            ('a = 1\n2 / 0', 'cannot be read as a config .ZeroDivisionError: '
+             'division by zero, in .*a.py, line 2', []),
             ('a = b', "a.py cannot be read as a config .NameError", []),
             ('a = 1', '--cfg-options does not go with the config',
              ['--cfg-options', 'a.b.c=1'])):
         path.write_text(text)
         with pytest.raises(PlanError, match=words):
             read_config(flags.parse_args([str(path), *more]))
+
+
+@pytest.mark.parametrize('module, words', [
+    ('def scale():\n    return 1 / 0\nSCALE = scale()\n',
+     'ZeroDivisionError: division by zero, in {}, line 2). Correct the'),
+    ('import json\njson.loads("(")\n', ', in {}, line 2). Correct the'),
+    ('import no_such_package\n', "No module named 'no_such_package', in {}, "
+     'line 1). Install the package'),
+    ('a = (\n', "SyntaxError: '(' was never closed (own_module.py, line 1)"),
+    (None, "No module named 'own_module'). Correct its name, or run")])
+@pytest.mark.parametrize('head', ['', 'import torch\n'])
+def test_a_module_of_the_config_that_fails_is_named(
+        tmp_path, monkeypatch, module, words, head):
+    """With ``import torch`` it is a pure-Python config, whose modules mmengine
+    does not import."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'own_module', raising=False)
+    file, path = tmp_path / 'own_module.py', tmp_path / 'a.py'
+    if module is not None:
+        file.write_text(module)
+    path.write_text(f"{head}custom_imports = dict(imports=['own_module'])\n")
+    with pytest.raises(PlanError) as error:
+        read_config(parser('x').parse_args([str(path)]))
+    problem, = error.value.problems
+    assert problem.startswith(f'custom_imports of {path}: the module '
+                              "'own_module' cannot be imported (")
+    assert words.format(file) in problem
+
+
+@pytest.mark.parametrize('given, meant', [
+    ("['mtpd']", "; did you mean dict(imports=['mtpd'])?"),
+    ("'mtpd'", "; did you mean dict(imports=['mtpd'])?"),
+    ("dict(import_=['mtpd'])", '.'), ("dict(imports=[7])", '.')])
+def test_custom_imports_of_another_form(tmp_path, given, meant):
+    path = tmp_path / 'a.py'
+    for head in ('', 'import torch\n'):
+        path.write_text(f'{head}custom_imports = {given}\n')
+        with pytest.raises(PlanError) as error:
+            read_config(parser('x').parse_args([str(path)]))
+        assert error.value.problems == [
+            f'custom_imports of {path} is {given}; it has to be '
+            "dict(imports=['MODULE', ...], allow_failed_imports=False)"
+            f'{meant}']
 
 
 FAILS = '''

@@ -1,16 +1,20 @@
 """A detector of the pool as the config names it."""
 import importlib.util
+import sys
+import traceback
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Mapping
 from urllib.parse import urlparse
 
 from mmdet.models.detectors import BaseDetector
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
+from mmengine.utils import import_modules_from_strings
 
 from mtpd.backbones import fill_in_channels, fill_in_normalisation
 from mtpd.compat.checkpoints import checkpoint_hash, fetch_checkpoint
-from mtpd.config_types import with_names
+from mtpd.config_types import as_code, imported_modules, with_names
 from mtpd.distill.detector import build_detector
 
 from .errors import PlanError
@@ -128,14 +132,87 @@ def read_file(name: str) -> Config:
     if separator and importlib.util.find_spec(package) is None:
         raise FileNotFoundError(f'package {package} is not installed')
     try:
-        return with_names(get_config(name) if separator
-                          else Config.fromfile(name))
-    except FileNotFoundError:
+        if separator:
+            return with_names(get_config(name))
+        cfg = Config.fromfile(name, import_custom_modules=False)
+        _import_custom(cfg.get('custom_imports'), name)
+        return with_names(cfg)
+    except (FileNotFoundError, PlanError):
         raise
     except Exception as error:  # a config is a program and may raise anything
         raise PlanError([f'{name} cannot be read as a config '
-                         f'({type(error).__name__}: {error}). Correct it.']) \
-            from error
+                         f'({_with_place(error)}). Correct it.']) from error
+
+
+def _import_custom(given: Any, name: str) -> None:
+    """Import what a config asks for, in place of mmengine, which does not say
+    which module failed, and passes over those of a pure-Python config.
+
+    Args:
+        given: ``custom_imports``.
+        name: What the config is called in messages.
+
+    Raises:
+        PlanError: It has another form, or a module cannot be imported.
+    """
+    if not given:
+        return
+    if not _is_imports(given):
+        names = given if isinstance(given, (list, tuple)) else [given]
+        meant = f'; did you mean {as_code(dict(imports=list(names)))}?' \
+            if all(isinstance(one, str) for one in names) else '.'
+        raise PlanError([f"custom_imports of {name} is {as_code(given)}; it "
+                         "has to be dict(imports=['MODULE', ...], "
+                         f'allow_failed_imports=False){meant}'])
+    may_fail = given.get('allow_failed_imports', False)
+    for module in imported_modules({'custom_imports': given}):
+        try:
+            import_modules_from_strings([module], may_fail)
+        except Exception as error:  # a module is a program, too
+            cause: BaseException = error
+            if isinstance(error, ImportError):
+                # mmengine's, raised while that of the module is handled.
+                cause = error.__context__ or error
+            raise PlanError([
+                f'custom_imports of {name}: the module {module!r} cannot be '
+                f'imported ({_with_place(cause)}). '
+                f'{_import_cure(module, cause)}']) from error
+
+
+def _is_imports(given: Any) -> bool:
+    """Whether mmengine takes ``custom_imports``."""
+    if not isinstance(given, Mapping) or not {*given} <= {
+            'imports', 'allow_failed_imports'}:
+        return False
+    names = given.get('imports')
+    return names is None or isinstance(names, (str, list)) and all(
+        isinstance(name, str) for name in names)
+
+
+def _import_cure(module: str, cause: BaseException) -> str:
+    """What to do about a module that cannot be imported."""
+    if not isinstance(cause, ModuleNotFoundError):
+        return "Correct the module's code."
+    if cause.name and f'{module}.'.startswith(f'{cause.name}.'):
+        return ('Correct its name, or run the command in the folder that it '
+                'lies in (or name this folder in PYTHONPATH).')
+    return ('Install the package, or, if it is your own file, run the '
+            'command in its folder.')
+
+
+def _with_place(error: BaseException) -> str:
+    """An error, with the file and line of the user's where it was raised."""
+    text = f'{type(error).__name__}: {error}'.removesuffix(': ')
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if frame.filename != __file__
+              and not frame.filename.startswith(_NOT_THE_USERS)]
+    if isinstance(error, SyntaxError) or not frames:
+        return text  # which names them, or there are none
+    return f'{text}, in {frames[-1].filename}, line {frames[-1].lineno}'
+
+
+_NOT_THE_USERS = ('<', *{sys.prefix, sys.base_prefix})
+"""How the files of code begin that no user has written."""
 
 
 def fill_in(cfg: Config, name: str) -> None:
