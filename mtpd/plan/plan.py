@@ -9,8 +9,8 @@ from typing import Any, Iterable, Mapping
 
 from mmengine.config import Config, ConfigDict
 
-from mtpd.config_types import (SCOPE, dict_of, type_name, with_names,
-                               wrong_shapes)
+from mtpd.config_types import (SCOPE, closest_name, dict_of, type_name,
+                               with_names, wrong_shapes)
 from mtpd.distill.auto_weight import SHARE, is_disabled
 
 from .detectors import SOURCE, DetectorSpec
@@ -273,6 +273,10 @@ def _read_teachers(pool: Mapping[str, Any], filename: str | None
             problems.append(f'{field}: teachers that teach at once are joined '
                             'by +. Rename this teacher.')
         values, wrong = read_settings(TeacherSettings, entry, field)
+        if isinstance(entry, Mapping) and 'config' not in entry:
+            close = closest_name(name, {*pool} - {name})
+            wrong += [f'{field} has no config; did you mean '
+                      f'mtpd.teachers.{close}?'] if close else []
         problems += wrong
         if not {'config', 'checkpoint'} <= set(values):
             continue
@@ -324,10 +328,8 @@ def _order_problems(stages: Stages | None, limit: int | None,
 
 def _fractions(teachers: Mapping[str, DetectorSpec]) -> list[str]:
     """That declared APs are fractions of 1, as they seem."""
-    fractions = []
-    for name, spec in teachers.items():
-        if spec.ap is not None and 0 < spec.ap <= 1:
-            fractions.append(f'{name} ({spec.ap:g})')
+    fractions = [f'{name} ({spec.ap:g})' for name, spec in teachers.items()
+                 if spec.ap is not None and 0 < spec.ap <= 1]
     if not fractions:
         return []
     return [f'mtpd.teachers: ap is in percent, and that of '

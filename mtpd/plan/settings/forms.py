@@ -112,6 +112,8 @@ def read_settings(kind: type, given: Any, where: str
         Name -> value, for the settings that are given and right; and one
         message for each problem.
     """
+    if where.endswith('._delete_'):  # in place of a teacher
+        return {}, [left_delete(where)]
     if not isinstance(given, Mapping):
         return {}, [f'{where} is {given!r}; it has to be '
                     f'{group_of(kind).words}{suggest_group(given, kind)}']
@@ -122,6 +124,8 @@ def read_settings(kind: type, given: Any, where: str
         if field_name in RETIRED:
             problems.append(f'{field_name} is no longer a setting. '
                             f'{RETIRED[field_name]}')
+        elif key == '_delete_':
+            problems.append(left_delete(field_name))
         elif key not in known:
             problems.append(f'{field_name} is not known' + did_you_mean(
                 key, known, prefix=f'{where}.'))
@@ -137,6 +141,18 @@ def read_settings(kind: type, given: Any, where: str
         if not wrong:
             values[name] = value
     return values, problems
+
+
+def left_delete(field_name: str) -> str:
+    """That ``_delete_`` has stayed in a dict of a config, and what to do.
+
+    Args:
+        field_name: Where it stands.
+    """
+    where = field_name.removesuffix('._delete_')
+    return (f'{field_name}: mmengine takes _delete_ out only where a config '
+            'inherits by _base_; with update() it stays. Take it out, and '
+            f'assign the whole dict: {where} = dict(...).')
 
 
 def _read_value(entry: Field, value: Any, where: str
