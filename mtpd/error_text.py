@@ -60,6 +60,10 @@ _BY_TEXT: tuple[tuple[type[BaseException], str, str], ...] = (
     (AttributeError, r"ConfigDict'? object has no attribute '(\w+)'",
      'The config, or a dict in it, has no key {1!r}, which is needed. Add it, '
      'as in the configs of mmdet.'),
+    (ImportError, '(pip install sklearn)',
+     "mmdet's PAAHead needs the package scikit-learn, which is not installed. "
+     'Install it: pip install scikit-learn. (sklearn, which mmdet says, is '
+     'not its name there.)'),
     (Exception, "'InstanceData' object has no attribute '(masks)'",
      'The student has a mask head, and its training pipeline loads no masks. '
      'Set with_mask=True in LoadAnnotations of train_dataloader, or choose a '

@@ -107,6 +107,8 @@ def raised(error):
     (KeyError('RANK'), 'The variable RANK is not set, which --launcher needs'),
     (ModuleNotFoundError("No module named 'wandb'"),
      "No module named 'wandb'. Install the package"),
+    (ImportError('Please run "pip install sklearn" to install sklearn first.'),
+     'needs the package scikit-learn.*Install it: pip install scikit-learn'),
     (AttributeError("'ConfigDict' object has no attribute 'val_cfg'"),
      "has no key 'val_cfg'"),
     (AttributeError("'InstanceData' object has no attribute 'masks'"),

@@ -5,7 +5,7 @@ from typing import (Any, Callable, Collection, Mapping, Union, get_args,
                     get_origin, get_type_hints)
 
 from mtpd.plan.errors import did_you_mean
-from mtpd.plan.settings import is_number
+from mtpd.plan.settings import is_number, is_positive_int
 
 KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     bool: ('True or False', lambda v: isinstance(v, bool)),
@@ -15,6 +15,11 @@ KINDS: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ('text', lambda v: isinstance(v, str)),
     type(None): ('None', lambda v: v is None)}
 """Annotations -> the same in words, and whether a value is of that kind."""
+
+DIVISORS = {
+    'LoggerHook': ('interval', 'interval_exp_name'), 'EMAHook': ('interval',),
+    'MeanTeacherHook': ('interval',), 'DetVisualizationHook': ('interval',)}
+"""Hooks -> settings by which they divide; for others 0 means never."""
 
 
 def unknown_keywords(part: Callable, given: Mapping[str, Any], field: str,
@@ -63,6 +68,23 @@ def wrong_values(part: type, given: Mapping[str, Any],
             problems.append(f'{field}.{key} is {value!r}; it has to be '
                             f'{words}.')
     return problems
+
+
+def wrong_divisors(part: Callable, given: Mapping[str, Any],
+                   field: str) -> list[str]:
+    """The intervals in the config of a hook by which it could not divide.
+
+    Args:
+        part: The class.
+        given: As in :func:`unknown_keywords`, and so is ``field``.
+    """
+    kind = getattr(part, '__name__', '')
+    if kind == 'DetVisualizationHook' and not given.get('draw'):
+        return []  # it does nothing
+    return [f'{field}.{key} is {given[key]!r}; it has to be an integer of at '
+            f'least 1, because {kind} divides by it. A large number makes '
+            'it rare.' for key in DIVISORS.get(kind, ())
+            if key in given and not is_positive_int(given[key])]
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

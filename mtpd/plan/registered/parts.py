@@ -8,11 +8,11 @@ from mmdet.registry import (DATA_SAMPLERS, DATASETS, EVALUATOR, HOOKS, LOOPS,
                             VISUALIZERS)
 from mmengine.registry import Registry
 
-from mtpd.config_types import dict_of, no_dict, type_name
+from mtpd.config_types import dict_of, no_dict, type_name, value_of
 from mtpd.plan.errors import did_you_mean
 from mtpd.plan.settings import as_list
 
-from .keywords import unknown_keywords
+from .keywords import unknown_keywords, wrong_divisors
 
 PACKAGES = {
     'TensorboardVisBackend': 'tensorboard', 'WandbVisBackend': 'wandb',
@@ -55,7 +55,14 @@ def part_problems(cfg: Mapping[str, Any], owner: str = '') -> list[str]:
         cfg: A detector's config.
         owner: The prefix of its fields.
     """
-    return [owner + problem for problem in _problems(_parts(cfg))]
+    problems = _problems(_parts(cfg))
+    if type_name(value_of(cfg, 'model.bbox_head.type')) == 'PAAHead' \
+            and importlib.util.find_spec('sklearn') is None:
+        problems.append(
+            'model.bbox_head is a PAAHead, whose training needs the package '
+            'scikit-learn, which is not installed. Install it: pip install '
+            'scikit-learn.')
+    return [owner + problem for problem in problems]
 
 
 def unlabelled_part_problems(dataset: Mapping[str, Any] | None,
@@ -93,7 +100,8 @@ def _problems_of(part: Part) -> list[str]:
         return [f'{part.field} is a {type_name(kind)}, and the package '
                 f'{package} is not installed. Install it, or take the entry '
                 'out.']
-    return unknown_keywords(found, part.config, part.field, part.others)
+    return unknown_keywords(found, part.config, part.field, part.others) \
+        + wrong_divisors(found, part.config, part.field)
 
 
 def _find(kind: Any, registries: tuple[Registry, ...]) -> Any:
