@@ -3,7 +3,7 @@ import os
 import re
 import traceback
 from dataclasses import replace
-from typing import Any, Collection, Iterator, Mapping
+from typing import Any, Callable, Collection, Iterator, Mapping
 
 from mmdet.models.detectors import BaseDetector
 from mmdet.registry import MODELS
@@ -149,7 +149,8 @@ def _not_built(spec: DetectorSpec, error: Exception) -> str:
     layer = next(_unknown_layers(spec.model), None) \
         if 'Cannot find None' in text else None
     if isinstance(error, FileNotFoundError) and error.filename:
-        where = _field_of(error.filename, spec.model) or 'a part'
+        where = _field_of(spec.model, lambda _, value:
+                          value == error.filename) or 'a part'
         text = f'{where} names the file {error.filename}, which is not in ' \
             f'{os.getcwd()}. Correct the path.'
     elif unknown or layer is not None:
@@ -159,16 +160,38 @@ def _not_built(spec: DetectorSpec, error: Exception) -> str:
     else:
         # mmdet's asserts say nothing but their own line.
         line = traceback.extract_tb(error.__traceback__)[-1].line
-        text = f'{type(error).__name__}: {text or line}'
+        text = f'{type(error).__name__}: {text or line}' \
+            + eps_cure(text, spec.model)
     return f'{spec.model_field} cannot be built: {text}'
 
 
-def _field_of(value: str, part: Any) -> str:
-    """The key within a part of a model's config that has a value, as
-    ``neck.in_channels``; empty if none has."""
-    for key, inner in part.items() if isinstance(part, Mapping) else ():
-        deeper = _field_of(value, inner)
-        if inner == value or deeper:
+def eps_cure(text: str, model: Mapping[str, Any]) -> str:
+    """Which setting to change where a batch norm refuses an eps of 0; empty
+    for other errors.
+
+    Args:
+        text: Of the error.
+        model: The ``model`` part of a config.
+    """
+    eps = _field_of(model, lambda key, value: key == 'eps' and value == 0)
+    if not eps or 'eps must be positive' not in text:
+        return ''
+    return f', and {eps} is 0. Set it to a small number, such as 1e-5.'
+
+
+def _field_of(part: Any, is_meant: Callable[[Any, Any], bool]) -> str:
+    """The first key within a part of a model's config that is meant, as
+    ``neck.in_channels``; empty if none is.
+
+    Args:
+        part: The part.
+        is_meant: Of a key and its value.
+    """
+    entries = part.items() if isinstance(part, Mapping) else \
+        enumerate(part) if isinstance(part, (list, tuple)) else ()
+    for key, inner in entries:
+        deeper = _field_of(inner, is_meant)
+        if deeper or is_meant(key, inner):
             return f'{key}.{deeper}' if deeper else str(key)
     return ''
 

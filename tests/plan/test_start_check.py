@@ -15,6 +15,7 @@ from mtpd.distill.detector import build_detector
 from mtpd.plan.detectors import load_config
 from mtpd.plan.errors import PlanError, did_you_mean, joined_names
 from mtpd.plan.plan import draft_plan, make_plan
+from mtpd.plan.pool import eps_cure
 from mtpd.plan.predictions import predicts_no_boxes
 from mtpd.plan.registered import part_problems
 from mtpd.plan.start_check import mechanism_problems
@@ -89,6 +90,67 @@ def test_settings_do_not_hide_files_and_files_do_not_hide_settings(toy):
          "'ende' is not known; did you mean 'end'?", 'fast_teacher.compile?',
          'swin.checkpoint: there is no file', 'wide.config: no/such.py',
          'val_dataloader.dataset.data_prefix.img')
+
+
+def test_a_misspelt_teacher_on_the_command_line(toy):
+    cfg = toy(order='bgs')
+    cfg.merge_from_dict({'mtpd.teachers.swn.checkpoint': 'x.pth'})
+    told(draft_plan(cfg)[1], 'mtpd.teachers.swn.config is not set',
+         'mtpd.teachers.swn has no config; did you mean mtpd.teachers.swin?')
+
+
+def test_a_delete_that_stayed(toy):
+    cfg = toy()
+    for part in (cfg.mtpd, cfg.mtpd.teachers, cfg.mtpd.teachers.swin):
+        part['_delete_'] = True
+    told(draft_plan(cfg)[1], 'the whole dict: mtpd = dict(...)',
+         'mtpd.teachers._delete_: mmengine takes _delete_ out only where a '
+         'config inherits by _base_; with update() it stays. Take it out, and '
+         'assign the whole dict: mtpd.teachers = dict(...).',
+         'the whole dict: mtpd.teachers.swin = dict(...)')
+
+
+def test_a_batch_norm_with_an_eps_of_0(toy):
+    """mmdet's NAS-FCOS has one; torch 2.11 refuses it."""
+    model = Config(dict(model=toy().model)).model
+    model.neck.norm_cfg = dict(type='BN', eps=0)
+    model.layers = [dict(eps=0)]
+    refused = 'ValueError: batch_norm eps must be positive, but got 0.0'
+    assert eps_cure(refused, model) == ', and neck.norm_cfg.eps is 0. Set ' \
+        'it to a small number, such as 1e-5.'
+    assert eps_cure('ValueError: another', model) == ''
+    del model.neck.norm_cfg
+    assert ', and layers.0.eps is 0' in eps_cure(refused, model)
+    del model.layers
+    assert eps_cure(refused, model) == ''
+
+
+def test_paa_names_the_package_that_it_needs(monkeypatch):
+    found = importlib.util.find_spec
+    for there in (False, True):
+        monkeypatch.setattr(importlib.util, 'find_spec', lambda name: (
+            there or None) if name == 'sklearn' else found(name))
+        problems = part_problems(dict(model=dict(
+            bbox_head=dict(type='PAAHead'))), 'mtpd.teachers.paa.config: ')
+        told(problems, *['mtpd.teachers.paa.config: model.bbox_head is a '
+                         'PAAHead, whose training needs the package '
+                         'scikit-learn'] * (not there))
+
+
+@pytest.mark.parametrize('hook, key', [
+    (dict(type='LoggerHook', interval=0), 'interval'),
+    (dict(type='LoggerHook', interval_exp_name=.5), 'interval_exp_name'),
+    (dict(type='EMAHook', interval=0), 'interval'),
+    (dict(type='DetVisualizationHook', interval=0, draw=True), 'interval'),
+    (dict(type='DetVisualizationHook', interval=0), None),
+    (dict(type='CheckpointHook', interval=-1), None),
+    (dict(type='LoggerHook', interval=1), None)])
+def test_hooks_that_divide_by_an_interval(hook, key):
+    words = [] if key is None else [
+        f'own.{key} is {hook[key]!r}; it has to be an integer of at least 1']
+    told(part_problems(dict(default_hooks=dict(own=hook))), *words)
+    told(part_problems(dict(custom_hooks=[hook])),
+         *[word.replace('own', 'custom_hooks[0]') for word in words])
 
 
 def test_one_mistake_of_a_teacher_does_not_hide_its_others(toy):
