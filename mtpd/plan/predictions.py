@@ -1,7 +1,10 @@
 """What a detector takes and predicts, and whether its AP can be measured."""
+import traceback
 from typing import Any, Mapping
 
+import torch
 from mmdet.models.detectors import BaseDetector
+from mmdet.structures import DetDataSample
 
 from mtpd.compat.checkpoints import fetch_checkpoint, read_checkpoint
 from mtpd.config_types import dict_of
@@ -101,3 +104,33 @@ def box_head_classes(model: Mapping[str, Any]) -> int | None:
     """
     return next((count for field, count in reversed([*head_classes(model)])
                  if 'bbox_head' in field), None)
+
+
+def predict(detector: BaseDetector, batch: Mapping[str, Any], field: str,
+            purpose: str, instead: str = '') -> list[DetDataSample]:
+    """What a detector predicts of a batch of the validation set.
+
+    Args:
+        detector: On the device, in eval mode.
+        batch: Of the loader.
+        field: The detector's, for messages.
+        purpose: What it is for, such as ``as the validation does``.
+        instead: What else can be done if it cannot.
+
+    Raises:
+        PlanError: It cannot.
+    """
+    try:
+        return list(detector.val_step(batch))
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever a head of mmdet may raise
+        text = str(error) or traceback.extract_tb(
+            error.__traceback__)[-1].line
+        raise PlanError([
+            f'{field}: {type(detector).__name__} cannot predict '
+            f'{len(batch["inputs"])} images of val_dataloader, {purpose} '
+            f'({type(error).__name__}: {text}). Compare the model, the '
+            "test pipeline (also PackDetInputs' meta_keys) and "
+            "val_dataloader.batch_size with the detector's own mmdet "
+            f'config{instead}.']) from error

@@ -4,7 +4,6 @@ import math
 import resource
 import statistics
 import time
-import traceback
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Mapping, Sequence
@@ -28,6 +27,7 @@ from mtpd.distill.pyramid import evaluation_mode
 from mtpd.plan.data_check import batches_of
 from mtpd.plan.errors import PlanError
 from mtpd.plan.plan import Plan, Stages, stage_label
+from mtpd.plan.predictions import predict
 from mtpd.plan.settings import as_list
 from mtpd.plan.student_names import turn_on_as_the_runner
 from mtpd.randomness import isolate_rng
@@ -144,20 +144,9 @@ def try_prediction(plan: Plan, student: BaseDetector) -> None:
     count = min(loader.get('batch_size') or 1, len(dataset))
     with isolate_rng(0), torch.no_grad(), evaluation_mode(student):
         samples = [readable_sample(dataset, i) for i in range(count)]
-        try:
-            student.to(get_device()).val_step(pseudo_collate(samples))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # whatever a head of mmdet may raise
-            text = str(error) or traceback.extract_tb(
-                error.__traceback__)[-1].line
-            raise PlanError([
-                f'{type(student).__name__} cannot predict {count} images of '
-                'val_dataloader, as the validation of every stage does '
-                f'({type(error).__name__}: {text}). Compare the model, the '
-                "test pipeline (also PackDetInputs' meta_keys) and "
-                "val_dataloader.batch_size with the detector's own mmdet "
-                'config; --no-probe skips this check.']) from error
+        predict(student.to(get_device()), pseudo_collate(samples),
+                plan.student.field, 'as the validation of every stage does',
+                '; --no-probe skips this check')
 
 
 def _timed_steps(cfg: Config, batch: Mapping[str, Any],

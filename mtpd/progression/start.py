@@ -214,10 +214,10 @@ def teacher_aps(plan: Plan, pool: Mapping[str, BaseDetector]
                 aps[name] = measured_aps(
                     plan.specs, {name: pool[name]}, plan.student.config,
                     plan.paths.measured)[name]
-        # Whatever a validation pipeline may raise: an order by hand does not
-        # need the AP.
+        # Whatever may be raised: an order by hand does not need the AP.
         except Exception as error:
-            reason = f'{field}: {type(error).__name__}: {error}'
+            reason = ' '.join(getattr(error, 'problems', ())) \
+                or f'{field}: {type(error).__name__}: {error}'
         if reason:
             print_log(f'The AP of {name} was not measured. {reason}',
                       logger='current', level=logging.WARNING)

@@ -24,7 +24,7 @@ from mtpd.plan.data_check import inner_datasets
 from mtpd.plan.detectors import DetectorSpec
 from mtpd.plan.errors import NoMeanAP, PlanError
 from mtpd.plan.plan import Plan
-from mtpd.plan.predictions import unmeasurable_aps
+from mtpd.plan.predictions import predict, unmeasurable_aps
 from mtpd.plan.work_dir import UnreadableHistory, read_json
 from mtpd.processes import on_main
 
@@ -72,16 +72,19 @@ def validation_config(student: Config, teacher: Config | None = None,
     return Config(validation)
 
 
-def box_ap(detector: BaseDetector, validation: Config) -> float | None:
+def box_ap(detector: BaseDetector, validation: Config,
+           field: str = 'mtpd.student') -> float | None:
     """Box AP in percent; None where nothing could be measured. Every process
     takes part and gets the same value.
 
     Args:
         detector: On any device; it is moved and stays in eval mode.
         validation: From :func:`validation_config`.
+        field: The detector's, for messages.
 
     Raises:
-        PlanError: The evaluator reports no mean AP.
+        PlanError: The evaluator reports no mean AP, or the detector cannot
+            predict the images.
     """
     loader = Runner.build_dataloader(validation.loader)
     evaluator = Evaluator(validation.evaluator)
@@ -91,7 +94,9 @@ def box_ap(detector: BaseDetector, validation: Config) -> float | None:
     # pycocotools prints a table; the caller prints one of all detectors.
     with torch.no_grad(), redirect_stdout(io.StringIO()):
         for batch in loader:
-            samples = detector.val_step(batch)
+            samples = predict(
+                detector, batch, field, 'by which its AP is measured',
+                ', or declare ap' * field.startswith('mtpd.teachers.'))
             if labels is not None:
                 samples = with_labels(samples, labels)
             evaluator.process(data_samples=samples, data_batch=batch)
@@ -99,8 +104,8 @@ def box_ap(detector: BaseDetector, validation: Config) -> float | None:
     return in_percent(mean_ap(metrics))
 
 
-def with_labels(samples: Sequence[DetDataSample],
-                labels: Sequence[int]) -> Sequence[DetDataSample]:
+def with_labels(samples: list[DetDataSample],
+                labels: Sequence[int]) -> list[DetDataSample]:
     """Detections with other numbers for their classes, in place.
 
     Args:
@@ -208,7 +213,8 @@ def measured_aps(specs: Mapping[str, DetectorSpec],
     """
     def measure(spec: DetectorSpec, detector: BaseDetector) -> float | None:
         labels = class_labels(spec, student, detector)
-        return box_ap(detector, validation_of(spec, student, labels))
+        return box_ap(detector, validation_of(spec, student, labels),
+                      spec.field)
 
     keys = {name: ap_key(class_labels(specs[name], student, detector))
             for name, detector in detectors.items()}

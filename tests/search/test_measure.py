@@ -21,6 +21,30 @@ from mtpd.search.measure import (box_ap, class_labels, known_measures,
                                  pool_aps, validation_config)
 
 
+def test_a_detector_that_cannot_predict_is_told_with_its_field(
+        toy, tmp_path, monkeypatch):
+    """As mmdet's CenterNet, which reads 'border', and GA-Faster R-CNN, whose
+    assertion says nothing."""
+    plan = make_plan(toy())
+    pool = build_pool(plan)
+    for error, text in ((KeyError('border'), "KeyError: 'border'"),
+                        (AssertionError(), 'AssertionError: raise error')):
+        def fails(*args, error=error, **options):
+            raise error
+
+        for name, declare in (('student', ''), ('wide', ', or declare ap')):
+            monkeypatch.setattr(pool[name], 'predict', fails)
+            with pytest.raises(PlanError) as told:
+                measured_aps(plan.specs, {name: pool[name]},
+                             plan.student.config, str(tmp_path / 'a.json'))
+            assert told.value.problems == [
+                f'{plan.specs[name].field}: RetinaNet cannot predict 8 images '
+                f'of val_dataloader, by which its AP is measured ({text}). '
+                'Compare the model, the test pipeline (also PackDetInputs\' '
+                'meta_keys) and val_dataloader.batch_size with the '
+                f"detector's own mmdet config{declare}."]
+
+
 def test_box_ap_is_that_of_mmdets_own_validation(toy, tmp_path, drawn):
     """On predictions that are right by construction, for a value above 0."""
     cfg = toy()
