@@ -35,6 +35,10 @@ ORIGIN = 'torchvision'
 """Of the module's spec, by which it is told from a compiled one."""
 
 
+class MissingOperator(NotImplementedError):
+    """An operator of mmcv that torchvision lacks."""
+
+
 def install_operators() -> bool:
     """Put torchvision's operators where ``mmcv.ops`` looks for its own.
 
@@ -95,7 +99,7 @@ def _missing(name: str) -> Callable:
         raise AttributeError(f'module {NAME!r} has no attribute {name!r}')
 
     def unavailable(*args: Any, **kwargs: Any) -> NoReturn:
-        raise NotImplementedError(
+        raise MissingOperator(
             f'mtpd has no operator {name!r} of mmcv among those that it takes '
             f'from torchvision {torchvision.__version__}. {_INSTALL}')
 

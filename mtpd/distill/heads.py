@@ -5,6 +5,8 @@ import torch
 from mmdet.models.detectors import BaseDetector
 from torch import Tensor, nn
 
+from mtpd.compat.operators import MissingOperator
+
 from .pyramid import dry_pass, once_per_detector
 
 
@@ -51,9 +53,11 @@ def score_channels(detector: BaseDetector) -> dict[int, int]:
     try:
         strides, maps = dry_pass(detector, scores_of_noise)
     except (NotImplementedError, TypeError) as error:
-        raise ValueError(f'mtpd.distill compares classification maps, and '
-                         f'{kind} makes none of feature maps alone. {_CURE}') \
-            from error
+        reason = f'cannot make them here: {error}' \
+            if isinstance(error, MissingOperator) \
+            else 'makes none of feature maps alone'
+        raise ValueError('mtpd.distill compares classification maps, and '
+                         f'{kind} {reason}. {_CURE}') from error
     channels = {s: m.shape[1] for s, m in zip(strides, maps, strict=True)}
     reason = _no_logits(head, maps)
     if reason:

@@ -122,6 +122,17 @@ def test_what_a_head_makes_has_to_be_scores_before_the_sigmoid(name, words):
     make_branch(student, guide, 't', dict(type='CWDLoss'))
 
 
+def test_a_head_whose_operator_is_missing_names_the_cure():
+    model = shrunk(load_config(
+        'mmdet::guided_anchoring/ga-retinanet_r50_fpn_1x_coco.py').model)
+    detector = build_detector(model)
+    with pytest.raises(ValueError, match='GARetinaHead cannot make them here: '
+                       'mtpd has no operator .masked_.* of mmcv .*pip install '
+                       'mmcv.* Choose a mechanism on feature maps'):
+        make_branch(detector, FrozenDetector(build_detector(model)), 't',
+                    dict(type='LogitLoss'))
+
+
 def test_two_stage_detectors_agree_by_their_rpn(swin_mask_rcnn):
     student, teacher = (build_detector(swin_mask_rcnn) for _ in range(2))
     branch = make_branch(student, FrozenDetector(teacher), 't',
