@@ -14,6 +14,7 @@ from mtpd.compat.atomic_files import atomic_file
 from mtpd.compat.config_text import pretty_text
 from mtpd.compat.state_dicts import each_once
 from mtpd.config_types import dict_of, imported_modules
+from mtpd.distill.losses.mechanism import RECOMMENDED
 from mtpd.plan.detectors import is_url, read_file
 from mtpd.plan.errors import PlanError
 from mtpd.provenance import as_plain
@@ -22,6 +23,9 @@ from .errors import CannotSlice
 
 ORIGINAL = 'original'
 """The name of the detector that was sliced among its slice's teachers."""
+SHARE = 1.
+"""Of distillation's gradient where a slice is taught: 4 ended 1 AP lower
+(docs/compress.md); smaller ones were not tried."""
 SLICED = 'with fewer channels. The most important ones are'
 """What a slice's config says of itself, before the file of its weights."""
 
@@ -200,7 +204,8 @@ def progression_text(files: Files, cfg: Config,
         content['work_dir'] = _beside(cfg.work_dir, name)
     content['mtpd'] = dict(
         student=dict(checkpoint=_relative(files.weights, files)),
-        teachers=pool, order='bgs' if len(pool) > 1 else list(pool))
+        teachers=pool, order='bgs' if len(pool) > 1 else list(pool),
+        distill={**RECOMMENDED, 'loss_weight': dict(share=SHARE)})
     command = f'#   {train_command(files)}\n'
     return '# Trains the smaller detector, taught by the one that it was ' \
         f'made of:\n{command}_base_ = ' \

@@ -6,10 +6,12 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
-SHARE, SHARE_WITH_UNLABELLED = 1., 4.
-"""The share unless it is set, and that of a progression with images without
-labels. Where all images have labels, 4 ended 1 AP below 1; with a tenth of the
-labels and all images, 4 ended 1 AP above (docs/choosing.md)."""
+SHARE, SHARE_OF_INHERITED, SHARE_WITH_UNLABELLED = .5, 1., 4.
+"""The share unless it is set, that of a student which inherits neck or head,
+and that of a progression with images without labels. Where all images have
+labels, an early student lost with 1 and a trained one gained less than with
+0.5; with a tenth of the labels and all images, 4 ended 1 AP above 1
+(docs/choosing.md)."""
 FOLLOW_EVERY = 10
 """Iterations between two comparisons after the calibration."""
 FOLLOWED = 0.2
@@ -37,8 +39,9 @@ class AutoWeight(nn.Module):
     Args:
         share: Norm of the distillation gradient over that of the detection
             gradient, above 0, were there labelled images alone. Beside them,
-            images without labels take their part of the mean. With
-            ``mtpd.unlabelled``, 4 unless it is set.
+            images without labels take their part of the mean. Unless it is
+            set, it is 1 with ``mtpd.inherit`` of neck or head, and 4 with
+            ``mtpd.unlabelled``.
         iterations: Length of the calibration, at least 2. It is shortened to
             half of the iterations in which a stage distils, and a stage of
             fewer than 3 distils nothing.
@@ -239,13 +242,16 @@ def with_share(distill: Mapping[str, Any], share: float) -> dict[str, Any]:
     return {**mechanism, 'loss_weight': {'share': share, **settings}}
 
 
-def default_share(unlabelled: bool) -> float:
+def default_share(unlabelled: bool, inherited: bool) -> float:
     """The automatic weight's share where none is set.
 
     Args:
         unlabelled: Whether there are images without labels.
+        inherited: Whether the student has the teacher's neck or head.
     """
-    return SHARE_WITH_UNLABELLED if unlabelled else SHARE
+    if unlabelled:
+        return SHARE_WITH_UNLABELLED
+    return SHARE_OF_INHERITED if inherited else SHARE
 
 
 def is_disabled(distill: Mapping[str, Any]) -> bool:

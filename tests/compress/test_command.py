@@ -47,6 +47,8 @@ def test_a_detector_is_sliced_and_trained(mine):
     assert taught.mtpd.order == 'bgs' and taught.load_from is None
     assert list(taught.mtpd.teachers) == ['original', 'swin']
     assert taught.mtpd.teachers.original.ap == 10
+    assert taught.mtpd.distill == dict(
+        type='FeatureL2Loss', normalise=True, loss_weight=dict(share=1))
     trained = run_command(
         REPOSITORY / 'tools' / 'train.py', out / 'my_half_mtpd.py',
         '--cfg-options', 'mtpd.order=original', 'train_cfg.max_epochs=1',

@@ -101,7 +101,7 @@ def test_a_process_without_a_gradient_counts_as_zero(monkeypatch):
     """As a mechanism on objects has none in a batch without boxes. All
     processes have to meet in the same exchange, or one would wait for ever."""
     leaf = torch.ones(4, requires_grad=True)
-    auto = AutoWeight(iterations=2)
+    auto = AutoWeight(share=1., iterations=2)
 
     def with_the_other(squares, op):
         squares += torch.tensor([[36.], [4.]])  # of (3 * leaf), (leaf)
@@ -115,7 +115,7 @@ def test_a_process_without_a_gradient_counts_as_zero(monkeypatch):
 
 
 def test_no_gradient_at_all_is_an_error():
-    auto = AutoWeight(iterations=2)
+    auto = AutoWeight(share=1., iterations=2)
     leaf, other = (torch.ones(1, requires_grad=True) for _ in range(2))
     auto.look(leaf.sum(), other.sum(), [leaf], [leaf])
     with pytest.raises(RuntimeError, match='no usable gradient'):
@@ -309,5 +309,11 @@ def test_a_share_is_given_where_the_weight_has_none(weight, expected):
     assert with_share(distill, 3.) \
         == dict(type='FeatureL2Loss', loss_weight=expected)
     assert with_share(dict(type='PKDLoss'), 3.) == dict(type='PKDLoss')
-    assert AutoWeight().share == default_share(unlabelled=False) == 1
-    assert default_share(unlabelled=True) == 4
+
+
+@pytest.mark.parametrize('unlabelled, inherited, share', [
+    (False, False, .5), (False, True, 1), (True, False, 4), (True, True, 4)])
+def test_the_default_share_follows_from_labels_and_what_is_inherited(
+        unlabelled, inherited, share):
+    assert default_share(unlabelled, inherited) == share
+    assert AutoWeight().share == .5

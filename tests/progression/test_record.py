@@ -59,7 +59,7 @@ def test_a_progression_keeps_the_default_that_it_began_with(toy, tmp_path):
     assert plan.distill == dict(type='FeatureL2Loss', normalise=True,
                                 loss_weight='auto')
     assert "'auto'}, the default (mtpd.distill='paper'" in describe_plan(plan)
-    assert "its gradient 1 times detection's" in describe_plan(plan)
+    assert "its gradient 0.5 times detection's" in describe_plan(plan)
     (tmp_path / 'work').mkdir()
     path = tmp_path / 'work' / 'progression.json'
     earlier = with_hashes(identity_of(plan, plan.order), {
@@ -95,7 +95,7 @@ def test_a_progression_keeps_the_share_that_it_began_with(
     cfg = toy()
     cfg.mtpd.distill = dict(type='PKDLoss', loss_weight='auto')
     plan = make_plan(cfg)
-    assert plan.share == 1
+    assert plan.share == .5
     (tmp_path / 'work').mkdir()
     (tmp_path / 'work' / 'progression.json').write_text(json.dumps(
         {'identity': identity_of(plan, plan.order), **recorded}))

@@ -32,15 +32,21 @@ def share_in(work_dir: str, settings: Mapping[str, Any]) -> float:
         with open(WorkDir(work_dir).record) as file:
             return float(json.load(file).get('share', _FORMER_SHARE))
     except (OSError, ValueError, TypeError, AttributeError):
-        return default_share(settings.get('unlabelled') is not None)
+        return default_share(settings.get('unlabelled') is not None,
+                             _inherits_maps(settings))
 
 
 def default_adapter(settings: Mapping[str, Any]) -> str:
     """What stands for ``adapter=None``."""
     distill = settings.get('distill', RECOMMENDED)
     recommended = distill == RECOMMENDED or _differs_in_share(distill)
-    shares_maps = {'neck', 'head'} & {*settings.get('inherit', ())}
-    return 'conv' if recommended and not shares_maps else 'auto'
+    return 'conv' if recommended and not _inherits_maps(settings) else 'auto'
+
+
+def _inherits_maps(settings: Mapping[str, Any]) -> bool:
+    """Whether the student begins with a neck or head of the teacher's, whose
+    maps are then the teacher's."""
+    return bool({'neck', 'head'} & {*settings.get('inherit', ())})
 
 
 def _differs_in_share(distill: Any) -> bool:
