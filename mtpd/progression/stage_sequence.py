@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from mtpd.compat.checkpoints import CorruptCheckpoint, read_checkpoint
 from mtpd.distill.hooks.checkpoint import ENTRY, OtherTeacher
 
+from mtpd.plan.errors import PlanError
 from mtpd.plan.identity import other_identity
 from mtpd.plan.plan import Plan, Stages, stage_label
 from mtpd.plan.work_dir import StageDir
@@ -27,7 +28,7 @@ from mtpd.search.measure import (box_ap, in_percent, mean_ap,
                                  validation_config)
 from mtpd.show.tables import ap_text
 from mtpd.stage.resume import (best_checkpoint, compare_with_checkpoint,
-                               newest_checkpoint)
+                               newest_checkpoint, saved_checkpoints)
 from mtpd.stage.config import stage_config
 from mtpd.stage.runner import run_stage
 from mtpd.stage.validations import known_ap, read_validations
@@ -133,6 +134,30 @@ def check_validations(plan: Plan, order: Stages) -> None:
     """
     for index, names in enumerate(order, 1):
         read_validations(Stage(plan, index, names, None, None).paths.folder)
+
+
+def check_no_gap(plan: Plan, order: Stages) -> None:
+    """Look whether a stage is gone from whose student a later one has begun.
+
+    Args:
+        plan: The progression, which is resumed.
+        order: Its stages.
+
+    Raises:
+        PlanError: One is.
+    """
+    folders = [Stage(plan, index, names, None, None).paths
+               for index, names in enumerate(order, 1)]
+    begun = [os.path.isfile(paths.student)
+             or bool(saved_checkpoints(paths.folder)) for paths in folders]
+    for index, paths in enumerate(folders, 1):
+        if not begun[index - 1] and any(begun[index:]):
+            raise PlanError([
+                f'Stage {index} has left neither student.pth nor a checkpoint '
+                f'in {paths.folder}, and a later stage has begun from it. '
+                'Trained again, it would not be the one that the later stage '
+                f'knows. Restore {paths.student}; or remove the folders of '
+                'the later stages, which are then trained again, too.'])
 
 
 def warn_of_other_lengths(plan: Plan, order: Stages) -> None:

@@ -478,6 +478,29 @@ def test_damaged_files_of_a_stage(restless, undisturbed, tmp_path,
             if f'{student} is skipped, and written again' in text]
 
 
+def test_a_stage_that_is_gone_is_not_trained_again_without_a_word(
+        restless, undisturbed, tmp_path, monkeypatch):
+    """As after somebody made space while the second stage was training."""
+    steps = steps_of(monkeypatch)
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', 2 * STEPS + 4)
+        with pytest.raises(Died):
+            go(restless(tmp_path))
+    done = len(steps)
+    first = tmp_path / 'stage1_wide'
+    kept = (first / 'student.pth').read_bytes()
+    shutil.rmtree(first)
+    with pytest.raises(PlanError, match='Stage 1 has left neither .* in '
+                       f'{first}, and .* Restore {first}/student.pth; or '):
+        go(restless(tmp_path))
+    assert len(steps) == done
+    # The file alone is enough.
+    first.mkdir()
+    (first / 'student.pth').write_bytes(kept)
+    assert is_undisturbed(go(restless(tmp_path)), undisturbed)
+    assert len(steps) == done + 2 * STEPS - 2
+
+
 def test_two_runs_do_not_train_in_one_folder(restless, tmp_path,
                                              monkeypatch):
     """As after the same job was submitted twice."""
