@@ -263,6 +263,17 @@ def test_a_part_that_cannot_be_built_so_is_kept(retinanet, backbone, reason):
         with_layers(model, low, ['backbone', 'neck'])
 
 
+def test_without_a_part_that_can_no_other_part_is_the_cure():
+    model = load_config(
+        'mmdet::ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py').model
+    with pytest.raises(CannotSlice) as refusal:
+        with_layers(model, dict(type='LowRankConv2d'), [])
+    assert [problem.split(': ')[0] for problem in refusal.value.problems] == [
+        f'model.{part} cannot have these convolutions'
+        for part in ('backbone', 'neck', 'bbox_head')]
+    assert 'Name other parts' not in str(refusal.value)
+
+
 def test_the_first_convolution_behind_focus_stays_plain():
     model = load_config('mmdet::yolox/yolox_s_8xb8-300e_coco.py').model
     conv_cfg = dict(type='BinaryWeightConv2d', plain_channels=3)

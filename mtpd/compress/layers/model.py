@@ -70,13 +70,23 @@ def _fit(fields: Mapping[str, ConfigDict], conv_cfg: Mapping[str, Any],
         reason := _unfit(fields[field], conv_cfg)) is not None}
     fit = [field for field in chosen if field not in unfit]
     if parts or not fit:  # otherwise only those that can
-        problems += [f'model.{field} cannot have these convolutions: {reason}.'
-                     ' Name other parts by --parts.'
-                     for field, reason in unfit.items()]
+        problems += _refusals(unfit, has_others=len(unfit) < len(fields))
     if problems:
         raise CannotSlice(problems)
     return fit, [f'model.{field} keeps its convolutions: {reason}.'
                  for field, reason in unfit.items()]
+
+
+def _refusals(unfit: Mapping[str, str], has_others: bool) -> list[str]:
+    """What is wrong with the parts that cannot have other convolutions.
+
+    Args:
+        unfit: Field -> reason.
+        has_others: Whether the model has parts besides these.
+    """
+    cure = ' Name other parts by --parts.' if has_others else ''
+    return [f'model.{field} cannot have these convolutions: {reason}.{cure}'
+            for field, reason in unfit.items()]
 
 
 def _check_settings(conv_cfg: Mapping[str, Any]) -> None:
