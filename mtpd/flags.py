@@ -105,9 +105,13 @@ def add_training_flags(flags: argparse.ArgumentParser) -> None:
                        'config also takes a checkpoint)')
 
 
+_NOT_CONFIGS = ('.pth', '.pt', '.onnx', '.xz')
+"""Endings of weights, which are easily named in a config's place."""
+
+
 def missing_config(path: str | None, setting: str = '') -> str:
-    """That a config file is not there, in words; empty if it is there, or a
-    package's.
+    """That a config file is not there, or holds weights, in words; empty if
+    it is there, or a package's.
 
     Args:
         path: As on the command line; None for a flag that was not given.
@@ -116,6 +120,9 @@ def missing_config(path: str | None, setting: str = '') -> str:
     if path is None or '::' in path:
         return ''
     there = os.path.expanduser(path)
+    if there.endswith(_NOT_CONFIGS):
+        return _named(setting, f'{path} has the ending of weights, and a '
+                      'config is expected here.')
     if os.path.isfile(there):
         return ''
     if os.path.isdir(there):

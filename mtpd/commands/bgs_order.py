@@ -89,6 +89,10 @@ def from_saved(args: argparse.Namespace,
             found = reorder(FoundOrder.from_json(json.load(file)),
                             args.teachers, args.student, args.max_teachers,
                             args.strides)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise PlanError([
+            f'--from: {args.saved} is no JSON ({error}). Name an order.json, '
+            'as this tool writes it.']) from error
     except (IsADirectoryError, KeyError, TypeError, ValueError) as error:
         raise PlanError([f'{args.saved}: {error}']) from error
     if results is not None:

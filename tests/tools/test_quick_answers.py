@@ -149,6 +149,14 @@ def test_an_order_from_saved_costs_needs_a_folder(repository):
     assert wrong(argparse.Namespace(**{**given, 'config': 'a.py'})) == []
 
 
+@pytest.mark.parametrize('name', ['here.pth', 'a.onnx', 'b.pth.xz'])
+def test_weights_in_a_configs_place(folder, monkeypatch, name):
+    monkeypatch.chdir(folder)
+    said = f'{name} has the ending of weights, and a config is expected here.'
+    assert missing_config(name) == said
+    assert missing_config(name, '--config') == f'--config: {said}'
+
+
 def test_what_is_there_and_what_is_elsewhere(folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv('HOME', str(folder))

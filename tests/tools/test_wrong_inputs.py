@@ -135,3 +135,16 @@ def test_a_config_named_like_the_package_is_taken_with_a_warning(
     line, = lines
     assert line.startswith(f'{tmp_path}/mtpd.py has the name of the package')
     assert 'Rename it' in line
+
+
+@pytest.mark.parametrize('content', [b"_base_ = './student.py'\n",
+                                     b'PK\x03\x04\xff\xfe'])
+def test_costs_that_are_no_json(repository, tmp_path, monkeypatch, content):
+    other = tmp_path / 'other.py'
+    other.write_bytes(content)
+    code, said = run(repository, 'tools', 'bgs_order', [
+        '--from', other, '--out', tmp_path / 'out'], monkeypatch)
+    assert code == 1 and f'--from: {other} is no JSON (' in said
+    assert said.strip().endswith(
+        'Name an order.json, as this tool writes it.')
+    assert not (tmp_path / 'out').exists()
