@@ -48,18 +48,22 @@ def build_detector(model: Mapping[str, Any],
     if not detector.with_neck:
         raise TypeError(f'{field}: {type(detector).__name__} has no neck, and '
                         "it is the neck's maps that are matched. "
-                        + _neck_cure(detector, field))
+                        + neck_cure(detector, field))
     if checkpoint is not None:
         load_weights(detector, checkpoint, field)
     return detector
 
 
-def _neck_cure(detector: BaseDetector, field: str) -> str:
+def neck_cure(detector: BaseDetector, field: str) -> str:
     """What to do about a detector without a neck.
 
     Its head may be made for a pyramid, or for the backbone's maps alone, as
     Mask2Former's; only its author knows. A teacher's checkpoint would not have
     the weights of a new neck.
+
+    Args:
+        detector: Built.
+        field: Where its config or weights are set.
     """
     if field.startswith('mtpd.teachers.'):
         return 'Choose a teacher that has one.'

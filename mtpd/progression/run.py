@@ -30,8 +30,8 @@ from .pool_training import retraining
 from .prepare import full_disks_named, prepare
 from .probe import probe, try_prediction
 from .record import is_started, read_record, write_record
-from .stage_sequence import (StageResult, check_no_gap, check_validations,
-                             run_stages, warn_of_other_lengths)
+from .stage_sequence import (StageResult, check_stages, run_stages,
+                             warn_of_other_lengths)
 from .start import seed_of, starting_ap, starting_weights, teacher_aps
 from .show_order import search_and_show_order
 
@@ -103,9 +103,7 @@ def _run(cfg: Config, plan: Plan, pool: dict[str, BaseDetector], resume: bool,
     order = plan.order or ()
     if found is not None:
         order = tuple((name,) for name in found.order.teachers)
-    on_main(lambda: check_validations(plan, order))
-    if resume:
-        on_main(lambda: check_no_gap(plan, order))
+    on_main(lambda: check_stages(plan, order, resume))
     weights, record = _begin(plan, order, found, pool, start, with_probe)
 
     if is_main_process():

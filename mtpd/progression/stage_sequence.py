@@ -121,43 +121,33 @@ def run_stages(plan: Plan, order: Stages, weights: str | None,
     return tuple(results)
 
 
-def check_validations(plan: Plan, order: Stages) -> None:
+def check_stages(plan: Plan, order: Stages, resume: bool) -> None:
     """Read what stages have recorded of their validations, before anything is
-    added to it.
+    added to it; of a resumed progression, look whether a stage is gone from
+    whose student a later one has begun.
 
     Args:
         plan: The progression.
         order: Its stages.
+        resume: Whether it is resumed.
 
     Raises:
-        PlanError: A file is damaged.
+        PlanError: A file is damaged, or a stage is gone.
     """
-    for index, names in enumerate(order, 1):
-        read_validations(Stage(plan, index, names, None, None).paths.folder)
-
-
-def check_no_gap(plan: Plan, order: Stages) -> None:
-    """Look whether a stage is gone from whose student a later one has begun.
-
-    Args:
-        plan: The progression, which is resumed.
-        order: Its stages.
-
-    Raises:
-        PlanError: One is.
-    """
-    folders = [Stage(plan, index, names, None, None).paths
-               for index, names in enumerate(order, 1)]
-    begun = [os.path.isfile(paths.student)
-             or bool(saved_checkpoints(paths.folder)) for paths in folders]
-    for index, paths in enumerate(folders, 1):
-        if not begun[index - 1] and any(begun[index:]):
+    later = False
+    for index, names in reversed([*enumerate(order, 1)]):
+        paths = Stage(plan, index, names, None, None).paths
+        read_validations(paths.folder)
+        begun = os.path.isfile(paths.student) \
+            or bool(saved_checkpoints(paths.folder))
+        if resume and later and not begun:
             raise PlanError([
                 f'Stage {index} has left neither student.pth nor a checkpoint '
                 f'in {paths.folder}, and a later stage has begun from it. '
                 'Trained again, it would not be the one that the later stage '
                 f'knows. Restore {paths.student}; or remove the folders of '
                 'the later stages, which are then trained again, too.'])
+        later = later or begun
 
 
 def warn_of_other_lengths(plan: Plan, order: Stages) -> None:
