@@ -27,6 +27,7 @@ and 5 seeds):
     gaps        transformer to CNN, rising resolution, a smaller backbone
     why         training loss and sharpness of the students of main
     sweeps      number of teachers, weight, adapters
+    shares      the automatic weight's share, also for an early student
     compress    the student cut to 75, 50 and 25% of its width: not trained,
                 from random weights, alone, and taught by what it was; half of
                 it also by a stronger teacher after that, and as ONNX files.

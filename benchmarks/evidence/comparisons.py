@@ -3,11 +3,12 @@ import itertools
 from dataclasses import replace
 from typing import Callable, Iterator, Mapping, Sequence
 
-from .design import (ADAPTED, ARRIVALS, EPOCHS, FEW_LABELS, FEWEST, GENTLE,
-                     LABEL_ARMS, LABELS, LIMITS, MECHANISMS, PILOT_SEED, SHORT,
-                     SPLITS, THREE_TIMES, TWO_STAGES, WEIGHT, WITHOUT_ADAPTERS,
-                     Changes, LabelStage,
-                     at_scale, with_mechanism, with_share)
+from .design import (ADAPTED, ARRIVALS, EARLY, EPOCHS, FEW_LABELS, FEWEST,
+                     GENTLE, LABEL_ARMS, LABELS, LIMITS, MECHANISMS,
+                     PILOT_SEED, SHARES, SHORT, SPLITS, THREE_TIMES,
+                     TWO_STAGES, WEIGHT, WEIGHTLESS, WITHOUT_ADAPTERS, Changes,
+                     LabelStage, at_scale, default_with_share, with_mechanism,
+                     with_share)
 from .jobs.arrivals import Arrival
 from .jobs.job import Job
 from .jobs.limits import Limit
@@ -20,7 +21,7 @@ from .jobs.training import pool_of
 SEEDS = {'small': (0, 1, 2), 'full': (0, 1, 2, 3, 4)}
 BUDGETS = {'small': ('pilot', 'main', 'orders', 'cost'),
            'full': ('pilot', 'main', 'orders', 'cost', 'mechanisms', 'gaps',
-                    'why', 'sweeps')}
+                    'why', 'sweeps', 'shares')}
 
 
 def all_jobs(datasets: Sequence[str], comparisons: Sequence[str],
@@ -154,6 +155,22 @@ def sweep_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
                               changes=changes)
 
 
+def share_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Shares of the automatic weight, for the student and for one that is far
+    from converged, on drawn shapes."""
+    evidence = Evidence(dataset)
+    if dataset != 'drawn' or evidence.costs is None:
+        return
+    best = evidence.best,
+    for student, seed in itertools.product(('mtpd', EARLY), seeds[:3]):
+        alone = chain(dataset, seed, ()) if student == 'mtpd' \
+            else chain(dataset, seed, best, changes=WEIGHTLESS)
+        for node in (alone, *(
+                chain(dataset, seed, best, changes=default_with_share(share))
+                for share in SHARES)):
+            yield replace(node, student=student)
+
+
 def label_jobs(dataset: str, seeds: tuple[int, ...]) -> Iterator[Job]:
     """Students with few and with all labels: alone, taught on the images
     that have labels, and taught on all images; what arrives in some of them;
@@ -233,7 +250,7 @@ COMPARISONS: Mapping[str, Callable[[str, tuple[int, ...]], Iterator[Job]]] = {
     'pilot': pilot_jobs, 'main': main_jobs, 'orders': order_jobs,
     'cost': cost_jobs, 'mechanisms': mechanism_jobs, 'gaps': gap_jobs,
     'why': why_jobs, 'sweeps': sweep_jobs, 'labels': label_jobs,
-    'compress': slice_jobs}
+    'compress': slice_jobs, 'shares': share_jobs}
 """Name -> its jobs on a data set, for some seeds."""
 
 

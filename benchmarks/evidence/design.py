@@ -45,7 +45,8 @@ INHERIT: Changes = (('inherit', ('neck', 'head')),)
 FEWEST = 'labels_85'
 THREE_TIMES = '_longer'
 """After the name of a config: with a stage three times as long."""
-LABELS = {'txl': {FEWEST: 40, 'labels_850': 6, 'converged': 8},
+LABELS = {'txl': {FEWEST: 40, 'labels_850': 6, 'converged': 8, 'mobile': 6,
+            f'mobile{THREE_TIMES}': 18},
           'deeppcb': {'labels_100': 40, 'labels_1000': 6,
                       f'labels_1000{THREE_TIMES}': 18}}
 """Data set -> config of a student with so many labelled images -> epochs of
@@ -57,10 +58,13 @@ ON_ALL = 'taught on all images'
 NOT_TAUGHT = 'not taught'
 BEGUN = f"begun with the teacher's neck and head, {NOT_TAUGHT}"
 BEGUN_SO = f"begun with this one's neck and head, {NOT_TAUGHT}"
+BEGUN_PRETRAINED = \
+    f"begun with the pretrained one's neck and head, {NOT_TAUGHT}"
 SHARE_4 = 'taught on labelled images, share 4'
 PRETRAINED = 'taught by a pretrained teacher'
 PRETRAINED_4 = 'the same with share 4, begun with its neck and head'
 LONGER = 'taught by the wide teacher trained for longer'
+BY_MOBILE = 'taught by a pretrained MobileNetV2'
 BY_SWIN = 'on all images by a Swin transformer'
 DIRECT = 'direct: the wide teacher twice'
 SWIN_TWICE = 'direct from a transformer: Swin twice'
@@ -125,9 +129,14 @@ _ON_LABELLED = taught_by('wide', LABELLED_ONLY, INHERIT, share_of(1.))
 _SHARE_4 = taught_by('wide', LABELLED_ONLY, INHERIT, share_of(4.))
 _ON_ALL = taught_by('wide', INHERIT)
 _LONGER = taught_by('wide_24', LABELLED_ONLY, INHERIT, share_of(1.))
-_WEIGHTLESS: Changes = (('distill.loss_weight', 0),)
-_BEGUN = taught_by('wide', LABELLED_ONLY, INHERIT, _WEIGHTLESS)
-_BEGUN_LONGER = taught_by('wide_24', LABELLED_ONLY, INHERIT, _WEIGHTLESS)
+WEIGHTLESS: Changes = (('distill.loss_weight', 0),)
+"""A teacher in the config that does not teach."""
+_BEGUN = taught_by('wide', LABELLED_ONLY, INHERIT, WEIGHTLESS)
+_BEGUN_LONGER = taught_by('wide_24', LABELLED_ONLY, INHERIT, WEIGHTLESS)
+_BY_MOBILE, _BY_MOBILE_LESS, _BY_MOBILE_SCORES, _MOBILE_ALONE = (
+    taught_by('pretrained_mobile', LABELLED_ONLY, changes) for changes in (
+        share_of(1.), share_of(.5), mechanism_with_share('LogitLoss', 1.),
+        WEIGHTLESS))
 LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
     FEWEST: {
         ALONE: (_ALONE,),
@@ -146,6 +155,9 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
             taught_by('pretrained_85', INHERIT),),
         'on all images by a pretrained teacher of all labels': (
             taught_by('pretrained'),),
+        'on labelled images by a pretrained MobileNetV2, share 1': (
+            _BY_MOBILE,),
+        'the same with share 0.5': (_BY_MOBILE_LESS,),
         'on all images by the wide teacher trained for longer': (
             taught_by('wide_24', INHERIT),),
         BY_SWIN: (taught_by('swin'),),
@@ -167,6 +179,9 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
         PRETRAINED: (taught_by('pretrained', LABELLED_ONLY, share_of(1.)),),
         PRETRAINED_4: (taught_by('pretrained', LABELLED_ONLY, INHERIT,
                                  share_of(4.)),),
+        BY_MOBILE: (_BY_MOBILE,),
+        f'{BY_MOBILE}, share 0.5': (_BY_MOBILE_LESS,),
+        f'{BY_MOBILE}, `LogitLoss`': (_BY_MOBILE_SCORES,),
         LONGER: (_LONGER,),
         BEGUN_SO: (_BEGUN_LONGER,),
         'taught by this one, share 4': (taught_by(
@@ -176,6 +191,20 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
     'converged': {ALONE: (_ALONE,), LONGER: (_LONGER,),
                   'taught by this one, share 4': (taught_by(
                       'wide_24', LABELLED_ONLY, INHERIT, share_of(4.)),)},
+    'mobile': {
+        ALONE: (_MOBILE_ALONE,),
+        PRETRAINED: (_BY_MOBILE,),
+        f'{PRETRAINED}, share 0.5': (_BY_MOBILE_LESS,),
+        f'{PRETRAINED}, share 4, fading in the first two thirds': (taught_by(
+            'pretrained_mobile', LABELLED_ONLY, share_of(4.),
+            (('fade', (('begin', 0.), ('end', 4.))),)),),
+        f'{PRETRAINED}, share 4, begun with its neck and head': (taught_by(
+            'pretrained_mobile', LABELLED_ONLY, INHERIT, share_of(4.)),),
+        BEGUN_PRETRAINED: (taught_by(
+            'pretrained_mobile', LABELLED_ONLY, INHERIT, WEIGHTLESS),),
+        f'{PRETRAINED}, `LogitLoss`': (_BY_MOBILE_SCORES,)},
+    f'mobile{THREE_TIMES}': {
+        ALONE: (_MOBILE_ALONE,), PRETRAINED: (_BY_MOBILE,)},
     'labels_100': {
         ALONE: (_ALONE,),
         BEGUN: (_BEGUN,),
@@ -187,15 +216,16 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
         PRETRAINED: (taught_by('pretrained', LABELLED_ONLY, share_of(1.)),),
         PRETRAINED_4: (taught_by('pretrained', LABELLED_ONLY, INHERIT,
                                  share_of(4.)),),
-        f"begun with the pretrained one's neck and head, {NOT_TAUGHT}": (
-            taught_by('pretrained', LABELLED_ONLY, INHERIT, _WEIGHTLESS),)},
+        BEGUN_PRETRAINED: (
+            taught_by('pretrained', LABELLED_ONLY, INHERIT, WEIGHTLESS),)},
     f'labels_1000{THREE_TIMES}': {ALONE: (_ALONE,), SHARE_4: (_SHARE_4,)}}
 """Student -> name of an arm -> its stages, the control first. Without a share
 it is 4 on all images."""
 ARRIVALS = {
     'txl': ((FEWEST, 'on all images by the wide teacher trained for longer'),
             ('labels_850', PRETRAINED_4),
-            ('labels_850', LONGER), ('converged', LONGER)),
+            ('labels_850', LONGER), ('converged', LONGER),
+            ('mobile', PRETRAINED)),
     'deeppcb': (('labels_100', ON_ALL),
                 (f'labels_1000{THREE_TIMES}', SHARE_4))}
 """Data set -> student and arm of which is measured, for the first seed, what
@@ -222,6 +252,11 @@ CHOICE = {
     'pretrained_85': 'on all images by a pretrained teacher of these labels',
     'swin': BY_SWIN}
 """Teacher -> the arm of this student that it teaches."""
+SHARES = (.25, .5, 1., 4.)
+"""Shares of the automatic weight that are compared where all images have
+labels, and the student inherits nothing."""
+EARLY = 'early'
+"""The config of a student far from converged."""
 ADAPTED: Changes = (('adapter', 'conv'),)
 """A trained adapter where channels are equal."""
 GENTLE: Changes = (('distill.loss_weight', round(WEIGHT / 5, 3)),)
@@ -253,6 +288,17 @@ def with_share(share: float) -> Changes:
     name, settings = next(iter(MECHANISMS.items()))
     return (('distill', (('type', name), *settings.items())),
             ('distill.loss_weight.share', share), ('init_adapters', 'random'))
+
+
+def default_with_share(share: float) -> Changes:
+    """The changes of a stage with the default mechanism and another share.
+
+    Args:
+        share: See :class:`mtpd.distill.AutoWeight`.
+    """
+    name, settings = next(iter(MECHANISMS.items()))
+    return (('distill', (('type', name), *settings.items(),
+                         ('loss_weight', (('share', share),)))),)
 
 
 def at_scale(teacher: str, scale: int) -> Changes:

@@ -62,8 +62,8 @@ GAINS = (('txl', FEWEST, ON_ALL), ('deeppcb', 'labels_100', ON_ALL),
 PAYS = '''
 A teacher pays where the student lacks labels or training, and the teacher has
 had both. A student that has seen all labels for long enough gains nothing; nor
-does one of all labels from a stronger teacher with another backbone
-([below](#few-labels-many-images)).
+does one of all labels from a stronger teacher that began with ImageNet
+weights, of another family or of its own ([below](#few-labels-many-images)).
 **Head start** is the student that begins with the teacher's neck and head, as
 the taught one does, and is then trained on alone.
 '''
@@ -82,13 +82,16 @@ is 1.
 
 def _named(student: str) -> str:
     """What stands above its rows."""
-    if student == 'converged':
-        return CONVERGED
     longer = ', a stage 3 times as long' * student.endswith(THREE_TIMES)
-    return f'{student.split("_")[1]} labelled images{longer}'
+    name = student.removesuffix(THREE_TIMES)
+    others = OTHER_STUDENTS.get(name)
+    return (others or f'{name.split("_")[1]} labelled images') + longer
 
 
-CONVERGED = '850 labelled images, after 16 epochs instead of 6'
+OTHER_STUDENTS = {
+    'converged': '850 labelled images, after 16 epochs instead of 6',
+    'mobile': "850 labelled images, a student of the pretrained MobileNetV2's "
+              'family, a third as wide'}
 
 
 def _controls(student: str) -> Sequence[str]:
@@ -135,6 +138,8 @@ TEACHERS = {
         'pretrained_85': 'The pretrained ones are EfficientNet-Lite0 from '
                          'ImageNet weights, of 85 labels ({})',
         'pretrained': 'and of all ({}).',
+        'pretrained_mobile': 'A MobileNetV2 from ImageNet weights, trained '
+                             'for 24 epochs so, has {}.',
         'swin': 'The Swin transformer is from random weights ({}).'},
     'deeppcb': {
         'wide': "The wide teacher ({}) has twice the student's width and all "
@@ -280,8 +285,9 @@ percent of their variance, from stride 8 to 128, one seed:
 '''
 ARRIVES_IN_WORDS = '''
 About as much stays unmatched on other images: the student's size and training
-are the limit, not the number of images. The gradient's share is at any time
-the one that is set, as the automatic weight follows it.
+are the limit, not the number of images. Of a pretrained teacher's finest map a
+third stays, also where it is of the student's own family. The gradient's share
+is at any time the one that is set, as the automatic weight follows it.
 '''
 
 

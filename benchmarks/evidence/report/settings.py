@@ -10,6 +10,7 @@ from ..results import Evidence, aps_of, full_stage
 from ..statistics import noise_of_orders
 from . import cells
 from .cells import Results, Row, Section, Values
+from .shares import shares
 
 
 def mechanisms(results: Results) -> Section:
@@ -195,7 +196,7 @@ def sweeps(results: Results) -> Section:
     if numbers:
         numbers = ('Other numbers of teachers, each with controls of as many '
                    f'epochs:\n\n{numbers}')
-    return '\n'.join(filter(None, (stages, numbers))), {}
+    return '\n'.join(filter(None, (stages, numbers, shares(known)))), {}
 
 
 def _changed_stages(evidence: Evidence) -> list[Row]:

@@ -15,7 +15,9 @@ mtpd = dict(
                         checkpoint=pool + 'pretrained.pth'),
         pretrained_85=dict(config=here + 'pretrained_85.py',
                            checkpoint=pool + 'pretrained_85.pth'),
-        swin=dict(config=here + 'swin.py', checkpoint=pool + 'swin.pth')),
+        swin=dict(config=here + 'swin.py', checkpoint=pool + 'swin.pth'),
+        pretrained_mobile=dict(config=here + 'pretrained_mobile.py',
+                               checkpoint=pool + 'pretrained_mobile.pth')),
     order=['wide'],
     unlabelled=dict(folder=_base_.data_root + 'train/', batch_size=8),
     distill=dict(type='FeatureL2Loss', normalise=True, loss_weight='auto'))
