@@ -1,5 +1,5 @@
-# A student of the pretrained teacher's own family, with all labels: a RetinaNet
-# on a third of MobileNetV2's width, from random weights.
+# A student of the pretrained teacher's own family, with all labels: a
+# RetinaNet on a third of MobileNetV2's width, from random weights.
 _base_ = './labels_850.py'
 
 model = dict(
