@@ -31,7 +31,7 @@ def _configs_are_read_once():
     read = Config.fromfile
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Config, 'fromfile', staticmethod(
-            lambda file: copy.deepcopy(_config(read, str(file)))))
+            lambda file, **_: copy.deepcopy(_config(read, str(file)))))
         yield
 
 

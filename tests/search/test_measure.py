@@ -221,7 +221,7 @@ def test_ap_is_measured_once_per_checkpoint(toy, tmp_path, monkeypatch):
     pool = build_pool(plan)
     pool.pop('student')
     measured = []
-    monkeypatch.setattr(measure, 'box_ap', lambda detector, _: (
+    monkeypatch.setattr(measure, 'box_ap', lambda detector, *_: (
         measured.append(detector), float(len(measured)))[1])
     cache = str(tmp_path / 'measured.json')
     first = measured_aps(plan.teachers, pool, cfg, cache)

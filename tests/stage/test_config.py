@@ -51,7 +51,8 @@ def test_zero_adapters_start_at_zero_under_every_seed(toy):
 
 
 @pytest.mark.parametrize('settings, share', [
-    ({}, 1.), (dict(unlabelled=True), 4.),
+    ({}, .5), (dict(unlabelled=True), 4.),
+    (dict(inherit=('neck', 'head')), 1.),
     (dict(unlabelled=True, distill=dict(
         type='PKDLoss', loss_weight=dict(share=.5))), .5),
     (dict(distill=dict(type='FeatureL2Loss', loss_weight=2.)), None)])

@@ -37,8 +37,13 @@ def test_how_to_resume_is_said_as_each_tool_takes_it(monkeypatch, number, end):
     said = []
     monkeypatch.setattr(preemption, 'print_log',
                         lambda text, **_: said.append(text))
-    with pytest.raises(end), preemptible():
-        os.kill(os.getpid(), number)
+    # A shell's background job ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(end), preemptible():
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGINT, before)
     message, = said
     assert message.endswith(
         'The same command continues (tools/train.py with --resume).')
