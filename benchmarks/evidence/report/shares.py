@@ -29,9 +29,8 @@ labels. On TXL-PBC, taught by the pretrained MobileNetV2, 0.5 ended as high as
 
 
 SETTING = '''Shares of the automatic weight: one stage of the default,
-`FeatureL2Loss(normalise=True)` with 1x1 convolutions, by the best teacher,
-which is of another family. All images have labels, and the student inherits
-nothing.
+`FeatureL2Loss(normalise=True)` with 1x1 convolutions, by the best teacher, a
+two-stage detector. All images have labels, and the student inherits nothing.
 
 '''
 

@@ -102,8 +102,8 @@ def _introduction(dataset: str, results: list[Result]) -> str:
     text = (f'**{dataset}** is {title} The original is its student (AP '
             f'{cells.by_seed(aps)}). Training takes {epochs} epochs')
     if dataset == next(iter(ORIGINALS)):
-        text += (', by the files that the tool writes, with the default share '
-                 'unless one is named')
+        text += (', by the files that the tool writes, with a share of 1 '
+                 'unless another is named')
     return f'{text}.\n\n'
 
 
