@@ -60,7 +60,9 @@ def variants_table(measured: Sequence[Measured]) -> Table:
         notes=['Milliseconds of one image on the CPU, from the resized bytes '
                'to the boxes, median: .onnx by onnxruntime, the others by '
                'PyTorch. Times as fast: median of the ratios, each of two '
-               'passes of one round, with its 95% interval.'])
+               'passes of one round, with its 95% interval. Multiply-adds of '
+               'a two-stage detector follow the number of its proposals, '
+               'which the weights decide.'])
 
 
 def _scaled(value: int | None, unit: float, name: str,

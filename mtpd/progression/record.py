@@ -1,6 +1,7 @@
 """progression.json: what a work dir holds a run of, and its starts."""
 import json
 import os
+import random
 from dataclasses import replace
 from typing import Any, Collection, Mapping
 
@@ -8,12 +9,31 @@ from mtpd.compat.atomic_files import atomic_write
 from mtpd.distill.hooks.checkpoint import OtherTeacher
 from mtpd.plan.identity import identity_of, other_identity
 from mtpd.plan.plan import Plan, stage_teachers
-from mtpd.plan.work_dir import read_progression
+from mtpd.plan.work_dir import read_json, read_progression
 
 
 def is_started(plan: Plan) -> bool:
     """Whether the work dir holds a progression."""
     return os.path.isfile(plan.paths.record)
+
+
+def seed_of(plan: Plan) -> int:
+    """The config's seed, or the one that was drawn once for this work dir.
+
+    Raises:
+        UnreadableHistory: The file that stores it is damaged.
+    """
+    if plan.seed is not None:
+        return plan.seed
+    drawn = read_progression(plan.paths.record).get('seed')
+    if drawn is None:
+        drawn = read_json(plan.paths.seed, int, 'Remove it.')
+    if drawn is None:
+        os.makedirs(plan.work_dir, exist_ok=True)
+        # Not by the generators that the seed is for.
+        drawn = random.SystemRandom().randrange(2 ** 31)
+        atomic_write(plan.paths.seed, json.dumps(drawn).encode())
+    return int(drawn)
 
 
 def read_record(plan: Plan, identity: Mapping[str, Any]) -> dict[str, Any]:

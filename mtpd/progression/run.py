@@ -29,10 +29,10 @@ from .export import export_student, plain_config
 from .pool_training import retraining
 from .prepare import full_disks_named, prepare
 from .probe import probe, try_prediction
-from .record import is_started, read_record, write_record
+from .record import is_started, read_record, seed_of, write_record
 from .stage_sequence import (StageResult, check_stages, run_stages,
                              warn_of_other_lengths)
-from .start import seed_of, starting_ap, starting_weights, teacher_aps
+from .start import starting_ap, starting_weights, teacher_aps
 from .show_order import search_and_show_order
 
 

@@ -1,9 +1,7 @@
 """Where a progression starts: seed, first weights, their AP."""
 import io
-import json
 import logging
 import os
-import random
 import shlex
 from contextlib import suppress
 from dataclasses import replace
@@ -38,20 +36,6 @@ from mtpd.show.detector_aps import describe_aps, describe_unknown
 
 from .pool_training import retraining
 from .record import is_started
-
-
-def seed_of(plan: Plan) -> int:
-    """The config's seed, or one that is drawn once for this work dir."""
-    if plan.seed is not None:
-        return plan.seed
-    path = plan.paths.seed
-    if not os.path.isfile(path):
-        os.makedirs(plan.work_dir, exist_ok=True)
-        # Not by the generators that the seed is for.
-        atomic_write(path, json.dumps(
-            random.SystemRandom().randrange(2 ** 31)).encode())
-    with open(path) as file:
-        return json.load(file)
 
 
 def slice_student(plan: Plan, pool: dict[str, BaseDetector],

@@ -537,6 +537,7 @@ def test_a_seed_is_drawn_once(restless, tmp_path, monkeypatch):
     drawn = json.loads((tmp_path / 'seed.json').read_text())
     assert json.loads((tmp_path / 'progression.json').read_text())[
         'seed'] == drawn
+    (tmp_path / 'seed.json').unlink()  # the record holds it too
     result = go(cfg())
     meta = torch.load(result.student)['meta']['mtpd']
     assert meta['seed'] == meta['identity']['seed'] == drawn
