@@ -158,6 +158,8 @@ LABEL_ARMS: dict[str, dict[str, tuple[LabelStage, ...]]] = {
         'on labelled images by a pretrained MobileNetV2, share 1': (
             _BY_MOBILE,),
         'the same with share 0.5': (_BY_MOBILE_LESS,),
+        'on all images by a pretrained MobileNetV2': (
+            taught_by('pretrained_mobile'),),
         'on all images by the wide teacher trained for longer': (
             taught_by('wide_24', INHERIT),),
         BY_SWIN: (taught_by('swin'),),
