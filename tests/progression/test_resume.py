@@ -448,15 +448,20 @@ def test_torn_and_foreign_checkpoints_are_skipped_with_a_message(
         assert [text for text in said if name in text and why in text], said
 
 
+def dies_in_second_stage(monkeypatch, cfg):
+    """After its first checkpoint and two more batches."""
+    with monkeypatch.context() as patch:
+        dies_at_call(patch, FeatureDistiller, 'train_step', 2 * STEPS + 4)
+        with pytest.raises(Died):
+            go(cfg)
+
+
 def test_damaged_files_of_a_stage(restless, undisturbed, tmp_path,
                                   monkeypatch):
     """What it handed on is written again; its validations are asked for
     before anything is trained."""
     steps = steps_of(monkeypatch)
-    with monkeypatch.context() as patch:
-        dies_at_call(patch, FeatureDistiller, 'train_step', 2 * STEPS + 4)
-        with pytest.raises(Died):
-            go(restless(tmp_path))
+    dies_in_second_stage(monkeypatch, restless(tmp_path))
     done = len(steps)
     metrics = tmp_path / 'stage1_wide' / 'validations.json'
     whole = metrics.read_bytes()
@@ -482,10 +487,7 @@ def test_a_stage_that_is_gone_is_not_trained_again_without_a_word(
         restless, undisturbed, tmp_path, monkeypatch):
     """As after somebody made space while the second stage was training."""
     steps = steps_of(monkeypatch)
-    with monkeypatch.context() as patch:
-        dies_at_call(patch, FeatureDistiller, 'train_step', 2 * STEPS + 4)
-        with pytest.raises(Died):
-            go(restless(tmp_path))
+    dies_in_second_stage(monkeypatch, restless(tmp_path))
     done = len(steps)
     first = tmp_path / 'stage1_wide'
     kept = (first / 'student.pth').read_bytes()
